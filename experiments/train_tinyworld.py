@@ -1,0 +1,312 @@
+"""Trains the embedded model from nothing: renders, autoencoder, tokenizer, diffusion model, in one resumable command.
+
+    python experiments/train_tinyworld.py --work runs/tinyworld              # CPU or CUDA, continues where it stopped
+    python experiments/train_tinyworld.py --work runs/tinyworld --export sdist/tinyworld/weights
+
+Every stage leaves a file in the work folder and is skipped when that file says it is done. Checkpoints are safetensors.
+"""
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sdist.tinyworld.captions import caption, sample_wording
+from sdist.tinyworld.scene import SIDE, render, sample_scene
+
+TRAINING_SEED = 1_000_000  # scene i of the training set is sampled from (TRAINING_SEED, i); other streams are held out
+NULL_CAPTIONS = 0.1  # fraction of captions replaced by the empty one, for classifier-free guidance
+SHUFFLE_SEED = 7
+
+
+def scene_of(index: int) -> tuple[np.random.Generator, object]:
+    rng = np.random.default_rng((TRAINING_SEED, index))
+    return rng, sample_scene(rng)
+
+
+# --- renders -----------------------------------------------------------------------------------------------------------
+
+
+def _render_chunk(bounds: tuple[int, int]) -> np.ndarray:
+    return np.stack([np.asarray(render(scene_of(i)[1])) for i in range(*bounds)])
+
+
+def make_renders(path: Path, count: int, workers: int) -> np.ndarray:
+    """All training images, uint8 (count, SIDE, SIDE, 3), memory-mapped."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        out = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, SIDE, SIDE, 3))
+        chunks = [(a, min(a + 256, count)) for a in range(0, count, 256)]
+        with ProcessPoolExecutor(workers) as pool:
+            for (a, b), images in zip(chunks, pool.map(_render_chunk, chunks), strict=True):
+                out[a:b] = images
+        out.flush()
+        partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def as_pixels(images: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (b, h, w, 3) -> float (b, 3, h, w) in [-1, 1], channels last."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """Modules, their moving averages and an AdamW, saved together so that a killed training goes on where it stopped."""
+
+    def __init__(self, path: Path, modules: nn.ModuleDict, rate: float, total: int, decay: float, ema: float) -> None:
+        self.path, self.modules, self.rate, self.total, self.decay, self.ema = path, modules, rate, total, decay, ema
+        self.optimizer = torch.optim.AdamW(modules.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.average = {k: v.detach().clone() for k, v in modules.state_dict().items()}
+        self.samples, self.steps, self.seconds = 0, 0, 0.0
+        if path.exists():
+            self._load()
+
+    def step(self, loss: Tensor, batch: int) -> None:
+        """One optimizer step; the rate warms up over 200 steps and falls to zero over the last `decay` of the samples."""
+        remaining = (self.total - self.samples) / (self.decay * self.total)
+        self.optimizer.param_groups[0]["lr"] = self.rate * min(1.0, (self.steps + 1) / 200, max(0.0, remaining))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        self.samples, self.steps = self.samples + batch, self.steps + 1
+        keep = min(self.ema, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for key, value in self.modules.state_dict().items():
+                self.average[key].lerp_(value, 1 - keep) if value.is_floating_point() else None
+
+    def save(self) -> None:
+        tensors = {f"model.{k}": v for k, v in self.modules.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        numbers = {"samples": self.samples, "steps": self.steps, "seconds": self.seconds}
+        partial = self.path.with_suffix(".partial")
+        contiguous = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+        save_file(contiguous, partial, {k: repr(v) for k, v in numbers.items()})
+        os.replace(partial, self.path)
+
+    def _load(self) -> None:
+        from safetensors import safe_open
+
+        tensors = load_file(self.path, device=str(next(self.modules.parameters()).device))
+        with safe_open(self.path, "pt") as file:
+            numbers = file.metadata()
+        self.samples, self.steps = int(numbers["samples"]), int(numbers["steps"])
+        self.seconds = float(numbers["seconds"])
+        self.modules.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                states.setdefault(int(index), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+    def use_average(self) -> nn.ModuleDict:
+        self.modules.load_state_dict(self.average)
+        return self.modules.eval()
+
+
+def train(run: Run, batch: int, loss_of: object, every: int, name: str) -> None:
+    """Steps until the run has seen its samples; `loss_of(indices seed)` gives a loss; progress is one line a save."""
+    recent, last = [], time.time()
+    while run.samples < run.total:
+        loss = loss_of(np.random.default_rng((SHUFFLE_SEED, run.steps)), batch)  # type: ignore[operator]
+        run.step(loss, batch)
+        recent.append(loss.item())
+        run.seconds, last = run.seconds + time.time() - last, time.time()
+        if run.steps % every == 0 or run.samples >= run.total:
+            run.save()
+            print(f"{name}: {run.samples}/{run.total} samples, {run.seconds:.0f} s, loss {np.mean(recent):.5f}", flush=True)
+            recent = []
+
+
+# --- autoencoder -------------------------------------------------------------------------------------------------------
+
+
+def new_autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        sample_size=SIDE,
+        latent_channels=4,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    )
+
+
+def train_autoencoder(renders: np.ndarray, args: argparse.Namespace) -> AutoencoderKL:
+    vae = new_autoencoder().to(args.device, memory_format=torch.channels_last)
+    run = Run(args.work / "autoencoder.safetensors", nn.ModuleDict({"vae": vae}), 2e-3, args.autoencoder_samples, 0.4, 0.998)
+
+    def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
+        x = as_pixels(renders[np.sort(rng.integers(0, len(renders), batch))], args.device)
+        with args.autocast():
+            posterior = vae.encode(x).latent_dist
+            y = vae.decode(posterior.sample()).sample.float()
+        kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
+        return F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + 1e-4 * kl
+
+    train(run, 8, loss_of, 100, "autoencoder")
+    return run.use_average()["vae"]  # type: ignore[return-value]
+
+
+def make_latents(vae: AutoencoderKL, renders: np.ndarray, args: argparse.Namespace) -> Tensor:
+    """Posterior means of all renders and of their mirror images, unscaled, (2, count, 4, h, w) float16."""
+    path = args.work / "latents.safetensors"
+    if not path.exists():
+        rows = []
+        with torch.no_grad(), args.autocast():
+            for a in range(0, len(renders), 64):
+                x = as_pixels(renders[a : a + 64], args.device)
+                rows.append(torch.stack([vae.encode(v).latent_dist.mean.cpu().half() for v in (x, x.flip(3))]))
+        save_file({"latents": torch.cat(rows, 1)}, path)
+    return load_file(path)["latents"]
+
+
+# --- tokenizer and diffusion -------------------------------------------------------------------------------------------
+
+
+def new_tokenizer() -> CLIPTokenizer:
+    """A byte-pair tokenizer in CLIP's form whose merges come from the captions of this world."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    captions = []
+    for index in range(4000):
+        rng, scene = scene_of(index)
+        captions.append(caption(scene, sample_wording(rng)))  # type: ignore[arg-type]
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, min_frequency=2, end_of_word_suffix="</w>", show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator(captions, trainer)
+    merges = [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(a + "</w>" for a in alphabet), *("".join(m) for m in merges)]
+    words = [*dict.fromkeys(words), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={w: i for i, w in enumerate(words)}, merges=merges, model_max_length=77)
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def new_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=SIDE // 4,
+        block_out_channels=(40, 80, 160),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=4,  # diffusers' name for the number of heads
+        norm_num_groups=8,
+    )
+
+
+def new_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
+
+
+def train_diffusion(latents: Tensor, scale: float, args: argparse.Namespace) -> tuple[nn.ModuleDict, CLIPTokenizer]:
+    tokenizer, bars = new_tokenizer(), new_scheduler().alphas_cumprod.to(args.device)
+    torch.manual_seed(0)
+    models_ = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
+    models_.to(args.device)
+    models_["unet"].to(memory_format=torch.channels_last)
+    run = Run(args.work / "diffusion.safetensors", models_, 8e-4, args.diffusion_samples, 0.35, 0.9993)
+    snr = bars / (1 - bars)
+    weight = snr.clamp(max=5.0) / snr  # Min-SNR-5 for noise prediction (Hang et al. 2023, arXiv 2303.09556)
+
+    def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
+        indices, mirrored = rng.integers(0, latents.shape[1], batch), rng.integers(0, 2, batch)
+        z = latents[mirrored, indices].to(args.device).float() * scale
+        scenes = [scene_of(int(i))[1] for i in indices]
+        texts = ["" if rng.random() < NULL_CAPTIONS else caption(s, sample_wording(rng)) for s in scenes]  # type: ignore[arg-type]
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(args.device)
+        t = torch.from_numpy(rng.integers(0, 1000, batch)).to(args.device)
+        noise = torch.from_numpy(rng.standard_normal(z.shape, np.float32)).to(args.device)
+        bar = bars[t][:, None, None, None]
+        with args.autocast():
+            text = models_["text_encoder"](ids).last_hidden_state
+            eps = models_["unet"](bar.sqrt() * z + (1 - bar).sqrt() * noise, t, text, return_dict=False)[0]
+        return (weight[t] * F.mse_loss(eps.float(), noise, reduction="none").mean((1, 2, 3))).mean()
+
+    train(run, args.batch, loss_of, 100, "diffusion")
+    return run.use_average(), tokenizer
+
+
+# --- the recipe --------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    args = parse()
+    args.work.mkdir(parents=True, exist_ok=True)
+    renders = make_renders(args.work / "renders.npy", args.scenes, args.workers)
+    vae = train_autoencoder(renders, args)
+    latents = make_latents(vae, renders, args)
+    scale = 1 / latents.float().std().item()
+    vae.register_to_config(scaling_factor=scale)
+    models_, tokenizer = train_diffusion(latents, scale, args)
+    pipeline = StableDiffusionPipeline(
+        vae=vae, unet=models_["unet"], text_encoder=models_["text_encoder"], tokenizer=tokenizer,
+        scheduler=new_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    folder = args.export or args.work / "pipeline"
+    pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    print(f"saved {folder}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for renders, latents and checkpoints")
+    parser.add_argument("--export", type=Path, help="where to save the pipeline (default: WORK/pipeline)")
+    parser.add_argument("--scenes", type=int, default=24_000)
+    parser.add_argument("--autoencoder-samples", type=int, default=16_000)
+    parser.add_argument("--diffusion-samples", type=int, default=160_000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    args = parser.parse_args()
+    args.autocast = lambda: torch.autocast(args.device.type, torch.bfloat16)
+    return args
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Loads a Stable Diffusion pipeline in diffusers format and speaks latents, pixels and prompts; the one home of dtypes."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .diffusion import alpha_sigma, eps_from_v
+from .errors import UserError
+from .models import Model, find_model
+
+log = logging.getLogger("sdist")
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+class Backbone:
+    """The frozen networks of one pipeline. Not a Module, so that neither checkpoints nor optimizers see them."""
+
+    def __init__(self, unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any, device: str) -> None:
+        self.prediction_type = scheduler.config.prediction_type
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise UserError(
+                f"this model predicts '{self.prediction_type}', of which score distillation here knows "
+                f"{' and '.join(PREDICTION_TYPES)}"
+            )
+        self.device = torch.device(device)
+        self.unet, self.vae, self.text_encoder = (
+            m.to(self.device).eval().requires_grad_(False) for m in (unet, vae, text_encoder)
+        )
+        self.unet.to(memory_format=torch.channels_last)
+        self.tokenizer = tokenizer
+        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
+        self.source = ""  # where it was loaded from
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent, along each side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def native_side(self) -> int:
+        """The side in pixels of the square images that the model was trained on."""
+        return int(self.unet.config.sample_size) * self.factor
+
+    @torch.no_grad()
+    def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
+        """The mean of the posterior in the VAE's own scaling: (mean - shift) x scale; pixels in [-1, 1]."""
+        height, width = pixels.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.factor}")
+        mean = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist.mean.float()
+        return (mean - self._shift) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
+        """Pixels in [-1, 1], clipped, on the CPU; one image at a time, to bound the memory."""
+        z = (latents.detach() / self.vae.config.scaling_factor + self._shift).to(self.device, self.vae.dtype)
+        return torch.cat([self.vae.decode(row[None]).sample.float().clamp(-1, 1).cpu() for row in z])
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
+        """Text embeddings, padded to the encoder's limit; UserError for a prompt that is longer, never a cut."""
+        ids = torch.tensor([self.token_ids(prompt) for prompt in prompts], device=self.device)
+        return self.text_encoder(ids)[0].float()
+
+    def token_ids(self, prompt: str) -> list[int]:
+        """The prompt's tokens, padded."""
+        limit = self.tokenizer.model_max_length
+        ids = self.tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
+        if len(ids) > limit:
+            shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
+            raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
+        return ids
+
+    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
+        """For each token, the characters [start, end) of the prompt that it stands for; empty for marks and padding."""
+        options = {"padding": "max_length", "max_length": self.tokenizer.model_max_length}
+        return list(self.tokenizer(prompt, return_offsets_mapping=True, **options).offset_mapping)
+
+    def eps(
+        self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]
+    ) -> Float[Tensor, "n c h w"]:
+        """The predicted noise in float32; a velocity prediction is converted."""
+        dtype = self.unet.dtype
+        z = z_t.to(dtype, memory_format=torch.channels_last)
+        out = self.unet(z, t, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
+        out = out.contiguous()
+        if self.prediction_type == "epsilon":
+            return out
+        return eps_from_v(out, z_t, *alpha_sigma(self.alphas_cumprod, t))
+
+
+def load_backbone(name: str, device: str = "auto") -> Backbone:
+    """The model of that alias, hub id or folder, float32, on "auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    model, where = find_model(name), choose_device(device)
+    backbone = _load_first(name, model, where)
+    log.info("model %s from %s on %s", name, backbone.source, where)
+    return backbone
+
+
+def choose_device(device: str) -> str:
+    """The given device if this machine has it; "auto" takes CUDA, else MPS, else the CPU."""
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(d for d in ("cuda", "mps", "cpu") if have[d])
+    kind, _, index = device.partition(":")
+    if not have.get(kind) or (index and (not index.isdigit() or int(index) >= torch.cuda.device_count())):
+        raise UserError(f"device '{device}' is not on this machine: have {', '.join(d for d in have if have[d])}")
+    return device
+
+
+def _load_first(name: str, model: Model, device: str) -> Backbone:
+    failures = []
+    for source in model.sources:
+        try:
+            backbone = _load(source, device)
+        except (OSError, ValueError) as error:  # what transformers and diffusers raise for "not there"
+            if isinstance(error, UserError):
+                raise
+            failures.append(f"{source}: {_first_line(error)}")
+        else:
+            backbone.source = source
+            return backbone
+    raise UserError(
+        f"model '{name}' could not be loaded ({'; '.join(failures)}). "
+        "Give a folder with a diffusers pipeline, or --model tinyworld, which is in the package"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0][:160]
+
+
+def _load(source: str, device: str) -> Backbone:
+    """Only the parts that score distillation needs: no safety checker, no image processor, safetensors alone."""
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    options = {"torch_dtype": torch.float32, "use_safetensors": True}
+    if not Path(source).is_dir() and source.startswith("/"):
+        raise UserError(f"model folder {source} does not exist")
+    return Backbone(
+        unet=UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options),
+        vae=AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
+        text_encoder=CLIPTextModel.from_pretrained(
+            source, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True
+        ),
+        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
+        scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler"),
+        device=device,
+    )

@@ -1,0 +1,221 @@
+"""Configuration: defaults < yaml < command line. Yaml can name registered components only; unknown keys raise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from .errors import UserError, unknown
+from .filters import FILTERS
+from .gammas import GAMMAS
+from .losses.base import LOSSES
+from .method import Method
+from .models import Scale, find_model
+from .normalizers import NORMALIZERS
+from .optimizer import OptimizerSettings
+from .prompts import Difference
+from .registry import Registry
+from .regularizers.base import REGULARIZERS
+from .sampling import RandomSampler
+
+T = TypeVar("T")
+PACKAGE = Path(__file__).parent
+SLOTS: dict[str, Registry] = {"loss": LOSSES, "filter": FILTERS, "normalizer": NORMALIZERS, "gamma": GAMMAS}
+
+
+@dataclass
+class PromptSettings:
+    """How prompts are read."""
+
+    null: str = ""  # the unconditional prompt
+    negative: str = ""  # what the combination loss may push away from
+    difference: Difference = "paper"  # rule for the words that differ, see sdist/prompts.py
+    pieces: Literal["all", "last"] = "all"  # tokens of a noun that is split: all, or the last one (release)
+
+
+@dataclass
+class LogSettings:
+    """Where runs are logged (--log) and how often images are."""
+
+    images_every: int = 30  # steps of the first image between logged images
+    offline: bool = True  # wandb: keep the run on disk
+    project: str = "sdist"
+    group: str = ""  # wandb group, for ablations
+
+
+@dataclass
+class Settings:
+    """All of a run but its images and prompts; the slots are mappings {name: ..., field: ...}."""
+
+    model: str = "tinyworld"  # alias, hub id or folder
+    device: str = "auto"
+    size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
+    seed: int = 0
+    steps: int = 200  # accepted steps
+    timesteps: RandomSampler = field(default_factory=RandomSampler)
+    prompts: PromptSettings = field(default_factory=PromptSettings)
+    loss: Any = "dds"
+    regularizers: Any = field(default_factory=dict)  # {name: {field: ...}}, applied in this order; null switches off
+    filter: Any = None
+    normalizer: Any = None
+    gamma: Any = "constant"
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models.py
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def method(self) -> Method:
+        """The components that these settings name."""
+        return Method(
+            loss=self.loss,
+            regularizers=self.regularizers,
+            filter=self.filter,
+            normalizer=self.normalizer,
+            gamma=self.gamma,
+            optimizer=self.optimizer,
+            steps=self.steps,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Every value as plain data, from which `resolve` makes equal settings."""
+        data = asdict(self)
+        for slot, registry in SLOTS.items():
+            data[slot] = _named(registry, getattr(self, slot))
+        data["regularizers"] = {name: asdict(r) for name, r in self.regularizers.items()}
+        return data
+
+
+def load_settings(method: str, overrides: Sequence[str] = (), **values: Any) -> Settings:
+    """Settings of a method (a name in experiments/ or a yaml file) with "key=value" overrides; `values` win over both."""
+    path = find_method(method)
+    try:
+        command_line = OmegaConf.from_dotlist([_checked(o) for o in overrides])
+        data = _layered([*_with_base(path), command_line, OmegaConf.create(values)])
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{path.name} or --set cannot be read: {_line(error)}") from error
+    return resolve(data, path.name)
+
+
+def _with_base(path: Path) -> list[DictConfig]:
+    """The yaml, after the method that its `base` names, if it has one."""
+    layer = OmegaConf.load(path)
+    if not isinstance(layer, DictConfig):
+        raise UserError(f"{path.name}: a method is a mapping of settings, see {methods_folder()}")
+    base = layer.pop("base", None)
+    if base is None:
+        return [layer]
+    below = OmegaConf.load(find_method(str(base)))
+    if "base" in below:
+        raise UserError(f"{path.name}: its base {base} has a base itself; one level is allowed")
+    return [below, layer]  # type: ignore[list-item]
+
+
+def _layered(layers: Sequence[DictConfig]) -> DictConfig:
+    """Later layers win; a slot that gets another name loses the fields of the component that it had."""
+    data = layers[0]
+    for layer in layers[1:]:
+        for slot in SLOTS:
+            names = [_name(node.get(slot)) for node in (data, layer)]
+            if names[1] is not None and names[0] != names[1]:
+                data.pop(slot, None)
+        data = OmegaConf.merge(data, layer)  # type: ignore[assignment]
+    return data
+
+
+def _name(component: Any) -> Any:
+    return component.get("name") if isinstance(component, DictConfig) else component
+
+
+def resolve(data: Any, where: str) -> Settings:
+    """Settings with every component built; UserError names the key, the file and what is allowed."""
+    merged = _merge(Settings, data, where)
+    try:
+        model = find_model(str(merged.model))
+        merged.scale = OmegaConf.structured(_merge(Scale, {**asdict(model.scale), **merged.scale}, f"scale in {where}"))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {_line(error)}") from error
+    settings: Settings = _object(merged, where)
+    for slot, registry in SLOTS.items():
+        setattr(settings, slot, _component(registry, plain[slot], where))  # type: ignore[index,call-overload]
+    if settings.loss is None or settings.gamma is None:
+        raise UserError(f"{where}: loss and gamma cannot be null")
+    if settings.steps < 1:
+        raise UserError(f"{where}: steps must be at least 1, got {settings.steps}")
+    named = plain["regularizers"] or {}  # type: ignore[index,call-overload]
+    if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
+        raise UserError(f"{where}: regularizers is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
+    chosen = {name: {"name": name, **own} for name, own in named.items() if own is not None}
+    return replace(settings, regularizers={n: _component(REGULARIZERS, c, where) for n, c in chosen.items()})
+
+
+def methods_folder() -> Path:
+    """experiments/, inside an installed package or beside it in a checkout."""
+    return next(p for p in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if p.is_dir())
+
+
+def find_method(name: str) -> Path:
+    """The yaml of a method: a name in experiments/, or a path."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"method file {name} does not exist")
+        return Path(name)
+    files = {path.stem: path for path in methods_folder().glob("*.yaml")}
+    if name not in files:
+        raise unknown("method", name, files, f"{methods_folder()}; a path to a yaml file works too")
+    return files[name]
+
+
+def _component(registry: Registry[T], value: Any, where: str) -> T | None:
+    """A component from its name, or from a mapping with its name and some of its fields."""
+    if value is None:
+        return None
+    fields_ = {"name": value} if isinstance(value, str) else value
+    if not isinstance(fields_, Mapping) or not isinstance(fields_.get("name"), str):
+        raise UserError(f"{where}: {registry.slot} needs a name, got {value!r}: have {', '.join(registry.names())}")
+    try:
+        cls = registry.get(fields_["name"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    given = {k: v for k, v in fields_.items() if k != "name"}
+    place = f"{registry.slot} {fields_['name']} in {where}"
+    return _object(_merge(cls, given, place), place)
+
+
+def _merge(cls: type, given: Any, where: str) -> DictConfig:
+    try:
+        return OmegaConf.merge(OmegaConf.structured(cls), given)  # type: ignore[return-value]
+    except ConfigKeyError as error:
+        owner = error.object_type if is_dataclass(error.object_type) else cls
+        raise unknown("key", str(error.full_key), [f.name for f in fields(owner)], where) from None  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {error.full_key}: {_line(error)}") from None
+
+
+def _object(node: DictConfig, where: str) -> Any:
+    try:
+        return OmegaConf.to_object(node)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {error.full_key}: {_line(error)}") from None
+
+
+def _named(registry: Registry, component: Any) -> dict[str, Any] | None:
+    if component is None:
+        return None
+    name = next(n for n in registry.names() if registry.get(n) is type(component))
+    return {"name": name, **asdict(component)}
+
+
+def _checked(override: str) -> str:
+    if "=" not in override or override.startswith("="):
+        raise UserError(f"--set needs key=value, got {override!r}")
+    return override
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())

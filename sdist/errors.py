@@ -1,0 +1,17 @@
+"""The one exception that is meant for people: a single line that says what was given, what is allowed and where."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Bad input; the command line prints its message without a traceback and exits with code 2."""
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str], where: str = "") -> UserError:
+    """An error for a name that does not exist, with all names that do and the nearest one."""
+    names = sorted(allowed)
+    near = get_close_matches(given, names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    place = f" in {where}" if where else ""
+    return UserError(f"unknown {kind} '{given}'{place}: have {', '.join(names)}{hint}")

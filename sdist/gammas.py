@@ -1,0 +1,67 @@
+"""Gammas scale the direction over the run; progress goes from 0 at the first step to 1 at the last."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from .diffusion import PerImage
+from .registry import Registry
+
+GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
+
+
+class Gamma(ABC):
+    """A frozen dataclass whose fields are its configuration."""
+
+    @abstractmethod
+    def __call__(self, progress: PerImage) -> PerImage:
+        """The factor at each image's progress."""
+
+
+@GAMMAS.register("constant")
+@dataclass(frozen=True)
+class Constant(Gamma):
+    """The same factor throughout."""
+
+    value: float = 1.0
+
+    def __call__(self, progress: PerImage) -> PerImage:
+        return torch.full_like(progress, self.value)
+
+
+@GAMMAS.register("linear")
+@dataclass(frozen=True)
+class Linear(Gamma):
+    """A straight line from high to low."""
+
+    high: float = 0.15
+    low: float = 0.01
+
+    def __call__(self, progress: PerImage) -> PerImage:
+        return self.high + (self.low - self.high) * progress
+
+
+@GAMMAS.register("cosine")
+@dataclass(frozen=True)
+class Cosine(Gamma):
+    """Half a cosine from high to low."""
+
+    high: float = 0.15
+    low: float = 0.01
+
+    def __call__(self, progress: PerImage) -> PerImage:
+        return self.low + (self.high - self.low) * (1 + torch.cos(torch.pi * progress)) / 2
+
+
+@GAMMAS.register("reverse_sigmoid")
+@dataclass(frozen=True)
+class ReverseSigmoid(Gamma):
+    """low + (high - low) (1 - sigmoid(u)), u linear from -speed to speed: LUSD's annealing, arXiv 2503.11054, eq. 4."""
+
+    high: float = 0.15
+    low: float = 0.01
+    speed: float = 5.0
+
+    def __call__(self, progress: PerImage) -> PerImage:
+        return self.low + (self.high - self.low) * torch.sigmoid(self.speed * (1 - 2 * progress))

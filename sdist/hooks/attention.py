@@ -1,0 +1,85 @@
+"""Attention maps of chosen tokens, refined by self-attention, without ever building an N x N matrix.
+
+The mean over layers and heads of softmax(Q K^T s) a is linear in a, so it is the mean of
+scaled_dot_product_attention(Q, K, V = a): the kernel that the network itself uses, with a one-column value.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..prediction import Branch
+from .layers import Layer, layers_at
+from .record import record
+
+Queries = dict[Layer, tuple[Tensor, Tensor]]  # layer -> (queries, keys), each (b, tokens, heads x width)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Queries and keys of one forward, with an image axis, for latents of `size` = (height, width)."""
+
+    cross: Queries
+    self: Queries
+    size: tuple[int, int]
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "Attention":
+        cross, own = (
+            {k: (q[rows], v[rows]) for k, (q, v) in group.items()} for group in (self.cross, self.self)
+        )
+        return Attention(cross, own, self.size)
+
+    def refined(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
+        """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution."""
+        raw = self.cross_map(focus)
+        grid = {layer.size(*self.size) for layer in self.self}.pop()
+        column = rearrange(F.interpolate(raw, grid, mode="bicubic"), "b 1 h w -> b (h w) 1")
+        spread = torch.stack([_attend(layer, q, k, column) for layer, (q, k) in self.self.items()]).mean(0)
+        return rearrange(spread, "b (h w) 1 -> b 1 h w", h=grid[0])
+
+    def cross_map(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
+        """The mean probability of the focus tokens over layers, heads and tokens, at the cross-attention's resolution."""
+        weights = focus / focus.sum(1, keepdim=True).clamp(min=1)
+        maps = []
+        for layer, (q, k) in self.cross.items():
+            probabilities = (_heads(layer, q) @ _heads(layer, k).mT * layer.scale).softmax(-1)
+            mean = reduce(probabilities, "b heads n l -> b n l", "mean")
+            maps.append(rearrange((mean @ weights[..., None]), "b (h w) 1 -> b 1 h w", h=layer.size(*self.size)[0]))
+        return torch.stack(maps).mean(0)
+
+
+@dataclass(frozen=True)
+class AttentionRecorder:
+    """Records queries and keys of one branch at one level of cross-attention and one of self-attention."""
+
+    branch: Branch
+    cross_level: int
+    self_level: int
+
+    @contextmanager
+    def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Attention]]:
+        groups = [layers_at(network.unet, k, n) for k, n in (("cross", self.cross_level), ("self", self.self_level))]
+        names = [f"{layer.name}.{part}" for group in groups for layer in group for part in ("to_q", "to_k")]
+        with record(network.unet, names, rows[self.branch]) as tape:
+            yield lambda size: Attention(*({a: _pair(tape, a) for a in group} for group in groups), size)
+
+
+def _pair(tape: Mapping[str, Tensor], layer: Layer) -> tuple[Tensor, Tensor]:
+    return tape[f"{layer.name}.to_q"].float(), tape[f"{layer.name}.to_k"].float()
+
+
+def _heads(layer: Layer, x: Tensor) -> Tensor:
+    return rearrange(x, "b n (heads d) -> b heads n d", heads=layer.heads)
+
+
+def _attend(layer: Layer, q: Tensor, k: Tensor, column: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n 1"]:
+    """The mean over heads of softmax(Q K^T s) column."""
+    value = column[:, None].expand(-1, layer.heads, -1, -1)
+    return F.scaled_dot_product_attention(_heads(layer, q), _heads(layer, k), value, scale=layer.scale).mean(1)

@@ -1,0 +1,42 @@
+"""Outputs of the decoder's self-attention layers, for losses that compare features (CDS)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..prediction import Branch
+from .layers import attention_layers
+from .record import record
+
+
+@dataclass(frozen=True)
+class Features:
+    """For each branch, the layers' outputs in module order, each (b, channels, height, width)."""
+
+    by_branch: dict[Branch, list[Float[Tensor, "b d h w"]]]
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "Features":
+        return Features({branch: [x[rows] for x in layers] for branch, layers in self.by_branch.items()})
+
+
+@dataclass(frozen=True)
+class FeatureRecorder:
+    """Records the outputs (after the output projection) of every self-attention layer of the up blocks."""
+
+    branches: tuple[Branch, ...]
+
+    @contextmanager
+    def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Features]]:
+        layers = [layer for layer in attention_layers(network.unet, "self") if layer.part == "up"]
+        with record(network.unet, [layer.name for layer in layers], slice(None)) as tape:
+
+            def collect(size: tuple[int, int]) -> Features:
+                grids = {a: rearrange(tape[a.name], "n (h w) d -> n d h w", h=a.size(*size)[0]) for a in layers}
+                return Features({b: [grids[a][rows[b]] for a in layers] for b in self.branches})
+
+            yield collect

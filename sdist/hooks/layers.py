@@ -1,0 +1,55 @@
+"""Attention layers of a UNet2DConditionModel by kind and level (level k works at 1 / 2^k of the latent's side)."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention layer: `name` is its module, `level` its resolution, `part` is down, mid or up."""
+
+    name: str
+    level: int
+    part: str
+    heads: int
+    scale: float
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of its query grid for latents of that size: each level halves, rounding up."""
+        return math.ceil(height / 2**self.level), math.ceil(width / 2**self.level)
+
+
+def attention_layers(unet: nn.Module, kind: str) -> list[Layer]:
+    """All layers of a kind, "self" (attn1) or "cross" (attn2), in module order."""
+    suffix = {"self": "attn1", "cross": "attn2"}[kind]
+    found = ((n, m) for n, m in unet.named_modules() if n.rsplit(".", 1)[-1] == suffix)
+    blocks = len(unet.config["block_out_channels"])  # type: ignore[index]
+    return [_describe(name, module, blocks) for name, module in found]
+
+
+def layers_at(unet: nn.Module, kind: str, level: int) -> list[Layer]:
+    """The layers of a kind at a level; UserError lists the levels that exist if there is none."""
+    layers = attention_layers(unet, kind)
+    chosen = [layer for layer in layers if layer.level == level]
+    if not chosen:
+        have = sorted({layer.level for layer in layers})
+        raise UserError(
+            f"this model has no {kind}-attention at level {level} (1/{2**level} of the latent's side); have levels {have}"
+        )
+    return chosen
+
+
+def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
+    if getattr(module, "fused_projections", False):
+        raise UserError(
+            f"{name} has fused projections, so its queries and keys cannot be read; "
+            "call unet.unfuse_qkv_projections() first"
+        )
+    parts = name.split(".")
+    part = parts[0].split("_")[0]
+    level = {"down": lambda: int(parts[1]), "mid": lambda: blocks - 1, "up": lambda: blocks - 1 - int(parts[1])}[part]()
+    return Layer(name, level, part, module.heads, module.scale)  # type: ignore[arg-type]

@@ -1,0 +1,90 @@
+"""Contrastive Denoising Score. Nam et al. 2024, arXiv 2311.18608."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..diffusion import Latents
+from ..hooks.features import FeatureRecorder
+from ..prediction import SOURCE_SOURCE, TARGET, Branch, Prediction, Recorder
+from ..weighting import Weighting
+from .base import LOSSES, Loss
+from .dds import DDS
+
+DIAGONAL = -10.0  # similarity given to a patch with itself among its negatives, before the temperature
+
+
+@LOSSES.register("cds")
+@dataclass(frozen=True)
+class CDS(Loss):
+    """DDS + w_cut d/dz PatchNCE, between self-attention outputs of the edited and of the source branch (eq. 9).
+
+    The PatchNCE term (Park et al. 2020, arXiv 2007.15651) is differentiated through the network. As released, patches of
+    the source look for their counterpart among patches of the edit. `cut_scale` is the weight of the term relative to
+    DDS at the released step size: the release scales DDS by 2000 / (H W), not the term.
+    """
+
+    graph: ClassVar[bool] = True
+
+    guidance_scale: float = 7.5  # of the DDS part
+    weighting: Weighting = "uniform"  # w(t) of the DDS part
+    cut_weight: float = 3.0  # w_cut
+    cut_scale: float = 2.048  # H W / 2000 at 64 x 64 latents, see above
+    patches: int = 256  # at most, a layer and a patch size
+    patch_sizes: tuple[int, ...] = (1, 2)  # features are averaged over squares of this side
+    temperature: float = 0.07
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return self._dds.branches
+
+    @property
+    def recorders(self) -> tuple[Recorder, ...]:
+        return (FeatureRecorder((TARGET, SOURCE_SOURCE)),)
+
+    @property
+    def _dds(self) -> DDS:
+        return DDS(self.guidance_scale, self.weighting)
+
+    def gradient(self, p: Prediction) -> Latents:
+        (cut,) = torch.autograd.grad(self.cut_loss(p).sum(), p.latents)
+        return self._dds.gradient(p).detach() + self.cut_scale * self.cut_weight * cut
+
+    def cut_loss(self, p: Prediction) -> Float[Tensor, " b"]:
+        """PatchNCE of each image, summed over layers and patch sizes, before `cut_weight`."""
+        by_branch = p.recorded[self.recorders[0]].by_branch
+        pairs = zip(by_branch[TARGET], by_branch[SOURCE_SOURCE], strict=True)
+        total = p.latents.new_zeros(len(p.latents))
+        for layer, (edited, source) in enumerate(pairs):
+            for size in self.patch_sizes:
+                q, k = F.avg_pool2d(source, size), F.avg_pool2d(edited, size)
+                ids = self._sampled(p, f"patches {layer} {size}", q.shape[-1] * q.shape[-2])
+                total = total + patch_nce(_patches(q, ids), _patches(k, ids), self.temperature)
+        return total
+
+    def _sampled(self, p: Prediction, stream: str, available: int) -> Int[Tensor, "b n"]:
+        """Indices of the compared patches, drawn for each image by itself."""
+        orders = [p.draw.sampler.permutation(ticket, stream, available) for ticket in p.draw.tickets]
+        return torch.stack(orders)[:, : self.patches].to(p.latents.device)
+
+
+def patch_nce(
+    query: Float[Tensor, "b n d"], key: Float[Tensor, "b n d"], temperature: float
+) -> Float[Tensor, " b"]:
+    """Cross-entropy of finding each query's own key among the keys of all sampled patches of the same image."""
+    positive = (query * key).sum(-1, keepdim=True)
+    own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
+    negative = (query @ key.mT).masked_fill(own, DIAGONAL)
+    logits = torch.cat([positive, negative], -1) / temperature
+    return (logits.logsumexp(-1) - logits[..., 0]).mean(-1)
+
+
+def _patches(x: Float[Tensor, "b d h w"], ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+    flat = rearrange(x, "b d h w -> b (h w) d")
+    picked = flat.gather(1, ids[..., None].expand(-1, -1, flat.shape[-1]))
+    return F.normalize(picked, dim=-1, eps=1e-7)

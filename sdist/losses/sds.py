@@ -1,0 +1,24 @@
+"""Score Distillation Sampling. Poole et al. 2022, DreamFusion, arXiv 2209.14988."""
+
+from dataclasses import dataclass
+
+from ..diffusion import Latents, cfg
+from ..prediction import NULL, TARGET, Branch, Prediction
+from ..weighting import Weighting, weight
+from .base import LOSSES, Loss
+
+
+@LOSSES.register("sds")
+@dataclass(frozen=True)
+class SDS(Loss):
+    """w(t) (eps_cfg(z_t, y_tgt) - noise), eq. 3 of the paper with the generator's Jacobian equal to one."""
+
+    guidance_scale: float = 7.5  # uncond + scale (cond - uncond)
+    weighting: Weighting = "uniform"  # w(t)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return TARGET, NULL
+
+    def gradient(self, p: Prediction) -> Latents:
+        return weight(self.weighting, p.draw) * (cfg(p.eps[NULL], p.eps[TARGET], self.guidance_scale) - p.draw.noise)

@@ -1,0 +1,73 @@
+"""Any torch optimizer, one for each image: a rejected image's state is not touched, and company cannot change a result."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from .errors import UserError, unknown
+
+CLOSURE_ONLY = {"LBFGS"}  # evaluates the gradient several times a step, which a draw does not allow
+
+
+def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
+    """Every usable class of torch.optim by name."""
+    classes = inspect.getmembers(torch.optim, inspect.isclass)
+    return {n: c for n, c in classes if issubclass(c, torch.optim.Optimizer) and n not in {"Optimizer", *CLOSURE_ONLY}}
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """A torch optimizer by name, and how far a step goes.
+
+    With scale "per_element" SGD moves z by lr x direction. "released" multiplies lr by 2000 / (H W), H x W the latents'
+    size, as the released code of DDS, CDS and LUSD does: their lr of 0.1 or 1 then depends on the resolution.
+    """
+
+    name: str = "SGD"
+    lr: float = 0.0488
+    scale: Literal["per_element", "released"] = "per_element"
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of the torch class
+
+    def __post_init__(self) -> None:
+        if self.name not in optimizer_names():
+            raise unknown("optimizer", self.name, optimizer_names(), "torch.optim")
+        self.build(nn.Parameter(torch.zeros(1, 1, 1)))
+
+    def step_size(self, latents: Tensor) -> float:
+        """lr for latents (..., H, W)."""
+        return self.lr * (2000 / (latents.shape[-2] * latents.shape[-1]) if self.scale == "released" else 1)
+
+    def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        try:
+            return optimizer_names()[self.name]([parameter], lr=self.step_size(parameter), **self.options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"optimizer {self.name}: {error}") from error
+
+
+class PerImageOptimizer(torch.optim.Optimizer):
+    """Steps only the images that `accepted` names; each has an optimizer of its own over its row of the latents."""
+
+    def __init__(
+        self, latents: nn.Parameter, settings: OptimizerSettings, accepted: Callable[[], Int[Tensor, " m"]]
+    ) -> None:
+        super().__init__([latents], {"lr": settings.lr})
+        self._latents, self._accepted = latents, accepted
+        self._rows = [nn.Parameter(row.detach()) for row in latents]
+        self._optimizers = [settings.build(row) for row in self._rows]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for i in self._accepted().tolist():
+            row = self._rows[i]
+            row.data, row.grad = self._latents.data[i], self._latents.grad[i]  # type: ignore[index]
+            self._optimizers[i].step()
+        return loss

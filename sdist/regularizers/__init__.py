@@ -1,0 +1,1 @@
+"""Regularizers: one file each; the file's name is the registry key."""
