@@ -11,6 +11,7 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,20 +46,20 @@ def _render_chunk(bounds: tuple[int, int]) -> np.ndarray:
 def make_renders(path: Path, count: int, workers: int) -> np.ndarray:
     """All training images, uint8 (count, SIDE, SIDE, 3), memory-mapped."""
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        out = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, SIDE, SIDE, 3))
+        unfinished = path.with_suffix(".unfinished")
+        out = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (count, SIDE, SIDE, 3))
         chunks = [(a, min(a + 256, count)) for a in range(0, count, 256)]
         with ProcessPoolExecutor(workers) as pool:
             for (a, b), images in zip(chunks, pool.map(_render_chunk, chunks), strict=True):
                 out[a:b] = images
         out.flush()
-        partial.rename(path)
+        unfinished.rename(path)
     return np.load(path, mmap_mode="r")
 
 
 def as_pixels(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (b, h, w, 3) -> float (b, 3, h, w) in [-1, 1], channels last."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------------
@@ -95,10 +96,10 @@ class Run:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         numbers = {"samples": self.samples, "steps": self.steps, "seconds": self.seconds}
-        partial = self.path.with_suffix(".partial")
+        unfinished = self.path.with_suffix(".unfinished")
         contiguous = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-        save_file(contiguous, partial, {k: repr(v) for k, v in numbers.items()})
-        os.replace(partial, self.path)
+        save_file(contiguous, unfinished, {k: repr(v) for k, v in numbers.items()})
+        os.replace(unfinished, self.path)
 
     def _load(self) -> None:
         from safetensors import safe_open
@@ -153,20 +154,31 @@ def new_autoencoder() -> AutoencoderKL:
     )
 
 
+# (samples, weight of the KL term): the first phase orders the latents, the second lets every channel carry detail
+AUTOENCODER_PHASES = ((16_000, 1e-4), (10_000, 1e-6))
+
+
 def train_autoencoder(renders: np.ndarray, args: argparse.Namespace) -> AutoencoderKL:
+    torch.manual_seed(0)
     vae = new_autoencoder().to(args.device, memory_format=torch.channels_last)
-    run = Run(args.work / "autoencoder.safetensors", nn.ModuleDict({"vae": vae}), 2e-3, args.autoencoder_samples, 0.4, 0.998)
+    for phase, (samples, kl_weight) in enumerate(AUTOENCODER_PHASES):
+        path = args.work / f"autoencoder_{phase}.safetensors"
+        run = Run(path, nn.ModuleDict({"vae": vae}), 2e-3, samples, 0.4, 0.998)
+        train(run, 8, partial(autoencoder_loss, vae, renders, kl_weight, args), 100, f"autoencoder, phase {phase}")
+        vae = run.use_average()["vae"].train()  # type: ignore[assignment]
+    return vae.eval()
 
-    def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
-        x = as_pixels(renders[np.sort(rng.integers(0, len(renders), batch))], args.device)
-        with args.autocast():
-            posterior = vae.encode(x).latent_dist
-            y = vae.decode(posterior.sample()).sample.float()
-        kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
-        return F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + 1e-4 * kl
 
-    train(run, 8, loss_of, 100, "autoencoder")
-    return run.use_average()["vae"]  # type: ignore[return-value]
+def autoencoder_loss(
+    vae: AutoencoderKL, renders: np.ndarray, kl_weight: float, args: argparse.Namespace,
+    rng: np.random.Generator, batch: int,
+) -> Tensor:  # fmt: skip
+    x = as_pixels(renders[np.sort(rng.integers(0, len(renders), batch))], args.device)
+    with args.autocast():
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample.float()
+    kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
+    return F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + kl_weight * kl
 
 
 def make_latents(vae: AutoencoderKL, renders: np.ndarray, args: argparse.Namespace) -> Tensor:
@@ -177,8 +189,8 @@ def make_latents(vae: AutoencoderKL, renders: np.ndarray, args: argparse.Namespa
         with torch.no_grad(), args.autocast():
             for a in range(0, len(renders), 64):
                 x = as_pixels(renders[a : a + 64], args.device)
-                rows.append(torch.stack([vae.encode(v).latent_dist.mean.cpu().half() for v in (x, x.flip(3))]))
-        save_file({"latents": torch.cat(rows, 1)}, path)
+                rows.append(torch.stack([vae.encode(v).latent_dist.mean.float().cpu() for v in (x, x.flip(3))]))
+        save_file({"latents": torch.cat(rows, 1).half()}, path)
     return load_file(path)["latents"]
 
 
@@ -298,7 +310,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for renders, latents and checkpoints")
     parser.add_argument("--export", type=Path, help="where to save the pipeline (default: WORK/pipeline)")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--autoencoder-samples", type=int, default=16_000)
     parser.add_argument("--diffusion-samples", type=int, default=160_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")

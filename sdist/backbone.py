@@ -146,7 +146,7 @@ def _load(source: str, device: str) -> Backbone:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options = {"torch_dtype": torch.float32, "use_safetensors": True}
+    options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False}
     if not Path(source).is_dir() and source.startswith("/"):
         raise UserError(f"model folder {source} does not exist")
     return Backbone(

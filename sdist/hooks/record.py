@@ -20,7 +20,7 @@ def record(model: nn.Module, names: Iterable[str], rows: slice | list[slice]) ->
             handle.remove()
 
 
-def _hook(model: nn.Module, name: str, rows: slice | list[slice], tape: dict[str, Tensor]):  # noqa: ANN202
+def _hook(model: nn.Module, name: str, rows: slice | list[slice], tape: dict[str, Tensor]):
     modules = dict(model.named_modules())
     if name not in modules:
         raise KeyError(f"no module '{name}' in {type(model).__name__}")

@@ -1,6 +1,7 @@
 """A scene is a value: what stands where. Sampling, rendering and exact masks are functions of it."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -46,6 +47,14 @@ class Scene:
         things = list(self.things)
         things[index] = replace(things[index], **changes)  # type: ignore[arg-type]
         return replace(self, things=tuple(things))
+
+
+class Part(NamedTuple):
+    """Something drawn: a thing or an attachment, `seed` is its thing's."""
+
+    seed: int
+    noun: str
+    colour: str
 
 
 def sample_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
@@ -103,31 +112,34 @@ def _overlap(a: Thing, b: Thing) -> float:
 
 def render(scene: Scene) -> Image.Image:
     """The scene as an RGB image of SIDE x SIDE pixels."""
-    return _paint(scene)[0]
+    return render_parts(scene)[0]
 
 
 def render_with_masks(scene: Scene) -> tuple[Image.Image, dict[str, np.ndarray]]:
     """The image, and for every noun its visible area: (SIDE, SIDE) in [0, 1], what lies behind others taken away."""
-    return _paint(scene)
-
-
-def _paint(scene: Scene) -> tuple[Image.Image, dict[str, np.ndarray]]:
-    canvas = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255)
+    image, parts = render_parts(scene)
     masks: dict[str, np.ndarray] = {}
+    for part, mask in parts.items():
+        masks[part.noun] = np.maximum(masks.get(part.noun, 0), mask)
+    return image, masks
+
+
+def render_parts(scene: Scene) -> tuple[Image.Image, dict[Part, np.ndarray]]:
+    """The image, and the visible area of every part of it."""
+    canvas = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255)
+    masks: dict[Part, np.ndarray] = {}
     for thing in scene.things:
-        for noun, tile in _tiles(thing):
+        for part, tile in _tiles(thing):
             pixels, alpha = _placed(tile, thing)
             canvas = canvas * (1 - alpha) + pixels * alpha
-            masks = {name: mask * (1 - alpha[..., 0]) for name, mask in masks.items()}
-            masks[noun] = np.maximum(masks.get(noun, 0), alpha[..., 0])
+            masks = {other: mask * (1 - alpha[..., 0]) for other, mask in masks.items()}
+            masks[part] = alpha[..., 0]
     return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), masks
 
 
-def _tiles(thing: Thing) -> list[tuple[str, Image.Image]]:
-    """(noun, RGBA tile) of the thing and of what is attached to it, back to front, at the final size."""
-    layers = [(thing.noun, thing.colour)]
-    if thing.attachment is not None:
-        layers.append((thing.attachment.noun, thing.attachment.colour))
+def _tiles(thing: Thing) -> list[tuple[Part, Image.Image]]:
+    """RGBA tiles of the thing and of what is attached to it, back to front, at the final size."""
+    layers = [(p.noun, p.colour) for p in (thing, thing.attachment) if p is not None]
     side = round(thing.size * SIDE)
     tiles = []
     for order, (noun, colour) in enumerate(layers):
@@ -135,7 +147,7 @@ def _tiles(thing: Thing) -> list[tuple[str, Image.Image]]:
         NOUNS[noun].draw(pen, PALETTE[colour])
         tile = shade(pen.tile, np.random.default_rng((thing.seed, order)))
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if thing.flipped else tile
-        tiles.append((noun, tile.rotate(thing.angle).resize((side, side), Image.Resampling.BOX)))
+        tiles.append((Part(thing.seed, noun, colour), tile.rotate(thing.angle).resize((side, side), Image.Resampling.BOX)))
     return tiles
 
 

@@ -1,0 +1,7 @@
+"""python -m sdist"""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

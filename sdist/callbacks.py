@@ -1,0 +1,105 @@
+"""What a user sees while an edit runs: a progress bar, and a logger fed with scalars and pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from tqdm.auto import tqdm
+
+from .backbone import Backbone
+from .config import LogSettings
+from .distiller import Round, ScoreDistiller
+from .errors import UserError
+from .images import mask_image, panel, to_images
+
+LOGGERS = ("none", "csv", "tensorboard", "wandb")
+
+
+class ProgressBar(Callback):
+    """Accepted steps of all pictures, with the gradient's SD and the draws a step."""
+
+    def __init__(self, label: str = "edit") -> None:
+        self._label = label
+
+    def on_train_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        total = distiller.method.steps * len(distiller.step)
+        self._bar = tqdm(total=total, desc=self._label, unit="step", mininterval=0.2)
+        self._draws = 0
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        self._draws += len(distiller.rounds[-1].slots) if len(distiller.accepted) or not distiller.finished else 0
+        self._bar.update(int(distiller.step.sum()) - self._bar.n)
+        sd = scalars(distiller.rounds[-1])["grad_std"]
+        self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._bar.n):.2f}/step", refresh=False)
+
+    def teardown(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+class RunLogger(Callback):
+    """Sends every round's scalars, and pictures every so many steps of the first picture, to the trainer's logger."""
+
+    def __init__(self, backbone: Backbone, images_every: int) -> None:
+        self._backbone, self._every = backbone, images_every
+        self._logged = -1
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        last, step = distiller.rounds[-1], int(distiller.step[0])
+        logger, index = trainer.logger, len(distiller.rounds) - 1
+        assert logger is not None
+        logger.log_metrics({**scalars(last), "step": float(step)}, index)
+        if step % self._every == 0 and step != self._logged:
+            self._logged = step
+            log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
+
+    def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:
+        images = to_images(self._backbone.decode(distiller.latents))
+        memory = distiller.memory.get("attention_mask")
+        masks = [] if memory is None else memory.tensors.get("mask", [])
+        return [*images, *(mask_image(mask, images[0].size) for mask in masks)]
+
+
+def scalars(last: Round) -> dict[str, float]:
+    """The round's values averaged over pictures (over accepted ones where only those have a value)."""
+    values = {name: float(torch.nanmean(value)) for name, value in last.values.items() if not value.isnan().all()}
+    values |= {"attempts": float((last.attempt + 1).float().mean()), "accepted": float(last.accepted.float().mean())}
+    return {**values, "timestep": float(last.t.float().mean())}
+
+
+def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Logger | None:
+    """The Lightning logger of that kind, writing under `folder`; "none" gives None."""
+    if kind == "none":
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if kind == "csv":
+            return CSVLogger(folder, name="csv", version=name)
+        if kind == "tensorboard":
+            return TensorBoardLogger(folder, name="tensorboard", version=name)
+        group = settings.group or None
+        return WandbLogger(name=name, project=settings.project, group=group, offline=settings.offline, save_dir=folder)
+    except ModuleNotFoundError as error:
+        raise UserError(f"--log {kind} needs a package that is not installed: {str(error).splitlines()[0]}") from None
+
+
+def log_picture(logger: Logger, name: str, image: Image.Image, step: int) -> None:
+    """A picture in the logger's own way; beside the table for csv."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image(name, [image], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        pixels = (to_unit(image) * 255).byte()
+        logger.experiment.add_image(name, pixels, step)
+    elif isinstance(logger, CSVLogger):
+        Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
+        image.save(Path(logger.log_dir) / f"{name}_{step:05d}.png")
+
+
+def to_unit(image: Image.Image) -> torch.Tensor:
+    """(3, h, w) in 0..1."""
+    from .images import to_pixels
+
+    return (to_pixels([image])[0] + 1) / 2

@@ -1,0 +1,116 @@
+"""The run card: all that is needed to make a picture again, as json beside it and inside the PNG."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from . import __version__
+from .backbone import Backbone
+from .config import Settings, resolve
+from .editing import Job, Result
+from .errors import UserError
+from .images import CARD_KEY
+
+PACKAGES = ("torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
+
+
+def make_card(backbone: Backbone, settings: Settings, results: Sequence[Result], row: int) -> dict[str, Any]:
+    """The card of one picture of a batch; the batch is part of it, because rounding depends on its size."""
+    result = results[row]
+    return {
+        "sdist": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": settings.plain(),
+        "model": {"name": settings.model, "source": backbone.source, "prediction_type": backbone.prediction_type},
+        "batch": [_describe(r.prepared.job) for r in results],
+        "row": row,
+        "words": list(result.prepared.words),
+        "tokens": list(result.prepared.tokens),
+        "size": list(result.image.size),
+        "attempts": list(result.attempts),
+        "seconds": result.timings,
+        "machine": machine(backbone),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def machine(backbone: Backbone) -> dict[str, Any]:
+    """What bit-exactness depends on beside versions."""
+    return {
+        "device": str(backbone.device),
+        "threads": torch.get_num_threads(),
+        "processor": platform.processor() or platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def _describe(job: Job) -> dict[str, Any]:
+    return {
+        "image": str(job.image.resolve()),
+        "sha256": file_digest(job.image),
+        "source": job.source,
+        "target": job.target,
+        "seed": job.seed,
+        "words": list(job.words),
+        "mask": None if job.mask is None else str(job.mask.resolve()),
+        "mask_sha256": None if job.mask is None else file_digest(job.mask),
+    }
+
+
+def file_digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card read back."""
+
+    settings: Settings
+    jobs: tuple[Job, ...]
+    row: int
+    threads: int
+    versions: dict[str, str]
+
+
+def read_card(path: Path, images: Path | None = None) -> Card:
+    """The card inside a PNG; UserError if there is none, or if a source image is gone or has changed."""
+    try:
+        with Image.open(path) as image:
+            text = getattr(image, "text", {}).get(CARD_KEY)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as a PNG: {error}") from None
+    if text is None:
+        raise UserError(f"{path} has no run card; only PNGs that sdist made can be replayed")
+    try:
+        data = json.loads(text)
+        settings = resolve(data["settings"], f"run card of {path.name}")
+        jobs = tuple(_job(entry, images) for entry in data["batch"])
+        return Card(settings, jobs, int(data["row"]), int(data["machine"]["threads"]), data["versions"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
+
+
+def _job(entry: dict[str, Any], images: Path | None) -> Job:
+    mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
+    image = _found(entry["image"], entry["sha256"], images)
+    return Job(image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask)
+
+
+def _found(recorded: str, digest: str, images: Path | None) -> Path:
+    path = Path(recorded) if images is None else images / Path(recorded).name
+    if not path.is_file():
+        raise UserError(f"source image {path} is not there; say where it is with --images DIR")
+    if file_digest(path) != digest:
+        raise UserError(f"source image {path} has changed since (its sha256 is not the recorded {digest[:12]}...)")
+    return path

@@ -1,0 +1,105 @@
+"""The command line. Parsing is here and imports nothing heavy; each command is a module of sdist/commands."""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from . import __version__
+from .errors import UserError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 (done, but not all), 2 (bad input), 130 (Ctrl-C)."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("sdist").setLevel(logging.WARNING if args.quiet else logging.INFO)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return import_module(f"sdist.commands.{args.command}").main(args)
+    except UserError as error:
+        return _fail(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was finished is kept", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno in DISK or isinstance(error, PermissionError):
+            return _fail(f"cannot write {error.filename or ''}: {DISK.get(error.errno or 0, error.strerror)}", BAD_INPUT)
+        raise
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"sdist: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="sdist", description="Text-guided image editing by score distillation.")
+    root.add_argument("--version", action="version", version=f"sdist {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _edit(commands.add_parser("edit", help="edit one image", description="Edits one image."))
+    _run(commands.add_parser("run", help="edit a folder of images listed in index.csv"))
+    _replay(commands.add_parser("replay", help="make an edited PNG again from its run card"))
+    _plain(commands.add_parser("methods", help="list methods and components with their defaults"))
+    doctor = commands.add_parser("doctor", help="show what is installed and what an edit would need")
+    doctor.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
+    _plain(doctor)
+    return root
+
+
+def _plain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(quiet=True)
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+    command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
+    command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    command.add_argument("--size", help="native (default), keep or WIDTHxHEIGHT")
+    command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                         help="any value of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
+    command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
+    command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
+    command.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def _edit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", type=Path)
+    command.add_argument("--source", default="", metavar="PROMPT", help="what the image shows (may be empty)")
+    command.add_argument("--target", required=True, metavar="PROMPT", help="what it should show")
+    command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
+    command.add_argument("--mask", type=Path, metavar="IMAGE", help="grey image, white where the edit may happen")
+    command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR")
+    _common(command)
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.description = "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt; images in DIR/images)."
+    command.add_argument("--input", type=Path, required=True, metavar="DIR")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.add_argument("--batch", type=int, default=8, metavar="N", help="images edited together (default: 8)")
+    _common(command)
+
+
+def _replay(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", type=Path, help="a PNG that sdist made")
+    command.add_argument("--images", type=Path, metavar="DIR", help="where the source images are, if they were moved")
+    command.add_argument("--output", type=Path, metavar="PNG", help="where to write the picture (default: nowhere)")
+    command.add_argument("--device", help="default: the recorded one")
+    command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,103 @@
+"""sdist doctor: what is installed, which devices and models are there, which tagger finds nouns."""
+
+import argparse
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "nltk", "textblob", "einops", "wandb",
+    "tensorboard", "safetensors", "pillow",
+)  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> int:
+    from ..models import MODELS
+
+    report = {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": _devices(),
+        "tagger": _tagger(),
+        "models": {name: _where(model.sources, args.online) for name, model in MODELS.items()},
+    }
+    if args.json:
+        print(json.dumps(report, indent=1))
+    else:
+        _print(report)
+    return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices() -> dict[str, str]:
+    import os
+
+    import torch
+
+    devices = {"cpu": f"{torch.get_num_threads()} threads of {os.cpu_count()} processors, {_memory()}"}
+    for i in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(i)
+        devices[f"cuda:{i}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        devices["mps"] = "Apple GPU"
+    return devices
+
+
+def _memory() -> str:
+    import os
+
+    try:
+        return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    except (AttributeError, ValueError, OSError):
+        return "memory unknown"
+
+
+def _tagger() -> str:
+    from ..prompts import default_tagger
+
+    name = default_tagger()[0]
+    if name == "nltk":
+        return "nltk (its data is installed; as in the paper)"
+    return "textblob (nltk's data is absent: python -m nltk.downloader averaged_perceptron_tagger_eng)"
+
+
+def _where(sources: tuple[str, ...], online: bool) -> str:
+    """The first source that is on this disk, or with --online on the hub, or what an edit would have to download."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+
+    for source in sources:
+        if Path(source).is_absolute():
+            return f"ready: {source}" if (Path(source) / "model_index.json").is_file() else f"missing: {source}"
+        if isinstance(try_to_load_from_cache(source, "unet/config.json"), str):
+            return f"ready: {source} (hub cache)"
+    if not online:
+        return f"not on this disk; an edit downloads {sources[0]} (--online asks whether it is there)"
+    failures = []
+    for source in sources:
+        try:
+            model_info(source, timeout=10)
+        except Exception as error:
+            failures.append(f"{source}: {type(error).__name__}")
+        else:
+            return f"on the hub: {source}"
+    return f"not reachable ({'; '.join(failures)})"
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(f"python {report['python']}")
+    for name, found in report["packages"].items():
+        print(f"  {name:20}{found}")
+    for title in ("devices", "models"):
+        print(title)
+        for name, text in report[title].items():
+            print(f"  {name:20}{text}")
+    print(f"nouns are found by {report['tagger']}")
+    print("an edit needs: one image, --target, and a model that is ready; tinyworld is in the package")

@@ -1,0 +1,42 @@
+"""sdist methods: the yamls of experiments/ and every registered component with its defaults."""
+
+import argparse
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+
+def main(args: argparse.Namespace) -> int:
+    from ..config import SLOTS, methods_folder
+    from ..regularizers.base import REGULARIZERS
+
+    methods = {path.stem: _headline(path) for path in sorted(methods_folder().glob("*.yaml"))}
+    registries = {**SLOTS, "regularizer": REGULARIZERS}
+    components = {slot: {n: _describe(r.get(n)) for n in r.names()} for slot, r in registries.items()}
+    if args.json:
+        print(json.dumps({"methods": methods, "components": components}, indent=1))
+        return 0
+    print("methods (--method)")
+    for name, line in methods.items():
+        print(f"  {name:24}{line}")
+    for slot, described in components.items():
+        print(f"\n{slot}")
+        for name, entry in described.items():
+            print(f"  {name:24}{entry['about']}")
+            for key, value in entry["defaults"].items():
+                print(f"  {'':24}  {key} = {value}")
+    return 0
+
+
+def _headline(path: Path) -> str:
+    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+
+
+def _describe(cls: Any) -> dict[str, Any]:
+    """First paragraph of the docstring, and the default of each field."""
+    defaults = {
+        f.name: f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
+        for f in fields(cls)
+    }
+    return {"about": " ".join((cls.__doc__ or "").split("\n\n")[0].split()), "defaults": defaults}

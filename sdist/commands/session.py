@@ -1,0 +1,60 @@
+"""What edit, run and replay share: settings and model from the arguments, and a batch from jobs to files."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..backbone import Backbone, load_backbone
+from ..callbacks import ProgressBar, RunLogger, make_logger
+from ..card import make_card
+from ..config import Settings, load_settings
+from ..editing import Job, Prepared, edit_batch, prepare
+from ..errors import UserError
+from ..outputs import output_files, writable_folder, write_result
+
+
+class Session:
+    """One command's settings, model and output folder."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        given = {"model": args.model, "device": args.device, "size": args.size, "steps": args.steps}
+        given = {key: value for key, value in given.items() if value is not None}
+        self.settings: Settings = load_settings(args.method, args.overrides, **given)
+        self.folder = writable_folder(args.output)
+        self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
+        self._backbone: Backbone | None = None
+
+    @property
+    def backbone(self) -> Backbone:
+        """Loaded when first needed, so that bad input is known at once."""
+        if self._backbone is None:
+            self._backbone = load_backbone(self.settings.model, self.settings.device)
+        return self._backbone
+
+    def output_files(self, names: Sequence[str]) -> list[dict[str, Path]]:
+        """Where results go; UserError if one exists and may not be replaced."""
+        files = [output_files(self.folder, name) for name in names]
+        existing = [path for own in files for path in own.values() if path.exists()]
+        if existing and not self._overwrite:
+            raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
+        return files
+
+    def prepare(self, job: Job) -> Prepared:
+        return prepare(self.backbone, self.settings, job)
+
+    def edit(
+        self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str, wanted: Sequence[bool] | None = None
+    ) -> None:
+        """Edits the batch and writes its results, or those that are wanted."""
+        name = f"{self._method}-{label}"
+        logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
+        callbacks = [ProgressBar(label)]
+        if logger is not None:
+            logger.log_hyperparams(self.settings.plain())
+            callbacks.append(RunLogger(self.backbone, self.settings.log.images_every))
+        results = edit_batch(self.backbone, self.settings, batch, callbacks, logger)
+        for row, (result, own) in enumerate(zip(results, files, strict=True)):
+            if wanted is None or wanted[row]:
+                write_result(own, result, make_card(self.backbone, self.settings, results, row))
+        if logger is not None:
+            logger.finalize("success")

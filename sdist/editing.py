@@ -1,0 +1,197 @@
+"""From image files and prompts to edited pictures: everything around the distiller, used by the command line."""
+
+import logging
+import signal
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+from torch.nn import functional as F
+
+from .backbone import Backbone
+from .config import Settings
+from .distiller import ScoreDistiller
+from .errors import UserError
+from .images import fit, load_image, to_images, to_pixels
+from .prediction import Edit
+from .prompts import default_tagger, differing_nouns, named_words, token_indices
+
+log = logging.getLogger("sdist")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make; `words` names what the mask follows, instead of the nouns that differ."""
+
+    image: Path
+    source: str
+    target: str
+    seed: int = 0
+    words: tuple[str, ...] = ()
+    mask: Path | None = None  # grey picture, white where the edit may happen
+
+    def __post_init__(self) -> None:
+        if not self.target.strip():
+            raise UserError("the target prompt is empty; say what the picture should show")
+        if self.source.split() == self.target.split():
+            raise UserError(f"source and target prompt are identical ({self.target!r}): there is nothing to edit")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with its picture read and its words found."""
+
+    job: Job
+    image: Image.Image
+    mask: Image.Image | None
+    words: tuple[str, ...]
+    tokens: tuple[int, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """Identifies the picture in draws: the same pixels and seed give the same noise, whatever the prompts."""
+        return sha256(self.image.tobytes() + repr(self.image.size).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An edited picture and what is known about how it came about."""
+
+    prepared: Prepared
+    image: Image.Image
+    mask: Tensor | None  # the last mask, (1, h, w) in 0..1
+    attempts: tuple[int, ...]  # draws for each step
+    timings: dict[str, float]  # seconds, of the whole batch
+
+
+def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
+    """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
+    native, factor = backbone.native_side, backbone.factor
+    image = fit(load_image(job.image), settings.size, native, factor)
+    mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
+    if job.mask is not None and "attention_mask" not in settings.regularizers:
+        raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
+    for prompt in (job.source, job.target, settings.prompts.null, settings.prompts.negative):
+        backbone.token_ids(prompt)
+    chosen = (
+        named_words(job.target, job.words)
+        if job.words
+        else differing_nouns(job.source, job.target, settings.prompts.difference)
+    )
+    tokens = token_indices(backbone.token_spans(job.target), chosen, settings.prompts.pieces)
+    return Prepared(job, image, mask, tuple(w.text for w in chosen), tuple(tokens))
+
+
+def edit_batch(
+    backbone: Backbone,
+    settings: Settings,
+    batch: Sequence[Prepared],
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | None = None,
+) -> list[Result]:
+    """Edits pictures of one size together; each result is what it would be alone, up to float rounding."""
+    start = time.perf_counter()
+    if "attention_mask" in settings.regularizers:
+        _say_words(batch)
+    edit = make_edit(backbone, settings, batch)
+    identities = [(p.job.seed, p.key) for p in batch]
+    distiller = ScoreDistiller(backbone, edit, settings.method(), settings.timesteps, identities)
+    encoded = time.perf_counter()
+    optimize(distiller, backbone.device, callbacks, logger)
+    optimized = time.perf_counter()
+    images = to_images(backbone.decode(distiller.latents))
+    done = time.perf_counter()
+    timings = {"encode": encoded - start, "optimize": optimized - encoded, "decode": done - optimized}
+    timings = {name: round(seconds, 3) for name, seconds in timings.items()}
+    masks = last_masks(distiller)
+    return [
+        Result(p, image, masks[i], attempts_of(distiller, i), timings)
+        for i, (p, image) in enumerate(zip(batch, images, strict=True))
+    ]
+
+
+def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared]) -> Edit:
+    """The tensors of a batch: encoded pictures, the prompts that the method reads, focus tokens, masks."""
+    source = backbone.encode(to_pixels([p.image for p in batch]))
+    texts = {
+        "target": [p.job.target for p in batch],
+        "source": [p.job.source for p in batch],
+        "null": [settings.prompts.null] * len(batch),
+        "negative": [settings.prompts.negative] * len(batch),
+    }
+    needed = dict.fromkeys(branch.prompt for branch in settings.loss.branches)
+    text = {prompt: backbone.embed(texts[prompt]) for prompt in needed}
+    focus = torch.zeros(len(batch), next(iter(text.values())).shape[1], device=backbone.device)
+    for row, p in enumerate(batch):
+        focus[row, list(p.tokens)] = 1.0
+    return Edit(source, text, focus, _user_masks(batch, source))
+
+
+def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
+    """Mask pictures averaged over each latent; a picture without one may change everywhere."""
+    if all(p.mask is None for p in batch):
+        return None
+    grey = [p.mask or Image.new("L", p.image.size, 255) for p in batch]
+    pixels = to_pixels([g.convert("RGB") for g in grey])[:, :1]
+    return F.interpolate((pixels + 1) / 2, like.shape[-2:], mode="area").to(like)
+
+
+def optimize(
+    distiller: ScoreDistiller, device: torch.device, callbacks: Sequence[Callback], logger: Logger | None
+) -> None:
+    """Runs the distiller to its end with a silent Lightning trainer that writes nothing by itself."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    accelerator = {"cuda": "gpu"}.get(device.type, device.type)
+    before = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
+            max_epochs=1,
+            callbacks=list(callbacks),
+            logger=logger or False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            default_root_dir=folder,
+        )
+        try:
+            trainer.fit(distiller)
+        except SystemExit:  # how Lightning reports an interrupt, after it has told SIGINT to be ignored
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from None
+
+
+def last_masks(distiller: ScoreDistiller) -> list[Tensor | None]:
+    """The last mask of each picture; None where no mask was used."""
+    memory = distiller.memory.get("attention_mask")
+    count = len(distiller.latents)
+    return [None] * count if memory is None else list(memory.tensors["mask"].detach())
+
+
+def attempts_of(distiller: ScoreDistiller, slot: int) -> tuple[int, ...]:
+    """How many draws each step of a picture took."""
+    rows = [(r, (r.slots == slot).nonzero()) for r in distiller.rounds]
+    return tuple(int(r.attempt[i[0, 0]]) + 1 for r, i in rows if len(i) and bool(r.accepted[i[0, 0]]))
+
+
+def _say_words(batch: Sequence[Prepared]) -> None:
+    for source, target, words, masked in dict.fromkeys((p.job.source, p.job.target, p.words, p.mask is not None) for p in batch):
+        if words:
+            log.info("the mask follows: %s", ", ".join(words))
+        elif not masked:
+            log.warning(
+                "no noun in what differs between %r and %r (tagger: %s): the mask is off; name words with --words",
+                source, target, default_tagger()[0],
+            )  # fmt: skip

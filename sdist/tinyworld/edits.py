@@ -1,0 +1,123 @@
+"""Edit pairs: a scene, a changed scene, both prompts in one wording, both renders, and the mask of the change."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from .backgrounds import PLACES
+from .captions import Wording, caption, sample_wording
+from .objects import NOUNS, attachments_of
+from .scene import (
+    SIDE,
+    Scene,
+    render_parts,
+    sample_attachment,
+    sample_colour,
+    sample_scene,
+    sample_thing,
+)
+
+
+@dataclass(frozen=True)
+class EditPair:
+    """An edit whose answer is known. `mask` is (SIDE, SIDE) in [0, 1]: where the two scenes differ in what is drawn."""
+
+    kind: str
+    before: Scene
+    after: Scene
+    source: str
+    target: str
+    source_image: Image.Image
+    target_image: Image.Image
+    mask: np.ndarray
+
+
+Change = Callable[[np.random.Generator, Scene], Scene | None]  # None: this scene does not allow it
+KINDS: dict[str, Change] = {}
+
+
+def _kind(change: Change) -> Change:
+    KINDS[change.__name__.removesuffix("_thing")] = change
+    return change
+
+
+@_kind
+def add(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """One more thing, the second at most."""
+    if len(scene.things) > 1:
+        return None
+    return replace(scene, things=(*scene.things, replace(sample_thing(rng, scene.things), attachment=None)))
+
+
+@_kind
+def attach(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """Something that a thing wears or carries."""
+    free = [i for i, t in enumerate(scene.things) if t.attachment is None and attachments_of(t.noun)]
+    if not free:
+        return None
+    index = int(rng.choice(free))
+    return scene.with_thing(index, attachment=sample_attachment(rng, scene.things[index].noun))
+
+
+@_kind
+def replace_thing(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """Another noun of the same zone in the same place and colour."""
+    plain = [i for i, t in enumerate(scene.things) if t.attachment is None]
+    if not plain:
+        return None
+    index = int(rng.choice(plain))
+    taken, zone = {t.noun for t in scene.things}, NOUNS[scene.things[index].noun].zone
+    noun = str(rng.choice([n.name for n in NOUNS.values() if n.zone == zone and n.name not in taken]))
+    return scene.with_thing(index, noun=noun)
+
+
+@_kind
+def recolour(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """Another colour of one thing."""
+    if not scene.things:
+        return None
+    index = int(rng.integers(len(scene.things)))
+    return scene.with_thing(index, colour=sample_colour(rng, other_than=scene.things[index].colour))
+
+
+@_kind
+def remove(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """One thing, or what is attached to it, is gone."""
+    if not scene.things:
+        return None
+    index = int(rng.integers(len(scene.things)))
+    if scene.things[index].attachment is not None:
+        return scene.with_thing(index, attachment=None)
+    return replace(scene, things=scene.things[:index] + scene.things[index + 1 :])
+
+
+@_kind
+def background(rng: np.random.Generator, scene: Scene) -> Scene | None:
+    """Another place."""
+    return replace(scene, place=str(rng.choice([p for p in PLACES if p != scene.place])))
+
+
+def sample_edit(seed: int, index: int, kind: str | None = None) -> EditPair:
+    """The edit pair of that number, of the given kind or of any; the same arguments give the same pair."""
+    rng = np.random.default_rng((seed, index))
+    kind = kind or str(rng.choice(list(KINDS)))
+    while True:  # ends: every kind applies to many scenes
+        before = sample_scene(rng)
+        after = KINDS[kind](rng, before)
+        if after is not None:
+            return make_pair(kind, before, after, replace(sample_wording(rng), colours=True, place=True))
+
+
+def make_pair(kind: str, before: Scene, after: Scene, wording: Wording) -> EditPair:
+    """Renders and captions both scenes."""
+    (source_image, old), (target_image, new) = render_parts(before), render_parts(after)
+    if before.place != after.place:
+        mask = 1 - np.maximum.reduce([*new.values(), np.zeros((SIDE, SIDE))])
+    else:
+        changed = old.keys() ^ new.keys()
+        mask = np.maximum.reduce([area for parts in (old, new) for part, area in parts.items() if part in changed])
+    return EditPair(
+        kind, before, after, caption(before, wording), caption(after, wording), source_image, target_image, mask
+    )
