@@ -1,0 +1,157 @@
+"""Fixtures: a tiny pipeline of the real classes saved to disk, and an analytic predictor whose answer is known."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sdist.backbone import Backbone, load_backbone
+from sdist.prediction import Branch, Draw, Edit, Progress
+from sdist.sampling import RandomSampler, Ticket
+
+WORDS = ("cat", "hat", "party", "dog", "red", "house", "a", "in", "wearing", "and", "the", "snow")
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    """Whole words for WORDS, letters for the rest, 24 tokens at most."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    merges: list[tuple[str, str]] = []
+    for word in (w for w in WORDS if len(w) > 1):
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        for i in range(1, len(pieces)):
+            merges.append(("".join(pieces[:i]), pieces[i]))
+    tokens = [*letters, *(x + "</w>" for x in letters), *("".join(m) for m in merges)]
+    tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=list(dict.fromkeys(merges)), model_max_length=24)
+
+
+def save_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", shift: float | None = None) -> Path:
+    """Random weights in Stable Diffusion's block layout: native 32 pixels, 4 a latent, three levels."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=24, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(4, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+            layers_per_block=1, norm_num_groups=2, latent_channels=4, scaling_factor=0.5, shift_factor=shift,
+        ),
+        unet=UNet2DConditionModel(
+            sample_size=8, block_out_channels=(8, 8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=2,
+            cross_attention_dim=16, down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        ),
+        text_encoder=CLIPTextModel(text), tokenizer=tokenizer,
+        scheduler=DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type
+        ),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    with torch.no_grad():  # fresh text embeddings are so small that prompts would hardly differ
+        pipeline.text_encoder.get_input_embeddings().weight.normal_()
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Backbone:
+    return load_backbone(str(tiny_folder), "cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_v(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    folder = save_tiny_pipeline(tmp_path_factory.mktemp("tiny_v"), "v_prediction", shift=0.1)
+    return load_backbone(str(folder), "cpu")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A 32 x 32 picture that is not flat."""
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+class Gaussian:
+    """If data for a prompt is N(mu, s^2 I), the noise prediction is sigma (z_t - alpha mu) / (alpha^2 s^2 + sigma^2).
+
+    mu stands in the text embedding: text[:, 0, 0].
+    """
+
+    def __init__(self, s: float = 0.5) -> None:
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        self.alphas_cumprod, self.s = torch.cumprod(1 - betas, 0), s
+
+    def eps(self, z_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        bar = self.alphas_cumprod[t][:, None, None, None]
+        mu = text[:, :1, :1, None]
+        return (1 - bar).sqrt() * (z_t - bar.sqrt() * mu) / (bar * self.s**2 + 1 - bar)
+
+
+MEANS = {"target": 2.0, "source": -1.0, "null": 0.25, "negative": -0.5}
+
+
+@pytest.fixture
+def gaussian() -> Gaussian:
+    return Gaussian()
+
+
+def gaussian_edit(b: int = 1, **means: float) -> Edit:
+    """An edit in float64 whose prompts have these means."""
+    values = {**MEANS, **means}
+    text = {k: torch.full((b, 1, 1), v, dtype=torch.float64) for k, v in values.items()}
+    z = torch.randn(b, 4, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return Edit(z, text, torch.zeros(b, 1))  # type: ignore[arg-type]
+
+
+def make_draw(network, b: int, t: int | list[int], seed: int = 0, shape: tuple[int, ...] = (4, 8, 8), dtype=torch.float64) -> Draw:
+    times = torch.tensor([t] * b if isinstance(t, int) else t)
+    noise = torch.randn(b, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    bar = network.alphas_cumprod[times]
+    tickets = tuple(Ticket(seed, str(i), 0, 0) for i in range(b))
+    return Draw(times, noise, bar.sqrt().to(dtype), (1 - bar).sqrt().to(dtype), tickets, RandomSampler())
+
+
+def progress(b: int, step: int = 0, steps: int = 10) -> Progress:
+    return Progress(torch.arange(b), torch.full((b,), step), steps)
+
+
+def tiny_edit(backbone: Backbone, b: int = 1, h: int = 8, w: int = 8) -> Edit:
+    """Random latents and the prompts 'a cat' -> 'a cat wearing a hat', focus on hat."""
+    z = torch.randn(b, 4, h, w, generator=torch.Generator().manual_seed(5))
+    prompts = {"target": "a cat wearing a hat", "source": "a cat", "null": "", "negative": "snow"}
+    text = {name: backbone.embed([prompt] * b) for name, prompt in prompts.items()}
+    focus = torch.zeros(b, 24)
+    focus[:, 5] = 1
+    return Edit(z, text, focus)  # type: ignore[arg-type]
+
+
+def branches_of(edit: Edit) -> list[Branch]:
+    return [Branch(latent, prompt) for latent in ("edit", "source") for prompt in edit.text]  # type: ignore[arg-type]
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())

@@ -1,0 +1,132 @@
+"""What every registered component must do, asked of every registered component."""
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdist.backbone import Backbone
+from sdist.config import load_settings, methods_folder, resolve
+from sdist.filters import FILTERS
+from sdist.gammas import GAMMAS
+from sdist.losses.base import LOSSES
+from sdist.normalizers import NORMALIZERS
+from sdist.prediction import Prediction, predict
+from sdist.registry import Registry
+from sdist.regularizers.base import REGULARIZERS, Memory
+
+from .conftest import make_draw, progress, tiny_edit
+
+REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS)
+EVERY = [(registry, name) for registry in REGISTRIES for name in registry.names()]
+FIELDS = {"combination": {"edit_target": 1.0, "noise": -1.0}, "attention_mask": {"cross_level": 1, "self_level": 0}}
+
+
+def build(registry: Registry, name: str):  # noqa: ANN201
+    return registry.get(name)(**FIELDS.get(name, {}))
+
+
+def predicted(network: Backbone, component, b: int = 2, rows: slice = slice(None)) -> Prediction:  # noqa: ANN001
+    edit = tiny_edit(network, b).narrow(torch.arange(b)[rows])
+    draw = make_draw(network, b, [300, 700][:b], dtype=torch.float32).narrow(torch.arange(b)[rows])
+    branches = getattr(component, "branches", None) or LOSSES.get("sbp")().branches
+    z = (edit.source + 0.1).requires_grad_(getattr(component, "graph", False))
+    where = progress(b)
+    where = where._replace(slots=where.slots[rows], step=where.step[rows])
+    with torch.set_grad_enabled(z.requires_grad):
+        return predict(network, z, edit, draw, branches, component.recorders, where)
+
+
+@pytest.mark.parametrize(("registry", "name"), EVERY, ids=[f"{r.slot}-{n}" for r, n in EVERY])
+def test_a_component_is_a_frozen_documented_dataclass(registry: Registry, name: str) -> None:
+    component = build(registry, name)
+    assert type(component).__doc__
+    assert Path(__file__).parent.parent.joinpath(*type(component).__module__.split(".")).with_suffix(".py").is_file()
+    if registry in (LOSSES, REGULARIZERS):
+        assert type(component).__module__.rsplit(".", 1)[-1] == name
+    for field in fields(component):
+        with pytest.raises(FrozenInstanceError):
+            setattr(component, field.name, None)
+
+
+@pytest.mark.parametrize("name", LOSSES.names())
+@pytest.mark.parametrize("kind", ["tiny", "tiny_v"])
+def test_losses(name: str, kind: str, request: pytest.FixtureRequest) -> None:
+    network: Backbone = request.getfixturevalue(kind)
+    loss = build(LOSSES, name)
+    p = predicted(network, loss)
+    before = {b: e.detach().clone() for b, e in p.eps.items()}
+    with torch.set_grad_enabled(loss.graph):
+        gradient = loss.gradient(p)
+    assert gradient.shape == p.latents.shape
+    assert gradient.dtype == torch.float32
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+    assert all(torch.equal(before[b], e) for b, e in p.eps.items())
+    assert all(x.grad is None and not x.requires_grad for x in network.unet.parameters())
+    with torch.set_grad_enabled(loss.graph):
+        torch.testing.assert_close(loss.gradient(predicted(network, loss)), gradient, rtol=0, atol=0)
+        for row in range(2):
+            alone = loss.gradient(predicted(network, loss, rows=slice(row, row + 1)))
+            torch.testing.assert_close(alone, gradient[row : row + 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS.names())
+def test_regularizers(tiny: Backbone, name: str) -> None:
+    regularizer = build(REGULARIZERS, name)
+    p = predicted(tiny, regularizer)
+    gradient = torch.randn(p.latents.shape, generator=torch.Generator().manual_seed(1))
+    before, memory = gradient.clone(), Memory(2)
+    out = regularizer(gradient, p, memory)
+    assert torch.equal(gradient, before)
+    assert out.shape == gradient.shape
+    assert out.isfinite().all()
+    assert torch.equal(regularizer(gradient, p, Memory(2)), out)
+    assert all(v.shape == (2,) and v.isfinite().all() for v in regularizer.diagnostics(p, memory).values())
+    for row in range(2):
+        alone = regularizer(gradient[row : row + 1], predicted(tiny, regularizer, rows=slice(row, row + 1)), Memory(2))
+        torch.testing.assert_close(alone, out[row : row + 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NORMALIZERS.names())
+def test_normalizers(name: str) -> None:
+    gradient = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    before = gradient.clone()
+    out = build(NORMALIZERS, name)(gradient)
+    assert torch.equal(gradient, before)
+    torch.testing.assert_close(build(NORMALIZERS, name)(gradient[1:2]), out[1:2])
+
+
+@pytest.mark.parametrize("name", GAMMAS.names())
+def test_gammas(name: str) -> None:
+    values = build(GAMMAS, name)(torch.linspace(0, 1, 5))
+    assert values.shape == (5,)
+    assert (values > 0).all()
+
+
+@pytest.mark.parametrize("name", FILTERS.names())
+def test_filters(name: str) -> None:
+    verdict = build(FILTERS, name).accept(torch.randn(3, 4, 8, 8), torch.tensor([0, 1, 2]))
+    assert verdict.shape == (3,)
+    assert verdict.dtype == torch.bool
+
+
+PRESETS = sorted(path.stem for path in methods_folder().rglob("*.yaml"))
+WANTED = {
+    "sds", "dds", "dds_object", "cds", "cds_object", "sbp", "lusd", "lusd_released", "dds_lusd", "lusd_no_spatial",
+    "lusd_no_normalization", "lusd_no_annealing", "lusd_no_filtering",
+}  # fmt: skip
+
+
+def test_all_presets_are_there() -> None:
+    assert set(PRESETS) >= WANTED
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_round_trip_and_say_how_to_run_them(name: str) -> None:
+    settings = load_settings(name)
+    assert resolve(settings.plain(), "again") == settings
+    header = (methods_folder() / f"{name}.yaml").read_text().splitlines()[:2]
+    assert all(line.startswith("#") for line in header)
+    assert f"--method {name}" in header[1]
