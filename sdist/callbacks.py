@@ -22,22 +22,23 @@ class ProgressBar(Callback):
     """Accepted steps of all pictures, with the gradient's SD and the draws a step."""
 
     def __init__(self, label: str = "edit") -> None:
-        self._label = label
+        self._label, self._draws = label, 0
 
-    def on_train_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+    def setup(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
         total = distiller.method.steps * len(distiller.step)
         self._bar = tqdm(total=total, desc=self._label, unit="step", mininterval=0.2)
-        self._draws = 0
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
-        self._draws += len(distiller.rounds[-1].slots) if len(distiller.accepted) or not distiller.finished else 0
+        self._draws = sum(len(r.slots) for r in distiller.rounds)
         self._bar.update(int(distiller.step.sum()) - self._bar.n)
         sd = scalars(distiller.rounds[-1])["grad_std"]
         self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._bar.n):.2f}/step", refresh=False)
 
-    def teardown(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
-        if hasattr(self, "_bar"):
-            self._bar.close()
+    def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, distiller: ScoreDistiller, exception: BaseException) -> None:  # type: ignore[override]
+        self._bar.close()
 
 
 class RunLogger(Callback):

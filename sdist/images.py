@@ -102,7 +102,7 @@ def _goal(given: tuple[int, int], size: str, native: int, factor: int) -> tuple[
 def to_pixels(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
     """Equally large RGB images in [-1, 1]."""
     arrays = np.stack([np.asarray(image, np.float32) for image in images])
-    return torch.from_numpy(arrays).permute(0, 3, 1, 2) / 127.5 - 1
+    return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
 
 
 def to_images(pixels: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:

@@ -1,0 +1,294 @@
+"""The real command line on a tiny pipeline: what it writes, what it refuses, and what survives a kill."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdist.cli import main
+
+PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
+QUICK = ("--set", "scale.threshold=0.01", "--set", "scale.cross_level=1", "--set", "scale.self_level=0", "--steps", "2")
+
+
+def edit(picture: Path, model: Path, output: Path, *more: str) -> int:
+    return main(["edit", str(picture), *PROMPTS, "--model", str(model), "--output", str(output), *QUICK, *more])
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sdist: error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+# --- edit and replay ---------------------------------------------------------------------------------------------------
+
+
+def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    assert edit(picture, tiny_folder, tmp_path / "out", "--seeds", "2") == 0
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {f"picture_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
+    assert "picture_seed1.png" in capsys.readouterr().out
+    card = json.loads((tmp_path / "out" / "picture_seed1.json").read_text())
+    with Image.open(tmp_path / "out" / "picture_seed1.png") as image:
+        assert image.size == (32, 32)
+        assert json.loads(image.text["sdist"]) == card  # type: ignore[attr-defined]
+    with Image.open(tmp_path / "out" / "picture_seed1_panel.png") as image:
+        assert image.size == (3 * 256 + 8, 256)
+    assert card["words"] == ["hat"]
+    assert card["row"] == 1
+    assert len(card["attempts"]) == 2
+    assert card["settings"]["steps"] == 2
+
+
+def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    edit(picture, tiny_folder, tmp_path / "out", "--seeds", "2")
+    capsys.readouterr()
+    png = tmp_path / "out" / "picture_seed1.png"
+    assert main(["replay", str(png), "--output", str(tmp_path / "again.png")]) == 0
+    assert capsys.readouterr().out == "identical\n"
+    assert np.array_equal(Image.open(png), Image.open(tmp_path / "again.png"))
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.move(picture, moved / picture.name)
+    assert main(["replay", str(png)]) == 2
+    assert "--images DIR" in error(capsys)
+    assert main(["replay", str(png), "--images", str(moved)]) == 0
+    Image.new("RGB", (32, 32)).save(moved / picture.name)
+    assert main(["replay", str(png), "--images", str(moved)]) == 2
+    assert "has changed" in error(capsys)
+
+
+def test_replay_needs_a_card(picture: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    assert main(["replay", str(picture)]) == 2
+    assert "no run card" in error(capsys)
+    assert main(["replay", str(tmp_path / "nowhere.png")]) == 2
+    assert "does not exist" in error(capsys)
+
+
+def test_a_mask_image_keeps_the_rest(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert edit(picture, tiny_folder, tmp_path / "out", "--mask", str(tmp_path / "mask.png")) == 0
+    panel = np.asarray(Image.open(tmp_path / "out" / "picture_seed0_panel.png"))
+    shown = panel[:, 260:516]
+    assert shown[:, 140:].max() < 60 < shown[:, :100].max()
+
+
+@pytest.mark.parametrize("size", ["48x32", "keep"])
+def test_other_sizes(tiny_folder: Path, tmp_path: Path, size: str) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "x.png")
+    assert edit(tmp_path / "x.png", tiny_folder, tmp_path / "out", "--size", size) == 0
+    expected = (60, 40) if size == "keep" else (48, 32)
+    assert Image.open(tmp_path / "out" / "x_seed0.png").size == expected
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard", "wandb"])
+def test_logs(picture: Path, tiny_folder: Path, tmp_path: Path, kind: str) -> None:
+    assert edit(picture, tiny_folder, tmp_path / "out", "--log", kind, "--set", "log.images_every=1") == 0
+    files = [p for p in (tmp_path / "out" / "logs").rglob("*") if p.is_file()]
+    assert files
+    if kind == "csv":
+        with next(p for p in files if p.name == "metrics.csv").open() as file:
+            columns = set(csv.DictReader(file).fieldnames or ())
+        assert columns >= {"grad_std", "threshold", "attempts", "gamma", "beta", "mask_coverage", "step_norm", "timestep"}
+        assert len([p for p in files if p.suffix == ".png"]) == 2
+
+
+def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    assert edit(picture, tiny_folder, tmp_path) == 0
+    before = (tmp_path / "picture_seed0.png").read_bytes()
+    assert edit(picture, tiny_folder, tmp_path) == 2
+    assert "--overwrite" in error(capsys)
+    assert (tmp_path / "picture_seed0.png").read_bytes() == before
+    assert edit(picture, tiny_folder, tmp_path, "--overwrite") == 0
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "a file that is not there": (["nowhere.png"], "does not exist"),
+    "an empty target": (["PICTURE", "--target", " "], "target prompt is empty"),
+    "identical prompts": (["PICTURE", "--target", "a  cat"], "identical"),
+    "an unknown method": (["PICTURE", "--method", "lusdd"], "did you mean 'lusd'"),
+    "an unknown key": (["PICTURE", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'"),
+    "a bad value": (["PICTURE", "--set", "optimizer.lr=fast"], "optimizer.lr"),
+    "an unknown model": (["PICTURE", "--model", "tinyword"], "did you mean 'tinyworld'"),
+    "an unknown device": (["PICTURE", "--device", "tpu"], "device 'tpu' is not on this machine: have cpu"),
+    "a bad size": (["PICTURE", "--size", "30x30"], "divisible by 4"),
+    "a word that is not there": (["PICTURE", "--words", "hut"], "did you mean 'hat'"),
+    "a mask without the regularizer": (["PICTURE", "--method", "dds", "--mask", "PICTURE"], "attention_mask"),
+    "a long prompt": (["PICTURE", "--target", "cat " * 40], "this model reads 24"),
+    "no seeds": (["PICTURE", "--seeds", "0"], "--seeds"),
+    "a missing level": (["PICTURE", "--set", "scale.cross_level=7"], "have levels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_code_2(name: str, picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    given, message = BAD[name]
+    given = [str(picture) if word == "PICTURE" else word for word in given]
+    arguments = ["edit", "--source", "a cat", "--target", "a cat wearing a hat", "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--model", str(tiny_folder), *QUICK, *given]) == 2
+    assert message in error(capsys)
+    assert not list((tmp_path / "out").glob("*.png")) if (tmp_path / "out").exists() else True
+
+
+def test_a_folder_that_cannot_be_written(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    (tmp_path / "file").touch()
+    assert edit(picture, tiny_folder, tmp_path / "file" / "out") == 2
+    assert "cannot be written" in error(capsys)
+
+
+def test_a_full_disk(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # noqa: ANN001
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert edit(picture, tiny_folder, tmp_path / "out") == 2
+    assert "the disk is full" in error(capsys)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_pickled_model_is_not_loaded(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    assert edit(picture, model, tmp_path / "out") == 2
+    assert "could not be loaded" in error(capsys)
+
+
+# --- run ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A folder in the released format with four rows."""
+    folder = tmp_path / "input"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+        rows.append([f"{i}.png", "a cat" if i else "", "a cat wearing a hat"])
+    write_index(folder, rows)
+    return folder
+
+
+def write_index(folder: Path, rows: list[list[str]]) -> None:
+    with (folder / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["img_path", "source_prompt", "target_prompt"], *rows])
+
+
+def run_arguments(folder: Path, model: Path, output: Path, *more: str) -> list[str]:
+    return ["run", "--input", str(folder), "--output", str(output), "--model", str(model), *QUICK, *more]
+
+
+def pixels_of(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+def test_run_names_results_by_row_and_seed_and_skips_what_is_there(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "3", "--seeds", "2")
+    assert main(arguments) == 0
+    assert {f"{i:03d}_seed{s}.png" for i in range(4) for s in (0, 1)} <= set(pixels_of(tmp_path / "out"))
+    assert "8 of 8 pictures made" in capsys.readouterr().out
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
+    assert main(arguments) == 0
+    assert "0 of 8 pictures made, 8 were there" in capsys.readouterr().out
+    assert times == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
+
+
+def test_bad_rows_are_named_by_line_and_the_others_run(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    rows = [
+        ["0.png", "a cat", "a cat wearing a hat"],
+        ["../../etc/passwd", "a", "b"],
+        ["none.png", "a", "b"],
+        ["1.png", "a cat", ""],
+        ["2.png", "a cat", "a cat"],
+        ["3.png"],
+        ["1.png", "a cat", "a dog"],
+    ]
+    write_index(listed, rows)
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out")) == 2
+    captured = capsys.readouterr()
+    for line, message in {3: "leaves the folder", 4: "does not exist", 5: "empty", 6: "identical", 7: "needs 3 fields"}.items():
+        assert any(f"line {line}:" in text and message in text for text in captured.err.splitlines())
+    assert "2 of 2 pictures made, 0 were there, 5 bad rows" in captured.out
+    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"000_seed0.json", "006_seed0.json"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), (b"a,b\n1,2\n", "no column img_path"), (b"\xff\xfe\x00", "UTF-8")],
+)
+def test_a_bad_index(tiny_folder: Path, tmp_path: Path, capsys, content: bytes | None, message: str) -> None:  # noqa: ANN001
+    folder = tmp_path / "input"
+    folder.mkdir()
+    if content is not None:
+        (folder / "index.csv").write_bytes(content)
+    assert main(run_arguments(folder, tiny_folder, tmp_path / "out")) == 2
+    assert message in error(capsys)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_ends_with_the_same_files(listed: Path, tiny_folder: Path, tmp_path: Path, how: signal.Signals) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    more = ("--batch", "2", "--steps", "6")
+    assert main(run_arguments(listed, tiny_folder, whole, *more)) == 0
+    command = [sys.executable, "-m", "sdist", *run_arguments(listed, tiny_folder, broken, *more, "--steps", "6")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(broken.glob("*.png")):
+        time.sleep(0.002)
+    process.send_signal(how)
+    _, stderr = process.communicate()
+    if how == signal.SIGINT and process.returncode:
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+    for picture in broken.glob("*.png"):
+        Image.open(picture).load()  # whole or absent, never half
+    assert main(run_arguments(listed, tiny_folder, broken, *more)) == 0
+    assert {p.name for p in broken.iterdir() if not p.name.startswith(".")} == {p.name for p in whole.iterdir()}
+    for name, pixels in pixels_of(whole).items():
+        assert np.array_equal(pixels, pixels_of(broken)[name])
+
+
+# --- the rest ----------------------------------------------------------------------------------------------------------
+
+
+def test_methods_lists_every_component(capsys) -> None:  # noqa: ANN001
+    assert main(["methods", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"lusd", "dds_lusd"} <= set(listed["methods"])
+    assert set(listed["components"]) == {"loss", "filter", "normalizer", "gamma", "regularizer"}
+    assert listed["components"]["loss"]["dds"]["defaults"]["guidance_scale"] == 7.5
+    assert main(["methods"]) == 0
+    assert "std_threshold" in capsys.readouterr().out
+
+
+def test_doctor(capsys) -> None:  # noqa: ANN001
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "cpu" in report["devices"]
+    assert {"tinyworld", "sd15", "sd21"} <= set(report["models"])
+    assert main(["doctor"]) == 0
+    assert "nouns are found by" in capsys.readouterr().out
+
+
+def test_help_and_import_need_no_torch() -> None:
+    code = (
+        "import sys, sdist, sdist.cli; p = sdist.cli.parser(); p.format_help();"
+        "sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

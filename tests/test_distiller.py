@@ -1,0 +1,185 @@
+"""The optimization: exact surrogate, batches equal to single edits, rejects that leave no trace, per-image optimizers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sdist.backbone import Backbone
+from sdist.distiller import ScoreDistiller
+from sdist.editing import attempts_of, optimize
+from sdist.errors import UserError
+from sdist.filters import StdThreshold
+from sdist.gammas import ReverseSigmoid
+from sdist.losses.cds import CDS
+from sdist.losses.dds import DDS
+from sdist.losses.sbp import SBP
+from sdist.losses.sds import SDS
+from sdist.method import Method
+from sdist.normalizers import UnitStd
+from sdist.optimizer import OptimizerSettings
+from sdist.regularizers.attention_mask import AttentionMask
+from sdist.regularizers.source_pull import SourcePull
+from sdist.sampling import RandomSampler
+
+from .conftest import Gaussian, gaussian_edit, tiny_edit
+
+IDENTITIES = [(seed, f"picture {seed % 3}") for seed in range(8)]
+
+
+def lusd(threshold: float = 0.014, steps: int = 6, optimizer: OptimizerSettings | None = None) -> Method:
+    """LUSD on the tiny pipeline; the threshold lets about half of its draws pass."""
+    return Method(
+        SBP(),
+        {"attention_mask": AttentionMask(cross_level=1, self_level=0), "source_pull": SourcePull()},
+        StdThreshold(threshold=threshold),
+        UnitStd(),
+        ReverseSigmoid(),
+        optimizer or OptimizerSettings(lr=0.5),
+        steps,
+    )
+
+
+def distill(network, method: Method, rows: list[int], trainer: bool = False) -> ScoreDistiller:  # noqa: ANN001
+    """Edits those of eight pictures, in one batch."""
+    edit = tiny_edit(network, 8).narrow(torch.tensor(rows))
+    distiller = ScoreDistiller(network, edit, method, RandomSampler(), [IDENTITIES[i] for i in rows])
+    if trainer:
+        optimize(distiller, torch.device("cpu"), (), None)
+        return distiller
+    optimizer = distiller.configure_optimizers()
+    while not distiller.finished:
+        optimizer.zero_grad()
+        distiller.training_step(None, 0).backward()
+        optimizer.step()
+    return distiller
+
+
+OPTIMIZERS = (OptimizerSettings("SGD", 0.5), OptimizerSettings("SGD", 0.1, options={"momentum": 0.9}),
+              OptimizerSettings("Adam", 0.1, options={"eps": 0.1}))  # fmt: skip  (a small eps would amplify rounding)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=("plain", "momentum", "Adam"))
+def test_eight_together_equal_eight_alone(tiny: Backbone, optimizer: OptimizerSettings) -> None:
+    method = lusd(optimizer=optimizer)
+    together = distill(tiny, method, list(range(8)))
+    attempts = [attempts_of(together, i) for i in range(8)]
+    assert len(set(attempts)) > 1  # pictures advanced at their own pace
+    assert max(max(a) for a in attempts) > 1
+    for i in range(8):
+        alone = distill(tiny, method, [i])
+        assert attempts_of(alone, 0) == attempts[i]
+        torch.testing.assert_close(alone.latents[0], together.latents[i], rtol=0, atol=1e-4)
+
+
+def test_the_trainer_and_the_plain_loop_agree(tiny: Backbone) -> None:
+    assert torch.equal(distill(tiny, lusd(), [0, 1], trainer=True).latents, distill(tiny, lusd(), [0, 1]).latents)
+
+
+@pytest.mark.parametrize("loss", [SBP(), DDS(), SDS(), CDS()])
+def test_the_surrogate_has_exactly_the_direction_as_gradient(tiny: Backbone, loss: SBP) -> None:
+    method = Method(loss, steps=3)
+    pair = [ScoreDistiller(tiny, tiny_edit(tiny, 2), method, RandomSampler(), IDENTITIES[:2]) for _ in range(2)]
+    pair[0].training_step(None, 0).backward()
+    assert torch.equal(pair[0].latents.grad, pair[1].direction())
+
+
+def test_the_latents_are_the_only_parameter(tiny: Backbone) -> None:
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), lusd(), RandomSampler(), IDENTITIES[:2])
+    assert [name for name, _ in distiller.named_parameters()] == ["latents"]
+    assert list(distiller.state_dict()) == ["latents"]
+
+
+def test_a_rejected_draw_leaves_no_trace(tiny: Backbone) -> None:
+    method = lusd(threshold=1e6, optimizer=OptimizerSettings("Adam", lr=0.1))
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), method, RandomSampler(), IDENTITIES[:2])
+    before = distiller.latents.detach().clone()
+    optimizer = distiller.configure_optimizers()
+    for attempt in range(3):
+        assert distiller.attempt.tolist() == [attempt, attempt]
+        distiller.training_step(None, 0).backward()
+        optimizer.step()
+    assert torch.equal(distiller.latents, before)
+    assert distiller.step.tolist() == [0, 0]
+    assert distiller.memory["attention_mask"].tensors == {}
+    assert all(not inner.state for inner in optimizer._optimizers)
+
+
+def test_exhausted_attempts_use_the_last_draw_and_say_so(tiny: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    method = replace(lusd(steps=2), filter=StdThreshold(threshold=1e6, max_attempts=3))
+    distiller = distill(tiny, method, [0])
+    assert attempts_of(distiller, 0) == (3, 3)
+    assert "no draw passed in 3 attempts" in caplog.text
+
+
+@pytest.mark.parametrize("redraw", [False, True])
+def test_the_timestep_is_kept_or_redrawn_on_a_reject(tiny: Backbone, redraw: bool) -> None:
+    method = replace(lusd(steps=1), filter=StdThreshold(threshold=1e6, max_attempts=6, redraw_timestep=redraw))
+    distiller = distill(tiny, method, [0])
+    timesteps = {int(r.t[0]) for r in distiller.rounds}
+    assert len(timesteps) == (6 if redraw else 1)
+    noises = [distiller.sampler.noise(_ticket(0, i), (4,)) for i in range(2)]
+    assert not torch.equal(*noises)
+
+
+def _ticket(step: int, attempt: int):  # noqa: ANN202
+    from sdist.sampling import Ticket
+
+    return Ticket(0, "x", step, attempt)
+
+
+def test_lusd_without_mask_pull_filter_and_normalization_is_sbp() -> None:
+    network, steps = Gaussian(), 3
+    plain = Method(SBP(), steps=steps, optimizer=OptimizerSettings(lr=0.1))
+    bare = replace(plain, regularizers={"source_pull": SourcePull(0.0)}, filter=StdThreshold(threshold=0.0))
+    ends = []
+    for method in (plain, bare):
+        distiller = ScoreDistiller(network, gaussian_edit(), method, RandomSampler(), [(0, "")])
+        optimizer = distiller.configure_optimizers()
+        while not distiller.finished:
+            optimizer.zero_grad()
+            distiller.training_step(None, 0).backward()
+            optimizer.step()
+        ends.append(distiller.latents.detach())
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-10)
+
+
+def test_sds_converges_to_the_target_mean() -> None:
+    method = Method(SDS(1.0), steps=400, optimizer=OptimizerSettings(lr=0.1))
+    edit = gaussian_edit(target=2.0, null=2.0)
+    distiller = ScoreDistiller(Gaussian(), edit, method, RandomSampler(), [(0, "")])
+    optimizer = distiller.configure_optimizers()
+    while not distiller.finished:
+        optimizer.zero_grad()
+        distiller.training_step(None, 0).backward()
+        optimizer.step()
+    assert abs(distiller.latents.mean() - 2.0) < 0.05
+
+
+def test_a_gradient_that_is_not_finite_is_named(tiny: Backbone) -> None:
+    edit = tiny_edit(tiny, 2)
+    edit.source[1, 0, 0, 0] = float("nan")
+    distiller = ScoreDistiller(tiny, edit, lusd(), RandomSampler(), IDENTITIES[:2])
+    with pytest.raises(FloatingPointError, match="SBP gave a gradient that is not finite: image 1, step 0, timestep"):
+        distiller.direction()
+
+
+def test_released_scale_follows_the_resolution() -> None:
+    settings = OptimizerSettings(lr=0.1, scale="released")
+    assert settings.step_size(torch.zeros(1, 4, 64, 64)) == pytest.approx(0.048828125)
+    assert settings.step_size(torch.zeros(1, 4, 32, 64)) == pytest.approx(0.09765625)
+    assert OptimizerSettings(lr=0.1).step_size(torch.zeros(1, 4, 64, 64)) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "Adamm"}, "did you mean 'Adam'"),
+        ({"name": "LBFGS"}, "unknown optimizer 'LBFGS'"),
+        ({"options": {"momentun": 0.9}}, "momentun"),
+        ({"lr": -1.0}, "learning rate"),
+    ],
+)
+def test_bad_optimizers_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        OptimizerSettings(**fields)

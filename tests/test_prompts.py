@@ -1,0 +1,108 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdist.backbone import Backbone
+from sdist.errors import UserError
+from sdist.prompts import default_tagger, differing, differing_nouns, named_words, token_indices, words
+
+PAIRS = [
+    ("a cat", "a cat wearing a party hat", ["party", "hat"]),
+    ("a red house in a meadow", "a red house and a blue boat in a meadow", ["boat"]),
+    ("a city", "a city in winter", ["winter"]),
+    ("a cup of coffee", "a cup of matcha", ["matcha"]),
+    ("a roof", "a bird on a roof", ["bird"]),
+    ("a red car on a beach", "a blue car on a beach", ["car"]),  # extended up to the noun
+    ("", "a snowman at night", ["snowman", "night"]),
+    ("a girl sitting in front of a mirror", "a girl wearing glasses sitting in front of a mirror", ["glasses", "front"]),
+    ("A Cat, sleeping.", "a cat sleeping", []),
+]
+
+
+def texts(found: list) -> list[str]:
+    return [word.text for word in found]
+
+
+@pytest.mark.parametrize(("source", "target", "expected"), PAIRS)
+def test_nouns_of_the_difference(source: str, target: str, expected: list[str]) -> None:
+    nouns = texts(differing_nouns(source, target))
+    if expected == ["glasses", "front"]:  # the tagger decides whether sitting ends the phrase; glasses is in any case
+        assert nouns[0] == "glasses"
+    else:
+        assert nouns == expected
+
+
+def test_paper_and_release_differ_where_words_move() -> None:
+    source, target = "a cat on a mat", "a big cat on a rug"
+    target_words = texts(words(target))
+    assert [target_words[i] for i in differing(source, target, "paper")] == ["big", "cat", "on", "a", "rug"]
+    source, target = "a b c d", "a x c y"
+    assert differing(source, target, "paper") == [1, 2, 3]
+    assert differing(source, target, "released") == [1, 3]
+
+
+word_lists = st.lists(st.sampled_from(["a", "b", "c", "cat"]), max_size=8)
+
+
+@given(word_lists, word_lists)
+def test_what_is_left_has_no_common_prefix_or_suffix(a: list[str], b: list[str]) -> None:
+    indices = differing(" ".join(a), " ".join(b))
+    assert indices == list(range(indices[0], indices[-1] + 1)) if indices else True
+    if indices:
+        before, after = b[: indices[0]], b[indices[-1] + 1 :]
+        assert a[: len(before)] == before
+        assert a[len(a) - len(after) :] == after
+        assert len(before) + len(after) <= len(a)
+
+
+@given(word_lists)
+def test_equal_prompts_do_not_differ(a: list[str]) -> None:
+    assert differing(" ".join(a), " ".join(a)) == differing(" ".join(a), " ".join(a), "released") == []
+
+
+@given(word_lists, word_lists)
+def test_everything_differs_from_nothing(a: list[str], b: list[str]) -> None:
+    assert differing("", " ".join(b)) == list(range(len(b)))
+    assert set(differing(" ".join(a), " ".join(b), "released")) <= set(range(len(b)))
+
+
+def test_the_users_words_win_and_must_be_there() -> None:
+    target = "a cat wearing a Party hat, and a cat"
+    assert texts(named_words(target, ["party hat"])) == ["Party", "hat"]
+    assert [w.start for w in named_words(target, ["cat"])] == [2, 33]
+    with pytest.raises(UserError, match=r"unknown word 'hats' .* did you mean 'hat'"):
+        named_words(target, ["hats"])
+    with pytest.raises(UserError, match="unknown word"):
+        named_words(target, ["!"])
+
+
+def test_tokens_come_from_the_tokenizers_own_offsets(tiny: Backbone) -> None:
+    prompt = "a Cat wearing a snowflake, in the hat"
+    spans = tiny.token_spans(prompt)
+    ids = tiny.token_ids(prompt)
+    chosen = named_words(prompt, ["snowflake", "hat"])
+    pieces = token_indices(spans, chosen, "all")
+    text = "".join(tiny.tokenizer.convert_ids_to_tokens([ids[i] for i in pieces])).replace("</w>", " ")
+    assert text == "snowflake hat "
+    assert len(pieces) > 2  # snowflake is split
+    last = token_indices(spans, chosen, "last")
+    assert len(last) == 2
+    assert set(last) <= set(pieces)
+
+
+def test_a_prompt_beyond_the_limit_is_an_error_not_a_cut(tiny: Backbone) -> None:
+    assert len(tiny.token_ids("cat " * 22)) == 24
+    with pytest.raises(UserError, match="prompt has 25 tokens, this model reads 24"):
+        tiny.token_ids("cat " * 23)
+
+
+def test_taggers_know_plain_nouns() -> None:
+    tags = default_tagger()[1](["a", "cat", "wearing", "a", "red", "hat"])
+    assert [tags[i] for i in (0, 1, 3, 5)] == ["DT", "NN", "DT", "NN"]
+
+
+def test_odd_text_gives_one_tag_a_word() -> None:
+    for prompt in ("", "🙂", "it's don't", "été über 猫", "1 2 3", "_ __"):
+        found = texts(words(prompt))
+        assert len(default_tagger()[1](found)) == len(found)
+        differing_nouns("", prompt)
