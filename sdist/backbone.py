@@ -86,9 +86,7 @@ class Backbone:
         options = {"padding": "max_length", "max_length": self.tokenizer.model_max_length}
         return list(self.tokenizer(prompt, return_offsets_mapping=True, **options).offset_mapping)
 
-    def eps(
-        self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]
-    ) -> Float[Tensor, "n c h w"]:
+    def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
         """The predicted noise in float32; a velocity prediction is converted."""
         dtype = self.unet.dtype
         z = z_t.to(dtype, memory_format=torch.channels_last)
@@ -152,9 +150,7 @@ def _load(source: str, device: str) -> Backbone:
     return Backbone(
         unet=UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options),
         vae=AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
-        text_encoder=CLIPTextModel.from_pretrained(
-            source, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True
-        ),
+        text_encoder=CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True),
         tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
         scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler"),
         device=device,

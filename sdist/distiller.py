@@ -38,9 +38,7 @@ class ScoreDistiller(LightningModule):
     `identities` are the (seed, key) of each image: its draws depend on nothing else.
     """
 
-    def __init__(
-        self, network: Network, edit: Edit, method: Method, sampler: Sampler, identities: list[tuple[int, str]]
-    ) -> None:
+    def __init__(self, network: Network, edit: Edit, method: Method, sampler: Sampler, identities: list[tuple[int, str]]) -> None:
         super().__init__()
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities

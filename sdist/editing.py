@@ -84,9 +84,7 @@ def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     for prompt in (job.source, job.target, settings.prompts.null, settings.prompts.negative):
         backbone.token_ids(prompt)
     chosen = (
-        named_words(job.target, job.words)
-        if job.words
-        else differing_nouns(job.source, job.target, settings.prompts.difference)
+        named_words(job.target, job.words) if job.words else differing_nouns(job.source, job.target, settings.prompts.difference)
     )
     tokens = token_indices(backbone.token_spans(job.target), chosen, settings.prompts.pieces)
     return Prepared(job, image, mask, tuple(w.text for w in chosen), tuple(tokens))
@@ -146,9 +144,7 @@ def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
     return F.interpolate((pixels + 1) / 2, like.shape[-2:], mode="area").to(like)
 
 
-def optimize(
-    distiller: ScoreDistiller, device: torch.device, callbacks: Sequence[Callback], logger: Logger | None
-) -> None:
+def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequence[Callback], logger: Logger | None) -> None:
     """Runs the distiller to its end with a silent Lightning trainer that writes nothing by itself."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)

@@ -52,9 +52,7 @@ class OptimizerSettings:
 class PerImageOptimizer(torch.optim.Optimizer):
     """Steps only the images that `accepted` names; each has an optimizer of its own over its row of the latents."""
 
-    def __init__(
-        self, latents: nn.Parameter, settings: OptimizerSettings, accepted: Callable[[], Int[Tensor, " m"]]
-    ) -> None:
+    def __init__(self, latents: nn.Parameter, settings: OptimizerSettings, accepted: Callable[[], Int[Tensor, " m"]]) -> None:
         super().__init__([latents], {"lr": settings.lr})
         self._latents, self._accepted = latents, accepted
         self._rows = [nn.Parameter(row.detach()) for row in latents]

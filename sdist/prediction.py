@@ -35,9 +35,7 @@ class Network(Protocol):
 
     alphas_cumprod: Float[Tensor, " steps"]
 
-    def eps(
-        self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]
-    ) -> Float[Tensor, "n c h w"]:
+    def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
         """The predicted noise in float32, whatever the network itself predicts or computes in."""
 
 

@@ -127,7 +127,9 @@ def gaussian_edit(b: int = 1, **means: float) -> Edit:
     return Edit(z, text, torch.zeros(b, 1))  # type: ignore[arg-type]
 
 
-def make_draw(network, b: int, t: int | list[int], seed: int = 0, shape: tuple[int, ...] = (4, 8, 8), dtype=torch.float64) -> Draw:
+def make_draw(
+    network, b: int, t: int | list[int], seed: int = 0, shape: tuple[int, ...] = (4, 8, 8), dtype=torch.float64
+) -> Draw:
     times = torch.tensor([t] * b if isinstance(t, int) else t)
     noise = torch.randn(b, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
     bar = network.alphas_cumprod[times]

@@ -33,7 +33,7 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
 # --- edit and replay ---------------------------------------------------------------------------------------------------
 
 
-def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     assert edit(picture, tiny_folder, tmp_path / "out", "--seeds", "2") == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {f"picture_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
@@ -50,7 +50,7 @@ def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tm
     assert card["settings"]["steps"] == 2
 
 
-def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     edit(picture, tiny_folder, tmp_path / "out", "--seeds", "2")
     capsys.readouterr()
     png = tmp_path / "out" / "picture_seed1.png"
@@ -68,7 +68,7 @@ def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path
     assert "has changed" in error(capsys)
 
 
-def test_replay_needs_a_card(picture: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_replay_needs_a_card(picture: Path, tmp_path: Path, capsys) -> None:
     assert main(["replay", str(picture)]) == 2
     assert "no run card" in error(capsys)
     assert main(["replay", str(tmp_path / "nowhere.png")]) == 2
@@ -105,7 +105,7 @@ def test_logs(picture: Path, tiny_folder: Path, tmp_path: Path, kind: str) -> No
         assert len([p for p in files if p.suffix == ".png"]) == 2
 
 
-def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     assert edit(picture, tiny_folder, tmp_path) == 0
     before = (tmp_path / "picture_seed0.png").read_bytes()
     assert edit(picture, tiny_folder, tmp_path) == 2
@@ -135,7 +135,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_and_code_2(name: str, picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_bad_input_is_one_line_and_code_2(name: str, picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     given, message = BAD[name]
     given = [str(picture) if word == "PICTURE" else word for word in given]
     arguments = ["edit", "--source", "a cat", "--target", "a cat wearing a hat", "--output", str(tmp_path / "out")]
@@ -144,13 +144,13 @@ def test_bad_input_is_one_line_and_code_2(name: str, picture: Path, tiny_folder:
     assert not list((tmp_path / "out").glob("*.png")) if (tmp_path / "out").exists() else True
 
 
-def test_a_folder_that_cannot_be_written(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_a_folder_that_cannot_be_written(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").touch()
     assert edit(picture, tiny_folder, tmp_path / "file" / "out") == 2
     assert "cannot be written" in error(capsys)
 
 
-def test_a_full_disk(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # noqa: ANN001
+def test_a_full_disk(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -160,7 +160,7 @@ def test_a_full_disk(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, m
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_pickled_model_is_not_loaded(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_a_pickled_model_is_not_loaded(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     model = tmp_path / "model"
     shutil.copytree(tiny_folder, model)
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
@@ -199,7 +199,9 @@ def pixels_of(folder: Path) -> dict[str, np.ndarray]:
     return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
-def test_run_names_results_by_row_and_seed_and_skips_what_is_there(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_run_names_results_by_row_and_seed_and_skips_what_is_there(
+    listed: Path, tiny_folder: Path, tmp_path: Path, capsys
+) -> None:
     arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "3", "--seeds", "2")
     assert main(arguments) == 0
     assert {f"{i:03d}_seed{s}.png" for i in range(4) for s in (0, 1)} <= set(pixels_of(tmp_path / "out"))
@@ -210,7 +212,7 @@ def test_run_names_results_by_row_and_seed_and_skips_what_is_there(listed: Path,
     assert times == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
 
 
-def test_bad_rows_are_named_by_line_and_the_others_run(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_bad_rows_are_named_by_line_and_the_others_run(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     rows = [
         ["0.png", "a cat", "a cat wearing a hat"],
         ["../../etc/passwd", "a", "b"],
@@ -233,7 +235,7 @@ def test_bad_rows_are_named_by_line_and_the_others_run(listed: Path, tiny_folder
     ("content", "message"),
     [(None, "does not exist"), (b"a,b\n1,2\n", "no column img_path"), (b"\xff\xfe\x00", "UTF-8")],
 )
-def test_a_bad_index(tiny_folder: Path, tmp_path: Path, capsys, content: bytes | None, message: str) -> None:  # noqa: ANN001
+def test_a_bad_index(tiny_folder: Path, tmp_path: Path, capsys, content: bytes | None, message: str) -> None:
     folder = tmp_path / "input"
     folder.mkdir()
     if content is not None:
@@ -243,7 +245,9 @@ def test_a_bad_index(tiny_folder: Path, tmp_path: Path, capsys, content: bytes |
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_ends_with_the_same_files(listed: Path, tiny_folder: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_an_interrupted_run_ends_with_the_same_files(
+    listed: Path, tiny_folder: Path, tmp_path: Path, how: signal.Signals
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     more = ("--batch", "2", "--steps", "6")
     assert main(run_arguments(listed, tiny_folder, whole, *more)) == 0
@@ -267,7 +271,7 @@ def test_an_interrupted_run_ends_with_the_same_files(listed: Path, tiny_folder: 
 # --- the rest ----------------------------------------------------------------------------------------------------------
 
 
-def test_methods_lists_every_component(capsys) -> None:  # noqa: ANN001
+def test_methods_lists_every_component(capsys) -> None:
     assert main(["methods", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {"lusd", "dds_lusd"} <= set(listed["methods"])
@@ -277,7 +281,7 @@ def test_methods_lists_every_component(capsys) -> None:  # noqa: ANN001
     assert "std_threshold" in capsys.readouterr().out
 
 
-def test_doctor(capsys) -> None:  # noqa: ANN001
+def test_doctor(capsys) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert "cpu" in report["devices"]

@@ -99,7 +99,7 @@ def test_source_pull() -> None:
 # --- attention mask ----------------------------------------------------------------------------------------------------
 
 
-def _target():  # noqa: ANN202
+def _target():
     from sdist.prediction import TARGET
 
     return (TARGET,)

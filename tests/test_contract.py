@@ -23,11 +23,11 @@ EVERY = [(registry, name) for registry in REGISTRIES for name in registry.names(
 FIELDS = {"combination": {"edit_target": 1.0, "noise": -1.0}, "attention_mask": {"cross_level": 1, "self_level": 0}}
 
 
-def build(registry: Registry, name: str):  # noqa: ANN201
+def build(registry: Registry, name: str):
     return registry.get(name)(**FIELDS.get(name, {}))
 
 
-def predicted(network: Backbone, component, b: int = 2, rows: slice = slice(None)) -> Prediction:  # noqa: ANN001
+def predicted(network: Backbone, component, b: int = 2, rows: slice = slice(None)) -> Prediction:
     edit = tiny_edit(network, b).narrow(torch.arange(b)[rows])
     draw = make_draw(network, b, [300, 700][:b], dtype=torch.float32).narrow(torch.arange(b)[rows])
     branches = getattr(component, "branches", None) or LOSSES.get("sbp")().branches

@@ -40,7 +40,7 @@ def lusd(threshold: float = 0.014, steps: int = 6, optimizer: OptimizerSettings 
     )
 
 
-def distill(network, method: Method, rows: list[int], trainer: bool = False) -> ScoreDistiller:  # noqa: ANN001
+def distill(network, method: Method, rows: list[int], trainer: bool = False) -> ScoreDistiller:
     """Edits those of eight pictures, in one batch."""
     edit = tiny_edit(network, 8).narrow(torch.tensor(rows))
     distiller = ScoreDistiller(network, edit, method, RandomSampler(), [IDENTITIES[i] for i in rows])
@@ -55,8 +55,11 @@ def distill(network, method: Method, rows: list[int], trainer: bool = False) -> 
     return distiller
 
 
-OPTIMIZERS = (OptimizerSettings("SGD", 0.5), OptimizerSettings("SGD", 0.1, options={"momentum": 0.9}),
-              OptimizerSettings("Adam", 0.1, options={"eps": 0.1}))  # fmt: skip  (a small eps would amplify rounding)
+OPTIMIZERS = (
+    OptimizerSettings("SGD", 0.5),
+    OptimizerSettings("SGD", 0.1, options={"momentum": 0.9}),
+    OptimizerSettings("Adam", 0.1, options={"eps": 0.1}),
+)  # fmt: skip  (a small eps would amplify rounding)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=("plain", "momentum", "Adam"))
@@ -122,7 +125,7 @@ def test_the_timestep_is_kept_or_redrawn_on_a_reject(tiny: Backbone, redraw: boo
     assert not torch.equal(*noises)
 
 
-def _ticket(step: int, attempt: int):  # noqa: ANN202
+def _ticket(step: int, attempt: int):
     from sdist.sampling import Ticket
 
     return Ticket(0, "x", step, attempt)

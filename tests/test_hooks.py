@@ -19,7 +19,7 @@ def hooks_on(model: torch.nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def run(tiny: Backbone, recorders: tuple, h: int = 8, w: int = 8, b: int = 2):  # noqa: ANN201
+def run(tiny: Backbone, recorders: tuple, h: int = 8, w: int = 8, b: int = 2):
     edit = tiny_edit(tiny, b, h, w)
     draw = make_draw(tiny, b, 500, shape=(4, h, w), dtype=torch.float32)
     with torch.no_grad():

@@ -28,10 +28,7 @@ def test_pixels_round_trip() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16", "YCbCr"])
 def test_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     picture = Image.fromarray(RED)
-    if mode == "I;16":
-        picture = Image.fromarray(np.full((12, 20), 40000, np.uint16))
-    else:
-        picture = picture.convert(mode)
+    picture = Image.fromarray(np.full((12, 20), 40000, np.uint16)) if mode == "I;16" else picture.convert(mode)
     path = tmp_path / f"x.{'tif' if mode in ('CMYK', 'I;16') else 'jpg' if mode == 'YCbCr' else 'png'}"
     picture.save(path)
     loaded = load_image(path)

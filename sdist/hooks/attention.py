@@ -31,9 +31,7 @@ class Attention:
     size: tuple[int, int]
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Attention":
-        cross, own = (
-            {k: (q[rows], v[rows]) for k, (q, v) in group.items()} for group in (self.cross, self.self)
-        )
+        cross, own = ({k: (q[rows], v[rows]) for k, (q, v) in group.items()} for group in (self.cross, self.self))
         return Attention(cross, own, self.size)
 
     def refined(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:

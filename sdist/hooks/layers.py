@@ -46,8 +46,7 @@ def layers_at(unet: nn.Module, kind: str, level: int) -> list[Layer]:
 def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
     if getattr(module, "fused_projections", False):
         raise UserError(
-            f"{name} has fused projections, so its queries and keys cannot be read; "
-            "call unet.unfuse_qkv_projections() first"
+            f"{name} has fused projections, so its queries and keys cannot be read; call unet.unfuse_qkv_projections() first"
         )
     parts = name.split(".")
     part = parts[0].split("_")[0]

@@ -73,9 +73,7 @@ class CDS(Loss):
         return torch.stack(orders)[:, : self.patches].to(p.latents.device)
 
 
-def patch_nce(
-    query: Float[Tensor, "b n d"], key: Float[Tensor, "b n d"], temperature: float
-) -> Float[Tensor, " b"]:
+def patch_nce(query: Float[Tensor, "b n d"], key: Float[Tensor, "b n d"], temperature: float) -> Float[Tensor, " b"]:
     """Cross-entropy of finding each query's own key among the keys of all sampled patches of the same image."""
     positive = (query * key).sum(-1, keepdim=True)
     own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)

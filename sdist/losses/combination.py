@@ -67,8 +67,7 @@ def _check(name: str, coefficient: Coefficient) -> None:
     number = (int, float)
     if not all(isinstance(k, int) and k >= 0 and isinstance(v, number) for k, v in steps.items()) or 0 not in steps:
         raise UserError(
-            f"loss combination: {name} must be a number or a mapping {{timestep: number}} that starts at 0, "
-            f"got {coefficient!r}"
+            f"loss combination: {name} must be a number or a mapping {{timestep: number}} that starts at 0, got {coefficient!r}"
         )
 
 

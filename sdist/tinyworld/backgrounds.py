@@ -30,9 +30,7 @@ def _below(rng: np.random.Generator, side: int, level: float, waviness: float) -
     return np.clip(depth + 0.5, 0, 1)[..., None]
 
 
-def _land(
-    rng: np.random.Generator, sky: np.ndarray, ground: np.ndarray, waviness: float, grain: float
-) -> np.ndarray:
+def _land(rng: np.random.Generator, sky: np.ndarray, ground: np.ndarray, waviness: float, grain: float) -> np.ndarray:
     side = len(sky)
     texture = smooth_noise(rng, side, 40) + 0.6 * smooth_noise(rng, side, 12)
     below = _below(rng, side, rng.uniform(0.50, 0.60), waviness)

@@ -118,6 +118,4 @@ def make_pair(kind: str, before: Scene, after: Scene, wording: Wording) -> EditP
     else:
         changed = old.keys() ^ new.keys()
         mask = np.maximum.reduce([area for parts in (old, new) for part, area in parts.items() if part in changed])
-    return EditPair(
-        kind, before, after, caption(before, wording), caption(after, wording), source_image, target_image, mask
-    )
+    return EditPair(kind, before, after, caption(before, wording), caption(after, wording), source_image, target_image, mask)

@@ -104,8 +104,7 @@ def _place_thing(rng: np.random.Generator, noun: str) -> Thing:
 def _overlap(a: Thing, b: Thing) -> float:
     """Shared area of two boxes as a fraction of the smaller box."""
     sides = [
-        max(0.0, min(p + a.size / 2, q + b.size / 2) - max(p - a.size / 2, q - b.size / 2))
-        for p, q in ((a.x, b.x), (a.y, b.y))
+        max(0.0, min(p + a.size / 2, q + b.size / 2) - max(p - a.size / 2, q - b.size / 2)) for p, q in ((a.x, b.x), (a.y, b.y))
     ]
     return sides[0] * sides[1] / min(a.size, b.size) ** 2
 
