@@ -280,7 +280,7 @@ def train_diffusion(latents: Tensor, scale: float, args: argparse.Namespace) -> 
     models_ = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
     models_.to(args.device)
     models_["unet"].to(memory_format=torch.channels_last)
-    run = Run(args.work / "diffusion.safetensors", models_, 8e-4, args.diffusion_samples, 0.35, 0.9993)
+    run = Run(args.work / "diffusion.safetensors", models_, 1e-3, args.diffusion_samples, 0.35, 0.9993)
     snr = bars / (1 - bars)
     weight = snr.clamp(max=5.0) / snr  # Min-SNR-5 for noise prediction (Hang et al. 2023, arXiv 2303.09556)
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from .diffusion import alpha_sigma, eps_from_v
 from .errors import UserError
-from .models import Model, find_model
+from .models import Model, find_model, hub_problem, on_disk
 
 log = logging.getLogger("sdist")
 
@@ -119,39 +118,37 @@ def choose_device(device: str) -> str:
 def _load_first(name: str, model: Model, device: str) -> Backbone:
     failures = []
     for source in model.sources:
-        try:
-            backbone = _load(source, device)
-        except (OSError, ValueError) as error:  # what transformers and diffusers raise for "not there"
-            if isinstance(error, UserError):
-                raise
-            failures.append(f"{source}: {_first_line(error)}")
-        else:
-            backbone.source = source
-            return backbone
+        local = on_disk(source)
+        problem = None if local else hub_problem(source)
+        if problem is None:
+            try:
+                backbone = _load(source, device, local)
+            except OSError as error:  # what transformers and diffusers raise for a file that is missing or damaged
+                problem = " ".join(str(error).split())[:200]
+            else:
+                backbone.source = source
+                return backbone
+        failures.append(f"{source}: {problem}")
     raise UserError(
         f"model '{name}' could not be loaded ({'; '.join(failures)}). "
         "Give a folder with a diffusers pipeline, or --model tinyworld, which is in the package"
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0][:160]
-
-
-def _load(source: str, device: str) -> Backbone:
+def _load(source: str, device: str, local: bool) -> Backbone:
     """Only the parts that score distillation needs: no safety checker, no image processor, safetensors alone."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False}
-    if not Path(source).is_dir() and source.startswith("/"):
-        raise UserError(f"model folder {source} does not exist")
+    where = {"local_files_only": local}
+    options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False, **where}
     return Backbone(
         unet=UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options),
         vae=AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
-        text_encoder=CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True),
-        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
-        scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler"),
+        text_encoder=CLIPTextModel.from_pretrained(
+            source, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True, **where
+        ),
+        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **where),
+        scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
         device=device,
     )

@@ -8,6 +8,9 @@ from .errors import UserError, unknown
 TINYWORLD = Path(__file__).parent / "tinyworld" / "weights"
 
 
+LAST_FILE = "scheduler/scheduler_config.json"  # the last that loading fetches: when it is cached, all of it is
+
+
 @dataclass(frozen=True)
 class Scale:
     """What belongs to a model, not to an image: used by the yamls as ${scale.step} and so on."""
@@ -54,6 +57,30 @@ def find_model(name: str) -> Model:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         return Model((name,), STABLE_DIFFUSION)
     raise unknown("model", name, MODELS, "aliases; a hub id (owner/name) or a folder with model_index.json works too")
+
+
+def on_disk(source: str) -> bool:
+    """Whether a source can be loaded without the network: a pipeline folder, or a hub id whose files are all cached."""
+    if Path(source).is_absolute() or Path(source).is_dir():
+        return (Path(source) / "model_index.json").is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source, LAST_FILE), str)
+
+
+def hub_problem(source: str) -> str | None:
+    """Why a hub id cannot be downloaded, found out in one quick request; None if it can."""
+    from huggingface_hub import constants, model_info
+
+    if Path(source).is_absolute():
+        return "there is no diffusers pipeline in this folder"
+    if constants.HF_HUB_OFFLINE:
+        return "not on this disk (HF_HUB_OFFLINE is set)"
+    try:
+        model_info(source, timeout=10)
+    except Exception as error:  # whatever the network or the hub raises, the model is out of reach
+        return f"not on this disk, and the hub gives {type(error).__name__}"
+    return None
 
 
 def _is_source(folder: str, model: Model) -> bool:

@@ -4,7 +4,6 @@ import argparse
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 PACKAGES = (
@@ -71,24 +70,16 @@ def _tagger() -> str:
 
 def _where(sources: tuple[str, ...], online: bool) -> str:
     """The first source that is on this disk, or with --online on the hub, or what an edit would have to download."""
-    from huggingface_hub import model_info, try_to_load_from_cache
+    from ..models import hub_problem, on_disk
 
-    for source in sources:
-        if Path(source).is_absolute():
-            return f"ready: {source}" if (Path(source) / "model_index.json").is_file() else f"missing: {source}"
-        if isinstance(try_to_load_from_cache(source, "unet/config.json"), str):
-            return f"ready: {source} (hub cache)"
+    ready = [source for source in sources if on_disk(source)]
+    if ready:
+        return f"ready: {ready[0]}"
     if not online:
         return f"not on this disk; an edit downloads {sources[0]} (--online asks whether it is there)"
-    failures = []
-    for source in sources:
-        try:
-            model_info(source, timeout=10)
-        except Exception as error:
-            failures.append(f"{source}: {type(error).__name__}")
-        else:
-            return f"on the hub: {source}"
-    return f"not reachable ({'; '.join(failures)})"
+    problems = {source: hub_problem(source) for source in sources}
+    reachable = [source for source, problem in problems.items() if problem is None]
+    return f"on the hub: {reachable[0]}" if reachable else "; ".join(f"{s}: {p}" for s, p in problems.items())
 
 
 def _print(report: dict[str, Any]) -> None:
