@@ -22,14 +22,15 @@ class ProgressBar(Callback):
     """Accepted steps of all pictures, with the gradient's SD and the draws a step."""
 
     def __init__(self, label: str = "edit") -> None:
-        self._label, self._draws = label, 0
+        self._label, self._draws, self._rounds = label, 0, 0
 
     def setup(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
         total = distiller.method.steps * len(distiller.step)
         self._bar = tqdm(total=total, desc=self._label, unit="step", mininterval=0.2)
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
-        self._draws = sum(len(r.slots) for r in distiller.rounds)
+        self._draws += sum(len(r.slots) for r in distiller.rounds[self._rounds :])
+        self._rounds = len(distiller.rounds)
         self._bar.update(int(distiller.step.sum()) - self._bar.n)
         sd = scalars(distiller.rounds[-1])["grad_std"]
         self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._bar.n):.2f}/step", refresh=False)
@@ -46,15 +47,16 @@ class RunLogger(Callback):
 
     def __init__(self, backbone: Backbone, images_every: int) -> None:
         self._backbone, self._every = backbone, images_every
-        self._logged = -1
+        self._rounds, self._pictured = 0, -1
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
-        last, step = distiller.rounds[-1], int(distiller.step[0])
-        logger, index = trainer.logger, len(distiller.rounds) - 1
-        assert logger is not None
-        logger.log_metrics({**scalars(last), "step": float(step)}, index)
-        if step % self._every == 0 and step != self._logged:
-            self._logged = step
+        if len(distiller.rounds) == self._rounds or trainer.logger is None:  # the trainer's last call makes no round
+            return
+        self._rounds = len(distiller.rounds)
+        logger, step, index = trainer.logger, int(distiller.step[0]), self._rounds - 1
+        logger.log_metrics({**scalars(distiller.rounds[-1]), "step": float(step)}, index)
+        if step % self._every == 0 and step != self._pictured:
+            self._pictured = step
             log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
 
     def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:

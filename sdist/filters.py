@@ -53,7 +53,7 @@ class StdThreshold(Filter):
             )
 
     def threshold_at(self, attempt: Int[Tensor, " b"]) -> PerImage:
-        return (self.threshold * self.decay ** attempt.float())
+        return self.threshold * self.decay ** attempt.float()
 
     def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         return std(gradient) >= self.threshold_at(attempt)

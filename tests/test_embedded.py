@@ -1,0 +1,122 @@
+"""The embedded model itself: small, sound, and able to edit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdist.backbone import Backbone, load_backbone
+from sdist.config import load_settings
+from sdist.editing import Job, attempts_of, edit_batch, make_edit, prepare
+from sdist.images import to_pixels
+from sdist.models import TINYWORLD
+from sdist.tinyworld.edits import make_pair, recolour, sample_edit
+from sdist.tinyworld.scene import render, sample_scene
+
+
+@pytest.fixture(scope="module")
+def tinyworld() -> Backbone:
+    return load_backbone("tinyworld", "cpu")
+
+
+def test_weights_are_small_and_safe() -> None:
+    files = [path for path in TINYWORLD.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 32e6
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
+
+
+def test_latents_have_the_promised_shape_and_scale(tinyworld: Backbone) -> None:
+    scenes = [sample_scene(np.random.default_rng((77, i))) for i in range(24)]
+    pixels = to_pixels([render(scene) for scene in scenes])
+    z = tinyworld.encode(pixels)
+    assert z.shape == (24, 4, 32, 32)
+    assert 0.8 < z.std() < 1.2
+    error = ((tinyworld.decode(z) - pixels) ** 2).mean((1, 2, 3))
+    psnr = 10 * torch.log10(4 / error)
+    assert psnr.mean() > 28
+
+
+def test_every_word_of_a_caption_is_one_token(tinyworld: Backbone) -> None:
+    for index in range(50):
+        pair = sample_edit(77, index)
+        for prompt in (pair.source, pair.target):
+            tokens = sum(start < end for start, end in tinyworld.token_spans(prompt))
+            assert tokens == len(prompt.split())
+
+
+def test_the_right_prompt_predicts_the_noise_best(tinyworld: Backbone) -> None:
+    """On held-out scenes the caption beats the caption of another place, averaged over noise."""
+    from sdist.tinyworld.edits import background
+
+    errors = []
+    for index in range(6):
+        rng = np.random.default_rng((78, index))
+        scene = sample_scene(rng, count=1)
+        other = background(rng, scene)
+        assert other is not None
+        pair = make_pair("background", scene, other, sample_wording(rng))
+        z = tinyworld.encode(to_pixels([pair.source_image]))
+        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(index))
+        t = torch.tensor([600])
+        bar = tinyworld.alphas_cumprod[t]
+        z_t = bar.sqrt() * z + (1 - bar).sqrt() * noise
+        with torch.no_grad():
+            eps = [tinyworld.eps(z_t, t, tinyworld.embed([prompt])) for prompt in (pair.source, pair.target)]
+        errors.append([((e - noise) ** 2).mean().item() for e in eps])
+    right, wrong = np.mean(errors, 0)
+    assert right < 0.9 * wrong
+
+
+def sample_wording(rng: np.random.Generator):  # noqa: ANN201
+    from dataclasses import replace
+
+    from sdist.tinyworld.captions import sample_wording as any_wording
+
+    return replace(any_wording(rng), colours=True, place=True)
+
+
+def test_lusd_recolours_a_thing_and_leaves_the_rest(tinyworld: Backbone, tmp_path: Path) -> None:
+    """A shortened LUSD run on a held-out scene moves the thing towards its new colour and keeps the background."""
+    rng = np.random.default_rng((79, 0))
+    scene = sample_scene(rng, count=1)
+    after = recolour(rng, scene)
+    assert after is not None
+    pair = make_pair("recolour", scene, after, sample_wording(rng))
+    pair.source_image.save(tmp_path / "scene.png")
+    settings = load_settings("lusd", steps=60)
+    job = prepare(tinyworld, settings, Job(tmp_path / "scene.png", pair.source, pair.target))
+    (result,) = edit_batch(tinyworld, settings, [job])
+    edited, source, target = (np.asarray(i, float) for i in (result.image, pair.source_image, pair.target_image))
+    inside, outside = pair.mask > 0.9, pair.mask < 0.05
+    assert np.abs(edited - target)[inside].mean() < 0.8 * np.abs(source - target)[inside].mean()
+    assert np.abs(edited - source)[outside].mean() < 20
+    assert len(result.attempts) == 60
+
+
+def test_eight_edits_of_the_embedded_model_equal_single_ones(tinyworld: Backbone, tmp_path: Path) -> None:
+    from sdist.distiller import ScoreDistiller
+
+    settings = load_settings("lusd", steps=4)
+    jobs = []
+    for index in range(8):
+        pair = sample_edit(80, index)
+        pair.source_image.save(tmp_path / f"{index}.png")
+        jobs.append(prepare(tinyworld, settings, Job(tmp_path / f"{index}.png", pair.source, pair.target, seed=index)))
+
+    def run(chosen: list) -> ScoreDistiller:
+        edit = make_edit(tinyworld, settings, chosen)
+        identities = [(p.job.seed, p.key) for p in chosen]
+        distiller = ScoreDistiller(tinyworld, edit, settings.method(), settings.timesteps, identities)
+        optimizer = distiller.configure_optimizers()
+        while not distiller.finished:
+            optimizer.zero_grad()
+            distiller.training_step(None, 0).backward()
+            optimizer.step()
+        return distiller
+
+    together = run(jobs)
+    for index in range(8):
+        alone = run(jobs[index : index + 1])
+        assert attempts_of(alone, 0) == attempts_of(together, index)
+        torch.testing.assert_close(alone.latents[0], together.latents[index], rtol=0, atol=1e-4)
