@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from einops import rearrange
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from sdist.hooks.layers import Layer, layers_at
+from sdist.hooks.record import record
 from sdist.tinyworld.captions import caption, sample_wording
-from sdist.tinyworld.scene import SIDE, render, sample_scene
+from sdist.tinyworld.drawing import PALETTE
+from sdist.tinyworld.scene import SIDE, Scene, part_masks, render, sample_scene
 
 TRAINING_SEED = 1_000_000  # scene i of the training set is sampled from (TRAINING_SEED, i); other streams are held out
 NULL_CAPTIONS = 0.1  # fraction of captions replaced by the empty one, for classifier-free guidance
@@ -212,6 +217,65 @@ def make_latents(vae: AutoencoderKL, renders: np.ndarray, args: argparse.Namespa
     return load_file(path)["latents"]
 
 
+# --- which words stand for which places --------------------------------------------------------------------------------
+
+GRID = SIDE // 8  # the cross-attention that is grounded works at half the latents' side
+PLACE_WORDS = {"meadow", "beach", "snow", "desert", "night"}
+GROUPS = 5  # the place and at most four parts: two things, each with an attachment
+
+
+def _label_chunk(bounds: tuple[int, int]) -> np.ndarray:
+    return np.stack([label_map(scene_of(i)[1]) for i in range(*bounds)])  # type: ignore[arg-type]
+
+
+def label_map(scene: Scene) -> np.ndarray:
+    """(GRID, GRID) uint8: 0 for the place, k for the k-th part where it covers at least 0.3 of a cell and most of all."""
+    masks = [m.reshape(GRID, 8, GRID, 8).mean((1, 3)) for m in part_masks(scene).values()]
+    return np.stack([np.full((GRID, GRID), 0.3), *masks]).argmax(0).astype(np.uint8)
+
+
+def make_labels(path: Path, count: int, workers: int) -> Tensor:
+    if not path.exists():
+        chunks = [(a, min(a + 256, count)) for a in range(0, count, 256)]
+        with ProcessPoolExecutor(workers) as pool:
+            labels = np.concatenate(list(pool.map(_label_chunk, chunks)))
+        save_file({"labels": torch.from_numpy(labels)}, path)
+    return load_file(path)["labels"]
+
+
+def word_groups(scene: Scene, text: str) -> np.ndarray:
+    """(77, GROUPS): 1 where a token of the caption names the place (or ends the text) or that part, by colour and noun.
+
+    Every word of a caption is one token, and the first token marks the beginning.
+    """
+    words, groups = text.split(), np.zeros((77, GROUPS), np.float32)
+    parts = [p for thing in scene.things for p in (thing, thing.attachment) if p is not None]
+    for k, part in enumerate(parts, 1):
+        for i in (i for i, word in enumerate(words) if word == part.noun):
+            told = words[i - 1] if words[i - 1] in PALETTE else None
+            groups[i + 1, k] = told in (None, part.colour)
+            groups[i, k] = told == part.colour
+    named = [i + 1 for i, word in enumerate(words) if word in PLACE_WORDS]
+    groups[named or slice(len(words) + 1, None), 0] = 1
+    return groups
+
+
+def grounding_loss(tape: Mapping[str, Tensor], layers: list[Layer], groups: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy between each cell's true part and the attention that goes to the words of each part.
+
+    Attention is averaged over heads and layers; the place and the parts weigh the same, whatever their area.
+    """
+    maps = []
+    for layer in layers:
+        q, k = (rearrange(tape[f"{layer.name}.{x}"].float(), "b n (h d) -> b h n d", h=layer.heads) for x in ("to_q", "to_k"))
+        maps.append((q @ k.mT * layer.scale).softmax(-1).mean(1))
+    share = torch.stack(maps).mean(0) @ groups  # (b, cells, groups)
+    cost = -(share.gather(2, labels.flatten(1)[..., None].long())[..., 0] + 1e-4).log()
+    inside = labels.flatten(1) > 0
+    means = [(cost * where).sum() / where.sum().clamp(min=1) for where in (inside, ~inside)]
+    return (means[0] + means[1]) / 2
+
+
 # --- tokenizer and diffusion -------------------------------------------------------------------------------------------
 
 
@@ -274,13 +338,18 @@ def new_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def train_diffusion(latents: Tensor, scale: float, args: argparse.Namespace) -> tuple[nn.ModuleDict, CLIPTokenizer]:
+GROUNDING = 0.02  # weight of the grounding loss
+
+
+def train_diffusion(latents: Tensor, labels: Tensor, scale: float, args: argparse.Namespace) -> tuple[nn.ModuleDict, CLIPTokenizer]:
     tokenizer, bars = new_tokenizer(), new_scheduler().alphas_cumprod.to(args.device)
     torch.manual_seed(0)
     models_ = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
     models_.to(args.device)
     models_["unet"].to(memory_format=torch.channels_last)
     run = Run(args.work / "diffusion.safetensors", models_, 1e-3, args.diffusion_samples, 0.35, 0.9993)
+    grounded = layers_at(models_["unet"], "cross", 1)
+    names = [f"{layer.name}.{part}" for layer in grounded for part in ("to_q", "to_k")]
     snr = bars / (1 - bars)
     weight = snr.clamp(max=5.0) / snr  # Min-SNR-5 for noise prediction (Hang et al. 2023, arXiv 2303.09556)
 
@@ -290,13 +359,18 @@ def train_diffusion(latents: Tensor, scale: float, args: argparse.Namespace) -> 
         scenes = [scene_of(int(i))[1] for i in indices]
         texts = ["" if rng.random() < NULL_CAPTIONS else caption(s, sample_wording(rng)) for s in scenes]  # type: ignore[arg-type]
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(args.device)
+        told = torch.tensor([bool(text) for text in texts], device=args.device)
+        groups = torch.from_numpy(np.stack([word_groups(s, text) for s, text in zip(scenes, texts, strict=True)]))  # type: ignore[arg-type]
+        cells = torch.stack([labels[i].flip(-1) if m else labels[i] for i, m in zip(indices, mirrored, strict=True)])
         t = torch.from_numpy(rng.integers(0, 1000, batch)).to(args.device)
         noise = torch.from_numpy(rng.standard_normal(z.shape, np.float32)).to(args.device)
         bar = bars[t][:, None, None, None]
-        with args.autocast():
+        with args.autocast(), record(models_["unet"], names, slice(None)) as tape:
             text = models_["text_encoder"](ids).last_hidden_state
             eps = models_["unet"](bar.sqrt() * z + (1 - bar).sqrt() * noise, t, text, return_dict=False)[0]
-        return (weight[t] * F.mse_loss(eps.float(), noise, reduction="none").mean((1, 2, 3))).mean()
+        denoising = (weight[t] * F.mse_loss(eps.float(), noise, reduction="none").mean((1, 2, 3))).mean()
+        rows = {name: value[told] for name, value in tape.items()}
+        return denoising + GROUNDING * grounding_loss(rows, grounded, groups.to(args.device)[told], cells.to(args.device)[told])
 
     train(run, args.batch, loss_of, 100, "diffusion")
     return run.use_average(), tokenizer
@@ -313,7 +387,8 @@ def main() -> None:
     latents = make_latents(vae, renders, args)
     scale = 1 / latents.float().std().item()
     vae.register_to_config(scaling_factor=scale)
-    models_, tokenizer = train_diffusion(latents, scale, args)
+    labels = make_labels(args.work / "labels.safetensors", args.scenes, args.workers)
+    models_, tokenizer = train_diffusion(latents, labels, scale, args)
     pipeline = StableDiffusionPipeline(
         vae=vae, unet=models_["unet"], text_encoder=models_["text_encoder"], tokenizer=tokenizer,
         scheduler=new_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,

@@ -68,7 +68,7 @@ def test_the_right_prompt_predicts_the_noise_best(tinyworld: Backbone) -> None:
     assert right < 0.9 * wrong
 
 
-def sample_wording(rng: np.random.Generator):  # noqa: ANN201
+def sample_wording(rng: np.random.Generator):
     from dataclasses import replace
 
     from sdist.tinyworld.captions import sample_wording as any_wording

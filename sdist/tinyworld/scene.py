@@ -126,14 +126,23 @@ def render_with_masks(scene: Scene) -> tuple[Image.Image, dict[str, np.ndarray]]
 def render_parts(scene: Scene) -> tuple[Image.Image, dict[Part, np.ndarray]]:
     """The image, and the visible area of every part of it."""
     canvas = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255)
+    for _, pixels, alpha in _layers(scene):
+        canvas = canvas * (1 - alpha) + pixels * alpha
+    return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), part_masks(scene)
+
+
+def part_masks(scene: Scene) -> dict[Part, np.ndarray]:
+    """The visible area of every part, back to front: (SIDE, SIDE) in [0, 1]."""
     masks: dict[Part, np.ndarray] = {}
-    for thing in scene.things:
-        for part, tile in _tiles(thing):
-            pixels, alpha = _placed(tile, thing)
-            canvas = canvas * (1 - alpha) + pixels * alpha
-            masks = {other: mask * (1 - alpha[..., 0]) for other, mask in masks.items()}
-            masks[part] = alpha[..., 0]
-    return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), masks
+    for part, _, alpha in _layers(scene):
+        masks = {other: mask * (1 - alpha[..., 0]) for other, mask in masks.items()}
+        masks[part] = alpha[..., 0]
+    return masks
+
+
+def _layers(scene: Scene) -> list[tuple[Part, np.ndarray, np.ndarray]]:
+    """Every part with its pixels and its alpha on the whole canvas, back to front."""
+    return [(part, *_placed(tile, thing)) for thing in scene.things for part, tile in _tiles(thing)]
 
 
 def _tiles(thing: Thing) -> list[tuple[Part, Image.Image]]:
