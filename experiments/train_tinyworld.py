@@ -351,7 +351,9 @@ def train_diffusion(latents: Tensor, labels: Tensor, scale: float, args: argpars
     grounded = layers_at(models_["unet"], "cross", 1)
     names = [f"{layer.name}.{part}" for layer in grounded for part in ("to_q", "to_k")]
     snr = bars / (1 - bars)
-    weight = snr.clamp(max=5.0) / snr  # Min-SNR-5 for noise prediction (Hang et al. 2023, arXiv 2303.09556)
+    # Min-SNR-5 of a velocity prediction (Hang et al. 2023, arXiv 2303.09556), written for noise and bounded: high noise,
+    # where the caption decides, counts more than it does in a plain noise prediction
+    weight = ((snr + 1).clamp(max=5) / snr).clamp(max=10) / 4
 
     def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
         indices, mirrored = rng.integers(0, latents.shape[1], batch), rng.integers(0, 2, batch)

@@ -122,8 +122,10 @@ def panel(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
     factor = max(1, -(-256 // images[0].height))
     large = [i.resize((i.width * factor, i.height * factor), Image.Resampling.NEAREST) for i in images]
     out = Image.new("RGB", (sum(i.width for i in large) + gap * (len(large) - 1), large[0].height), "white")
-    for k, image in enumerate(large):
-        out.paste(image, (k * (image.width + gap), 0))
+    x = 0
+    for image in large:
+        out.paste(image, (x, 0))
+        x += image.width + gap
     return out
 
 
