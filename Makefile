@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 
 # Installs into $(VENV), edits one picture with the embedded model, and prints where the results are.
 demo: $(VENV)/installed
-	$(BIN)/sdist edit assets/demo.png --source "$(DEMO_SOURCE)" --target "$(DEMO_TARGET)" --output outputs/demo --overwrite
+	$(BIN)/sdist edit assets/demo.png --source "a field of snow" --target "a red balloon in the snow" --output outputs/demo --overwrite
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
