@@ -341,7 +341,9 @@ def new_scheduler() -> DDIMScheduler:
 GROUNDING = 0.02  # weight of the grounding loss
 
 
-def train_diffusion(latents: Tensor, labels: Tensor, scale: float, args: argparse.Namespace) -> tuple[nn.ModuleDict, CLIPTokenizer]:
+def train_diffusion(
+    latents: Tensor, labels: Tensor, scale: float, args: argparse.Namespace
+) -> tuple[nn.ModuleDict, CLIPTokenizer]:
     tokenizer, bars = new_tokenizer(), new_scheduler().alphas_cumprod.to(args.device)
     torch.manual_seed(0)
     models_ = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
