@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sdist.backbone import Backbone, load_backbone
+from sdist.distiller import ScoreDistiller
 from sdist.prediction import Branch, Draw, Edit, Progress
 from sdist.sampling import RandomSampler, Ticket
 
@@ -60,7 +61,7 @@ def save_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", shift: fl
         ),
         text_encoder=CLIPTextModel(text), tokenizer=tokenizer,
         scheduler=DDPMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False
         ),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -157,3 +158,13 @@ def branches_of(edit: Edit) -> list[Branch]:
 
 def read_json(path: Path) -> dict:
     return json.loads(path.read_text())
+
+
+def run_to_end(distiller: ScoreDistiller) -> ScoreDistiller:
+    """The plain loop that the trainer runs."""
+    optimizer = distiller.configure_optimizers()
+    while not distiller.finished:
+        optimizer.zero_grad()
+        distiller.training_step(None, 0).backward()
+        optimizer.step()
+    return distiller

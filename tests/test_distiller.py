@@ -22,7 +22,7 @@ from sdist.regularizers.attention_mask import AttentionMask
 from sdist.regularizers.source_pull import SourcePull
 from sdist.sampling import RandomSampler
 
-from .conftest import Gaussian, gaussian_edit, tiny_edit
+from .conftest import Gaussian, gaussian_edit, run_to_end, tiny_edit
 
 IDENTITIES = [(seed, f"picture {seed % 3}") for seed in range(8)]
 
@@ -47,12 +47,7 @@ def distill(network, method: Method, rows: list[int], trainer: bool = False) -> 
     if trainer:
         optimize(distiller, torch.device("cpu"), (), None)
         return distiller
-    optimizer = distiller.configure_optimizers()
-    while not distiller.finished:
-        optimizer.zero_grad()
-        distiller.training_step(None, 0).backward()
-        optimizer.step()
-    return distiller
+    return run_to_end(distiller)
 
 
 OPTIMIZERS = (
@@ -138,11 +133,7 @@ def test_lusd_without_mask_pull_filter_and_normalization_is_sbp() -> None:
     ends = []
     for method in (plain, bare):
         distiller = ScoreDistiller(network, gaussian_edit(), method, RandomSampler(), [(0, "")])
-        optimizer = distiller.configure_optimizers()
-        while not distiller.finished:
-            optimizer.zero_grad()
-            distiller.training_step(None, 0).backward()
-            optimizer.step()
+        run_to_end(distiller)
         ends.append(distiller.latents.detach())
     torch.testing.assert_close(*ends, rtol=0, atol=1e-10)
 
@@ -151,11 +142,7 @@ def test_sds_converges_to_the_target_mean() -> None:
     method = Method(SDS(1.0), steps=400, optimizer=OptimizerSettings(lr=0.1))
     edit = gaussian_edit(target=2.0, null=2.0)
     distiller = ScoreDistiller(Gaussian(), edit, method, RandomSampler(), [(0, "")])
-    optimizer = distiller.configure_optimizers()
-    while not distiller.finished:
-        optimizer.zero_grad()
-        distiller.training_step(None, 0).backward()
-        optimizer.step()
+    run_to_end(distiller)
     assert abs(distiller.latents.mean() - 2.0) < 0.05
 
 

@@ -14,6 +14,8 @@ from sdist.models import TINYWORLD
 from sdist.tinyworld.edits import make_pair, sample_edit
 from sdist.tinyworld.scene import render, sample_scene
 
+from .conftest import run_to_end
+
 
 @pytest.fixture(scope="module")
 def tinyworld() -> Backbone:
@@ -105,12 +107,7 @@ def test_eight_edits_of_the_embedded_model_equal_single_ones(tinyworld: Backbone
         edit = make_edit(tinyworld, settings, chosen)
         identities = [(p.job.seed, p.key) for p in chosen]
         distiller = ScoreDistiller(tinyworld, edit, settings.method(), settings.timesteps, identities)
-        optimizer = distiller.configure_optimizers()
-        while not distiller.finished:
-            optimizer.zero_grad()
-            distiller.training_step(None, 0).backward()
-            optimizer.step()
-        return distiller
+        return run_to_end(distiller)
 
     together = run(jobs)
     for index in range(8):

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sdist.backbone import Backbone
 from sdist.errors import UserError
@@ -73,6 +75,30 @@ def matrices(queries: dict[Layer, tuple[torch.Tensor, torch.Tensor]], row: int) 
             part = slice(head * width, (head + 1) * width)
             found.append((q[row, :, part] @ k[row, :, part].T * layer.scale).softmax(-1))
     return found
+
+
+class Shapes(TorchDispatchMode):
+    """Remembers the size of every tensor that any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.sizes += [x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        return out
+
+
+def test_no_matrix_of_all_pairs_of_places_is_ever_made() -> None:
+    side, width = 48, 16
+    layer = Layer("self", 0, "up", heads=2, scale=0.25)
+    own = torch.randn(1, side * side, 2 * width), torch.randn(1, side * side, 2 * width)
+    cross = torch.randn(1, side * side // 4, 2 * width), torch.randn(1, 24, 2 * width)
+    attention = Attention({Layer("cross", 1, "up", 2, 0.25): cross}, {layer: own}, (side, side))
+    with Shapes() as shapes:
+        attention.refined(torch.ones(1, 24))
+    assert 0 < max(shapes.sizes) < (side * side) ** 2 / 8
 
 
 def test_recorded_attention_is_that_of_the_asked_branch(tiny: Backbone) -> None:

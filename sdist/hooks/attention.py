@@ -78,6 +78,11 @@ def _heads(layer: Layer, x: Tensor) -> Tensor:
 
 
 def _attend(layer: Layer, q: Tensor, k: Tensor, column: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n 1"]:
-    """The mean over heads of softmax(Q K^T s) column."""
-    value = column[:, None].expand(-1, layer.heads, -1, -1)
-    return F.scaled_dot_product_attention(_heads(layer, q), _heads(layer, k), value, scale=layer.scale).mean(1)
+    """The mean over heads of softmax(Q K^T s) column.
+
+    The column is padded with zeros to the width of a head: the fused kernels, which never hold an N x N matrix, want values as
+    wide as queries.
+    """
+    q, k = _heads(layer, q), _heads(layer, k)
+    value = F.pad(column, (0, q.shape[-1] - 1))[:, None].expand_as(k).contiguous()
+    return F.scaled_dot_product_attention(q, k, value, scale=layer.scale)[..., :1].mean(1)
