@@ -48,6 +48,7 @@ class ScoreDistiller(LightningModule):
         self.memory = {name: Memory(len(edit.source)) for name in method.regularizers}
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []
+        self._exhausted: set[int] = set()
 
     @property
     def network(self) -> Network:
@@ -110,8 +111,10 @@ class ScoreDistiller(LightningModule):
         verdict = accept.accept(gradient, attempt)
         exhausted = ~verdict & (attempt + 1 >= accept.max_attempts)
         for slot in p.slots[exhausted].tolist():
-            log.warning("image %d, step %d: no draw passed in %d attempts; the last one is used", slot,
-                        int(self.step[slot]), accept.max_attempts)  # fmt: skip
+            if slot not in self._exhausted:
+                text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once an image)"
+                log.warning(text, slot, int(self.step[slot]), accept.max_attempts)
+            self._exhausted.add(slot)
         return verdict | exhausted
 
     def _finalize(self, p: Prediction, gradient: Latents) -> tuple[Latents, dict[str, PerImage]]:

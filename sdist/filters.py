@@ -18,7 +18,7 @@ class Filter(ABC):
     """The settings that every filter has: what is drawn again on a reject, and when to give up."""
 
     redraw_timestep: bool = False  # on a reject draw the timestep again too (release), or the noise alone (paper)
-    max_attempts: int = 500  # draws a step; the last one is used whatever it is, and the log says so
+    max_attempts: int = 100  # draws a step; the last one is used whatever it is, and the log says so
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
