@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .diffusion import alpha_sigma, eps_from_v
 from .errors import UserError
-from .models import Model, find_model, hub_problem, on_disk
+from .models import Model, find_model, hub_problem, is_folder, on_disk
 
 log = logging.getLogger("sdist")
 
@@ -27,6 +30,7 @@ class Backbone:
                 f"this model predicts '{self.prediction_type}', of which score distillation here knows "
                 f"{' and '.join(PREDICTION_TYPES)}"
             )
+        _check_parts(unet, vae, text_encoder)
         self.device = torch.device(device)
         self.unet, self.vae, self.text_encoder = (
             m.to(self.device).eval().requires_grad_(False) for m in (unet, vae, text_encoder)
@@ -45,6 +49,16 @@ class Backbone:
     def native_side(self) -> int:
         """The side in pixels of the square images that the model was trained on."""
         return int(self.unet.config.sample_size) * self.factor
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of some values of every weight: tells two trainings of one architecture apart."""
+        digest = sha256()
+        for network in (self.unet, self.vae, self.text_encoder):
+            for name, value in network.named_parameters():
+                few = value.detach().flatten()[:64].float().cpu().numpy()
+                digest.update(name.encode() + few.tobytes())
+        return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
@@ -96,6 +110,17 @@ class Backbone:
         return eps_from_v(out, z_t, *alpha_sigma(self.alphas_cumprod, t))
 
 
+def _check_parts(unet: Any, vae: Any, text_encoder: Any) -> None:
+    """UserError unless the three networks belong together as those of a Stable Diffusion do."""
+    if getattr(unet.config, "addition_embed_type", None) is not None:
+        raise UserError("this model wants more than a prompt's embedding (as SDXL does), which is not supported")
+    widths = {"latent channels": (unet.config.in_channels, vae.config.latent_channels)}
+    widths["text width"] = (unet.config.cross_attention_dim, text_encoder.config.hidden_size)
+    for what, (wanted, given) in widths.items():
+        if wanted != given:
+            raise UserError(f"this model is no text-to-image Stable Diffusion: its UNet reads {wanted} {what}, it gets {given}")
+
+
 def load_backbone(name: str, device: str = "auto") -> Backbone:
     """The model of that alias, hub id or folder, float32, on "auto", "cpu", "cuda", "cuda:1" or "mps"."""
     model, where = find_model(name), choose_device(device)
@@ -118,21 +143,32 @@ def choose_device(device: str) -> str:
 def _load_first(name: str, model: Model, device: str) -> Backbone:
     failures = []
     for source in model.sources:
-        local = on_disk(source)
-        problem = None if local else hub_problem(source)
-        if problem is None:
-            try:
-                backbone = _load(source, device, local)
-            except OSError as error:  # what transformers and diffusers raise for a file that is missing or damaged
-                problem = " ".join(str(error).split())[:200]
-            else:
-                backbone.source = source
-                return backbone
+        backbone, problem = _try_load(source, device)
+        if backbone is not None:
+            return backbone
         failures.append(f"{source}: {problem}")
     raise UserError(
         f"model '{name}' could not be loaded ({'; '.join(failures)}). "
         "Give a folder with a diffusers pipeline, or --model tinyworld, which is in the package"
     )
+
+
+def _try_load(source: str, device: str) -> tuple[Backbone | None, str]:
+    """The model, or why it cannot be had; what the disk has only in part is fetched."""
+    local, problem = on_disk(source), ""
+    for only_local in (True, False) if local and not is_folder(source) else (local,):
+        blocked = None if only_local else hub_problem(source)
+        if blocked:
+            return None, problem or blocked
+        try:
+            backbone = _load(source, device, only_local)
+            backbone.source = source
+            return backbone, ""
+        except UserError:
+            raise
+        except (OSError, ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:  # missing or damaged
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return None, problem
 
 
 def _load(source: str, device: str, local: bool) -> Backbone:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
@@ -14,8 +15,6 @@ from .config import LogSettings
 from .distiller import Round, ScoreDistiller
 from .errors import UserError
 from .images import mask_image, panel, to_images
-
-LOGGERS = ("none", "csv", "tensorboard", "wandb")
 
 
 class ProgressBar(Callback):
@@ -89,20 +88,20 @@ def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Lo
         raise UserError(f"--log {kind} needs a package that is not installed: {str(error).splitlines()[0]}") from None
 
 
+def finish(logger: Logger | None) -> None:
+    """Writes what the logger still holds; the next batch starts a run of its own."""
+    if logger is not None:
+        logger.finalize("success")
+    if isinstance(logger, WandbLogger):
+        logger.experiment.finish()
+
+
 def log_picture(logger: Logger, name: str, image: Image.Image, step: int) -> None:
     """A picture in the logger's own way; beside the table for csv."""
     if isinstance(logger, WandbLogger):
         logger.log_image(name, [image], step=step)
     elif isinstance(logger, TensorBoardLogger):
-        pixels = (to_unit(image) * 255).byte()
-        logger.experiment.add_image(name, pixels, step)
+        logger.experiment.add_image(name, np.asarray(image), step, dataformats="HWC")
     elif isinstance(logger, CSVLogger):
         Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
         image.save(Path(logger.log_dir) / f"{name}_{step:05d}.png")
-
-
-def to_unit(image: Image.Image) -> torch.Tensor:
-    """(3, h, w) in 0..1."""
-    from .images import to_pixels
-
-    return (to_pixels([image])[0] + 1) / 2

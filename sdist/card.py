@@ -20,7 +20,7 @@ from .editing import Job, Result
 from .errors import UserError
 from .images import CARD_KEY
 
-PACKAGES = ("torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
 
 
 def make_card(backbone: Backbone, settings: Settings, results: Sequence[Result], row: int) -> dict[str, Any]:
@@ -29,18 +29,28 @@ def make_card(backbone: Backbone, settings: Settings, results: Sequence[Result],
     return {
         "sdist": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": settings.plain(),
-        "model": {"name": settings.model, "source": backbone.source, "prediction_type": backbone.prediction_type},
-        "batch": [_describe(r.prepared.job) for r in results],
+        "settings": plain_settings(settings),
+        "model": {
+            "name": settings.model,
+            "source": backbone.source,
+            "prediction_type": backbone.prediction_type,
+            "fingerprint": backbone.fingerprint,
+        },
+        "batch": [{**describe(r.prepared.job), "tokens": list(r.prepared.tokens)} for r in results],
         "row": row,
         "words": list(result.prepared.words),
-        "tokens": list(result.prepared.tokens),
         "size": list(result.image.size),
         "attempts": list(result.attempts),
         "seconds": result.timings,
         "machine": machine(backbone),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as json would give them back; a model's folder as an absolute path."""
+    plain = json.loads(json.dumps(settings.plain()))
+    return plain | {"model": str(Path(settings.model).resolve())} if Path(settings.model).is_dir() else plain
 
 
 def machine(backbone: Backbone) -> dict[str, Any]:
@@ -53,7 +63,8 @@ def machine(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _describe(job: Job) -> dict[str, Any]:
+def describe(job: Job) -> dict[str, Any]:
+    """What a card says about one job, beside the tokens that were found."""
     return {
         "image": str(job.image.resolve()),
         "sha256": file_digest(job.image),
@@ -72,12 +83,15 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """A card read back."""
+    """A card read back; `tokens` are those that the mask of each job followed."""
 
+    text: str
     settings: Settings
     jobs: tuple[Job, ...]
+    tokens: tuple[tuple[int, ...], ...]
     row: int
     threads: int
+    fingerprint: str
     versions: dict[str, str]
 
 
@@ -86,7 +100,7 @@ def read_card(path: Path, images: Path | None = None) -> Card:
     try:
         with Image.open(path) as image:
             text = getattr(image, "text", {}).get(CARD_KEY)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as a PNG: {error}") from None
     if text is None:
         raise UserError(f"{path} has no run card; only PNGs that sdist made can be replayed")
@@ -94,8 +108,13 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         data = json.loads(text)
         settings = resolve(data["settings"], f"run card of {path.name}")
         jobs = tuple(_job(entry, images) for entry in data["batch"])
-        return Card(settings, jobs, int(data["row"]), int(data["machine"]["threads"]), data["versions"])
-    except (KeyError, TypeError, ValueError) as error:
+        tokens = tuple(tuple(map(int, entry["tokens"])) for entry in data["batch"])
+        row, threads = int(data["row"]), int(data["machine"]["threads"])
+        if not 0 <= row < len(jobs) or threads < 1:
+            raise ValueError(f"row {row} of {len(jobs)}, {threads} threads")
+        versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
+        return Card(text, settings, jobs, tokens, row, threads, str(data["model"]["fingerprint"]), versions)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
@@ -108,7 +127,9 @@ def _job(entry: dict[str, Any], images: Path | None) -> Job:
 
 
 def _found(recorded: str, digest: str, images: Path | None) -> Path:
-    path = Path(recorded) if images is None else images / Path(recorded).name
+    parts = Path(recorded).parts
+    places = [Path(recorded)] if images is None else [images.joinpath(*parts[i:]) for i in range(1, len(parts))]
+    path = next((place for place in places if place.is_file()), places[-1])
     if not path.is_file():
         raise UserError(f"source image {path} is not there; say where it is with --images DIR")
     if file_digest(path) != digest:

@@ -7,6 +7,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from . import __version__
 from .errors import UserError
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         return import_module(f"sdist.commands.{args.command}").main(args)
-    except UserError as error:
+    except (UserError, FloatingPointError) as error:
         return _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted; what was finished is kept", INTERRUPTED)
@@ -32,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno in DISK or isinstance(error, PermissionError):
-            return _fail(f"cannot write {error.filename or ''}: {DISK.get(error.errno or 0, error.strerror)}", BAD_INPUT)
+        reason = DISK.get(error.errno or 0, error.strerror)
+        if error.errno in DISK or error.filename is not None:
+            return _fail(f"{error.filename or 'output'}: {reason}", BAD_INPUT)
         raise
 
 
@@ -42,8 +44,15 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error here does; subcommands are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(_fail(f"{message} (see {self.prog} --help)", BAD_INPUT))
+
+
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="sdist", description="Text-guided image editing by score distillation.")
+    root = Parser(prog="sdist", description="Text-guided image editing by score distillation.")
     root.add_argument("--version", action="version", version=f"sdist {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _edit(commands.add_parser("edit", help="edit one image", description="Edits one image."))

@@ -46,6 +46,10 @@ class LogSettings:
     project: str = "sdist"
     group: str = ""  # wandb group, for ablations
 
+    def __post_init__(self) -> None:
+        if self.images_every < 1:
+            raise UserError(f"log.images_every must be at least 1, got {self.images_every}")
+
 
 @dataclass
 class Settings:
@@ -69,15 +73,7 @@ class Settings:
 
     def method(self) -> Method:
         """The components that these settings name."""
-        return Method(
-            loss=self.loss,
-            regularizers=self.regularizers,
-            filter=self.filter,
-            normalizer=self.normalizer,
-            gamma=self.gamma,
-            optimizer=self.optimizer,
-            steps=self.steps,
-        )
+        return Method(**{f.name: getattr(self, f.name) for f in fields(Method)})
 
     def plain(self) -> dict[str, Any]:
         """Every value as plain data, from which `resolve` makes equal settings."""
@@ -94,7 +90,7 @@ def load_settings(method: str, overrides: Sequence[str] = (), **values: Any) -> 
     try:
         command_line = OmegaConf.from_dotlist([_checked(o) for o in overrides])
         data = _layered([*_with_base(path), command_line, OmegaConf.create(values)])
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:  # TypeError: a list where a mapping is
         raise UserError(f"{path.name} or --set cannot be read: {_line(error)}") from error
     return resolve(data, path.name)
 
@@ -115,6 +111,9 @@ def _with_base(path: Path) -> list[DictConfig]:
 
 def _layered(layers: Sequence[DictConfig]) -> DictConfig:
     """Later layers win; a slot that gets another name loses the fields of the component that it had."""
+    for layer in layers:
+        if isinstance(layer.get("optimizer"), str):  # a name alone, as slots allow; the learning rate stays the method's
+            layer["optimizer"] = {"name": layer["optimizer"]}
     data = layers[0]
     for layer in layers[1:]:
         for slot in SLOTS:
@@ -132,6 +131,9 @@ def _name(component: Any) -> Any:
 def resolve(data: Any, where: str) -> Settings:
     """Settings with every component built; UserError names the key, the file and what is allowed."""
     merged = _merge(Settings, data, where)
+    for key in ("regularizers", "scale"):
+        if not isinstance(merged[key], DictConfig):
+            raise UserError(f"{where}: {key} is a mapping {{name: value}}, got {merged[key]!r}")
     try:
         model = find_model(str(merged.model))
         merged.scale = OmegaConf.structured(_merge(Scale, {**asdict(model.scale), **merged.scale}, f"scale in {where}"))
@@ -190,9 +192,14 @@ def _merge(cls: type, given: Any, where: str) -> DictConfig:
         return OmegaConf.merge(OmegaConf.structured(cls), given)  # type: ignore[return-value]
     except ConfigKeyError as error:
         owner = error.object_type if is_dataclass(error.object_type) else cls
-        raise unknown("key", str(error.full_key), [f.name for f in fields(owner)], where) from None  # type: ignore[arg-type]
-    except OmegaConfBaseException as error:
-        raise UserError(f"{where}: {error.full_key}: {_line(error)}") from None
+        above, _, key = str(error.full_key).rpartition(".")
+        place = f"{above} of {where}" if above else where
+        raise unknown("key", key, [f.name for f in fields(owner)], place) from None  # type: ignore[arg-type]
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{where}: {key}: {_line(error)}" if key else f"{where}: {_line(error)}") from None
 
 
 def _object(node: DictConfig, where: str) -> Any:

@@ -63,6 +63,7 @@ class ScoreDistiller(LightningModule):
         direction = self.direction()
         return (self.latents * direction).sum()
 
+    @torch.no_grad()
     def direction(self) -> Latents:
         """One round: one draw for every unfinished image, and what its optimizer gets; counters move on."""
         direction = torch.zeros_like(self.latents)
@@ -96,7 +97,7 @@ class ScoreDistiller(LightningModule):
         z = self.latents.detach()[on_device].requires_grad_(method.loss.graph)
         progress = Progress(on_device, self.step[slots].to(z.device), method.steps)
         edit = self.edit if len(slots) == len(self.step) else self.edit.narrow(on_device)
-        with torch.enable_grad() if method.loss.graph else torch.no_grad():
+        with torch.set_grad_enabled(method.loss.graph):
             p = predict(self.network, z, edit, self.draw(slots), method.loss.branches, method.recorders, progress)
             gradient = method.loss.gradient(p).detach()
         self._check_finite(p, gradient)

@@ -81,8 +81,11 @@ def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
     if job.mask is not None and "attention_mask" not in settings.regularizers:
         raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
-    for prompt in (job.source, job.target, settings.prompts.null, settings.prompts.negative):
-        backbone.token_ids(prompt)
+    prompts = (job.source, job.target, settings.prompts.null, settings.prompts.negative)
+    source, target, *_ = (backbone.token_ids(prompt) for prompt in prompts)
+    if source == target:
+        raise UserError(f"source and target prompt are the same to this model ({job.source!r}, {job.target!r})")
+    settings.timesteps.check(len(backbone.alphas_cumprod))
     chosen = (
         named_words(job.target, job.words) if job.words else differing_nouns(job.source, job.target, settings.prompts.difference)
     )

@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-import tempfile
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +25,6 @@ CARD_KEY = "sdist"  # of the run card in a PNG's text
 def load_image(path: Path) -> Image.Image:
     """An upright 8-bit RGB image; transparency is put on white. UserError says what is wrong with a file."""
     image = _open(path)
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(image, path).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -45,19 +44,13 @@ def _open(path: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"image {path} is {image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
             image.load()
-            return image.copy() if not image.getexif() else _with_exif(image)
+            return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise UserError(f"image {path} is not an image that Pillow can read") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"image {path} cannot be read: {error}") from None
-
-
-def _with_exif(image: Image.Image) -> Image.Image:
-    copy = image.copy()
-    copy.info["exif"] = image.getexif().tobytes()
-    return copy
 
 
 def _from_deep(image: Image.Image, path: Path) -> Image.Image:
@@ -140,21 +133,17 @@ def png_bytes(image: Image.Image, card: str | None = None) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all: written beside, flushed to disk, then renamed."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """The file is there whole or not at all: written beside, flushed to disk, then renamed.
+
+    What a kill leaves beside it has a fixed name, so that the next writing of the file takes it away.
+    """
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -59,9 +59,14 @@ def find_model(name: str) -> Model:
     raise unknown("model", name, MODELS, "aliases; a hub id (owner/name) or a folder with model_index.json works too")
 
 
+def is_folder(source: str) -> bool:
+    """Whether a source is a place on this disk rather than a hub id."""
+    return Path(source).is_absolute() or Path(source).is_dir()
+
+
 def on_disk(source: str) -> bool:
-    """Whether a source can be loaded without the network: a pipeline folder, or a hub id whose files are all cached."""
-    if Path(source).is_absolute() or Path(source).is_dir():
+    """Whether a source is on this disk: a pipeline folder, or a hub id of which the file that is fetched last is cached."""
+    if is_folder(source):
         return (Path(source) / "model_index.json").is_file()
     from huggingface_hub import try_to_load_from_cache
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from .errors import UserError, unknown
 
-CLOSURE_ONLY = {"LBFGS"}  # evaluates the gradient several times a step, which a draw does not allow
+UNUSABLE = {"LBFGS", "SparseAdam"}  # need several gradients a step, which a draw does not allow; sparse gradients
 
 
 def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
     """Every usable class of torch.optim by name."""
     classes = inspect.getmembers(torch.optim, inspect.isclass)
-    return {n: c for n, c in classes if issubclass(c, torch.optim.Optimizer) and n not in {"Optimizer", *CLOSURE_ONLY}}
+    return {n: c for n, c in classes if issubclass(c, torch.optim.Optimizer) and n not in {"Optimizer", *UNUSABLE}}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
+from sdist.images import png_bytes
 
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
 QUICK = ("--set", "scale.threshold=0.01", "--set", "scale.cross_level=1", "--set", "scale.self_level=0", "--steps", "2")
@@ -57,6 +58,7 @@ def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path
     assert main(["replay", str(png), "--output", str(tmp_path / "again.png")]) == 0
     assert capsys.readouterr().out == "identical\n"
     assert np.array_equal(Image.open(png), Image.open(tmp_path / "again.png"))
+    assert main(["replay", str(tmp_path / "again.png")]) == 0
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     shutil.move(picture, moved / picture.name)
@@ -66,6 +68,31 @@ def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path
     Image.new("RGB", (32, 32)).save(moved / picture.name)
     assert main(["replay", str(png), "--images", str(moved)]) == 2
     assert "has changed" in error(capsys)
+
+
+def test_replay_follows_the_recorded_tokens_and_says_what_changed(
+    picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch, caplog
+) -> None:
+    edit(picture, tiny_folder, tmp_path / "out")
+    png = tmp_path / "out" / "picture_seed0.png"
+    monkeypatch.setattr("sdist.prompts.default_tagger", lambda: ("none", lambda words: ["XX"] * len(words)))
+    capsys.readouterr()
+    assert main(["replay", str(png)]) == 0
+    monkeypatch.setattr("sdist.backbone.Backbone.fingerprint", "of other weights")
+    assert main(["replay", str(png)]) == 0
+    assert "not those that made this picture" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"row": 7}, {"batch": [{}]}, {"versions": []}, {"machine": {"threads": 0}}])
+def test_a_damaged_card_is_named(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, change: dict) -> None:
+    edit(picture, tiny_folder, tmp_path / "out")
+    png = tmp_path / "out" / "picture_seed0.png"
+    card = json.loads((tmp_path / "out" / "picture_seed0.json").read_text())
+    with Image.open(png) as image:
+        png.write_bytes(png_bytes(image.copy(), json.dumps(card | change)))
+    capsys.readouterr()
+    assert main(["replay", str(png)]) == 2
+    assert "card is damaged" in error(capsys)
 
 
 def test_replay_needs_a_card(picture: Path, tmp_path: Path, capsys) -> None:
@@ -121,7 +148,7 @@ BAD = {
     "an empty target": (["PICTURE", "--target", " "], "target prompt is empty"),
     "identical prompts": (["PICTURE", "--target", "a  cat"], "identical"),
     "an unknown method": (["PICTURE", "--method", "lusdd"], "did you mean 'lusd'"),
-    "an unknown key": (["PICTURE", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'"),
+    "an unknown key": (["PICTURE", "--set", "optimizer.lrr=1"], "unknown key 'lrr' in optimizer"),
     "a bad value": (["PICTURE", "--set", "optimizer.lr=fast"], "optimizer.lr"),
     "an unknown model": (["PICTURE", "--model", "tinyword"], "did you mean 'tinyworld'"),
     "an unknown device": (["PICTURE", "--device", "tpu"], "device 'tpu' is not on this machine: have cpu"),
@@ -130,6 +157,10 @@ BAD = {
     "a mask without the regularizer": (["PICTURE", "--method", "dds", "--mask", "PICTURE"], "attention_mask"),
     "a long prompt": (["PICTURE", "--target", "cat " * 40], "this model reads 24"),
     "no seeds": (["PICTURE", "--seeds", "0"], "--seeds"),
+    "prompts of the same tokens": (["PICTURE", "--target", "A CAT"], "the same to this model"),
+    "a timestep past the end": (["PICTURE", "--set", "timesteps.t_max=5000"], "last timestep is 999"),
+    "a step that leads to infinity": (["PICTURE", "--set", "optimizer.lr=1e38"], "not finite"),
+    "a name that is too long": (["x" * 300 + ".png"], "name too long"),
     "a missing level": (["PICTURE", "--set", "scale.cross_level=7"], "have levels"),
 }
 
@@ -167,6 +198,23 @@ def test_a_pickled_model_is_not_loaded(picture: Path, tiny_folder: Path, tmp_pat
     weights.rename(weights.with_suffix(".bin"))
     assert edit(picture, model, tmp_path / "out") == 2
     assert "could not be loaded" in error(capsys)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty"])
+def test_a_damaged_model_is_named(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, damage: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    weights = model / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000] if damage == "cut" else b"")
+    assert edit(picture, model, tmp_path / "out") == 2
+    assert "could not be loaded" in error(capsys)
+
+
+def test_wrong_options_are_one_line(capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["edit", "x.png", "--target", "a", "--log", "tensorbord"])
+    assert stopped.value.code == 2
+    assert "tensorbord" in error(capsys)
 
 
 # --- run ---------------------------------------------------------------------------------------------------------------
@@ -227,8 +275,38 @@ def test_bad_rows_are_named_by_line_and_the_others_run(listed: Path, tiny_folder
     captured = capsys.readouterr()
     for line, message in {3: "leaves the folder", 4: "does not exist", 5: "empty", 6: "identical", 7: "needs 3 fields"}.items():
         assert any(f"line {line}:" in text and message in text for text in captured.err.splitlines())
-    assert "2 of 2 pictures made, 0 were there, 5 bad rows" in captured.out
+    assert "2 of 2 pictures made, 0 were there, 5 problems" in captured.out
     assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"000_seed0.json", "006_seed0.json"}
+
+
+def test_hostile_rows_do_not_stop_the_others(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    (listed / "images" / "loop.png").symlink_to("loop.png")
+    names = ["x" * 300 + ".png", "loop.png", "a\0b.png", "images\xff.png"]
+    lines = ["img_path,source_prompt,target_prompt", *(f"{name},a cat,a dog" for name in names)]
+    lines += [f"0.png,a cat,{'a dog ' * 40_000}", "1.png,a cat,a dog"]
+    (listed / "index.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out")) == 2
+    captured = capsys.readouterr()
+    named = [line.split(":")[2].split()[-1] for line in captured.err.splitlines() if "error" in line]
+    assert sorted(named) == list("23456")
+    assert "1 of 1 pictures made, 0 were there, 5 problems" in captured.out
+
+
+def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out")
+    assert main(arguments) == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    assert main([*arguments, "--set", "seed=0", "--method", "dds"]) == 2
+    assert "000_seed0.png was made with other timesteps, loss" in error(capsys)
+    write_index(listed, [["0.png", "", "a cat wearing a hat"], ["1.png", "a cat", "a dog"]])
+    assert main(arguments) == 2
+    assert "001_seed0.png was made with other target" in error(capsys)
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+
+
+def test_each_batch_is_a_wandb_run_of_its_own(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "2", "--log", "wandb")) == 0
+    assert len(list((tmp_path / "out" / "logs" / "wandb").glob("offline-run-*"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -263,7 +341,7 @@ def test_an_interrupted_run_ends_with_the_same_files(
     for picture in broken.glob("*.png"):
         Image.open(picture).load()  # whole or absent, never half
     assert main(run_arguments(listed, tiny_folder, broken, *more)) == 0
-    assert {p.name for p in broken.iterdir() if not p.name.startswith(".")} == {p.name for p in whole.iterdir()}
+    assert {p.name for p in broken.iterdir()} == {p.name for p in whole.iterdir()}
     for name, pixels in pixels_of(whole).items():
         assert np.array_equal(pixels, pixels_of(broken)[name])
 

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +58,7 @@ BAD = [
     (["steps=0"], "steps must be at least 1"),
     (["filter.threshold=x"], "threshold: Value 'x'"),
     (["timesteps.t_min=2000"], "t_min=2000"),
-    (["timesteps.tmin=3"], "unknown key 'timesteps.tmin'"),
+    (["timesteps.tmin=3"], r"unknown key 'tmin' in timesteps of lusd.yaml.*did you mean 't_min'"),
     (["optimizer.name=Adm"], "did you mean 'Adam'"),
     (["regularizers.foo={}"], "unknown regularizer 'foo': have attention_mask, source_pull"),
     (["regularizers.attention_mask=3"], "regularizers is a mapping"),
@@ -69,6 +71,13 @@ BAD = [
     (["gamma=[1]"], "gamma needs a name"),
     (["loss.scale={a: 1}"], "scale"),
     (["scale.foo=1"], "unknown key 'foo' in scale"),
+    (["scale=5"], "scale is a mapping"),
+    (["scale=null"], "scale is a mapping"),
+    (["regularizers=[1]"], "cannot be read"),
+    (["optimizer.name=SparseAdam"], "unknown optimizer"),
+    (["log.images_every=0"], "images_every must be at least 1"),
+    (["loss={name: cds, patch_sizes: [0]}"], "patch_sizes must be at least 1"),
+    (["loss={name: cds, temperature: 0}"], "temperature above 0"),
     (["x.y.z=1"], "unknown key 'x'"),
 ]
 
@@ -102,7 +111,11 @@ def test_a_yaml_of_ones_own(tmp_path: Path) -> None:
     path.write_text("base: lusd\nloss: {name: combination, edit_target: 1, edit_negative: {0: 0, 200: -1}}\n")
     settings = load_settings(str(path))
     assert settings.loss.edit_negative == {0: 0, 200: -1}
-    assert resolve(settings.plain(), "card") == settings
+    assert resolve(json.loads(json.dumps(settings.plain())), "card") == settings
+
+
+def test_an_optimizer_by_its_name_keeps_the_learning_rate() -> None:
+    assert load_settings("lusd", ["optimizer=Adam"]).optimizer == replace(load_settings("lusd").optimizer, name="Adam")
 
 
 @pytest.mark.parametrize(("name", "message"), [("lus", "did you mean 'lusd'"), ("nowhere.yaml", "does not exist")])

@@ -50,6 +50,14 @@ def distill(network, method: Method, rows: list[int], trainer: bool = False) -> 
     return run_to_end(distiller)
 
 
+def test_a_loss_that_needs_the_graph_goes_with_every_part(tiny: Backbone) -> None:
+    """CDS differentiates through the network; what the regularizers keep must not hold on to that."""
+    done = distill(tiny, replace(lusd(threshold=100.0, steps=3), loss=CDS()), [0, 1], trainer=True)
+    assert done.finished
+    assert not torch.equal(done.latents, done.edit.source)
+    assert not any(value.requires_grad for memory in done.memory.values() for value in memory.tensors.values())
+
+
 OPTIMIZERS = (
     OptimizerSettings("SGD", 0.5),
     OptimizerSettings("SGD", 0.1, options={"momentum": 0.9}),

@@ -2,8 +2,9 @@
 
 import argparse
 import logging
+import platform
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import UserError
 
@@ -30,15 +31,26 @@ def main(args: argparse.Namespace) -> int:
     card = read_card(args.image, args.images)
     settings = card.settings if args.device is None else replace(card.settings, device=args.device)
     for name, recorded in card.versions.items():
-        if name != "python" and version(name) != recorded:
-            log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, version(name))
+        if _version(name) != recorded:
+            log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
     torch.set_num_threads(card.threads)
     backbone = load_backbone(settings.model, settings.device)
-    batch = [prepare(backbone, settings, job) for job in card.jobs]
+    if backbone.fingerprint != card.fingerprint:
+        log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
+    batch = [replace(prepare(backbone, settings, job), tokens=own) for job, own in zip(card.jobs, card.tokens, strict=True)]
     result = edit_batch(backbone, settings, batch, [ProgressBar("replay")])[card.row]
     if args.output is not None:
-        write_atomic(args.output, png_bytes(result.image))
+        write_atomic(args.output, png_bytes(result.image, card.text))
     before = np.asarray(load_image(args.image), np.int16)
     difference = np.abs(before - np.asarray(result.image, np.int16))
     print("identical" if not difference.any() else f"differs: by at most {difference.max()} of 255, mean {difference.mean():.4f}")
     return int(difference.any())
+
+
+def _version(name: str) -> str:
+    if name == "python":
+        return platform.python_version()
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "nothing of that name"

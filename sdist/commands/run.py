@@ -4,12 +4,15 @@ import argparse
 import csv
 import logging
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from ..editing import Job
 from ..errors import UserError
+from ..outputs import output_files
+from .session import Session
 
 log = logging.getLogger("sdist")
 
@@ -27,81 +30,105 @@ class Row:
     target: str
 
 
+@dataclass(frozen=True)
+class Task:
+    """A picture to make; its own is read again with its batch, so that no more than a batch is held."""
+
+    name: str
+    job: Job
+    size: tuple[int, int]
+
+
+class Complaints:
+    """Prints each problem when it is found, so that none is lost, and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, text: str) -> None:
+        self.count += 1
+        print(f"sdist: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
 def main(args: argparse.Namespace) -> int:
     if args.batch < 1 or args.seeds < 1:
         raise UserError(f"--batch and --seeds must be at least 1, got {args.batch} and {args.seeds}")
-    rows, errors = read_index(args.input)
-    from ..editing import Job
-    from .session import Session  # these import torch and diffusers
-
+    complain = Complaints()
+    rows = read_index(args.input, complain)
     session = Session(args)
-    prepared = []
+    seeds = range(session.settings.seed, session.settings.seed + args.seeds)
+    tasks = []
     for row in rows:
         try:
-            for seed in range(session.settings.seed, session.settings.seed + args.seeds):
-                job = Job(row.image, row.source, row.target, seed)
-                prepared.append((f"{row.number:03d}_seed{seed}", session.prepare(job)))
-        except UserError as error:
-            errors.append(f"line {row.line}: {error}")
-    done = _edit_all(session, prepared, args)
-    for error in errors:
-        print(f"sdist: error: index.csv {' '.join(error.split())}", file=sys.stderr)
-    print(f"{done} of {len(prepared)} pictures made, {len(prepared) - done} were there, {len(errors)} bad rows")
-    return 2 if errors else 0
+            job = Job(row.image, row.source, row.target, seeds[0])
+            size = session.prepare(job).image.size
+        except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
+            complain(f"index.csv line {row.line}: {error}")
+        else:
+            tasks += [Task(f"{row.number:03d}_seed{seed}", replace(job, seed=seed), size) for seed in seeds]
+    there = set() if args.overwrite else {task.name for task in tasks if session.is_made(task.name, task.job)}
+    done = _edit_all(session, tasks, there, args.batch, complain)
+    print(f"{done} of {len(tasks)} pictures made, {len(there)} were there, {complain.count} problems")
+    return 2 if complain.count else 0
 
 
-def _edit_all(session, prepared, args: argparse.Namespace) -> int:
+def _edit_all(session: Session, tasks: list[Task], there: set[str], size: int, complain: Complaints) -> int:
     """Edits batches that miss a result. A batch is always the same rows, so a resumed run repeats its rounding too."""
-    from ..outputs import output_files
-
     done = 0
-    for batch in batches(prepared, args.batch):
-        files = [output_files(session.folder, name) for name, _ in batch]
-        missing = [args.overwrite or not own["image"].exists() for own in files]
-        if any(missing):
-            names = [name for name, _ in batch]
-            log.info("rows %s to %s", names[0], names[-1])
-            session.edit([p for _, p in batch], files, f"{names[0]}-{names[-1]}", missing)
+    for batch in batches(tasks, size):
+        names = [task.name for task in batch]
+        missing = [name not in there for name in names]
+        if not any(missing):
+            continue
+        log.info("rows %s to %s", names[0], names[-1])
+        files = [output_files(session.folder, name) for name in names]
+        try:
+            session.edit([session.prepare(task.job) for task in batch], files, f"{names[0]}-{names[-1]}", missing)
             done += sum(missing)
+        except FloatingPointError as error:
+            complain(f"rows {names[0]} to {names[-1]}: {error}")
     return done
 
 
-def batches(prepared, size: int) -> Iterator[list]:
+def batches(tasks: list[Task], size: int) -> Iterator[list[Task]]:
     """Groups of at most `size` pictures of equal width and height, in the order of the file within each size."""
-    by_size = sorted(prepared, key=lambda item: item[1].image.size)
-    for _, group in groupby(by_size, key=lambda item: item[1].image.size):
+    by_size = sorted(tasks, key=lambda task: task.size)
+    for _, group in groupby(by_size, key=lambda task: task.size):
         same = list(group)
         yield from (same[i : i + size] for i in range(0, len(same), size))
 
 
-def read_index(folder: Path) -> tuple[list[Row], list[str]]:
-    """The rows of folder/index.csv that can be used, and a message for each that cannot, which names its line."""
+def read_index(folder: Path, complain: Callable[[str], None]) -> list[Row]:
+    """The rows of folder/index.csv that can be used; `complain` hears of each that cannot, by its line."""
     path = folder / "index.csv"
     if not path.is_file():
         raise UserError(f"{path} does not exist; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")
+    csv.field_size_limit(2**31 - 1)
     rows: list[Row] = []
-    errors: list[str] = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        try:
             missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
             if missing:
-                raise UserError(f"{path} has no column {', '.join(missing)}: needs {', '.join(COLUMNS)}")
+                raise UserError(f"{path} has no column {', '.join(missing)}: needs {', '.join(COLUMNS)}, in UTF-8")
             for number, record in enumerate(reader):
-                _read_row(folder, number, reader.line_num, record, rows, errors)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a csv file in UTF-8: {error}") from None
-    return rows, errors
+                try:
+                    rows.append(_read_row(folder, number, reader.line_num, record))
+                except (OSError, ValueError, RuntimeError) as error:
+                    complain(f"index.csv line {reader.line_num}: {error}")
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}, is not csv: {error}") from None
+    return rows
 
 
-def _read_row(folder: Path, number: int, line: int, record: dict, rows: list[Row], errors: list[str]) -> None:
-    name, source, target = (record.get(c) for c in COLUMNS)
-    if not name or target is None or source is None or None in record:
-        errors.append(f"line {line}: needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
-        return
+def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
+    name, source, target = fields = [record.get(c) for c in COLUMNS]
+    if not name or None in fields or None in record:
+        raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
+    if any("\udc80" <= character <= "\udcff" for character in "".join(fields)):
+        raise UserError("is not UTF-8")
     images = (folder / "images").resolve()
     image = (images / name).resolve()
     if not image.is_relative_to(images):
-        errors.append(f"line {line}: img_path {name!r} leaves the folder {folder / 'images'}")
-        return
-    rows.append(Row(number, line, image, source.strip(), target.strip()))
+        raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
+    return Row(number, line, image, source.strip(), target.strip())

@@ -1,12 +1,13 @@
-"""What edit, run and replay share: settings and model from the arguments, and a batch from jobs to files."""
+"""What edit and run share: settings and model from the arguments, and a batch from jobs to files."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..backbone import Backbone, load_backbone
-from ..callbacks import ProgressBar, RunLogger, make_logger
-from ..card import make_card
+from ..callbacks import ProgressBar, RunLogger, finish, make_logger
+from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings
 from ..editing import Job, Prepared, edit_batch, prepare
 from ..errors import UserError
@@ -39,6 +40,27 @@ class Session:
             raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
         return files
 
+    def is_made(self, name: str, job: Job) -> bool:
+        """Whether the picture is there; UserError if it was made with other settings or from something else."""
+        files = output_files(self.folder, name)
+        if not files["image"].exists():
+            return False
+        try:
+            card = json.loads(files["card"].read_text(encoding="utf-8"))
+            recorded = {"settings": card["settings"], "job": card["batch"][card["row"]]}
+            recorded["job"].pop("tokens")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
+        wanted = {"settings": plain_settings(self.settings), "job": describe(job)}
+        for part, given in wanted.items():
+            differ = [key for key in given if key not in ("log", "device") and given[key] != recorded[part].get(key)]
+            if differ:
+                raise UserError(
+                    f"{files['image']} was made with other {', '.join(differ)}; --overwrite replaces it, --output names "
+                    "another folder"
+                )
+        return True
+
     def prepare(self, job: Job) -> Prepared:
         return prepare(self.backbone, self.settings, job)
 
@@ -52,9 +74,10 @@ class Session:
         if logger is not None:
             logger.log_hyperparams(self.settings.plain())
             callbacks.append(RunLogger(self.backbone, self.settings.log.images_every))
-        results = edit_batch(self.backbone, self.settings, batch, callbacks, logger)
+        try:
+            results = edit_batch(self.backbone, self.settings, batch, callbacks, logger)
+        finally:
+            finish(logger)
         for row, (result, own) in enumerate(zip(results, files, strict=True)):
             if wanted is None or wanted[row]:
                 write_result(own, result, make_card(self.backbone, self.settings, results, row))
-        if logger is not None:
-            logger.finalize("success")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..diffusion import Latents
+from ..errors import UserError
 from ..hooks.features import FeatureRecorder
 from ..prediction import SOURCE_SOURCE, TARGET, Branch, Prediction, Recorder
 from ..weighting import Weighting
@@ -38,6 +39,13 @@ class CDS(Loss):
     patches: int = 256  # at most, a layer and a patch size
     patch_sizes: tuple[int, ...] = (1, 2)  # features are averaged over squares of this side
     temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.patches < 1 or not self.patch_sizes or min(self.patch_sizes) < 1 or self.temperature <= 0:
+            raise UserError(
+                "loss cds: patches and every one of patch_sizes must be at least 1 and temperature above 0, got "
+                f"patches={self.patches}, patch_sizes={list(self.patch_sizes)}, temperature={self.temperature}"
+            )
 
     @property
     def branches(self) -> tuple[Branch, ...]:

@@ -43,7 +43,7 @@ class Combination(Loss):
     def __post_init__(self) -> None:
         for field in fields(self):
             if field.name != "weighting":
-                _check(field.name, getattr(self, field.name))
+                object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         if not any(self._used(name) for name in (*TERMS, "noise", "displacement")):
             raise UserError("loss combination: every coefficient is 0; give at least one")
 
@@ -62,13 +62,16 @@ class Combination(Loss):
         return any(coefficient.values()) if isinstance(coefficient, Mapping) else bool(coefficient)
 
 
-def _check(name: str, coefficient: Coefficient) -> None:
+def _checked(name: str, coefficient: Coefficient) -> Coefficient:
+    """The coefficient, with timesteps as numbers: json keeps them as text."""
     steps = coefficient if isinstance(coefficient, Mapping) else {0: coefficient}
+    steps = {int(k) if str(k).isdecimal() else k: v for k, v in steps.items()}
     number = (int, float)
-    if not all(isinstance(k, int) and k >= 0 and isinstance(v, number) for k, v in steps.items()) or 0 not in steps:
+    if not all(isinstance(k, int) and isinstance(v, number) for k, v in steps.items()) or 0 not in steps:
         raise UserError(
             f"loss combination: {name} must be a number or a mapping {{timestep: number}} that starts at 0, got {coefficient!r}"
         )
+    return steps if isinstance(coefficient, Mapping) else coefficient
 
 
 def _values(coefficient: Coefficient, draw: Draw) -> torch.Tensor:
