@@ -28,16 +28,6 @@ def eps_from_v(v: Latents, z_t: Latents, alpha: PerImage, sigma: PerImage) -> La
     return per_image(alpha) * v + per_image(sigma) * z_t
 
 
-def v_from_eps(eps: Latents, z_t: Latents, alpha: PerImage, sigma: PerImage) -> Latents:
-    """v = (eps - sigma z_t) / alpha, the inverse of `eps_from_v`."""
-    return (eps - per_image(sigma) * z_t) / per_image(alpha)
-
-
-def z0_from_eps(eps: Latents, z_t: Latents, alpha: PerImage, sigma: PerImage) -> Latents:
-    """The clean latents that the prediction implies: (z_t - sigma eps) / alpha."""
-    return (z_t - per_image(sigma) * eps) / per_image(alpha)
-
-
 def cfg(uncond: Latents, cond: Latents, scale: float) -> Latents:
     """uncond + scale (cond - uncond): scale 1 is the conditional prediction (arXiv 2207.12598; papers' w is scale - 1)."""
     return uncond + scale * (cond - uncond)
