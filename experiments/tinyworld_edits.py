@@ -7,7 +7,6 @@ arguments go to `sdist run`. Pair i is sampled from (seed, i) with the kinds of 
 """
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from PIL import Image
 
 from sdist.cli import main as sdist
 from sdist.images import panel
-from sdist.tinyworld.edits import KINDS, EditPair, sample_edit
+from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 
 
 def main() -> int:
@@ -30,7 +29,7 @@ def main() -> int:
     args, more = parser.parse_known_args()
     kinds, name = args.kinds.split(","), args.name or Path(args.method).stem
     pairs = [sample_edit(args.seed, i, kinds[i % len(kinds)]) for i in range(args.count)]
-    write_input(args.output / "input", pairs)
+    write_pairs(args.output / "input", pairs)
     results = args.output / name
     code = sdist(["run", "--input", str(args.output / "input"), "--output", str(results), "--method", args.method, *more])
     sheet(results, pairs).save(args.output / f"{name}.png")
@@ -39,17 +38,6 @@ def main() -> int:
     seconds = sum(card["seconds"]["optimize"] / len(card["batch"]) for card in cards) / len(cards)
     print(f"{name}: {len(cards)} edits, {draws.mean():.2f} draws a step, {seconds:.1f} s an edit; {args.output / name}.png")
     return code
-
-
-def write_input(folder: Path, pairs: list[EditPair]) -> None:
-    """The pairs in the format that `sdist run` reads."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    rows = [["img_path", "source_prompt", "target_prompt"]]
-    for i, pair in enumerate(pairs):
-        pair.source_image.save(folder / "images" / f"{i:03d}.png")
-        rows.append([f"{i:03d}.png", pair.source, pair.target])
-    with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
 
 
 def sheet(results: Path, pairs: list[EditPair]) -> Image.Image:

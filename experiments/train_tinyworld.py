@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from einops import rearrange
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -28,6 +29,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sdist.hooks.layers import Layer, layers_at
 from sdist.hooks.record import record
 from sdist.tinyworld.captions import caption, sample_wording
+from sdist.tinyworld.compositions import has_held_out
 from sdist.tinyworld.drawing import PALETTE
 from sdist.tinyworld.scene import SIDE, Scene, part_masks, render, sample_scene
 
@@ -159,25 +161,26 @@ def new_autoencoder() -> AutoencoderKL:
     )
 
 
-# (samples, weight of KL, weight of the error of 4 x 4 means): the first phase orders the latents, the second lets every
-# channel carry detail, the third sees to the colours of small things
-AUTOENCODER_PHASES = ((16_000, 1e-4, 0.0), (10_000, 1e-6, 0.0), (8_000, 1e-6, 3.0))
+# (samples, weights of KL, of the error of 4 x 4 means, of the colour code): the first phase orders the latents, the second
+# lets every channel carry detail, the third sees to the colours of small things, the fourth puts colour where it is easy to read
+AUTOENCODER_PHASES = ((16_000, 1e-4, 0.0, 0.0), (10_000, 1e-6, 0.0, 0.0), (8_000, 1e-6, 3.0, 0.0), (9_000, 1e-5, 3.0, 1.0))
 
 
 def train_autoencoder(renders: np.ndarray, args: argparse.Namespace) -> AutoencoderKL:
     torch.manual_seed(0)
     vae = new_autoencoder().to(args.device, memory_format=torch.channels_last)
+    code = colour_code(as_pixels(renders[:1024], args.device))
     for phase, (samples, *weights) in enumerate(AUTOENCODER_PHASES):
         path = args.work / f"autoencoder_{phase}.safetensors"
         run = Run(path, nn.ModuleDict({"vae": vae}), 2e-3, samples, 0.4, 0.998)
-        train(run, 8, partial(autoencoder_loss, vae, renders, weights, args), 100, f"autoencoder, phase {phase}")
+        train(run, 8, partial(autoencoder_loss, vae, renders, code, weights, args), 100, f"autoencoder, phase {phase}")
         vae = run.use_average()["vae"].train()  # type: ignore[assignment]
-    standardize(vae, renders, args)
+    whiten(vae, as_pixels(renders[:1024], args.device))
     return vae.eval()
 
 
 def autoencoder_loss(
-    vae: AutoencoderKL, renders: np.ndarray, weights: list[float], args: argparse.Namespace,
+    vae: AutoencoderKL, renders: np.ndarray, code: Callable[[Tensor], Tensor], weights: list[float], args: argparse.Namespace,
     rng: np.random.Generator, batch: int,
 ) -> Tensor:  # fmt: skip
     x = as_pixels(renders[np.sort(rng.integers(0, len(renders), batch))], args.device)
@@ -186,22 +189,37 @@ def autoencoder_loss(
         y = vae.decode(posterior.sample()).sample.float()
     kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
     means = F.mse_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
-    return F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + weights[0] * kl + weights[1] * means
+    coded = F.mse_loss(F.avg_pool2d(posterior.mean[:, :3].float(), 2), code(x))
+    return F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + weights[0] * kl + weights[1] * means + weights[2] * coded
+
+
+def colour_code(pixels: Tensor) -> Callable[[Tensor], Tensor]:
+    """What the first three channels should be at half their resolution: the means of 8 x 8 pixels, whitened.
+
+    Left alone, an autoencoder may hide colour in directions of tiny variance, where a diffusion model, whose noise is the same
+    in all directions, learns it last.
+    """
+    means = rearrange(F.avg_pool2d(pixels, 8), "b c h w -> (b h w) c")
+    values, vectors = torch.linalg.eigh(means.T.cov())
+    whitening, centre = (vectors / values.sqrt()).T, means.mean(0)
+    return lambda x: torch.einsum("dc,bchw->bdhw", whitening, F.avg_pool2d(x, 8) - centre[:, None, None])
 
 
 @torch.no_grad()
-def standardize(vae: AutoencoderKL, renders: np.ndarray, args: argparse.Namespace) -> None:
-    """Gives every latent channel mean 0 and variance 1 over 1,024 renders, by folding a scale and a shift into the 1 x 1
-    convolutions on both sides of the latents: decode(encode(x)) stays what it was.
+def whiten(vae: AutoencoderKL, pixels: Tensor) -> None:
+    """Gives the latents of these pixels mean 0 and the identity as covariance of their channels, by the transform nearest
+    to the identity, folded into the 1 x 1 convolutions on both sides: decode(encode(x)) stays what it was.
     """
-    z = torch.cat([vae.encode(as_pixels(renders[a : a + 64], args.device)).latent_dist.mean for a in range(0, 1024, 64)])
-    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
-    quant, post = vae.quant_conv, vae.post_quant_conv
-    quant.weight[:4] /= std[:, None, None, None]
-    quant.bias[:4] = (quant.bias[:4] - mean) / std
-    quant.bias[4:] -= 2 * std.log()  # the other half of the output is the logarithm of the variance
-    post.bias += (post.weight[:, :, 0, 0] * mean).sum(1)
-    post.weight *= std[None, :, None, None]
+    z = torch.cat([vae.encode(x).latent_dist.mean for x in pixels.split(64)])
+    rows = rearrange(z, "b c h w -> (b h w) c").double()
+    values, vectors = torch.linalg.eigh(rows.T.cov())
+    forward, back = ((vectors * values**power @ vectors.T).float() for power in (-0.5, 0.5))
+    mean, quant, post = rows.mean(0).float(), vae.quant_conv, vae.post_quant_conv
+    quant.weight[:4] = torch.einsum("dc,cihw->dihw", forward, quant.weight[:4])
+    quant.bias[:4] = forward @ (quant.bias[:4] - mean)
+    quant.bias[4:] += (forward**2).sum(1).log()  # the log variance: exact where channels are uncorrelated and equally sure
+    post.bias += post.weight[:, :, 0, 0] @ mean
+    post.weight[:] = torch.einsum("odhw,dc->ochw", post.weight, back)
 
 
 def make_latents(vae: AutoencoderKL, renders: np.ndarray, args: argparse.Namespace) -> Tensor:
@@ -349,6 +367,9 @@ def train_diffusion(
     models_ = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
     models_.to(args.device)
     models_["unet"].to(memory_format=torch.channels_last)
+    if args.device.type == "cpu":
+        models_["unet"].set_attn_processor(AttnProcessor())  # on CPUs a quarter faster to train than the fused kernel
+    shown = np.array([i for i in range(latents.shape[1]) if not has_held_out(scene_of(i)[1])])  # type: ignore[arg-type]
     run = Run(args.work / "diffusion.safetensors", models_, 1e-3, args.diffusion_samples, 0.35, 0.9993)
     grounded = layers_at(models_["unet"], "cross", 1)
     names = [f"{layer.name}.{part}" for layer in grounded for part in ("to_q", "to_k")]
@@ -358,7 +379,7 @@ def train_diffusion(
     weight = ((snr + 1).clamp(max=5) / snr).clamp(max=10) / 4
 
     def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
-        indices, mirrored = rng.integers(0, latents.shape[1], batch), rng.integers(0, 2, batch)
+        indices, mirrored = rng.choice(shown, batch), rng.integers(0, 2, batch)
         z = latents[mirrored, indices].to(args.device).float() * scale
         scenes = [scene_of(int(i))[1] for i in indices]
         texts = ["" if rng.random() < NULL_CAPTIONS else caption(s, sample_wording(rng)) for s in scenes]  # type: ignore[arg-type]

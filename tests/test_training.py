@@ -1,22 +1,24 @@
 """The parts of the training recipe that can be wrong without anyone noticing."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from torch import nn
 
 from experiments.train_tinyworld import (
     GRID,
     Run,
+    as_pixels,
+    colour_code,
     grounding_loss,
     label_map,
     new_autoencoder,
     new_tokenizer,
     scene_of,
-    standardize,
+    whiten,
     word_groups,
 )
 from sdist.hooks.layers import Layer
@@ -66,19 +68,32 @@ def test_attention_on_the_right_words_costs_less() -> None:
     assert right < 0.01 < 5 < wrong
 
 
-def test_standardizing_changes_the_latents_but_not_the_pictures() -> None:
+def pixels_of(count: int) -> torch.Tensor:
+    renders = np.stack([np.asarray(render(scene_of(i)[1])) for i in range(count)])
+    return as_pixels(renders, torch.device("cpu"))
+
+
+def test_whitening_changes_the_latents_but_not_the_pictures() -> None:
     torch.manual_seed(0)
-    vae = new_autoencoder().eval()
-    renders = np.stack([np.asarray(render(scene_of(i)[1])) for i in range(4)])
-    pixels = torch.from_numpy(renders).permute(0, 3, 1, 2).float() / 127.5 - 1
+    vae, pixels = new_autoencoder().eval(), pixels_of(4)
     with torch.no_grad():
         before = vae.decode(vae.encode(pixels).latent_dist.mean).sample
-        standardize(vae, renders, Namespace(device="cpu"))
+        whiten(vae, pixels)
         z = vae.encode(pixels).latent_dist.mean
         after = vae.decode(z).sample
+    rows = rearrange(z, "b c h w -> c (b h w)")
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(4), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-3)
+    torch.testing.assert_close(rows.cov(), torch.eye(4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(rows.mean(1), torch.zeros(4), rtol=0, atol=1e-3)
+
+
+def test_the_colour_code_is_white_and_tells_colours_apart() -> None:
+    pixels = pixels_of(16)
+    code = colour_code(pixels)
+    rows = rearrange(code(pixels), "b c h w -> c (b h w)")
+    torch.testing.assert_close(rows.cov(), torch.eye(3), rtol=1e-3, atol=1e-3)
+    red, blue = (code(torch.tensor(c)[None, :, None, None].expand(1, 3, 8, 8)) for c in ((0.6, -0.6, -0.6), (-0.6, -0.6, 0.6)))
+    assert (red - blue).norm() > 1
 
 
 def train_some(path: Path, until: int) -> Run:

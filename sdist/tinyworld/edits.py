@@ -1,7 +1,9 @@
 """Edit pairs: a scene, a changed scene, both prompts in one wording, both renders, and the mask of the change."""
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -119,3 +121,14 @@ def make_pair(kind: str, before: Scene, after: Scene, wording: Wording) -> EditP
         changed = old.keys() ^ new.keys()
         mask = np.maximum.reduce([area for parts in (old, new) for part, area in parts.items() if part in changed])
     return EditPair(kind, before, after, caption(before, wording), caption(after, wording), source_image, target_image, mask)
+
+
+def write_pairs(folder: Path, pairs: list[EditPair]) -> None:
+    """The pairs in the format that `sdist run` reads: index.csv and images/."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = [["img_path", "source_prompt", "target_prompt"]]
+    for i, pair in enumerate(pairs):
+        pair.source_image.save(folder / "images" / f"{i:03d}.png")
+        rows.append([f"{i:03d}.png", pair.source, pair.target])
+    with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
