@@ -1,5 +1,7 @@
 """Recording leaves no trace, and refined maps equal the dense product that they avoid."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -13,6 +15,7 @@ from sdist.hooks.features import FeatureRecorder
 from sdist.hooks.layers import Layer, attention_layers, layers_at
 from sdist.hooks.record import record
 from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, predict
+from sdist.regularizers.attention_mask import unit_range
 
 from .conftest import make_draw, progress, tiny_edit
 
@@ -53,6 +56,27 @@ def test_refined_maps_equal_the_dense_product_at_any_aspect_ratio(tiny: Backbone
     expected = dense(attention, focus, h, w)
     torch.testing.assert_close(attention.refined(focus), expected, rtol=1e-5, atol=1e-7)
     assert attention.refined(focus).shape == (2, 1, h, w)
+
+
+def test_a_word_that_takes_nearly_all_attention_keeps_its_digits(tiny: Backbone) -> None:
+    """Where its share is 1 - 1e-6 the shape of the map is in what is left, far below the rounding of numbers near 1."""
+    recorder = AttentionRecorder(TARGET, cross_level=1, self_level=0)
+    attention: Attention = run(tiny, (recorder,)).recorded[recorder]
+    focus = torch.zeros(2, 24)
+    focus[:, 3] = 1
+    cross = {}
+    for layer, (q, k) in attention.cross.items():
+        pull = 8 * layer.heads / (q.shape[2] * layer.scale)  # times a query of ones: a logit of 8
+        cross[layer] = 1 + 0.1 * q, pull * (2 * focus[..., None] - 1).expand_as(k)
+    attention = replace(attention, cross=cross)
+    exact = replace(attention, cross=doubled(cross), self=doubled(attention.self))
+    share = dense(exact, focus.double(), 8, 8)
+    assert 0.999 < share.min() < share.max() < 1 - 1e-8
+    torch.testing.assert_close(unit_range(attention.refined(focus)).double(), unit_range(share), rtol=0, atol=1e-4)
+
+
+def doubled(group: dict) -> dict:
+    return {layer: (q.double(), k.double()) for layer, (q, k) in group.items()}
 
 
 def dense(attention: Attention, focus: torch.Tensor, h: int, w: int) -> torch.Tensor:

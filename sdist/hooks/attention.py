@@ -43,14 +43,21 @@ class Attention:
         return rearrange(spread, "b (h w) 1 -> b 1 h w", h=grid[0])
 
     def cross_map(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
-        """The mean probability of the focus tokens over layers, heads and tokens, at the cross-attention's resolution."""
-        weights = focus / focus.sum(1, keepdim=True).clamp(min=1)
+        """The mean probability of the focus tokens over layers, heads and tokens, at the cross-attention's resolution.
+
+        Where they take most of the attention, a constant is left out: minus the share of all other tokens is the same map,
+        whose digits do not drown in the constant.
+        """
+        count = focus.sum(1, keepdim=True).clamp(min=1)
+        sums = torch.stack([focus, 1 - focus], 2) / count[..., None]  # of the focus tokens, of the others
         maps = []
         for layer, (q, k) in self.cross.items():
             probabilities = (_heads(layer, q) @ _heads(layer, k).mT * layer.scale).softmax(-1)
             mean = reduce(probabilities, "b heads n l -> b n l", "mean")
-            maps.append(rearrange((mean @ weights[..., None]), "b (h w) 1 -> b 1 h w", h=layer.size(*self.size)[0]))
-        return torch.stack(maps).mean(0)
+            maps.append(rearrange(mean @ sums, "b (h w) c -> c b h w", h=layer.size(*self.size)[0]))
+        own, others = torch.stack(maps).mean(0)
+        most = own.mean((1, 2), keepdim=True) > others.mean((1, 2), keepdim=True)
+        return torch.where(most, -others, own)[:, None]
 
 
 @dataclass(frozen=True)
