@@ -76,8 +76,8 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--size", help="native (default), keep or WIDTHxHEIGHT")
     command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                         help="any value of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
+    command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
+                         help="any values of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")

@@ -18,7 +18,7 @@ from sdist.cli import main
 from sdist.images import png_bytes
 
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
-QUICK = ("--set", "scale.threshold=0.01", "--set", "scale.cross_level=1", "--set", "scale.self_level=0", "--steps", "2")
+QUICK = ("--set", "scale.threshold=0.01", "scale.cross_level=1", "--set", "scale.self_level=0", "--steps", "2")
 
 
 def edit(picture: Path, model: Path, output: Path, *more: str) -> int:
