@@ -428,7 +428,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for renders, latents and checkpoints")
     parser.add_argument("--export", type=Path, help="where to save the pipeline (default: WORK/pipeline)")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--diffusion-samples", type=int, default=160_000)
+    parser.add_argument("--diffusion-samples", type=int, default=240_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu"))

