@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from .diffusion import alpha_sigma, eps_from_v
 from .errors import UserError
 from .models import Model, find_model, hub_problem, is_folder, on_disk
+from .text import PromptEncoder
 
 log = logging.getLogger("sdist")
 
@@ -23,22 +23,26 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 class Backbone:
     """The frozen networks of one pipeline. Not a Module, so that neither checkpoints nor optimizers see them."""
 
-    def __init__(self, unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any, device: str) -> None:
+    def __init__(self, unet: Any, vae: Any, text: PromptEncoder, scheduler: Any, device: str) -> None:
         self.prediction_type = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise UserError(
                 f"this model predicts '{self.prediction_type}', of which score distillation here knows "
                 f"{' and '.join(PREDICTION_TYPES)}"
             )
-        _check_parts(unet, vae, text_encoder)
+        _check_parts(unet, vae, text)
         self.device = torch.device(device)
-        self.unet, self.vae, self.text_encoder = (
-            m.to(self.device).eval().requires_grad_(False) for m in (unet, vae, text_encoder)
-        )
+        self.unet, self.vae, self.text = unet, vae, text
+        for network in self.networks:
+            network.to(self.device).eval().requires_grad_(False)
         self.unet.to(memory_format=torch.channels_last)
-        self.tokenizer = tokenizer
         self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
+        self.fingerprint = _fingerprint(self.networks)
         self.source = ""  # where it was loaded from
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        return (self.unet, self.vae, *self.text.encoders)
 
     @property
     def factor(self) -> int:
@@ -49,16 +53,6 @@ class Backbone:
     def native_side(self) -> int:
         """The side in pixels of the square images that the model was trained on."""
         return int(self.unet.config.sample_size) * self.factor
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of some values of every weight: tells two trainings of one architecture apart."""
-        digest = sha256()
-        for network in (self.unet, self.vae, self.text_encoder):
-            for name, value in network.named_parameters():
-                few = value.detach().flatten()[:64].float().cpu().numpy()
-                digest.update(name.encode() + few.tobytes())
-        return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
@@ -79,43 +73,44 @@ class Backbone:
     def _shift(self) -> float:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
 
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
-        """Text embeddings, padded to the encoder's limit; UserError for a prompt that is longer, never a cut."""
-        ids = torch.tensor([self.token_ids(prompt) for prompt in prompts], device=self.device)
-        return self.text_encoder(ids)[0].float()
-
-    def token_ids(self, prompt: str) -> list[int]:
-        """The prompt's tokens, padded."""
-        limit = self.tokenizer.model_max_length
-        ids = self.tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
-        if len(ids) > limit:
-            shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
-            raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
-        return ids
-
-    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
-        """For each token, the characters [start, end) of the prompt that it stands for; empty for marks and padding."""
-        options = {"padding": "max_length", "max_length": self.tokenizer.model_max_length}
-        return list(self.tokenizer(prompt, return_offsets_mapping=True, **options).offset_mapping)
+        """What `eps` reads of prompts, see PromptEncoder; UserError for a prompt beyond the encoder's limit, never a cut."""
+        return self.text.embed(prompts)
 
     def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
         """The predicted noise in float32; a velocity prediction is converted."""
         dtype = self.unet.dtype
+        tokens, pooled = self.text.split(text.to(dtype))
+        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z_t)}}
         z = z_t.to(dtype, memory_format=torch.channels_last)
-        out = self.unet(z, t, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
-        out = out.contiguous()
+        out = self.unet(z, t, encoder_hidden_states=tokens, return_dict=False, **more)[0].float().contiguous()
         if self.prediction_type == "epsilon":
             return out
         return eps_from_v(out, z_t, *alpha_sigma(self.alphas_cumprod, t))
 
+    def _sizes(self, z_t: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 6"]:
+        """SDXL's micro-conditioning (arXiv 2307.01952, section 2.2): original size, no crop, target size."""
+        size = [side * self.factor for side in z_t.shape[-2:]]
+        return torch.tensor([*size, 0, 0, *size], dtype=self.unet.dtype, device=z_t.device).expand(len(z_t), -1)
 
-def _check_parts(unet: Any, vae: Any, text_encoder: Any) -> None:
-    """UserError unless the three networks belong together as those of a Stable Diffusion do."""
-    if getattr(unet.config, "addition_embed_type", None) is not None:
-        raise UserError("this model wants more than a prompt's embedding (as SDXL does), which is not supported")
-    widths = {"latent channels": (unet.config.in_channels, vae.config.latent_channels)}
-    widths["text width"] = (unet.config.cross_attention_dim, text_encoder.config.hidden_size)
+
+def _fingerprint(networks: Sequence[Any]) -> str:
+    """A digest of some values of every weight: tells two trainings of one architecture apart."""
+    digest = sha256()
+    for network in networks:
+        for name, value in network.named_parameters():
+            digest.update(name.encode() + value.detach().flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_parts(unet: Any, vae: Any, text: PromptEncoder) -> None:
+    """UserError unless the networks belong together as those of a Stable Diffusion do."""
+    config = unet.config
+    widths = {"latent channels": (config.in_channels, vae.config.latent_channels)}
+    widths["text width"] = (config.cross_attention_dim, text.width)
+    if text.pooled_width:
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        widths["pooled text width"] = (pooled, text.pooled_width)
     for what, (wanted, given) in widths.items():
         if wanted != given:
             raise UserError(f"this model is no text-to-image Stable Diffusion: its UNet reads {wanted} {what}, it gets {given}")
@@ -174,17 +169,32 @@ def _try_load(source: str, device: str) -> tuple[Backbone | None, str]:
 def _load(source: str, device: str, local: bool) -> Backbone:
     """Only the parts that score distillation needs: no safety checker, no image processor, safetensors alone."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
 
     where = {"local_files_only": local}
     options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False, **where}
+    unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options)
+    kind = getattr(unet.config, "addition_embed_type", None)
+    if kind not in (None, "text_time"):
+        raise UserError(f"this model wants '{kind}' beside a prompt's embedding, which is not supported")
     return Backbone(
-        unet=UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options),
+        unet=unet,
         vae=AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
-        text_encoder=CLIPTextModel.from_pretrained(
-            source, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True, **where
-        ),
-        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **where),
+        text=_load_text(source, kind == "text_time", where),
         scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
         device=device,
     )
+
+
+def _load_text(source: str, two: bool, where: dict[str, bool]) -> PromptEncoder:
+    from diffusers import DiffusionPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    options = {"dtype": torch.float32, "use_safetensors": True, **where}
+    encoders = [CLIPTextModel.from_pretrained(source, subfolder="text_encoder", **options)]
+    tokenizers = [CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **where)]
+    if not two:
+        return PromptEncoder(encoders, tokenizers)
+    encoders.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder="text_encoder_2", **options))
+    tokenizers.append(CLIPTokenizer.from_pretrained(source, subfolder="tokenizer_2", **where))
+    index = DiffusionPipeline.load_config(source, **where)
+    return PromptEncoder(encoders, tokenizers, zero_empty=bool(index.get("force_zeros_for_empty_prompt", True)))

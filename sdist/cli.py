@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _edit(commands.add_parser("edit", help="edit one image", description="Edits one image."))
     _run(commands.add_parser("run", help="edit a folder of images listed in index.csv"))
     _replay(commands.add_parser("replay", help="make an edited PNG again from its run card"))
+    _verify(commands.add_parser("verify", help="hold a recorded trace of another implementation against this one"))
     _plain(commands.add_parser("methods", help="list methods and components with their defaults"))
     doctor = commands.add_parser("doctor", help="show what is installed and what an edit would need")
     doctor.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
@@ -74,6 +75,7 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
     command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    command.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), help="of the network (default: fp16 on CUDA)")
     command.add_argument("--size", help="native (default), keep or WIDTHxHEIGHT")
     command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
     command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -91,6 +93,8 @@ def _edit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
     command.add_argument("--mask", type=Path, metavar="IMAGE", help="grey image, white where the edit may happen")
     command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR")
+    command.add_argument("--record", type=Path, metavar="DIR",
+                         help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip
     _common(command)
 
 
@@ -108,6 +112,21 @@ def _replay(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", type=Path, metavar="PNG", help="where to write the picture (default: nowhere)")
     command.add_argument("--device", help="default: the recorded one")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Replays a recorded trace with our components and prints how far each quantity is from the recorded one."
+    )
+    command.add_argument("trace", type=Path, metavar="TRACE_DIR", help="folder with case.json and trace.safetensors")
+    command.add_argument("--model", metavar="DIR", help="pipeline (default: TRACE_DIR/pipeline, else TRACE_DIR/../pipeline)")
+    command.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:N or mps (default: cpu)")
+    command.add_argument(
+        "--teacher-forced", action="store_true", help="start every step from the recorded latents, not from ours"
+    )
+    command.add_argument("--tolerance", type=float, default=1e-4, help="of a quantity's largest magnitude (default: 1e-4)")
+    command.add_argument("--record", type=Path, metavar="DIR", help="write our run as a trace of the same format")
+    _plain(command)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from .method import Method
 from .models import Scale, find_model
 from .normalizers import NORMALIZERS
 from .optimizer import OptimizerSettings
+from .precision import Precision
 from .prompts import Difference
 from .registry import Registry
 from .regularizers.base import REGULARIZERS
@@ -57,6 +58,7 @@ class Settings:
 
     model: str = "tinyworld"  # alias, hub id or folder
     device: str = "auto"
+    precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
     size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
     seed: int = 0
     steps: int = 200  # accepted steps
@@ -183,8 +185,12 @@ def _component(registry: Registry[T], value: Any, where: str) -> T | None:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     given = {k: v for k, v in fields_.items() if k != "name"}
-    place = f"{registry.slot} {fields_['name']} in {where}"
-    return _object(_merge(cls, given, place), place)
+    return build(cls, given, f"{registry.slot} {fields_['name']} in {where}")
+
+
+def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
+    """An object of a dataclass from plain data; UserError names the key, `where` it stands and what is allowed."""
+    return _object(_merge(cls, given, where), where)
 
 
 def _merge(cls: type, given: Any, where: str) -> DictConfig:

@@ -6,7 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -18,13 +18,18 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 from torch.nn import functional as F
 
-from .backbone import Backbone
+from .backbone import Backbone, load_backbone
 from .config import Settings
 from .distiller import ScoreDistiller
 from .errors import UserError
+from .filters import StdThreshold
+from .hooks.layers import nearest_level
 from .images import fit, load_image, to_images, to_pixels
+from .method import Method
+from .precision import lower
 from .prediction import Edit
 from .prompts import default_tagger, differing_nouns, named_words, token_indices
+from .regularizers.attention_mask import AttentionMask
 
 log = logging.getLogger("sdist")
 
@@ -74,6 +79,14 @@ class Result:
     timings: dict[str, float]  # seconds, of the whole batch
 
 
+def load_model(settings: Settings) -> Backbone:
+    """The model of the settings, in their precision; UserError if that is too coarse for the method's filter."""
+    backbone = load_backbone(settings.model, settings.device)
+    accept = settings.filter
+    lower(backbone, settings.precision, accept.threshold if isinstance(accept, StdThreshold) else None)
+    return backbone
+
+
 def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
     native, factor = backbone.native_side, backbone.factor
@@ -82,14 +95,14 @@ def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     if job.mask is not None and "attention_mask" not in settings.regularizers:
         raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
     prompts = (job.source, job.target, settings.prompts.null, settings.prompts.negative)
-    source, target, *_ = (backbone.token_ids(prompt) for prompt in prompts)
+    source, target, *_ = (backbone.text.token_ids(prompt) for prompt in prompts)
     if source == target:
         raise UserError(f"source and target prompt are the same to this model ({job.source!r}, {job.target!r})")
     settings.timesteps.check(len(backbone.alphas_cumprod))
     chosen = (
         named_words(job.target, job.words) if job.words else differing_nouns(job.source, job.target, settings.prompts.difference)
     )
-    tokens = token_indices(backbone.token_spans(job.target), chosen, settings.prompts.pieces)
+    tokens = token_indices(backbone.text.token_spans(job.target), chosen, settings.prompts.pieces)
     return Prepared(job, image, mask, tuple(w.text for w in chosen), tuple(tokens))
 
 
@@ -106,7 +119,7 @@ def edit_batch(
         _say_words(batch)
     edit = make_edit(backbone, settings, batch)
     identities = [(p.job.seed, p.key) for p in batch]
-    distiller = ScoreDistiller(backbone, edit, settings.method(), settings.timesteps, identities)
+    distiller = ScoreDistiller(backbone, edit, method_for(backbone, settings), settings.timesteps, identities)
     encoded = time.perf_counter()
     optimize(distiller, backbone.device, callbacks, logger)
     optimized = time.perf_counter()
@@ -132,10 +145,25 @@ def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared])
     }
     needed = dict.fromkeys(branch.prompt for branch in settings.loss.branches)
     text = {prompt: backbone.embed(texts[prompt]) for prompt in needed}
-    focus = torch.zeros(len(batch), next(iter(text.values())).shape[1], device=backbone.device)
+    focus = torch.zeros(len(batch), backbone.text.length, device=backbone.device)
     for row, p in enumerate(batch):
         focus[row, list(p.tokens)] = 1.0
     return Edit(source, text, focus, _user_masks(batch, source))
+
+
+def method_for(backbone: Backbone, settings: Settings) -> Method:
+    """The method that the settings name; where a model has no attention at a level of the mask, the nearest is taken and said."""
+    method = settings.method()
+    mask = method.regularizers.get("attention_mask")
+    if not isinstance(mask, AttentionMask):
+        return method
+    wanted = {"cross_level": mask.cross_level, "self_level": mask.self_level}
+    levels = {key: nearest_level(backbone.unet, key.removesuffix("_level"), level) for key, level in wanted.items()}
+    if levels == wanted:
+        return method
+    for key, level in levels.items():
+        log.warning("%s: %d asked for, this model has %d nearest (1/%d of the latent's side)", key, wanted[key], level, 2**level)
+    return replace(method, regularizers={**method.regularizers, "attention_mask": replace(mask, **levels)})
 
 
 def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:

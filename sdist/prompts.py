@@ -103,16 +103,22 @@ def token_indices(spans: Sequence[tuple[int, int]], chosen: Sequence[Word], piec
 @cache
 def default_tagger() -> tuple[str, Tagger]:
     """("nltk", tagger) if its data is installed, else ("textblob", TextBlob's PatternTagger, which downloads nothing)."""
+    perceptron = nltk_tagger()
+    return ("textblob", pattern_tags) if perceptron is None else ("nltk", perceptron)
+
+
+def nltk_tagger() -> Tagger | None:
+    """nltk's averaged perceptron, which the paper uses; None if its data is not installed."""
     from nltk.tag import PerceptronTagger
 
     try:
         perceptron = PerceptronTagger()
     except LookupError:
-        return "textblob", _pattern_tags
-    return "nltk", lambda ws: [tag for _, tag in perceptron.tag(list(ws))]
+        return None
+    return lambda ws: [tag for _, tag in perceptron.tag(list(ws))]
 
 
-def _pattern_tags(ws: Sequence[str]) -> list[str]:
+def pattern_tags(ws: Sequence[str]) -> list[str]:
     """PatternTagger splits some words (it's -> it + 's); a word gets the tag of its first piece."""
     from textblob.taggers import PatternTagger
 

@@ -24,8 +24,8 @@ from sdist.sampling import RandomSampler, Ticket
 WORDS = ("cat", "hat", "party", "dog", "red", "house", "a", "in", "wearing", "and", "the", "snow")
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
-    """Whole words for WORDS, letters for the rest, 24 tokens at most."""
+def tiny_tokenizer(limit: int = 24) -> CLIPTokenizer:
+    """Whole words for WORDS, letters for the rest, `limit` tokens at most."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     letters = sorted(ByteLevel.alphabet())
@@ -37,7 +37,7 @@ def tiny_tokenizer() -> CLIPTokenizer:
     tokens = [*letters, *(x + "</w>" for x in letters), *("".join(m) for m in merges)]
     tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
     vocab = {token: i for i, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocab, merges=list(dict.fromkeys(merges)), model_max_length=24)
+    return CLIPTokenizer(vocab=vocab, merges=list(dict.fromkeys(merges)), model_max_length=limit)
 
 
 def save_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", shift: float | None = None) -> Path:

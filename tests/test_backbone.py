@@ -54,7 +54,7 @@ def test_noise_schedule_is_the_pipelines(tiny: Backbone, tiny_folder: Path) -> N
 
 
 def test_networks_are_frozen(tiny: Backbone) -> None:
-    for network in (tiny.unet, tiny.vae, tiny.text_encoder):
+    for network in tiny.networks:
         assert not network.training
         assert not any(p.requires_grad for p in network.parameters())
 
@@ -70,8 +70,8 @@ def test_a_tokenizer_saved_as_vocabulary_and_merges_is_the_same(tiny: Backbone, 
     (model / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     again = load_backbone(str(model), "cpu")
     prompt = "a cat, wearing a snowflake"
-    assert again.token_ids(prompt) == tiny.token_ids(prompt)
-    assert again.token_spans(prompt) == tiny.token_spans(prompt)
+    assert again.text.token_ids(prompt) == tiny.text.token_ids(prompt)
+    assert again.text.token_spans(prompt) == tiny.text.token_spans(prompt)
 
 
 def test_other_prediction_types_are_refused(tiny_folder: Path, tmp_path: Path) -> None:

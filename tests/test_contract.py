@@ -131,3 +131,24 @@ def test_presets_round_trip_and_say_how_to_run_them(name: str) -> None:
     header = (methods_folder() / f"{name}.yaml").read_text().splitlines()[:2]
     assert all(line.startswith("#") for line in header)
     assert f"--method {name}" in header[1]
+
+
+def flat(data: object, path: str = "") -> dict[str, object]:
+    if not isinstance(data, dict):
+        return {path: data}
+    return {key: value for name, own in data.items() for key, value in flat(own, f"{path}.{name}" if path else name).items()}
+
+
+def test_paper_and_release_differ_in_the_documented_settings_alone() -> None:
+    paper, release = (flat(load_settings(name).plain()) for name in ("lusd", "lusd_released"))
+    assert {key for key in paper.keys() | release.keys() if paper.get(key) != release.get(key)} == {
+        "timesteps.t_max",
+        "filter.redraw_timestep",
+        "regularizers.attention_mask.timing",
+        "regularizers.attention_mask.beta",
+        "prompts.difference",
+        "prompts.pieces",
+    }
+    text = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
+    table = text[text.index("| setting | `lusd` (paper)") :]
+    assert table[: table.index("\n\n")].count("\n") == 7  # head, line, six settings

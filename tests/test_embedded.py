@@ -43,7 +43,7 @@ def test_every_word_of_a_caption_is_one_token(tinyworld: Backbone) -> None:
     for index in range(50):
         pair = sample_edit(77, index)
         for prompt in (pair.source, pair.target):
-            tokens = sum(start < end for start, end in tinyworld.token_spans(prompt))
+            tokens = sum(start < end for start, end in tinyworld.text.token_spans(prompt))
             assert tokens == len(prompt.split())
 
 

@@ -12,7 +12,7 @@ from sdist.backbone import Backbone
 from sdist.errors import UserError
 from sdist.hooks.attention import Attention, AttentionRecorder
 from sdist.hooks.features import FeatureRecorder
-from sdist.hooks.layers import Layer, attention_layers, layers_at
+from sdist.hooks.layers import Layer, attention_layers, layers_at, nearest_level
 from sdist.hooks.record import record
 from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, predict
 from sdist.regularizers.attention_mask import unit_range
@@ -149,6 +149,10 @@ def test_features_have_their_grid(tiny: Backbone) -> None:
     recorder = FeatureRecorder((TARGET, SOURCE_SOURCE))
     features = run(tiny, (recorder,), 8, 12).recorded[recorder]
     assert [tuple(x.shape) for x in features.by_branch[TARGET]] == [(2, 8, 4, 6)] * 2 + [(2, 8, 8, 12)] * 2
+
+
+def test_the_nearest_level_is_found(tiny: Backbone) -> None:
+    assert [nearest_level(tiny.unet, "cross", level) for level in (0, 2, 5)] == [0, 2, 2]
 
 
 def test_layers_are_found_by_level(tiny: Backbone) -> None:

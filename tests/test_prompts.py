@@ -1,10 +1,17 @@
+import csv
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdist.backbone import Backbone
 from sdist.errors import UserError
-from sdist.prompts import default_tagger, differing, differing_nouns, named_words, token_indices, words
+from sdist.prompts import default_tagger, differing, differing_nouns, named_words, nltk_tagger, token_indices, words
+
+with (Path(__file__).parent / "prompt_pairs.csv").open(encoding="utf-8", newline="") as file:
+    COMMITTED = list(csv.DictReader(file))  # what differs, and the nouns that the paper's rule finds with nltk's tags
+needs_nltk = pytest.mark.skipif(nltk_tagger() is None, reason="nltk's tagger data is not installed (NLTK_DATA)")
 
 PAIRS = [
     ("a cat", "a cat wearing a party hat", ["party", "hat"]),
@@ -30,6 +37,31 @@ def test_nouns_of_the_difference(source: str, target: str, expected: list[str]) 
         assert nouns[0] == "glasses"
     else:
         assert nouns == expected
+
+
+def test_the_committed_pairs_cover_the_language() -> None:
+    assert len({(row["source"], row["target"]) for row in COMMITTED}) == len(COMMITTED) >= 60
+    assert len({row["kind"] for row in COMMITTED}) >= 15
+
+
+@pytest.mark.parametrize("row", COMMITTED, ids=lambda row: row["target"])
+def test_what_differs_in_the_committed_pairs(row: dict) -> None:
+    found = texts(words(row["target"]))
+    assert " ".join(found[i] for i in differing(row["source"], row["target"])) == row["difference"]
+
+
+@needs_nltk
+@pytest.mark.parametrize("row", COMMITTED, ids=lambda row: row["target"])
+def test_nouns_with_nltk_are_the_papers(row: dict) -> None:
+    nouns = texts(differing_nouns(row["source"], row["target"], tagger=nltk_tagger()))
+    assert " ".join(nouns) == row["nouns"]
+
+
+@pytest.mark.parametrize("count", [400, 5000])
+def test_long_prompts_are_read_in_time(count: int) -> None:
+    source = " ".join(["cat", "dog", "red"] * count)
+    indices = differing(source, source + " hat")
+    assert indices == [3 * count]
 
 
 def test_paper_and_release_differ_where_words_move() -> None:
@@ -78,11 +110,11 @@ def test_the_users_words_win_and_must_be_there() -> None:
 
 def test_tokens_come_from_the_tokenizers_own_offsets(tiny: Backbone) -> None:
     prompt = "a Cat wearing a snowflake, in the hat"
-    spans = tiny.token_spans(prompt)
-    ids = tiny.token_ids(prompt)
+    spans = tiny.text.token_spans(prompt)
+    ids = tiny.text.token_ids(prompt)
     chosen = named_words(prompt, ["snowflake", "hat"])
     pieces = token_indices(spans, chosen, "all")
-    text = "".join(tiny.tokenizer.convert_ids_to_tokens([ids[i] for i in pieces])).replace("</w>", " ")
+    text = "".join(tiny.text.tokenizers[0].convert_ids_to_tokens([ids[i] for i in pieces])).replace("</w>", " ")
     assert text == "snowflake hat "
     assert len(pieces) > 2  # snowflake is split
     last = token_indices(spans, chosen, "last")
@@ -91,9 +123,9 @@ def test_tokens_come_from_the_tokenizers_own_offsets(tiny: Backbone) -> None:
 
 
 def test_a_prompt_beyond_the_limit_is_an_error_not_a_cut(tiny: Backbone) -> None:
-    assert len(tiny.token_ids("cat " * 22)) == 24
+    assert len(tiny.text.token_ids("cat " * 22)) == 24
     with pytest.raises(UserError, match="prompt has 25 tokens, this model reads 24"):
-        tiny.token_ids("cat " * 23)
+        tiny.text.token_ids("cat " * 23)
 
 
 def test_taggers_know_plain_nouns() -> None:

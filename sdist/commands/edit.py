@@ -8,14 +8,21 @@ from ..errors import UserError
 def main(args: argparse.Namespace) -> int:
     if args.seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {args.seeds}")
+    if args.record is not None and args.seeds > 1:
+        raise UserError("--record keeps the trace of one picture; --seeds must be 1")
     from ..editing import Job
+    from ..traces.record import record
+    from ..traces.trace import write_trace
     from .session import Session  # these import torch and diffusers
 
     session = Session(args)
     first = session.settings.seed
     jobs = [Job(args.image, args.source, args.target, s, args.words, args.mask) for s in range(first, first + args.seeds)]
     files = session.output_files([f"{args.image.stem}_seed{job.seed}" for job in jobs])
-    session.edit([session.prepare(job) for job in jobs], files, args.image.stem)
+    prepared = [session.prepare(job) for job in jobs]
+    if args.record is not None:
+        write_trace(args.record, record(session.backbone, session.settings, prepared[0]))
+    session.edit(prepared, files, args.image.stem)
     for own in files:
         print(own["image"], own["panel"], sep="\n")
     return 0

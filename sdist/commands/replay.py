@@ -15,10 +15,9 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
-    from ..backbone import load_backbone
     from ..callbacks import ProgressBar
     from ..card import read_card
-    from ..editing import edit_batch, prepare
+    from ..editing import edit_batch, load_model, prepare
     from ..images import load_image, png_bytes, write_atomic
     from ..outputs import writable_folder
 
@@ -34,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
         if _version(name) != recorded:
             log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
     torch.set_num_threads(card.threads)
-    backbone = load_backbone(settings.model, settings.device)
+    backbone = load_model(settings)
     if backbone.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
     batch = [replace(prepare(backbone, settings, job), tokens=own) for job, own in zip(card.jobs, card.tokens, strict=True)]

@@ -5,11 +5,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..backbone import Backbone, load_backbone
+from ..backbone import Backbone
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
-from ..config import Settings, load_settings
-from ..editing import Job, Prepared, edit_batch, prepare
+from ..config import Settings, load_settings, resolve
+from ..editing import Job, Prepared, edit_batch, load_model, prepare
 from ..errors import UserError
 from ..outputs import output_files, writable_folder, write_result
 
@@ -18,7 +18,7 @@ class Session:
     """One command's settings, model and output folder."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        given = {"model": args.model, "device": args.device, "size": args.size, "steps": args.steps}
+        given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps}
         given = {key: value for key, value in given.items() if value is not None}
         self.settings: Settings = load_settings(args.method, args.overrides, **given)
         self.folder = writable_folder(args.output)
@@ -29,7 +29,7 @@ class Session:
     def backbone(self) -> Backbone:
         """Loaded when first needed, so that bad input is known at once."""
         if self._backbone is None:
-            self._backbone = load_backbone(self.settings.model, self.settings.device)
+            self._backbone = load_model(self.settings)
         return self._backbone
 
     def output_files(self, names: Sequence[str]) -> list[dict[str, Path]]:
@@ -47,7 +47,8 @@ class Session:
             return False
         try:
             card = json.loads(files["card"].read_text(encoding="utf-8"))
-            recorded = {"settings": card["settings"], "job": card["batch"][card["row"]]}
+            own = resolve(card["settings"], f"run card {files['card'].name}")  # with defaults for settings that came later
+            recorded = {"settings": plain_settings(own), "job": card["batch"][card["row"]]}
             recorded["job"].pop("tokens")
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None

@@ -43,6 +43,14 @@ def layers_at(unet: nn.Module, kind: str, level: int) -> list[Layer]:
     return chosen
 
 
+def nearest_level(unet: nn.Module, kind: str, level: int) -> int:
+    """The level nearest to the wanted one that has layers of a kind; of two, the finer. UserError if there is none."""
+    have = {layer.level for layer in attention_layers(unet, kind)}
+    if not have:
+        raise UserError(f"this model has no {kind}-attention to make a mask of")
+    return min(have, key=lambda own: (abs(own - level), own))
+
+
 def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
     if getattr(module, "fused_projections", False):
         raise UserError(

@@ -1,7 +1,7 @@
 """Contrastive Denoising Score. Nam et al. 2024, arXiv 2311.18608."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from einops import rearrange
@@ -18,6 +18,14 @@ from .base import LOSSES, Loss
 from .dds import DDS
 
 DIAGONAL = -10.0  # similarity given to a patch with itself among its negatives, before the temperature
+
+
+class Terms(NamedTuple):
+    """The gradients of CDS's two terms, and the second term itself."""
+
+    dds: Latents
+    cut: Latents
+    cut_loss: Float[Tensor, " b"]
 
 
 @LOSSES.register("cds")
@@ -60,8 +68,14 @@ class CDS(Loss):
         return DDS(self.guidance_scale, self.weighting)
 
     def gradient(self, p: Prediction) -> Latents:
-        (cut,) = torch.autograd.grad(self.cut_loss(p).sum(), p.latents)
-        return self._dds.gradient(p).detach() + self.cut_scale * self.cut_weight * cut
+        terms = self.terms(p)
+        return terms.dds + self.cut_scale * self.cut_weight * terms.cut
+
+    def terms(self, p: Prediction) -> Terms:
+        """Both terms of the gradient, and the PatchNCE loss, before their weights."""
+        cut_loss = self.cut_loss(p)
+        (cut,) = torch.autograd.grad(cut_loss.sum(), p.latents)
+        return Terms(self._dds.gradient(p).detach(), cut, cut_loss.detach())
 
     def cut_loss(self, p: Prediction) -> Float[Tensor, " b"]:
         """PatchNCE of each image, summed over layers and patch sizes, before `cut_weight`."""

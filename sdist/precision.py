@@ -1,0 +1,72 @@
+"""The number format of the noise predictor, and a gate: half precision only where its error cannot pass for a gradient."""
+
+import logging
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backbone import Backbone
+from .diffusion import add_noise, alpha_sigma, std
+from .errors import UserError
+
+log = logging.getLogger("sdist")
+
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SHARE = 0.2  # of the filter's threshold, that an error may reach
+TIMESTEPS = (100, 300, 500, 700, 900)
+PROMPTS = ("a photo of a house", "a photo of a red house")
+
+
+class Floor(NamedTuple):
+    """What a gradient of nothing looks like, as the filter measures it: standard deviations, the largest over timesteps."""
+
+    identical: float  # of the difference of two predictions for the same prompt
+    error: float  # of what half precision adds to the difference of predictions for two prompts
+
+
+def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> None:
+    """Casts the noise predictor, and it alone. "auto" is fp16 on CUDA, else fp32.
+
+    With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
+    stays in fp32 and says so, and a format that was asked for is a UserError with the figures.
+    """
+    chosen = ("fp16" if backbone.device.type == "cuda" else "fp32") if precision == "auto" else precision
+    if chosen == "fp32":
+        return
+    floor = measure(backbone, DTYPES[chosen])
+    told = f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32"
+    if threshold is not None and not max(floor) <= SHARE * threshold:
+        reason = f"{told}; the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
+        if precision != "auto":
+            raise UserError(f"precision {reason}. Use --precision fp32")
+        backbone.unet.to(torch.float32)
+        log.warning("precision stays fp32. %s", reason)
+        return
+    backbone.unet.to(DTYPES[chosen])
+    log.info("precision %s", told)
+
+
+@torch.no_grad()
+def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
+    """The floor of a format on the loaded weights, for latents of unit variance; the weights are as before afterwards."""
+    before = {name: value.clone() for name, value in backbone.unet.state_dict().items()}
+    exact = _difference(backbone, PROMPTS)
+    backbone.unet.to(dtype)
+    half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
+    backbone.unet.to(torch.float32)
+    backbone.unet.load_state_dict(before)
+    return Floor(std(same).max().item(), std(half - exact).max().item())
+
+
+def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
+    """eps(second prompt) - eps(first), a row a timestep."""
+    config, n = backbone.unet.config, len(TIMESTEPS)
+    side = min(64, config.sample_size)
+    t = torch.tensor(TIMESTEPS, device=backbone.device)
+    z, noise = (torch.randn(2, n, config.in_channels, side, side, generator=torch.Generator().manual_seed(0))).to(backbone.device)
+    z_t = add_noise(z, noise, *alpha_sigma(backbone.alphas_cumprod, t))
+    first, second = (backbone.embed([prompt]).expand(n, -1, -1) for prompt in prompts)
+    eps = backbone.eps(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([first, second]))
+    return eps[n:] - eps[:n]

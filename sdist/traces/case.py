@@ -1,0 +1,184 @@
+"""case.json: the settings of a recorded run, and the method that they mean."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import build
+from ..errors import UserError, unknown
+from ..filters import StdThreshold
+from ..gammas import ReverseSigmoid
+from ..losses.cds import CDS
+from ..losses.dds import DDS
+from ..losses.sbp import SBP
+from ..losses.sds import SDS
+from ..method import Method
+from ..normalizers import UnitStd
+from ..optimizer import OptimizerSettings
+from ..regularizers.attention_mask import AttentionMask
+from ..regularizers.source_pull import SourcePull
+
+TIMING = {"previous accepted step": "previous", "this step": "current"}
+
+
+@dataclass
+class Case:
+    """One recorded run; a file may leave out what its method does not use, and may hold more."""
+
+    method: str  # one of METHODS
+    source_prompt: str
+    target_prompt: str
+    steps: int
+    learning_rate: float
+    loss_scale: float = 2000.0  # z moves by learning_rate x loss_scale / (H W) x gradient
+    prediction_type: str = "epsilon"
+    vae_scaling_factor: float | None = None  # none: the pipeline's
+    guidance_scale: float = 7.5
+    # lusd
+    threshold: float = 0.01
+    threshold_decay: float = 0.99
+    max_attempts: int | None = None  # none: as many as it takes
+    regularizer_weight: float = 0.02
+    mask_momentum: float = 0.1
+    token_index: list[int] = field(default_factory=list)
+    cross_resolution: int = 16  # side of the attention's query grid
+    self_resolution: int = 32
+    attention: str = "previous accepted step"  # or "this step"
+    beta: str = "k/(N-1)"  # or "k/N"
+    gamma_high: float = 0.15
+    gamma_low: float = 0.01
+    gamma_speed: float = 5.0
+    # cds
+    w_cut: float = 3.0
+    patch_size: list[int] = field(default_factory=lambda: [1, 2])
+    n_patches: int = 256
+    temperature: float = 0.07
+
+    def method_for(self, height: int, width: int) -> Method:
+        """The method for latents of that size. UserError for a value that it cannot have."""
+        return METHODS[self.method](self, height, width)
+
+
+def read_case(path: Path) -> Case:
+    """A case.json; UserError names the file and the key."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is no trace: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a case is a mapping of settings")
+    required = [f.name for f in fields(Case)[:5]]
+    if missing := [key for key in required if key not in data]:
+        raise UserError(f"{path} lacks {', '.join(missing)}")
+    case: Case = build(Case, {f.name: data[f.name] for f in fields(Case) if f.name in data}, str(path))
+    for key, allowed in {"method": METHODS, "attention": TIMING, "beta": ("k/N", "k/(N-1)")}.items():
+        if getattr(case, key) not in allowed:
+            raise unknown(key, getattr(case, key), allowed, str(path))
+    return case
+
+
+def _lusd(case: Case, height: int, width: int) -> Method:
+    levels = {"cross_level": _level(case.cross_resolution, height), "self_level": _level(case.self_resolution, height)}
+    mask = AttentionMask(**levels, momentum=case.mask_momentum, timing=TIMING[case.attention], beta=case.beta)  # type: ignore[arg-type]
+    limits = {} if case.max_attempts is None else {"max_attempts": case.max_attempts}
+    return Method(
+        SBP(),
+        {"attention_mask": mask, "source_pull": SourcePull(case.regularizer_weight)},
+        StdThreshold(threshold=case.threshold, decay=case.threshold_decay, **limits),
+        UnitStd(),
+        ReverseSigmoid(case.gamma_high, case.gamma_low, case.gamma_speed),
+        _optimizer(case, height, width),
+        case.steps,
+    )
+
+
+def _level(resolution: int, height: int) -> int:
+    level = math.log2(height / resolution) if resolution > 0 else math.nan
+    if level not in range(16):
+        raise UserError(f"case: attention of {resolution} rows does not belong to latents of {height}: not 1/1, 1/2, 1/4, ...")
+    return int(level)
+
+
+def _dds(case: Case, height: int, width: int) -> Method:
+    return Method(DDS(case.guidance_scale), optimizer=_optimizer(case, height, width), steps=case.steps)
+
+
+def _sds(case: Case, height: int, width: int) -> Method:
+    return Method(SDS(case.guidance_scale), optimizer=_optimizer(case, height, width), steps=case.steps)
+
+
+def _cds(case: Case, height: int, width: int) -> Method:
+    loss = CDS(
+        case.guidance_scale, cut_weight=case.w_cut, cut_scale=height * width / case.loss_scale,
+        patches=case.n_patches, patch_sizes=tuple(case.patch_size), temperature=case.temperature,
+    )  # fmt: skip
+    return Method(loss, optimizer=_optimizer(case, height, width), steps=case.steps)
+
+
+def _optimizer(case: Case, height: int, width: int) -> OptimizerSettings:
+    return OptimizerSettings(lr=case.learning_rate * case.loss_scale / (height * width))
+
+
+METHODS: dict[str, Callable[[Case, int, int], Method]] = {"lusd": _lusd, "dds": _dds, "sds": _sds, "cds": _cds}
+NAMES = {SBP: "lusd", DDS: "dds", SDS: "sds", CDS: "cds"}
+
+
+def case_of(method: Method, size: tuple[int, int], **values: Any) -> Case:
+    """The case of a method for latents of that size, with prompts and tokens as `values`.
+
+    UserError if the format cannot tell all of the method.
+    """
+    name = NAMES.get(type(method.loss))
+    if name is None:
+        raise UserError(f"a trace can hold {', '.join(METHODS)}, not the loss {type(method.loss).__name__}")
+    height, width = size
+    step = method.optimizer.lr * (2000 / (height * width) if method.optimizer.scale == "released" else 1)
+    loss_scale = height * width / method.loss.cut_scale if isinstance(method.loss, CDS) else 2000
+    scales = {"learning_rate": step * height * width / loss_scale, "loss_scale": loss_scale}
+    case = Case(name, steps=method.steps, **scales, **values, **_told(method, height))
+    if not _same(case.method_for(height, width), method):
+        raise UserError(f"a trace of {name} cannot hold this method: it has parts or values that the format does not tell")
+    return case
+
+
+def _told(method: Method, height: int) -> dict[str, Any]:
+    """What a case says of the method's components."""
+    loss, told = method.loss, dict[str, Any]()
+    if not isinstance(loss, SBP):
+        told["guidance_scale"] = loss.guidance_scale  # type: ignore[attr-defined]
+    if isinstance(loss, CDS):
+        told |= {"w_cut": loss.cut_weight, "patch_size": list(loss.patch_sizes), "n_patches": loss.patches}
+        told |= {"temperature": loss.temperature}
+    if isinstance(accept := method.filter, StdThreshold):
+        told |= {"threshold": accept.threshold, "threshold_decay": accept.decay, "max_attempts": accept.max_attempts}
+    if isinstance(mask := method.regularizers.get("attention_mask"), AttentionMask):
+        attention = next(name for name, timing in TIMING.items() if timing == mask.timing)
+        told |= {"mask_momentum": mask.momentum, "attention": attention, "beta": mask.beta}
+        told |= {"cross_resolution": height >> mask.cross_level, "self_resolution": height >> mask.self_level}
+    if isinstance(pull := method.regularizers.get("source_pull"), SourcePull):
+        told["regularizer_weight"] = pull.weight
+    if isinstance(gamma := method.gamma, ReverseSigmoid):
+        told |= {"gamma_high": gamma.high, "gamma_low": gamma.low, "gamma_speed": gamma.speed}
+    return told
+
+
+def _same(rebuilt: Method, method: Method) -> bool:
+    """Equal but for how timesteps are redrawn, which a trace records, and for how the step size is written."""
+    return _plain(rebuilt) == _plain(method)
+
+
+def _plain(method: Method) -> Method:
+    accept, loss = method.filter, method.loss
+    if isinstance(loss, CDS):
+        loss = replace(loss, cut_scale=1.0, patch_sizes=tuple(loss.patch_sizes))
+    accept = None if accept is None else replace(accept, redraw_timestep=False)
+    return replace(method, loss=loss, filter=accept, optimizer=replace(method.optimizer, lr=1.0, scale="per_element"))
+
+
+def case_json(case: Case) -> str:
+    return json.dumps(asdict(case), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,33 @@
+"""A trace of our own run, so that another implementation can be held against it."""
+
+import numpy as np
+import torch
+
+from ..backbone import Backbone
+from ..config import Settings
+from ..editing import Prepared, make_edit, method_for
+from ..errors import UserError
+from .case import case_of
+from .run import observe
+from .trace import Trace, names_of
+from .verify import embedded, scaled
+
+
+def record(backbone: Backbone, settings: Settings, prepared: Prepared) -> Trace:
+    """Runs one edit and keeps its draws and quantities. UserError for what the format does not tell."""
+    if prepared.mask is not None or settings.prompts.null:
+        raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
+    edit, method = make_edit(backbone, settings, [prepared]), method_for(backbone, settings)
+    told = {
+        "source_prompt": prepared.job.source,
+        "target_prompt": prepared.job.target,
+        "token_index": list(prepared.tokens),
+        "prediction_type": backbone.prediction_type,
+        "vae_scaling_factor": float(backbone.vae.config.scaling_factor),
+    }
+    size: tuple[int, int] = tuple(edit.source.shape[-2:])  # type: ignore[assignment]
+    case = case_of(method, size, **told)
+    ours = observe(backbone, edit, method, settings.timesteps, (prepared.job.seed, prepared.key))
+    image = torch.from_numpy(np.array(prepared.image))
+    arrays = {**ours, **scaled(ours, case), **embedded(backbone, case), "image": image, "z_src": edit.source.cpu()}
+    return Trace(case, {name: arrays[name] for group in names_of(case.method) for name in group})

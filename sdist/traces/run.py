@@ -1,0 +1,155 @@
+"""A run of one image that keeps all that a trace tells: with draws of its own, or with those of a recorded trace."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..diffusion import Latents
+from ..distiller import ScoreDistiller
+from ..filters import Filter
+from ..losses.cds import CDS, Terms
+from ..method import Method
+from ..prediction import Edit, Network, Prediction
+from ..sampling import Sampler, Ticket
+from .trace import Trace
+
+Arrays = dict[str, Tensor]
+
+
+def observe(
+    network: Network,
+    edit: Edit,
+    method: Method,
+    sampler: Sampler,
+    identity: tuple[int, str] = (0, ""),
+    follow: Trace | None = None,
+    forced: bool = False,
+) -> Arrays:
+    """Runs one image to its end and returns the arrays of a trace, `z` holding the latents after each step.
+
+    With `follow` the recorded verdicts decide which draws count, so that a run can be compared to its end; `accepted` are
+    still our own. If `forced`, every step starts from the recorded latents instead of ours.
+    """
+    tap = Tap(sampler, method.loss.patches if isinstance(method.loss, CDS) else 0)
+    method = _watched(method, follow)
+    distiller = ScoreDistiller(network, edit, method, tap, [identity])
+    optimizer = distiller.configure_optimizers()
+    kept = defaultdict[str, list[Tensor]](list)
+    until = method.steps if follow is None else follow.steps
+    while (k := int(distiller.step[0])) < until:
+        if forced and follow is not None:
+            distiller.latents.data.copy_(follow.arrays["z_before"][k : k + 1])
+        before = distiller.latents.detach().clone()
+        optimizer.zero_grad()
+        distiller.training_step(None, 0).backward()
+        optimizer.step()
+        if len(distiller.accepted):
+            for name, value in {"z_before": before, "z": distiller.latents.detach().clone(), **_of_step(distiller)}.items():
+                kept[name].append(value.cpu())
+    arrays = {name: torch.cat(values) for name, values in kept.items()}
+    return {**arrays, **tap.arrays(), **_of_attempts(distiller), "z_final": distiller.latents.detach().cpu().clone()}
+
+
+def _of_step(distiller: ScoreDistiller) -> Arrays:
+    """What is known after an accepted draw, a row each."""
+    gradient, loss = distiller.latents.grad, distiller.method.loss
+    found = {"direction": gradient.clone()}  # type: ignore[union-attr]
+    if "attention_mask" in distiller.memory:
+        found["mask"] = distiller.memory["attention_mask"].tensors["mask"][:, 0].clone()
+    if isinstance(loss, _WatchedCDS):
+        terms = loss.seen.pop()
+        found |= {"dds": terms.dds, "cut": terms.cut, "cut_loss": terms.cut_loss}
+    return found
+
+
+def _of_attempts(distiller: ScoreDistiller) -> Arrays:
+    values = {name: torch.cat([r.values[name] for r in distiller.rounds]) for name in ("grad_std", "threshold")}
+    accept = distiller.method.filter
+    verdicts = accept.own if isinstance(accept, _Followed) else [r.accepted for r in distiller.rounds]
+    return {**values, "accepted": torch.cat(verdicts).cpu()}
+
+
+def _watched(method: Method, follow: Trace | None) -> Method:
+    loss, accept = method.loss, method.filter
+    if isinstance(loss, CDS):
+        loss = _WatchedCDS(**{f.name: getattr(loss, f.name) for f in fields(loss)})
+    if accept is not None and follow is not None:
+        verdicts = follow.arrays["accepted"]
+        accept = _Followed(accept.redraw_timestep, len(verdicts) + 1, accept, verdicts)
+    return replace(method, loss=loss, filter=accept)
+
+
+@dataclass(frozen=True)
+class _WatchedCDS(CDS):
+    """Keeps its two terms apart for whoever looks."""
+
+    seen: list[Terms] = field(default_factory=list)
+
+    def terms(self, p: Prediction) -> Terms:
+        self.seen.append(super().terms(p))
+        return self.seen[-1]
+
+
+@dataclass(frozen=True)
+class _Followed(Filter):
+    """Accepts what was accepted when the trace was recorded, and keeps the verdicts that `judge` would give."""
+
+    judge: Filter = None  # type: ignore[assignment]
+    verdicts: Bool[Tensor, " attempts"] = None  # type: ignore[assignment]
+    own: list[Tensor] = field(default_factory=list)
+
+    def threshold_at(self, attempt: Int[Tensor, " b"]) -> Tensor:
+        return self.judge.threshold_at(attempt)
+
+    def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        self.own.append(self.judge.accept(gradient, attempt) | (attempt + 1 >= self.judge.max_attempts))
+        return self.verdicts[len(self.own) - 1 : len(self.own)].to(gradient.device)
+
+
+class Tap:
+    """A sampler that keeps what it hands out."""
+
+    def __init__(self, sampler: Sampler, patches: int) -> None:
+        self.sampler, self.patches = sampler, patches
+        self.timesteps: list[int] = []
+        self.noises: list[Tensor] = []
+        self.picked: list[list[Tensor]] = []
+
+    def timestep(self, ticket: Ticket) -> int:
+        self.timesteps.append(self.sampler.timestep(ticket))
+        self.picked.append([])
+        return self.timesteps[-1]
+
+    def noise(self, ticket: Ticket, shape: tuple[int, ...]) -> Tensor:
+        self.noises.append(self.sampler.noise(ticket, shape))
+        return self.noises[-1]
+
+    def permutation(self, ticket: Ticket, stream: str, size: int) -> Tensor:
+        chosen = self.sampler.permutation(ticket, stream, size)
+        self.picked[-1].append(chosen[: self.patches])
+        return chosen
+
+    def arrays(self) -> Arrays:
+        found = {"timestep": torch.tensor(self.timesteps), "noise": torch.stack(self.noises)}
+        return found | ({"patch_ids": torch.stack([torch.cat(p) for p in self.picked])} if self.patches else {})
+
+
+class Playback:
+    """A sampler that hands out the draws of a trace; made for one image, whose rows it takes in their order."""
+
+    def __init__(self, arrays: Arrays, patches: int) -> None:
+        self.arrays, self.patches, self.row, self.used = arrays, patches, -1, 0
+
+    def timestep(self, ticket: Ticket) -> int:
+        self.row, self.used = self.row + 1, 0
+        return int(self.arrays["timestep"][self.row])
+
+    def noise(self, ticket: Ticket, shape: tuple[int, ...]) -> Tensor:
+        return self.arrays["noise"][self.row].reshape(shape).float()
+
+    def permutation(self, ticket: Ticket, stream: str, size: int) -> Tensor:
+        first, self.used = self.used, self.used + min(self.patches, size)
+        return self.arrays["patch_ids"][self.row, first : self.used].long()

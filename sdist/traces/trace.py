@@ -1,0 +1,75 @@
+"""A trace on disk: case.json and trace.safetensors, read with checks, written whole or not at all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ..errors import UserError
+from ..images import write_atomic
+from .case import Case, case_json, read_case
+
+CASE, ARRAYS = "case.json", "trace.safetensors"
+
+COMMON = ("image", "z_src", "emb_source", "emb_target", "z_final")
+PER_ATTEMPT = {"lusd": ("timestep", "noise", "grad_std", "threshold", "accepted")}  # a row an attempt
+PER_STEP = {  # a row an accepted step
+    "lusd": ("z_before", "mask", "direction"),
+    "dds": ("timestep", "noise", "z_before", "grad"),
+    "sds": ("timestep", "noise", "z_before", "grad"),
+    "cds": ("timestep", "noise", "z_before", "grad_dds", "grad_cut", "cut_loss", "patch_ids"),
+}
+NULL = {"lusd": ()}  # methods that do without the null prompt
+
+
+def names_of(method: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The arrays of a method's trace: those of the whole run, with a row an attempt, with a row a step."""
+    return (*COMMON, *NULL.get(method, ("emb_null",))), PER_ATTEMPT.get(method, ()), PER_STEP[method]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recorded run of one image; `arrays` as tests/golden/README.md names them."""
+
+    case: Case
+    arrays: dict[str, Tensor]
+
+    @property
+    def steps(self) -> int:
+        """How many accepted steps were recorded."""
+        return len(self.arrays["z_before"])
+
+    @property
+    def z(self) -> Tensor:
+        """The latents after each step, (steps, c, h, w)."""
+        return torch.cat([self.arrays["z_before"][1:], self.arrays["z_final"]])
+
+
+def read_trace(folder: Path) -> Trace:
+    """UserError if something is missing, unreadable or of the wrong length."""
+    case, path = read_case(folder / CASE), folder / ARRAYS
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    common, per_attempt, per_step = names_of(case.method)
+    if missing := [name for name in (*common, *per_attempt, *per_step) if name not in arrays]:
+        raise UserError(f"{path} lacks {', '.join(missing)}")
+    for group in (per_attempt, per_step):
+        lengths = {name: len(arrays[name]) for name in group}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"{path}: arrays of one length each were expected, got {lengths}")
+    if per_attempt and int(arrays["accepted"].sum()) != len(arrays["z_before"]):
+        raise UserError(f"{path}: {int(arrays['accepted'].sum())} accepted attempts, but {len(arrays['z_before'])} steps")
+    if not len(arrays["z_before"]) or len(arrays["z_before"]) > case.steps:
+        raise UserError(f"{path}: {len(arrays['z_before'])} steps, of which case.json knows {case.steps}")
+    return Trace(case, arrays)
+
+
+def write_trace(folder: Path, trace: Trace) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / ARRAYS, save({name: value.contiguous() for name, value in trace.arrays.items()}))
+    write_atomic(folder / CASE, case_json(trace.case).encode())

@@ -1,0 +1,92 @@
+"""Holds a recorded trace against our components: the same draws go in, the same quantities must come out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..backbone import PREDICTION_TYPES, Backbone
+from ..errors import UserError, unknown
+from ..losses.cds import CDS
+from ..prediction import Edit
+from .case import Case
+from .run import Arrays, Playback, observe
+from .trace import Trace, names_of
+
+QUANTITIES = {
+    "lusd": ("grad_std", "accepted", "mask", "direction", "z"),
+    "dds": ("grad", "z"),
+    "sds": ("grad", "z"),
+    "cds": ("cut_loss", "grad_dds", "grad_cut", "z"),
+}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The largest difference of one quantity, absolute and relative to the quantity's largest magnitude."""
+
+    max_abs: float
+    max_rel: float
+
+    def within(self, tolerance: float) -> bool:
+        return self.max_rel <= tolerance  # false for nan
+
+
+def adapt(backbone: Backbone, case: Case) -> None:
+    """Gives a backbone what the case says of it. UserError for a prediction type that does not exist."""
+    if case.prediction_type not in PREDICTION_TYPES:
+        raise unknown("prediction_type", case.prediction_type, PREDICTION_TYPES, "case.json")
+    backbone.prediction_type = case.prediction_type
+    if case.vae_scaling_factor is not None:
+        backbone.vae.register_to_config(scaling_factor=case.vae_scaling_factor)
+
+
+def replay(backbone: Backbone, trace: Trace, forced: bool = False) -> Arrays:
+    """Our run with the draws of a trace, in the terms of the trace: its arrays, and `z` after each step."""
+    case, recorded, device = trace.case, trace.arrays, backbone.device
+    source = recorded["z_src"].to(device)
+    text = {name[4:]: value.to(device) for name, value in recorded.items() if name.startswith("emb_")}
+    focus = torch.zeros(1, backbone.text.length, device=device)
+    if any(not 0 <= i < focus.shape[1] for i in case.token_index):
+        raise UserError(f"case.json: token_index {case.token_index} does not fit {focus.shape[1]} tokens")
+    focus[0, case.token_index] = 1
+    method = case.method_for(*source.shape[-2:])
+    sampler = Playback(recorded, method.loss.patches if isinstance(method.loss, CDS) else 0)
+    ours = observe(backbone, Edit(source, text, focus), method, sampler, follow=trace, forced=forced)  # type: ignore[arg-type]
+    return {**ours, **scaled(ours, case), **_inputs(backbone, trace)}
+
+
+def scaled(ours: Arrays, case: Case) -> Arrays:
+    """The gradients as traces hold them: times loss_scale / (H W)."""
+    height, width = ours["z"].shape[-2:]
+    size = case.loss_scale / (height * width)
+    named = {"grad": ours["direction"] * size}
+    if case.method == "cds":
+        named |= {"grad_dds": ours["dds"] * size, "grad_cut": ours["cut"] * case.w_cut}
+    return named
+
+
+def _inputs(backbone: Backbone, trace: Trace) -> Arrays:
+    """What our encoders make of the image and of the prompts."""
+    pixels = trace.arrays["image"].permute(2, 0, 1)[None] / 127.5 - 1
+    return {"z_src": backbone.encode(pixels).cpu(), **embedded(backbone, trace.case)}
+
+
+def embedded(backbone: Backbone, case: Case) -> Arrays:
+    prompts = {"null": "", "source": case.source_prompt, "target": case.target_prompt}
+    return {f"emb_{name}": backbone.embed([prompt]).cpu() for name, prompt in prompts.items()}
+
+
+def deviations(ours: Arrays, trace: Trace) -> dict[str, Deviation]:
+    """By quantity of the trace's method, and for the encoded image and prompts."""
+    recorded = {**trace.arrays, "z": trace.z}
+    inputs = [name for name in names_of(trace.case.method)[0] if name in ours and name != "z_final"]
+    return {name: deviation(ours[name], recorded[name], name) for name in (*QUANTITIES[trace.case.method], *inputs)}
+
+
+def deviation(ours: Tensor, recorded: Tensor, name: str) -> Deviation:
+    """UserError if the two cannot be compared. A decision that differs counts as 1."""
+    if ours.shape != recorded.shape:
+        raise UserError(f"trace: {name} has shape {tuple(recorded.shape)}, ours is {tuple(ours.shape)}")
+    largest = (ours.double() - recorded.double()).abs().max().item()
+    return Deviation(largest, largest / max(recorded.double().abs().max().item(), torch.finfo(torch.float64).tiny))

@@ -1,0 +1,91 @@
+"""Pipelines with the true configurations of SD 1.5, SD 2.1 and SDXL and random weights, at full width or narrower.
+
+`narrow` divides channels, head counts stay, so that layers, levels and names are those of the real models. Text encoders keep
+their width ratios but lose layers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from .conftest import tiny_tokenizer
+
+CROSS = ("CrossAttnDownBlock2D",), ("CrossAttnUpBlock2D",)
+
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {
+        "sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8,
+        "down_block_types": (*CROSS[0] * 3, "DownBlock2D"), "up_block_types": ("UpBlock2D", *CROSS[1] * 3),
+    },
+    "sd21": {
+        "sample_size": 96, "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 1024,
+        "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True,
+        "down_block_types": (*CROSS[0] * 3, "DownBlock2D"), "up_block_types": ("UpBlock2D", *CROSS[1] * 3),
+    },
+    "sdxl": {
+        "sample_size": 128, "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048,
+        "attention_head_dim": (5, 10, 20), "use_linear_projection": True, "transformer_layers_per_block": (1, 2, 10),
+        "down_block_types": ("DownBlock2D", *CROSS[0] * 2), "up_block_types": (*CROSS[1] * 2, "UpBlock2D"),
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+    },
+}  # fmt: skip
+SCALING = {"sd15": 0.18215, "sd21": 0.18215, "sdxl": 0.13025}
+TEXT = {"sd15": (768, 12), "sd21": (1024, 16), "sdxl": (768, 12)}  # width, heads
+
+
+def save_pipeline(folder: Path, name: str, narrow: int = 8) -> Path:
+    """Saves the pipeline in float32; `narrow` 1 is the real size (SD 1.5: 0.86 billion weights in the UNet)."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer(77)
+    width, heads = TEXT[name]
+    parts = {
+        "unet": _unet(name, narrow), "vae": _vae(name, narrow), "tokenizer": tokenizer,
+        "text_encoder": CLIPTextModel(_text(tokenizer, width // narrow, heads)),
+        "scheduler": DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+            prediction_type="v_prediction" if name == "sd21" else "epsilon", steps_offset=1,
+        ),
+    }  # fmt: skip
+    if name == "sdxl":
+        second = CLIPTextModelWithProjection(_text(tokenizer, 1280 // narrow, 20))
+        pipeline = StableDiffusionXLPipeline(**parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False)
+    else:
+        pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _unet(name: str, narrow: int) -> UNet2DConditionModel:
+    config = dict(UNETS[name])
+    config["block_out_channels"] = tuple(c // narrow for c in config["block_out_channels"])
+    config["cross_attention_dim"] //= narrow
+    if name == "sdxl":
+        config["addition_time_embed_dim"] = 256 // narrow
+        config["projection_class_embeddings_input_dim"] = 2816 // narrow
+    return UNet2DConditionModel(norm_num_groups=32 // narrow, layers_per_block=2, **config)
+
+
+def _vae(name: str, narrow: int) -> AutoencoderKL:
+    channels = tuple(c // narrow for c in (128, 256, 512, 512))
+    return AutoencoderKL(
+        block_out_channels=channels, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2 if narrow == 1 else 1, norm_num_groups=32 // narrow, latent_channels=4, scaling_factor=SCALING[name],
+        force_upcast=name == "sdxl",
+    )  # fmt: skip
+
+
+def _text(tokenizer: CLIPTokenizer, width: int, heads: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=heads,
+        projection_dim=width, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
