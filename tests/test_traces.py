@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +21,7 @@ from sdist.images import to_pixels
 from sdist.method import Method
 from sdist.traces.case import Case, case_of, read_case
 from sdist.traces.record import record
-from sdist.traces.trace import Trace, read_trace, write_trace
+from sdist.traces.trace import Trace, names_of, read_trace, write_trace
 from sdist.traces.verify import Deviation, adapt, deviation, deviations, replay
 
 from .conftest import read_json, save_tiny_pipeline
@@ -40,53 +41,28 @@ def failing(backbone: Backbone, trace: Trace, forced: bool = False) -> set[str]:
     return {name for name, d in found.items() if not d.within(TOLERANCE)}
 
 
-@pytest.mark.parametrize("forced", [False, True])
+def beginning(trace: Trace, steps: int = 2) -> Trace:
+    """The first accepted steps of a trace."""
+    arrays = dict(trace.arrays)
+    attempts = int(arrays["accepted"].nonzero()[steps - 1, 0]) + 1 if "accepted" in arrays else steps
+    arrays["z_final"] = trace.z[steps - 1 : steps]
+    common, per_attempt, per_step = names_of(trace.case.method)
+    cut = {name: arrays[name][:attempts] for name in per_attempt} | {name: arrays[name][:steps] for name in per_step}
+    return Trace(trace.case, {**{name: arrays[name] for name in common}, **cut})
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_the_released_code_and_ours_agree(golden: Backbone, name: str, forced: bool) -> None:
-    assert failing(golden, read_trace(GOLDEN / name), forced) == set()
-
-
-def test_thresholds_are_the_recorded_ones(golden: Backbone) -> None:
-    trace = read_trace(GOLDEN / "lusd_eps")
-    torch.testing.assert_close(replay(golden, trace)["threshold"], trace.arrays["threshold"].float(), rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "expected"),
-    [
-        ("lusd_eps", {"threshold": 0.2}, {"accepted"}),
-        ("lusd_eps", {"regularizer_weight": 0.03}, {"direction"}),
-        ("lusd_eps", {"attention": "this step"}, {"mask", "direction"}),
-        ("lusd_eps", {"beta": "k/N"}, {"mask", "direction"}),
-        ("lusd_eps", {"token_index": [7]}, {"mask", "direction"}),
-        ("lusd_eps", {"gamma_high": 0.2}, {"direction", "z"}),
-        ("lusd_eps", {"target_prompt": "a dog"}, {"emb_target"}),
-        ("dds_eps", {"guidance_scale": 7.0}, {"grad", "z"}),
-        ("sds_eps", {"prediction_type": "v_prediction"}, {"grad", "z"}),
-        ("dds_eps", {"learning_rate": 0.11}, {"z"}),
-        ("cds_eps", {"w_cut": 2.0}, {"grad_cut"}),
-        ("cds_eps", {"temperature": 0.1}, {"grad_cut", "cut_loss"}),
-        ("dds_eps", {"vae_scaling_factor": 0.2}, {"z_src"}),
-    ],
-)
-def test_another_setting_is_noticed(name: str, change: dict, expected: set[str]) -> None:
+def test_the_released_code_and_ours_agree(golden: Backbone, name: str) -> None:
     trace = read_trace(GOLDEN / name)
-    trace = replace(trace, case=replace(trace.case, **change))
-    backbone = load_backbone(str(GOLDEN / "pipeline"), "cpu")
-    adapt(backbone, trace.case)
-    assert failing(backbone, trace) >= expected
+    ours = replay(golden, trace)
+    assert max(d.max_rel for d in deviations(ours, trace).values()) <= TOLERANCE
+    if trace.case.method == "lusd":
+        torch.testing.assert_close(ours["threshold"], trace.arrays["threshold"].float(), rtol=1e-6, atol=0)
 
 
-def test_forcing_keeps_an_error_where_it_was_made(golden: Backbone) -> None:
-    """One wrong latent makes all that follows wrong when running free, and one step when forced."""
-    trace = read_trace(GOLDEN / "dds_eps")
-    z = trace.arrays["z_before"].clone()
-    z[2] += 0.1
-    wrong = replace(trace, arrays={**trace.arrays, "z_before": z})
-    off = (replay(golden, wrong, forced=True)["grad"] - trace.arrays["grad"]).flatten(1).abs().amax(1)
-    bound = TOLERANCE * trace.arrays["grad"].abs().max()
-    assert (off > bound).tolist() == [False, False, True, False]
-    assert failing(golden, wrong) == {"z"}
+@pytest.mark.parametrize("name", CASES)
+def test_each_step_by_itself_agrees(golden: Backbone, name: str) -> None:
+    assert failing(golden, beginning(read_trace(GOLDEN / name)), forced=True) == set()
 
 
 def test_pixels_are_those_of_the_release(golden: Backbone) -> None:
@@ -118,7 +94,7 @@ def job(picture: Path) -> Job:
 @pytest.mark.parametrize("method", ["lusd", "lusd_released", "dds", "dds_object", "sds", "cds"])
 def test_what_we_record_we_verify(job: Job, tmp_path: Path, method: str, prediction_type: str) -> None:
     backbone = load_backbone(str(save_tiny_pipeline(tmp_path / "pipeline", prediction_type)), "cpu")
-    own = ["scale.threshold=0.4"] if method.startswith("lusd") else []
+    own = ["scale.threshold=0.02", "filter.max_attempts=6"] if method.startswith("lusd") else []
     settings = load_settings(method, own, model=str(tmp_path / "pipeline"), steps=3)
     write_trace(tmp_path / "trace", record(backbone, settings, prepare(backbone, settings, job)))
     trace = read_trace(tmp_path / "trace")
@@ -143,6 +119,59 @@ def test_a_method_that_the_format_cannot_tell(name: str) -> None:
     method: Method = load_settings(name).method()
     with pytest.raises(UserError, match="a trace"):
         case_of(method, (64, 64), source_prompt="a", target_prompt="b")
+
+
+@pytest.fixture(scope="module")
+def own(tiny: Backbone, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
+    """Traces of our own, of three steps on the tiny pipeline."""
+    path = tmp_path_factory.mktemp("own") / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(path)
+    traces = {}
+    for name in ("lusd_released", "dds", "sds", "cds"):
+        settings = load_settings(name, ["scale.threshold=0.001"], model=str(tiny_folder), steps=3)
+        traces[name] = record(tiny, settings, prepare(tiny, settings, Job(path, "a cat", "a cat wearing a hat")))
+    return traces
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("lusd_released", {"threshold": 0.2}, {"accepted"}),
+        ("lusd_released", {"regularizer_weight": 0.03}, {"direction"}),
+        ("lusd_released", {"attention": "this step"}, {"mask", "direction"}),
+        ("lusd_released", {"beta": "k/N"}, {"mask", "direction"}),
+        ("lusd_released", {"mask_momentum": 0.5}, {"mask", "direction"}),
+        ("lusd_released", {"token_index": [2]}, {"mask", "direction"}),
+        ("lusd_released", {"gamma_high": 0.2}, {"direction", "z"}),
+        ("lusd_released", {"target_prompt": "a dog"}, {"emb_target"}),
+        ("dds", {"guidance_scale": 7.0}, {"grad", "z"}),
+        ("sds", {"prediction_type": "v_prediction"}, {"grad", "z"}),
+        ("dds", {"learning_rate": 0.11}, {"z"}),
+        ("cds", {"w_cut": 2.0}, {"grad_cut"}),
+        ("cds", {"temperature": 0.1}, {"grad_cut", "cut_loss"}),
+        ("dds", {"vae_scaling_factor": 0.2}, {"z_src"}),
+    ],
+)
+def test_another_setting_is_noticed(
+    own: dict[str, Trace], tiny_folder: Path, name: str, change: dict, expected: set[str]
+) -> None:
+    backbone, trace = load_backbone(str(tiny_folder), "cpu"), own[name]
+    assert failing(backbone, trace) == set()
+    trace = replace(trace, case=replace(trace.case, **change))
+    adapt(backbone, trace.case)
+    assert failing(backbone, trace) >= expected
+
+
+def test_forcing_keeps_an_error_where_it_was_made(tiny: Backbone, own: dict[str, Trace]) -> None:
+    """One wrong latent makes all that follows wrong when running free, and one step when forced."""
+    trace = own["dds"]
+    z = trace.arrays["z_before"].clone()
+    z[1] += 0.1
+    wrong = replace(trace, arrays={**trace.arrays, "z_before": z})
+    off = (replay(tiny, wrong, forced=True)["grad"] - trace.arrays["grad"]).flatten(1).abs().amax(1)
+    bound = TOLERANCE * trace.arrays["grad"].abs().max()
+    assert (off > bound).tolist() == [False, True, False]
+    assert failing(tiny, wrong) == {"z"}
 
 
 # --- the command -------------------------------------------------------------------------------------------------------
