@@ -26,6 +26,7 @@ from .filters import StdThreshold
 from .hooks.layers import nearest_level
 from .images import fit, load_image, to_images, to_pixels
 from .method import Method
+from .models import find_model
 from .precision import lower
 from .prediction import Edit
 from .prompts import default_tagger, differing_nouns, named_words, token_indices
@@ -152,17 +153,18 @@ def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared])
 
 
 def method_for(backbone: Backbone, settings: Settings) -> Method:
-    """The method that the settings name; where a model has no attention at a level of the mask, the nearest is taken and said."""
-    method = settings.method()
+    """The method that the settings name; if the model has no attention at a default level of the mask, the nearest is taken."""
+    method, default = settings.method(), find_model(settings.model).scale
     mask = method.regularizers.get("attention_mask")
     if not isinstance(mask, AttentionMask):
         return method
-    wanted = {"cross_level": mask.cross_level, "self_level": mask.self_level}
-    levels = {key: nearest_level(backbone.unet, key.removesuffix("_level"), level) for key, level in wanted.items()}
-    if levels == wanted:
-        return method
-    for key, level in levels.items():
-        log.warning("%s: %d asked for, this model has %d nearest (1/%d of the latent's side)", key, wanted[key], level, 2**level)
+    levels = {}
+    for kind in ("cross", "self"):
+        key = f"{kind}_level"
+        wanted = getattr(mask, key)
+        levels[key] = nearest_level(backbone.unet, kind, wanted) if wanted == getattr(default, key) else wanted
+        if levels[key] != wanted:
+            log.warning("%s: this model has none at 1/%d of the latent's side, 1/%d is used", key, 2**wanted, 2 ** levels[key])
     return replace(method, regularizers={**method.regularizers, "attention_mask": replace(mask, **levels)})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 
 from sdist.backbone import Backbone, load_backbone
@@ -54,6 +54,21 @@ def test_the_levels_of_the_mask_exist(real: Backbone) -> None:
     """A quarter and a half of the latent's side, on all three."""
     for kind, level in (("cross", 2), ("self", 1)):
         assert level in {layer.level for layer in attention_layers(real.unet, kind)}
+
+
+def test_a_model_without_the_usual_level_gets_the_nearest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Attention at 1/1 and 1/2 of the latent's side alone: the mask reads both at 1/2, and says so."""
+    pipeline = StableDiffusionPipeline.from_pretrained(save_pipeline(tmp_path / "model", "sd15"))
+    blocks = {"down": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), "up": ("UpBlock2D",)}
+    pipeline.unet = UNet2DConditionModel(
+        sample_size=64, block_out_channels=(40, 80, 160), cross_attention_dim=96, norm_num_groups=4, mid_block_type=None,
+        down_block_types=blocks["down"], up_block_types=(*blocks["up"], "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    pipeline.save_pretrained(tmp_path / "model")
+    backbone = load_backbone(str(tmp_path / "model"), "cpu")
+    mask = method_for(backbone, load_settings("lusd", model=str(tmp_path / "model"))).regularizers["attention_mask"]
+    assert (mask.cross_level, mask.self_level) == (1, 1)
+    assert "cross_level: this model has none at 1/4 of the latent's side, 1/2 is used" in caplog.text
 
 
 def test_velocity_is_read_from_the_pipeline(real: Backbone) -> None:
