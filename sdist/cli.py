@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="show what is installed and what an edit would need")
     doctor.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
     _plain(doctor)
+    _tinyworld(commands.add_parser("tinyworld", help="measure the embedded model"))
     return root
 
 
@@ -104,6 +105,16 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.add_argument("--batch", type=int, default=8, metavar="N", help="images edited together (default: 8)")
     _common(command)
+
+
+def _tinyworld(command: argparse.ArgumentParser) -> None:
+    kinds = command.add_subparsers(dest="what", required=True, metavar="WHAT")
+    quality = kinds.add_parser("quality", help="generation, autoencoder and attention masks, measured afresh")
+    quality.add_argument("--n", type=int, default=500, help="captions and renders (default: 500)")
+    quality.add_argument("--seed", type=int, default=0)
+    quality.add_argument("--model", default="tinyworld", help="tinyworld, or a folder with another training of it")
+    quality.add_argument("--device", default="auto")
+    _plain(quality)
 
 
 def _replay(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,196 @@
+"""The table of methods: every method edits the same held-out tinyworld pairs, in one configuration each.
+
+    python experiments/compare_methods.py --work runs/compare --pairs 60          # resumable; hours on two cores
+    python experiments/compare_methods.py --work runs/compare --pairs 60 --methods lusd,dds --seeds 2
+
+Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, results.md and
+a grid of pictures to --output. Measured are, for every edit:
+
+success: the judge sees the target's place and pairs, and none of the pairs that the edit was to take away.
+background error: mean absolute difference to the source, in 0..255, outside the mask of the change, dilated by 4 pixels. What
+    is added may stand anywhere, so an addition is measured outside the square, as large as the box of the rendered addition
+    and dilated alike, inside which the edit itself changed most. A change of background is measured inside the things that stay.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_dilation, uniform_filter
+
+from sdist.cli import main as sdist
+from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
+from sdist.tinyworld.judge import Facts, facts, look
+
+METHODS = (
+    "sds", "dds", "dds_object", "cds", "sbp", "lusd", "dds_lusd", "lusd_no_spatial", "lusd_no_normalization",
+    "lusd_no_annealing", "lusd_no_filtering",
+)  # fmt: skip
+NOTHING = "do_nothing"  # the source itself: what success and background error mean without an edit
+DILATION = 4  # pixels
+RESAMPLES = 10_000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One edit; `seconds` are its share of its batch's optimization."""
+
+    method: str
+    kind: str
+    pair: int
+    seed: int
+    success: bool
+    background_error: float
+    seconds: float
+    draws: float
+
+
+def main() -> int:
+    args = parse()
+    numbers = range(args.first, args.first + args.pairs)
+    pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in numbers]
+    args.work /= f"from_{args.first}"
+    write_pairs(args.work / "input", pairs)
+    rows = []
+    for method in args.methods.split(","):
+        if method != NOTHING:
+            edit_all(args, method)
+        rows += measure(args, method, pairs)
+        print(line(method, [r for r in rows if r.method == method]), flush=True)
+    write_results(args, rows, pairs)
+    return 0
+
+
+def edit_all(args: argparse.Namespace, method: str) -> None:
+    """All edits of a method that are not there yet."""
+    more = ["--seeds", str(args.seeds), "--batch", str(args.batch), "--quiet"]
+    code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
+    if code:
+        raise SystemExit(code)
+
+
+def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> list[Measured]:
+    rows = []
+    for seed in range(1 if method == NOTHING else args.seeds):
+        pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
+        for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
+            seconds = card["seconds"]["optimize"] / len(card["batch"]) if card else 0.0
+            draws = float(np.mean(card["attempts"])) if card else 0.0
+            error = background_error(pair, picture)
+            rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, seconds, draws))
+    return rows
+
+
+def load(folder: Path, index: int, seed: int, pair: EditPair) -> tuple[Image.Image, dict | None]:
+    """An edit and its run card; the source and None where nothing is done."""
+    if folder.name == NOTHING:
+        return pair.source_image, None
+    name = f"{index:03d}_seed{seed}"
+    return Image.open(folder / f"{name}.png").convert("RGB"), json.loads((folder / f"{name}.json").read_text())
+
+
+def is_success(pair: EditPair, seen: Facts) -> bool:
+    before, after = facts(pair.before), facts(pair.after)
+    return seen.place == after.place and after.pairs <= seen.pairs and not (before.pairs - after.pairs) & seen.pairs
+
+
+def background_error(pair: EditPair, picture: Image.Image) -> float:
+    """Mean absolute difference to the source where nothing should change; see the head of this file."""
+    difference = np.abs(np.asarray(picture, np.float32) - np.asarray(pair.source_image, np.float32)).mean(2)
+    changed = binary_dilation(pair.mask > 0.1, iterations=DILATION)
+    if pair.kind == "add":
+        changed = most_changed(difference, changed)
+    return float(difference[~changed].mean()) if not changed.all() else 0.0
+
+
+def most_changed(difference: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The square of the side of `like`'s bounding box in which the difference is largest."""
+    ys, xs = like.nonzero()
+    side = min(int(max(np.ptp(ys), np.ptp(xs))) + 1, len(difference))
+    low = side // 2
+    inner = uniform_filter(difference, side, mode="constant")[
+        low : len(difference) - side + low + 1, low : len(difference) - side + low + 1
+    ]
+    top, left = np.unravel_index(inner.argmax(), inner.shape)
+    square = np.zeros(difference.shape, bool)
+    square[top : top + side, left : left + side] = True
+    return square
+
+
+# --- results -----------------------------------------------------------------------------------------------------------
+
+
+def interval(values: Sequence[float], statistic: Callable = np.mean) -> tuple[float, float, float]:
+    """The statistic and its 95 % bootstrap interval."""
+    data = np.asarray(values, float)
+    picks = np.random.default_rng(0).integers(0, len(data), (RESAMPLES, len(data)))
+    low, high = np.percentile(statistic(data[picks], axis=1), (2.5, 97.5))
+    return float(statistic(data)), float(low), float(high)
+
+
+def summary(rows: list[Measured]) -> dict[str, tuple[float, float, float]]:
+    return {
+        "success": interval([100.0 * r.success for r in rows]),
+        "background_error": interval([r.background_error for r in rows]),
+        "seconds": interval([r.seconds for r in rows]),
+        "draws": interval([r.draws for r in rows]),
+    }
+
+
+def line(method: str, rows: list[Measured]) -> str:
+    """One row of the Markdown table: figures with intervals, then success by kind."""
+    cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in list(summary(rows).values())[:2]]
+    cells += [f"{np.mean([r.seconds for r in rows]):.1f}", f"{np.mean([r.draws for r in rows]):.2f}"]
+    kinds = [[r.success for r in rows if r.kind == kind] for kind in KINDS]
+    return " | ".join([f"| {method}", *cells, *(f"{100 * np.mean(k):.0f}" if k else "" for k in kinds)]) + " |"
+
+
+def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[EditPair]) -> None:
+    args.output.mkdir(parents=True, exist_ok=True)
+    methods = list(dict.fromkeys(r.method for r in rows))
+    by_method = {m: [r for r in rows if r.method == m] for m in methods}
+    head = ["method", "success, %", "background error", "s an edit", "draws a step", *KINDS]
+    table = [
+        " | ".join(["|", *head]).replace("| |", "|") + " |",
+        "|" + "---|" * len(head),
+        *(line(m, r) for m, r in by_method.items()),
+    ]
+    (args.output / "results.md").write_text("\n".join(table) + "\n")
+    data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
+            "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
+    (args.output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
+    grid(args, methods, pairs[: 2 * len(KINDS)]).save(args.output / "results.png", optimize=True)
+
+
+def grid(args: argparse.Namespace, methods: list[str], pairs: list[EditPair]) -> Image.Image:
+    """A row a pair: source, every method, the rendered target; names on top."""
+    names = ["source", *(m for m in methods if m != NOTHING), "target"]
+    sheet = Image.new("RGB", (len(names) * 100, 16 + len(pairs) * 100), "white")
+    for x, name in enumerate(names):
+        ImageDraw.Draw(sheet).text((x * 100 + 4, 2), name.removeprefix("lusd_"), fill="black")
+    for i, pair in enumerate(pairs):
+        shown = [pair.source_image, *(load(args.work / m, i, 0, pair)[0] for m in names[1:-1]), pair.target_image]
+        for x, picture in enumerate(shown):
+            sheet.paste(picture.resize((98, 98), Image.Resampling.LANCZOS), (x * 100, 16 + i * 100))
+    return sheet
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the edits, which are kept in WORK/from_FIRST/METHOD")
+    parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser.add_argument("--methods", default=",".join([NOTHING, *METHODS]))
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--first", type=int, default=0, help="number of the first pair")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--pair-seed", type=int, default=2026)
+    parser.add_argument("--batch", type=int, default=12)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
