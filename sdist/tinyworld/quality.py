@@ -101,7 +101,7 @@ def generate(backbone: Backbone, prompts: list[str], seed: int, guidance: float 
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline(
-        vae=backbone.vae, unet=backbone.unet, text_encoder=backbone.text_encoder, tokenizer=backbone.tokenizer,
+        vae=backbone.vae, unet=backbone.unet, text_encoder=backbone.text.encoders[0], tokenizer=backbone.text.tokenizers[0],
         scheduler=DDIMScheduler.from_pretrained(TINYWORLD, subfolder="scheduler"),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -165,7 +165,7 @@ def observe(
     focus, masks = {}, {}
     for noun, mask in parts.items():
         if (mask > 0.5).sum() >= 16:  # what is hidden behind others cannot be found
-            focus[noun] = torch.tensor([[float(text[a:b] == noun) for a, b in backbone.token_spans(text)]], device=z.device)
+            focus[noun] = torch.tensor([[float(text[a:b] == noun) for a, b in backbone.text.token_spans(text)]], device=z.device)
             masks[noun] = mask > 0.5
     return recorded, focus, masks
 
