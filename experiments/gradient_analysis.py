@@ -52,7 +52,7 @@ def main() -> None:
     groups = spread_of_sd(backbone, settings)
     (args.output / "gradient_sd.json").write_text(json.dumps(groups, indent=1) + "\n")
     draw_spread(groups, args.output / "gradient_sd.png")
-    pair = sample_edit(SEED, 3, "add")
+    pair = sample_edit(SEED, 3, "attach")
     edit, shots = run(backbone, settings, pair)
     low_and_high(backbone, settings, edit, shots, args.output / "low_and_high.png")
     evolution(backbone, pair, shots, args.output / "masks.png")
@@ -171,7 +171,8 @@ def low_and_high(backbone: Backbone, settings: Settings, edit: Edit, shots: Snap
         order = std(found).argsort()
         for axis, i in zip(axes[row], [*order[:4].tolist(), *order[-4:].tolist()], strict=True):
             axis.imshow(found[i].norm(dim=0), cmap="magma")
-            axis.set_title(f"SD {std(found)[i]:.4f}", fontsize=9)
+            sd = float(std(found)[i])
+            axis.set_title(f"SD {sd:.4f}, {'accepted' if sd >= settings.filter.threshold else 'rejected'}", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row][0].set_ylabel(name)

@@ -112,7 +112,7 @@ def draw(table: dict, by_time: dict, path: Path) -> None:
     figure.colorbar(shown, ax=axes[:2])
     for name in (n for n in by_time if "level" in n):
         axes[2].plot(list(TIMESTEPS), by_time[name], marker="o", label=name)
-    axes[2].set(title="cross-attention, and refined by self-attention", xlabel="timestep", ylabel="median AUC", ylim=(0.5, 1.01))
+    axes[2].set(title="cross-attention and refined", xlabel="timestep", ylabel="median AUC", ylim=(0.5, 1.01))
     axes[2].legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -43,7 +43,7 @@ def facts(scene: Scene) -> Facts:
 
 
 class Judge(nn.Module):
-    """A convolutional classifier of 0.5 million parameters.
+    """A convolutional classifier of 0.6 million parameters.
 
     Every cell of a 16 x 16 grid says what it sees; a pair is in the picture as much as in the cell that is surest of it,
     the place is the mean of all cells.
