@@ -4,7 +4,7 @@ import logging
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backbone import Backbone
 from .diffusion import add_noise, alpha_sigma, std
@@ -41,10 +41,9 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
         reason = f"{told}; the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
         if precision != "auto":
             raise UserError(f"precision {reason}. Use --precision fp32")
-        backbone.unet.to(torch.float32)
         log.warning("precision stays fp32. %s", reason)
         return
-    backbone.unet.to(DTYPES[chosen])
+    _cast(backbone, DTYPES[chosen])
     log.info("precision %s", told)
 
 
@@ -53,11 +52,15 @@ def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
     """The floor of a format on the loaded weights, for latents of unit variance; the weights are as before afterwards."""
     before = {name: value.clone() for name, value in backbone.unet.state_dict().items()}
     exact = _difference(backbone, PROMPTS)
-    backbone.unet.to(dtype)
+    _cast(backbone, dtype)
     half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
-    backbone.unet.to(torch.float32)
+    _cast(backbone, torch.float32)
     backbone.unet.load_state_dict(before)
     return Floor(std(same).max().item(), std(half - exact).max().item())
+
+
+def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
+    nn.Module.to(backbone.unet, dtype)  # diffusers' own `to` warns about modules that no Stable Diffusion has
 
 
 def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:

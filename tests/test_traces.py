@@ -244,6 +244,14 @@ def test_a_bad_case_is_named(tmp_path: Path, capsys: pytest.CaptureFixture, chan
     assert re.search(message, err.splitlines()[-1])
 
 
+def test_what_a_case_leaves_out_has_the_released_value(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = broken(tmp_path, gamma_low=None, mask_momentum=None, cross_resolution=None, loss_scale=None, prediction_type=None)
+    assert verify(capsys, folder, "--model", GOLDEN / "pipeline")[0] == 0
+    case = read_json(folder / "case.json") | {"token_index": None}
+    (folder / "case.json").write_text(json.dumps(case))
+    assert read_case(folder / "case.json").token_index == []
+
+
 def test_no_trace_no_pipeline_no_arrays(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "is no trace: it has no case.json" in verify(capsys, tmp_path)[2]
     folder = broken(tmp_path)

@@ -73,9 +73,9 @@ def read_case(path: Path) -> Case:
     if not isinstance(data, dict):
         raise UserError(f"{path}: a case is a mapping of settings")
     required = [f.name for f in fields(Case)[:5]]
-    if missing := [key for key in required if key not in data]:
+    if missing := [key for key in required if data.get(key) is None]:
         raise UserError(f"{path} lacks {', '.join(missing)}")
-    case: Case = build(Case, {f.name: data[f.name] for f in fields(Case) if f.name in data}, str(path))
+    case: Case = build(Case, {f.name: data[f.name] for f in fields(Case) if data.get(f.name) is not None}, str(path))
     for key, allowed in {"method": METHODS, "attention": TIMING, "beta": ("k/N", "k/(N-1)")}.items():
         if getattr(case, key) not in allowed:
             raise unknown(key, getattr(case, key), allowed, str(path))
