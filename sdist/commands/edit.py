@@ -1,8 +1,11 @@
 """sdist edit: one image, one or several seeds."""
 
 import argparse
+import logging
 
 from ..errors import UserError
+
+log = logging.getLogger("sdist")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -21,6 +24,7 @@ def main(args: argparse.Namespace) -> int:
     files = session.output_files([f"{args.image.stem}_seed{job.seed}" for job in jobs])
     prepared = [session.prepare(job) for job in jobs]
     if args.record is not None:
+        log.info("recording a trace in %s", args.record)
         write_trace(args.record, record(session.backbone, session.settings, prepared[0]))
     session.edit(prepared, files, args.image.stem)
     for own in files:

@@ -78,7 +78,7 @@ def _watched(method: Method, follow: Trace | None) -> Method:
         loss = _WatchedCDS(**{f.name: getattr(loss, f.name) for f in fields(loss)})
     if accept is not None and follow is not None:
         verdicts = follow.arrays["accepted"]
-        accept = _Followed(accept.redraw_timestep, len(verdicts) + 1, accept, verdicts)
+        accept = _Followed(redraw_timestep=True, max_attempts=len(verdicts) + 1, judge=accept, verdicts=verdicts)
     return replace(method, loss=loss, filter=accept)
 
 
@@ -93,12 +93,12 @@ class _WatchedCDS(CDS):
         return self.seen[-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Followed(Filter):
     """Accepts what was accepted when the trace was recorded, and keeps the verdicts that `judge` would give."""
 
-    judge: Filter = None  # type: ignore[assignment]
-    verdicts: Bool[Tensor, " attempts"] = None  # type: ignore[assignment]
+    judge: Filter
+    verdicts: Bool[Tensor, " attempts"]
     own: list[Tensor] = field(default_factory=list)
 
     def threshold_at(self, attempt: Int[Tensor, " b"]) -> Tensor:
