@@ -149,21 +149,53 @@ def line(method: str, rows: list[Measured]) -> str:
     return " | ".join([f"| {method}", *cells, *(f"{100 * np.mean(k):.0f}" if k else "" for k in kinds)]) + " |"
 
 
+PAGE = """# Methods of score distillation, compared
+
+    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}
+
+{pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration a method: that of its yaml in experiments/.
+In brackets 95 % bootstrap intervals over edits.
+
+- **success**: the judge sees the target's place and all its things in their colours, and nothing that was to go. The columns on
+  the right are success by kind of edit.
+- **background error**: mean absolute difference to the source, in 0..255, where nothing should change (the head of the
+  script says where that is).
+- **s an edit**: its share of a batch of {batch} on {threads}.
+
+{table}
+
+`do_nothing` is the source itself. [results.json](results.json) has every edit. The first {shown} pairs:
+
+![source, methods, target](results.png)
+"""
+
+
 def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[EditPair]) -> None:
+    """results.json, results.md and results.png."""
     args.output.mkdir(parents=True, exist_ok=True)
-    methods = list(dict.fromkeys(r.method for r in rows))
-    by_method = {m: [r for r in rows if r.method == m] for m in methods}
-    head = ["method", "success, %", "background error", "s an edit", "draws a step", *KINDS]
-    table = [
-        " | ".join(["|", *head]).replace("| |", "|") + " |",
-        "|" + "---|" * len(head),
-        *(line(m, r) for m, r in by_method.items()),
-    ]
-    (args.output / "results.md").write_text("\n".join(table) + "\n")
+    by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
+    shown = pairs[: 2 * len(KINDS)]
+    page = PAGE.format(
+        pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(by_method), shown=len(shown)
+    )
+    (args.output / "results.md").write_text(page)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
             "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
     (args.output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    grid(args, methods, pairs[: 2 * len(KINDS)]).save(args.output / "results.png", optimize=True)
+    grid(args, list(by_method), shown).save(args.output / "results.png", optimize=True)
+
+
+def table(by_method: dict[str, list[Measured]]) -> str:
+    head = ["method", "success, %", "background error", "s an edit", "draws a step", *KINDS]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(line(m, r) for m, r in by_method.items())]
+    return "\n".join(lines)
+
+
+def machine(args: argparse.Namespace) -> str:
+    """Where the edits were made, as their cards say."""
+    cards = [json.loads(path.read_text())["machine"] for path in args.work.glob("*/*_seed*.json")]
+    told = sorted({f"{card['device']} with {card['threads']} thread(s)" for card in cards})
+    return ", ".join(told) or "nothing"
 
 
 def grid(args: argparse.Namespace, methods: list[str], pairs: list[EditPair]) -> Image.Image:
