@@ -35,16 +35,19 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
     chosen = ("fp16" if backbone.device.type == "cuda" else "fp32") if precision == "auto" else precision
     if chosen == "fp32":
         return
-    floor = measure(backbone, DTYPES[chosen])
-    told = f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32"
-    if threshold is not None and not max(floor) <= SHARE * threshold:
-        reason = f"{told}; the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
-        if precision != "auto":
-            raise UserError(f"precision {reason}. Use --precision fp32")
-        log.warning("precision stays fp32. %s", reason)
-        return
+    if threshold is not None:
+        floor = measure(backbone, DTYPES[chosen])
+        told = (
+            f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32; "
+            f"the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
+        )
+        if not max(floor) <= SHARE * threshold:
+            if precision != "auto":
+                raise UserError(f"precision {told}. Use --precision fp32")
+            log.warning("precision stays fp32. %s", told)
+            return
+        log.info("precision %s", told)
     _cast(backbone, DTYPES[chosen])
-    log.info("precision %s", told)
 
 
 @torch.no_grad()

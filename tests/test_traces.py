@@ -21,7 +21,7 @@ from sdist.images import to_pixels
 from sdist.method import Method
 from sdist.traces.case import Case, case_of, read_case
 from sdist.traces.record import record
-from sdist.traces.trace import Trace, names_of, read_trace, write_trace
+from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, write_trace
 from sdist.traces.verify import Deviation, adapt, deviation, deviations, replay
 
 from .conftest import read_json, save_tiny_pipeline
@@ -96,7 +96,7 @@ def test_what_we_record_we_verify(job: Job, tmp_path: Path, method: str, predict
     backbone = load_backbone(str(save_tiny_pipeline(tmp_path / "pipeline", prediction_type)), "cpu")
     own = ["scale.threshold=0.02", "filter.max_attempts=6"] if method.startswith("lusd") else []
     settings = load_settings(method, own, model=str(tmp_path / "pipeline"), steps=3)
-    write_trace(tmp_path / "trace", record(backbone, settings, prepare(backbone, settings, job)))
+    write_trace(new_trace_folder(tmp_path / "trace"), record(backbone, settings, prepare(backbone, settings, job)))
     trace = read_trace(tmp_path / "trace")
     assert trace.steps == 3
     if own:
@@ -208,6 +208,9 @@ def test_edit_records_and_verify_reads(picture: Path, tiny_folder: Path, tmp_pat
     folders = ["--output", tmp_path / "out", "--record", tmp_path / "trace"]
     assert main([*map(str, edit), *map(str, folders), "--quiet"]) == 0
     assert verify(capsys, tmp_path / "trace", "--model", tiny_folder, "--record", tmp_path / "again")[0] == 0
+    refused = verify(capsys, tmp_path / "trace", "--model", tiny_folder, "--record", tmp_path / "trace")
+    assert (refused[0], main([*map(str, edit), *map(str, folders), "--overwrite", "--quiet"])) == (2, 2)
+    assert "holds a trace already" in refused[2]
     first, again = (load_file(tmp_path / name / "trace.safetensors") for name in ("trace", "again"))
     assert first.keys() == again.keys()
     torch.testing.assert_close(first, again)

@@ -15,9 +15,11 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("--record keeps the trace of one picture; --seeds must be 1")
     from ..editing import Job
     from ..traces.record import record
-    from ..traces.trace import write_trace
+    from ..traces.trace import new_trace_folder, write_trace
     from .session import Session  # these import torch and diffusers
 
+    if args.record is not None:
+        new_trace_folder(args.record)
     session = Session(args)
     first = session.settings.seed
     jobs = [Job(args.image, args.source, args.target, s, args.words, args.mask) for s in range(first, first + args.seeds)]

@@ -12,13 +12,12 @@ def main(args: argparse.Namespace) -> int:
     if not args.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, got {args.tolerance}")
     from ..backbone import load_backbone
-    from ..outputs import writable_folder
-    from ..traces.trace import Trace, read_trace, write_trace
+    from ..traces.trace import Trace, new_trace_folder, read_trace, write_trace
     from ..traces.verify import adapt, deviations, replay
 
     trace = read_trace(args.trace)
     if args.record is not None:
-        writable_folder(args.record)
+        new_trace_folder(args.record)
     backbone = load_backbone(args.model or str(_pipeline(args.trace)), args.device)
     adapt(backbone, trace.case)
     ours = replay(backbone, trace, args.teacher_forced)

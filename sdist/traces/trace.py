@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..images import write_atomic
+from ..outputs import writable_folder
 from .case import Case, case_json, read_case
 
 CASE, ARRAYS = "case.json", "trace.safetensors"
@@ -69,7 +70,13 @@ def read_trace(folder: Path) -> Trace:
     return Trace(case, arrays)
 
 
+def new_trace_folder(folder: Path) -> Path:
+    """A writable folder for a trace; UserError if one is there already, which would be lost."""
+    if (folder / CASE).exists() or (folder / ARRAYS).exists():
+        raise UserError(f"{folder} holds a trace already; name another folder")
+    return writable_folder(folder)
+
+
 def write_trace(folder: Path, trace: Trace) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / ARRAYS, save({name: value.contiguous() for name, value in trace.arrays.items()}))
     write_atomic(folder / CASE, case_json(trace.case).encode())

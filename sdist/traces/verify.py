@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..backbone import PREDICTION_TYPES, Backbone
 from ..errors import UserError, unknown
+from ..images import to_pixels
 from ..losses.cds import CDS
 from ..prediction import Edit
 from .case import Case
@@ -68,7 +70,7 @@ def scaled(ours: Arrays, case: Case) -> Arrays:
 
 def _inputs(backbone: Backbone, trace: Trace) -> Arrays:
     """What our encoders make of the image and of the prompts."""
-    pixels = trace.arrays["image"].permute(2, 0, 1)[None] / 127.5 - 1
+    pixels = to_pixels([Image.fromarray(trace.arrays["image"].numpy())])
     return {"z_src": backbone.encode(pixels).cpu(), **embedded(backbone, trace.case)}
 
 
