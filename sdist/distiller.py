@@ -35,11 +35,23 @@ class Round:
 class ScoreDistiller(LightningModule):
     """Edits b images together; each has its own step, timestep, noise, verdict, mask and standard deviation.
 
-    `identities` are the (seed, key) of each image: its draws depend on nothing else.
+    `identities` are the (seed, key) of each image: its draws depend on nothing else. A round tries `lanes` draws (default: one an
+    image): the next of each of the first unfinished images, so that a finished image makes room for one that waits; where
+    lanes are spare, further draws of the same images, which count only if all before them are rejected. So how many lanes
+    there are changes the time that it takes, not the result.
     """
 
-    def __init__(self, network: Network, edit: Edit, method: Method, sampler: Sampler, identities: list[tuple[int, str]]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        edit: Edit,
+        method: Method,
+        sampler: Sampler,
+        identities: list[tuple[int, str]],
+        lanes: int | None = None,
+    ) -> None:
         super().__init__()
+        self.lanes = lanes or len(identities)
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
@@ -67,22 +79,42 @@ class ScoreDistiller(LightningModule):
     def direction(self) -> Latents:
         """One round: one draw for every unfinished image, and what its optimizer gets; counters move on."""
         direction = torch.zeros_like(self.latents)
-        slots = (self.step < self.method.steps).nonzero()[:, 0]
+        slots, attempt = self._candidates()
         self.accepted = slots[:0]
         if len(slots) == 0:
             return direction
-        p, gradient = self._gradient(slots)
-        verdict = self._verdict(p, gradient)
-        rows = verdict.nonzero()[:, 0]
+        p, gradient = self._gradient(slots, attempt)
+        passed = self._passed(gradient, attempt)
+        exhausted = ~passed & self._last(attempt).to(passed.device)
+        verdict = passed | exhausted
+        counts = first_until(slots, verdict.cpu())
+        self._say_exhausted(slots[exhausted.cpu() & counts])
+        rows = (verdict & counts.to(verdict.device)).nonzero()[:, 0]
         final, values = self._finalize(p.narrow(rows), gradient[rows])
         direction[p.slots[rows]] = final
-        values = {"grad_std": std(gradient).cpu(), "threshold": self._threshold(slots), **_spread(values, verdict)}
-        self._advance(Round(slots, self.step[slots], self.attempt[slots], p.draw.t.cpu(), verdict.cpu(), values))
+        values = {"grad_std": std(gradient).cpu(), "threshold": self._threshold(attempt), **_spread(values, rows, len(slots))}
+        columns = (slots, self.step[slots], attempt, p.draw.t.cpu(), verdict.cpu())
+        self._advance(Round(*(c[counts] for c in columns), {name: value[counts] for name, value in values.items()}))
         return direction
 
-    def draw(self, slots: Int[Tensor, " b"]) -> Draw:
-        """The next draw of those images."""
-        rows = [(*self.identities[i], int(self.step[i]), int(self.attempt[i])) for i in slots.tolist()]
+    def _candidates(self) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        """The image and the attempt of each draw of the next round, the draws of an image together and in their order."""
+        active = (self.step < self.method.steps).nonzero()[: self.lanes, 0]
+        ahead = torch.arange(self._tries(active))
+        slots = active.repeat_interleave(len(ahead))
+        return slots, self.attempt[slots] + ahead.repeat(len(active))
+
+    def _tries(self, active: Int[Tensor, " n"]) -> int:
+        """How many draws of an image to try at once: as many as a step has needed so far, if there are lanes to spare."""
+        if self.method.filter is None or not len(active):
+            return 1
+        drawn = sum(len(r.slots) for r in self.rounds)
+        needed = drawn / max(1, int(self.step.sum()))
+        return max(1, min(self.lanes // len(active), round(needed)))
+
+    def draw(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Draw:
+        """The draws of those images with those numbers of attempt in their present step."""
+        rows = [(*self.identities[i], int(self.step[i]), n) for i, n in zip(slots.tolist(), attempt.tolist(), strict=True)]
         tickets = tuple(Ticket(*row) for row in rows)
         kept = self.method.filter is None or not self.method.filter.redraw_timestep
         timed = [Ticket(seed, key, step, 0) for seed, key, step, _ in rows] if kept else tickets
@@ -91,32 +123,35 @@ class ScoreDistiller(LightningModule):
         alpha, sigma = alpha_sigma(self.network.alphas_cumprod, t)
         return Draw(t, noise.to(self.latents), alpha, sigma, tickets, self.sampler)
 
-    def _gradient(self, slots: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
-        """The prediction for those images, one row each, and the raw gradient."""
+    def _gradient(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
+        """The prediction for those draws, one row each, and the raw gradient."""
         method, on_device = self.method, slots.to(self.latents.device)
         z = self.latents.detach()[on_device].requires_grad_(method.loss.graph)
         progress = Progress(on_device, self.step[slots].to(z.device), method.steps)
-        edit = self.edit if len(slots) == len(self.step) else self.edit.narrow(on_device)
+        edit = self.edit if slots.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
         with torch.set_grad_enabled(method.loss.graph):
-            p = predict(self.network, z, edit, self.draw(slots), method.loss.branches, method.recorders, progress)
+            p = predict(self.network, z, edit, self.draw(slots, attempt), method.loss.branches, method.recorders, progress)
             gradient = method.loss.gradient(p).detach()
         self._check_finite(p, gradient)
         return p, gradient
 
-    def _verdict(self, p: Prediction, gradient: Latents) -> Bool[Tensor, " b"]:
-        """Which draws count: the filter's, and those of images that have no attempts left."""
-        accept = self.method.filter
-        if accept is None:
+    def _passed(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        """Which draws the filter lets through."""
+        if self.method.filter is None:
             return torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
-        attempt = self.attempt[p.slots.cpu()].to(gradient.device)
-        verdict = accept.accept(gradient, attempt)
-        exhausted = ~verdict & (attempt + 1 >= accept.max_attempts)
-        for slot in p.slots[exhausted].tolist():
+        return self.method.filter.accept(gradient, attempt.to(gradient.device))
+
+    def _last(self, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        """Which draws are the last that a step may try, and so count whatever they are."""
+        accept = self.method.filter
+        return torch.zeros(len(attempt), dtype=torch.bool) if accept is None else attempt + 1 >= accept.max_attempts
+
+    def _say_exhausted(self, slots: Int[Tensor, " n"]) -> None:
+        for slot in slots.tolist():
             if slot not in self._exhausted:
                 text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once an image)"
-                log.warning(text, slot, int(self.step[slot]), accept.max_attempts)
+                log.warning(text, slot, int(self.step[slot]), self.method.filter.max_attempts)  # type: ignore[union-attr]
             self._exhausted.add(slot)
-        return verdict | exhausted
 
     def _finalize(self, p: Prediction, gradient: Latents) -> tuple[Latents, dict[str, PerImage]]:
         """Regularizers, normalizer and gamma, on accepted rows only; and what the log wants to know about them."""
@@ -132,14 +167,14 @@ class ScoreDistiller(LightningModule):
         values |= {"gamma": gamma, "step_norm": method.optimizer.step_size(direction) * direction.flatten(1).norm(dim=1)}
         return direction, values
 
-    def _threshold(self, slots: Int[Tensor, " b"]) -> PerImage:
+    def _threshold(self, attempt: Int[Tensor, " b"]) -> PerImage:
         accept = self.method.filter
-        return torch.zeros(len(slots)) if accept is None else accept.threshold_at(self.attempt[slots])
+        return torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
 
     def _advance(self, done: Round) -> None:
         self.rounds.append(done)
         self.accepted = done.slots[done.accepted]
-        self.attempt[done.slots] += 1
+        self.attempt += torch.bincount(done.slots, minlength=len(self.attempt))
         self.attempt[self.accepted] = 0
         self.step[self.accepted] += 1
 
@@ -170,10 +205,17 @@ class _Rounds(IterableDataset):
             yield 0
 
 
-def _spread(values: dict[str, PerImage], verdict: Bool[Tensor, " b"]) -> dict[str, PerImage]:
-    """Values of accepted rows among all rows, nan for the rejected."""
+def first_until(slots: Int[Tensor, " n"], verdict: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Which draws count: of each image those up to the first good one; the draws of an image stand together."""
+    before = verdict.long().cumsum(0) - verdict.long()  # good draws before each, of all images
+    first = torch.searchsorted(slots, slots)  # where the draws of its image begin
+    return before == before[first]
+
+
+def _spread(values: dict[str, PerImage], rows: Int[Tensor, " m"], count: int) -> dict[str, PerImage]:
+    """Values of accepted rows among all rows, nan for the others."""
     spread = {}
     for name, accepted in values.items():
-        spread[name] = torch.full(verdict.shape, torch.nan)
-        spread[name][verdict.cpu()] = accepted.float().cpu()
+        spread[name] = torch.full((count,), torch.nan)
+        spread[name][rows.cpu()] = accepted.float().cpu()
     return spread

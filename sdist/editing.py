@@ -211,8 +211,8 @@ def last_masks(distiller: ScoreDistiller) -> list[Tensor | None]:
 
 def attempts_of(distiller: ScoreDistiller, slot: int) -> tuple[int, ...]:
     """How many draws each step of a picture took."""
-    rows = [(r, (r.slots == slot).nonzero()) for r in distiller.rounds]
-    return tuple(int(r.attempt[i[0, 0]]) + 1 for r, i in rows if len(i) and bool(r.accepted[i[0, 0]]))
+    found = ((r, (r.slots == slot) & r.accepted) for r in distiller.rounds)
+    return tuple(int(r.attempt[own][0]) + 1 for r, own in found if own.any())
 
 
 def _say_words(batch: Sequence[Prepared]) -> None:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdist.backbone import Backbone
-from sdist.distiller import ScoreDistiller
+from sdist.distiller import ScoreDistiller, first_until
 from sdist.editing import attempts_of, optimize
 from sdist.errors import UserError
 from sdist.filters import StdThreshold
@@ -40,10 +42,10 @@ def lusd(threshold: float = 0.014, steps: int = 6, optimizer: OptimizerSettings 
     )
 
 
-def distill(network, method: Method, rows: list[int], trainer: bool = False) -> ScoreDistiller:
+def distill(network, method: Method, rows: list[int], trainer: bool = False, lanes: int | None = None) -> ScoreDistiller:
     """Edits those of eight pictures, in one batch."""
     edit = tiny_edit(network, 8).narrow(torch.tensor(rows))
-    distiller = ScoreDistiller(network, edit, method, RandomSampler(), [IDENTITIES[i] for i in rows])
+    distiller = ScoreDistiller(network, edit, method, RandomSampler(), [IDENTITIES[i] for i in rows], lanes)
     if trainer:
         optimize(distiller, torch.device("cpu"), (), None)
         return distiller
@@ -76,6 +78,36 @@ def test_eight_together_equal_eight_alone(tiny: Backbone, optimizer: OptimizerSe
         alone = distill(tiny, method, [i])
         assert attempts_of(alone, 0) == attempts[i]
         torch.testing.assert_close(alone.latents[0], together.latents[i], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("max_attempts", [2, 100])
+@pytest.mark.parametrize("lanes", [1, 3, 5, 16, 40])
+def test_lanes_change_the_time_and_not_the_result(tiny: Backbone, lanes: int, max_attempts: int) -> None:
+    """Fewer lanes than pictures: a queue. More: further draws of a picture, tried ahead. The same draws count."""
+    method = lusd(threshold=0.02, steps=4)
+    method = replace(method, filter=replace(method.filter, max_attempts=max_attempts))
+    pictures = list(range(5))
+    plain, other = distill(tiny, method, pictures), distill(tiny, method, pictures, lanes=lanes)
+    for i in pictures:
+        assert attempts_of(plain, i) == attempts_of(other, i)
+        torch.testing.assert_close(plain.latents[i], other.latents[i], rtol=0, atol=1e-4)
+    assert sum(len(r.slots) for r in plain.rounds) == sum(len(r.slots) for r in other.rounds)
+    if lanes < 5:
+        assert len(other.rounds) > len(plain.rounds)
+        assert max(len(set(r.slots.tolist())) for r in other.rounds) == lanes
+    if lanes > 10:
+        assert len(other.rounds) < len(plain.rounds)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12))
+def test_draws_count_up_to_the_first_good_one(draws: list[tuple[int, bool]]) -> None:
+    draws = sorted(draws, key=lambda draw: draw[0])
+    expected, done = [], set()
+    for slot, good in draws:
+        expected.append(slot not in done)
+        done |= {slot} if good else set()
+    slots, verdict = torch.tensor([d[0] for d in draws], dtype=torch.long), torch.tensor([d[1] for d in draws], dtype=torch.bool)
+    assert first_until(slots, verdict).tolist() == expected
 
 
 def test_the_trainer_and_the_plain_loop_agree(tiny: Backbone) -> None:
