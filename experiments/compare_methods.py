@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> lis
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
-            seconds = card["seconds"]["optimize"] / len(card["batch"]) if card else 0.0
+            seconds = card["seconds"]["optimize"] if card else 0.0
             draws = float(np.mean(card["attempts"])) if card else 0.0
             error = background_error(pair, picture)
             rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, seconds, draws))

@@ -35,7 +35,7 @@ def main() -> int:
     sheet(results, pairs).save(args.output / f"{name}.png")
     cards = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     draws = np.concatenate([card["attempts"] for card in cards])
-    seconds = sum(card["seconds"]["optimize"] / len(card["batch"]) for card in cards) / len(cards)
+    seconds = sum(card["seconds"]["optimize"] for card in cards) / len(cards)
     print(f"{name}: {len(cards)} edits, {draws.mean():.2f} draws a step, {seconds:.1f} s an edit; {args.output / name}.png")
     return code
 

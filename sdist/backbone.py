@@ -56,16 +56,20 @@ class Backbone:
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
-        """The mean of the posterior in the VAE's own scaling: (mean - shift) x scale; pixels in [-1, 1]."""
+        """The mean of the posterior in the VAE's own scaling: (mean - shift) x scale; pixels in [-1, 1].
+
+        One image at a time, to bound the memory; so does `decode`.
+        """
         height, width = pixels.shape[-2:]
         if height % self.factor or width % self.factor:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.factor}")
-        mean = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist.mean.float()
+        rows = pixels.to(self.device, self.vae.dtype)
+        mean = torch.cat([self.vae.encode(row[None]).latent_dist.mean.float() for row in rows])
         return (mean - self._shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
-        """Pixels in [-1, 1], clipped, on the CPU; one image at a time, to bound the memory."""
+        """Pixels in [-1, 1], clipped, on the CPU."""
         z = (latents.detach() / self.vae.config.scaling_factor + self._shift).to(self.device, self.vae.dtype)
         return torch.cat([self.vae.decode(row[None]).sample.float().clamp(-1, 1).cpu() for row in z])
 

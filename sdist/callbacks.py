@@ -17,6 +17,9 @@ from .errors import UserError
 from .images import mask_image, panel, to_images
 
 
+SHOWN = 8  # pictures of a queue that are logged
+
+
 class ProgressBar(Callback):
     """Accepted steps of all pictures, with the gradient's SD and the draws a step."""
 
@@ -31,8 +34,9 @@ class ProgressBar(Callback):
         self._draws += sum(len(r.slots) for r in distiller.rounds[self._rounds :])
         self._rounds = len(distiller.rounds)
         self._bar.update(int(distiller.step.sum()) - self._bar.n)
-        sd = scalars(distiller.rounds[-1])["grad_std"]
-        self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._bar.n):.2f}/step", refresh=False)
+        if distiller.rounds:
+            sd = float(distiller.rounds[-1].values["grad_std"].mean())
+            self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._bar.n):.2f}/step", refresh=False)
 
     def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
         self._bar.close()
@@ -59,9 +63,9 @@ class RunLogger(Callback):
             log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
 
     def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:
-        images = to_images(self._backbone.decode(distiller.latents))
+        images = to_images(self._backbone.decode(distiller.latents[:SHOWN]))
         memory = distiller.memory.get("attention_mask")
-        masks = [] if memory is None else memory.tensors.get("mask", [])
+        masks = [] if memory is None else memory.tensors.get("mask", [])[:SHOWN]
         return [*images, *(mask_image(mask, images[0].size) for mask in masks)]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -23,9 +22,8 @@ from .images import CARD_KEY
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
 
 
-def make_card(backbone: Backbone, settings: Settings, results: Sequence[Result], row: int) -> dict[str, Any]:
-    """The card of one picture of a batch; the batch is part of it, because rounding depends on its size."""
-    result = results[row]
+def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[str, Any]:
+    """The card of one picture; what else was edited beside it does not matter."""
     return {
         "sdist": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -37,8 +35,8 @@ def make_card(backbone: Backbone, settings: Settings, results: Sequence[Result],
             "fingerprint": backbone.fingerprint,
             "precision": str(backbone.unet.dtype).removeprefix("torch."),
         },
-        "batch": [{**describe(r.prepared.job), "tokens": list(r.prepared.tokens)} for r in results],
-        "row": row,
+        "job": {**describe(result.prepared.job), "tokens": list(result.prepared.tokens)},
+        "lanes": result.lanes,
         "words": list(result.prepared.words),
         "size": list(result.image.size),
         "attempts": list(result.attempts),
@@ -84,13 +82,13 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """A card read back; `tokens` are those that the mask of each job followed."""
+    """A card read back; `tokens` are those that the mask followed."""
 
     text: str
     settings: Settings
-    jobs: tuple[Job, ...]
-    tokens: tuple[tuple[int, ...], ...]
-    row: int
+    job: Job
+    tokens: tuple[int, ...]
+    lanes: int
     threads: int
     fingerprint: str
     versions: dict[str, str]
@@ -108,13 +106,12 @@ def read_card(path: Path, images: Path | None = None) -> Card:
     try:
         data = json.loads(text)
         settings = resolve(data["settings"], f"run card of {path.name}")
-        jobs = tuple(_job(entry, images) for entry in data["batch"])
-        tokens = tuple(tuple(map(int, entry["tokens"])) for entry in data["batch"])
-        row, threads = int(data["row"]), int(data["machine"]["threads"])
-        if not 0 <= row < len(jobs) or threads < 1:
-            raise ValueError(f"row {row} of {len(jobs)}, {threads} threads")
+        job, tokens = _job(data["job"], images), tuple(map(int, data["job"]["tokens"]))
+        lanes, threads = int(data["lanes"]), int(data["machine"]["threads"])
+        if lanes < 1 or threads < 1:
+            raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
-        return Card(text, settings, jobs, tokens, row, threads, str(data["model"]["fingerprint"]), versions)
+        return Card(text, settings, job, tokens, lanes, threads, str(data["model"]["fingerprint"]), versions)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

@@ -82,6 +82,7 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
                          help="any values of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
+    command.add_argument("--batch", type=int, metavar="N", help="draws tried at once (default: what suits the device)")
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
@@ -103,7 +104,6 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.description = "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt; images in DIR/images)."
     command.add_argument("--input", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
-    command.add_argument("--batch", type=int, default=8, metavar="N", help="images edited together (default: 8)")
     _common(command)
 
 

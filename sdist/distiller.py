@@ -1,8 +1,10 @@
 """The optimization itself: a LightningModule whose only parameter is the latents of the edited images."""
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -11,18 +13,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from .diffusion import Latents, PerImage, alpha_sigma, per_image, std
+from .errors import UserError
+from .memory import describe, is_full
 from .method import Method
 from .optimizer import PerImageOptimizer
 from .prediction import Draw, Edit, Network, Prediction, Progress, predict
 from .regularizers.base import Memory
 from .sampling import Sampler, Ticket
+from .schedule import Schedule, first_until
 
 log = logging.getLogger("sdist")
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one network call brought: a row for each image that took part; `values` hold nan where a draw was rejected."""
+    """The draws of one network call that count, a row each; `values` hold nan where only an accepted draw has a value.
+
+    Columns are on the host; so are the values grad_std and threshold, the others are on the run's device.
+    """
 
     slots: Int[Tensor, " b"]
     step: Int[Tensor, " b"]
@@ -32,13 +40,21 @@ class Round:
     values: dict[str, PerImage]
 
 
-class ScoreDistiller(LightningModule):
-    """Edits b images together; each has its own step, timestep, noise, verdict, mask and standard deviation.
+class Verdict(NamedTuple):
+    """Of each draw of a round, on the host."""
 
-    `identities` are the (seed, key) of each image: its draws depend on nothing else. A round tries `lanes` draws (default: one an
-    image): the next of each of the first unfinished images, so that a finished image makes room for one that waits; where
-    lanes are spare, further draws of the same images, which count only if all before them are rejected. So how many lanes
-    there are changes the time that it takes, not the result.
+    good: Bool[Tensor, " b"]  # passed, or the last that its step may try
+    exhausted: Bool[Tensor, " b"]  # the latter only
+    finite: Bool[Tensor, " b"]
+    t: Int[Tensor, " b"]
+    sd: PerImage
+
+
+class ScoreDistiller(LightningModule):
+    """Edits a queue of images, `lanes` draws at a time (see Schedule); one lane an image if not told.
+
+    Each image has its own step, timestep, noise, verdict, mask and standard deviation. `identities` are the (seed, key) of
+    each: its draws depend on nothing else. An image whose gradient is not finite ends in `failures`, the others go on.
     """
 
     def __init__(
@@ -51,15 +67,15 @@ class ScoreDistiller(LightningModule):
         lanes: int | None = None,
     ) -> None:
         super().__init__()
-        self.lanes = lanes or len(identities)
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
-        self.step = torch.zeros(len(edit.source), dtype=torch.long)
-        self.attempt = torch.zeros_like(self.step)
-        self.memory = {name: Memory(len(edit.source)) for name in method.regularizers}
+        self.schedule = Schedule(len(identities), method.steps, lanes or len(identities), method.filter is not None)
+        self.memory = {name: Memory(len(identities)) for name in method.regularizers}
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []
+        self.seconds = torch.zeros(len(identities))  # each image's share of the rounds so far
+        self.failures: dict[int, str] = {}
         self._exhausted: set[int] = set()
 
     @property
@@ -67,50 +83,57 @@ class ScoreDistiller(LightningModule):
         return self._network[0]
 
     @property
+    def step(self) -> Int[Tensor, " images"]:
+        """How many steps each image has made."""
+        return self.schedule.step
+
+    @property
     def finished(self) -> bool:
-        return bool((self.step >= self.method.steps).all())
+        return not len(self.schedule.active)
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
-        """The surrogate whose gradient is exactly the direction; an image whose draw was rejected has a zero row."""
+        """The surrogate whose gradient is exactly the direction; an image that took no step has a zero row."""
         direction = self.direction()
         return (self.latents * direction).sum()
 
     @torch.no_grad()
     def direction(self) -> Latents:
-        """One round: one draw for every unfinished image, and what its optimizer gets; counters move on."""
-        direction = torch.zeros_like(self.latents)
-        slots, attempt = self._candidates()
+        """One round of draws, and what their images' optimizers get; counters move on."""
+        start, direction = time.perf_counter(), torch.zeros_like(self.latents)
+        slots, attempt = self.schedule.candidates()
         self.accepted = slots[:0]
-        if len(slots) == 0:
+        evaluated = self._evaluate(slots, attempt) if len(slots) else None
+        if evaluated is None:
             return direction
-        p, gradient = self._gradient(slots, attempt)
-        passed = self._passed(gradient, attempt)
-        exhausted = ~passed & self._last(attempt).to(passed.device)
-        verdict = passed | exhausted
-        counts = first_until(slots, verdict.cpu())
-        self._say_exhausted(slots[exhausted.cpu() & counts])
-        rows = (verdict & counts.to(verdict.device)).nonzero()[:, 0]
-        final, values = self._finalize(p.narrow(rows), gradient[rows])
-        direction[p.slots[rows]] = final
-        values = {"grad_std": std(gradient).cpu(), "threshold": self._threshold(attempt), **_spread(values, rows, len(slots))}
-        columns = (slots, self.step[slots], attempt, p.draw.t.cpu(), verdict.cpu())
-        self._advance(Round(*(c[counts] for c in columns), {name: value[counts] for name, value in values.items()}))
+        p, gradient = evaluated
+        verdict = self._judge(p, gradient, attempt)
+        counts = first_until(slots, verdict.good | ~verdict.finite)
+        self._say_exhausted(slots[counts & verdict.exhausted])
+        self._fail(slots, verdict.t, counts & ~verdict.finite)
+        rows = (counts & verdict.good).nonzero()[:, 0]
+        direction[p.slots[rows]], values = self._finalize(p.narrow(rows), gradient[rows])
+        values = {"grad_std": verdict.sd, "threshold": self._threshold(attempt), **_spread(values, rows, len(slots))}
+        columns = (slots, self.step[slots], attempt, verdict.t, verdict.good)
+        self.rounds.append(Round(*(c[counts] for c in columns), {n: v[counts.to(v.device)] for n, v in values.items()}))
+        self.schedule.advance(slots, counts, verdict.good)
+        self.accepted = slots[rows]
+        self.seconds += torch.bincount(slots, minlength=len(self.seconds)) / len(slots) * (time.perf_counter() - start)
         return direction
 
-    def _candidates(self) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-        """The image and the attempt of each draw of the next round, the draws of an image together and in their order."""
-        active = (self.step < self.method.steps).nonzero()[: self.lanes, 0]
-        ahead = torch.arange(self._tries(active))
-        slots = active.repeat_interleave(len(ahead))
-        return slots, self.attempt[slots] + ahead.repeat(len(active))
-
-    def _tries(self, active: Int[Tensor, " n"]) -> int:
-        """How many draws of an image to try at once: as many as a step has needed so far, if there are lanes to spare."""
-        if self.method.filter is None or not len(active):
-            return 1
-        drawn = sum(len(r.slots) for r in self.rounds)
-        needed = drawn / max(1, int(self.step.sum()))
-        return max(1, min(self.lanes // len(active), round(needed)))
+    def _evaluate(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents] | None:
+        """The prediction for those draws and the raw gradient; None if they do not fit in memory, and fewer will be tried."""
+        try:
+            return self._gradient(slots, attempt)
+        except RuntimeError as error:
+            if not is_full(error):
+                raise
+            reason = describe(error, self.latents.device)
+        height, width = self.latents.shape[-2:]
+        if len(slots) == 1:
+            raise UserError(f"one draw for latents of {width} x {height} does not fit in memory: {reason}")
+        self.schedule.lanes = len(slots) // 2
+        log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(slots), self.schedule.lanes, reason)
+        return None
 
     def draw(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Draw:
         """The draws of those images with those numbers of attempt in their present step."""
@@ -124,27 +147,23 @@ class ScoreDistiller(LightningModule):
         return Draw(t, noise.to(self.latents), alpha, sigma, tickets, self.sampler)
 
     def _gradient(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
-        """The prediction for those draws, one row each, and the raw gradient."""
         method, on_device = self.method, slots.to(self.latents.device)
         z = self.latents.detach()[on_device].requires_grad_(method.loss.graph)
         progress = Progress(on_device, self.step[slots].to(z.device), method.steps)
         edit = self.edit if slots.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
         with torch.set_grad_enabled(method.loss.graph):
             p = predict(self.network, z, edit, self.draw(slots, attempt), method.loss.branches, method.recorders, progress)
-            gradient = method.loss.gradient(p).detach()
-        self._check_finite(p, gradient)
-        return p, gradient
+            return p, method.loss.gradient(p).detach()
 
-    def _passed(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
-        """Which draws the filter lets through."""
-        if self.method.filter is None:
-            return torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
-        return self.method.filter.accept(gradient, attempt.to(gradient.device))
-
-    def _last(self, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
-        """Which draws are the last that a step may try, and so count whatever they are."""
-        accept = self.method.filter
-        return torch.zeros(len(attempt), dtype=torch.bool) if accept is None else attempt + 1 >= accept.max_attempts
+    def _judge(self, p: Prediction, gradient: Latents, attempt: Int[Tensor, " b"]) -> Verdict:
+        """What the host must know to go on; here, and only here, a round waits for the device."""
+        accept, sd = self.method.filter, std(gradient)
+        finite = gradient.isfinite().flatten(1).all(1)
+        passed = torch.ones_like(finite) if accept is None else accept.accept(gradient, attempt.to(gradient.device))
+        facts = torch.stack([passed.to(sd), finite.to(sd), p.draw.t.to(sd), sd]).cpu()
+        passed, finite = facts[:2].bool()
+        last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
+        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].long(), facts[3])
 
     def _say_exhausted(self, slots: Int[Tensor, " n"]) -> None:
         for slot in slots.tolist():
@@ -171,21 +190,12 @@ class ScoreDistiller(LightningModule):
         accept = self.method.filter
         return torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
 
-    def _advance(self, done: Round) -> None:
-        self.rounds.append(done)
-        self.accepted = done.slots[done.accepted]
-        self.attempt += torch.bincount(done.slots, minlength=len(self.attempt))
-        self.attempt[self.accepted] = 0
-        self.step[self.accepted] += 1
-
-    def _check_finite(self, p: Prediction, gradient: Latents) -> None:
-        bad = ~gradient.isfinite().flatten(1).all(1)
-        if bad.any():
-            row = int(bad.nonzero()[0, 0])
-            raise FloatingPointError(
-                f"{type(self.method.loss).__name__} gave a gradient that is not finite: image {int(p.slots[row])}, "
-                f"step {int(p.step[row])}, timestep {int(p.draw.t[row])}"
-            )
+    def _fail(self, slots: Int[Tensor, " b"], t: Int[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
+        """Ends the images of those rows, and keeps why."""
+        name = type(self.method.loss).__name__
+        for slot, at in zip(slots[rows].tolist(), t[rows].tolist(), strict=True):
+            text = f"{name} gave a gradient that is not finite: step {int(self.step[slot])}, timestep {at}"
+            self.failures[slot], self.schedule.failed[slot] = text, True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return PerImageOptimizer(self.latents, self.method.optimizer, lambda: self.accepted)
@@ -205,17 +215,10 @@ class _Rounds(IterableDataset):
             yield 0
 
 
-def first_until(slots: Int[Tensor, " n"], verdict: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Which draws count: of each image those up to the first good one; the draws of an image stand together."""
-    before = verdict.long().cumsum(0) - verdict.long()  # good draws before each, of all images
-    first = torch.searchsorted(slots, slots)  # where the draws of its image begin
-    return before == before[first]
-
-
 def _spread(values: dict[str, PerImage], rows: Int[Tensor, " m"], count: int) -> dict[str, PerImage]:
     """Values of accepted rows among all rows, nan for the others."""
     spread = {}
     for name, accepted in values.items():
-        spread[name] = torch.full((count,), torch.nan)
-        spread[name][rows.cpu()] = accepted.float().cpu()
+        spread[name] = torch.full((count,), torch.nan, device=accepted.device)
+        spread[name][rows] = accepted.float()
     return spread

@@ -5,7 +5,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -77,7 +77,8 @@ class Result:
     image: Image.Image
     mask: Tensor | None  # the last mask, (1, h, w) in 0..1
     attempts: tuple[int, ...]  # draws for each step
-    timings: dict[str, float]  # seconds, of the whole batch
+    lanes: int  # draws that the network saw at once, at most; rounding depends on it
+    timings: dict[str, float]  # seconds, its share where it was not alone
 
 
 def load_model(settings: Settings) -> Backbone:
@@ -113,26 +114,58 @@ def edit_batch(
     batch: Sequence[Prepared],
     callbacks: Sequence[Callback] = (),
     logger: Logger | None = None,
+    lanes: int | None = None,
+    deliver: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Edits pictures of one size together; each result is what it would be alone, up to float rounding."""
+    """Edits a queue of pictures of one size; each result is what it would be alone, up to float rounding.
+
+    `lanes` draws are tried at once (default: what suits the device), for as many pictures as there are and ahead. `deliver` gets
+    each result as soon as it is there. Raises FloatingPointError at the end if a picture failed; the others are delivered.
+    """
     start = time.perf_counter()
     if "attention_mask" in settings.regularizers:
         _say_words(batch)
-    edit = make_edit(backbone, settings, batch)
-    identities = [(p.job.seed, p.key) for p in batch]
-    distiller = ScoreDistiller(backbone, edit, method_for(backbone, settings), settings.timesteps, identities)
-    encoded = time.perf_counter()
-    optimize(distiller, backbone.device, callbacks, logger)
-    optimized = time.perf_counter()
-    images = to_images(backbone.decode(distiller.latents))
-    done = time.perf_counter()
-    timings = {"encode": encoded - start, "optimize": optimized - encoded, "decode": done - optimized}
-    timings = {name: round(seconds, 3) for name, seconds in timings.items()}
-    masks = last_masks(distiller)
-    return [
-        Result(p, image, masks[i], attempts_of(distiller, i), timings)
-        for i, (p, image) in enumerate(zip(batch, images, strict=True))
-    ]
+    edit, method = make_edit(backbone, settings, batch), method_for(backbone, settings)
+    lanes = lanes or default_lanes(backbone.device, edit.source.shape[-2:])
+    lanes = lanes if method.filter is not None else min(lanes, len(batch))  # without a filter nothing can be tried ahead
+    distiller = ScoreDistiller(backbone, edit, method, settings.timesteps, [(p.job.seed, p.key) for p in batch], lanes)
+    finishing = Finishing(backbone, batch, deliver, (time.perf_counter() - start) / len(batch))
+    optimize(distiller, backbone.device, [finishing, *callbacks], logger)
+    if distiller.failures:
+        raise FloatingPointError("; ".join(f"{batch[i].job.image.name}: {text}" for i, text in distiller.failures.items()))
+    return [finishing.results[i] for i in range(len(batch))]
+
+
+def default_lanes(device: torch.device, size: tuple[int, int]) -> int:
+    """How many draws at once suit a device, by measurement (docs/performance.md).
+
+    A GPU wants 32 rows of an image's two. A CPU gains by a batch only while a row does not keep it busy.
+    """
+    if device.type == "cuda":
+        return 16
+    return min(16, max(1, 4 * 32 * 32 // (size[0] * size[1]))) if device.type == "cpu" else 1
+
+
+class Finishing(Callback):
+    """Decodes and delivers each picture when it has made its last step."""
+
+    def __init__(self, backbone: Backbone, batch: Sequence[Prepared], deliver: Callable[[Result], None], encoding: float) -> None:
+        self._backbone, self._batch, self._deliver, self._encoding = backbone, batch, deliver, encoding
+        self.results: dict[int, Result] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: object) -> None:  # type: ignore[override]
+        for slot in distiller.accepted.tolist():
+            if distiller.step[slot] == distiller.method.steps:
+                self.results[slot] = self._result(distiller, slot)
+                self._deliver(self.results[slot])
+
+    def _result(self, distiller: ScoreDistiller, slot: int) -> Result:
+        start = time.perf_counter()
+        (image,) = to_images(self._backbone.decode(distiller.latents[slot : slot + 1]))
+        seconds = {"encode": self._encoding, "optimize": float(distiller.seconds[slot]), "decode": time.perf_counter() - start}
+        timings = {name: round(value, 3) for name, value in seconds.items()}
+        lanes, attempts = distiller.schedule.lanes, attempts_of(distiller, slot)
+        return Result(self._batch[slot], image, last_mask(distiller, slot), attempts, lanes, timings)
 
 
 def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared]) -> Edit:
@@ -202,11 +235,10 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
             raise KeyboardInterrupt from None
 
 
-def last_masks(distiller: ScoreDistiller) -> list[Tensor | None]:
-    """The last mask of each picture; None where no mask was used."""
+def last_mask(distiller: ScoreDistiller, slot: int) -> Tensor | None:
+    """The last mask of a picture; None where no mask was used."""
     memory = distiller.memory.get("attention_mask")
-    count = len(distiller.latents)
-    return [None] * count if memory is None else list(memory.tensors["mask"].detach())
+    return None if memory is None else memory.tensors["mask"][slot].detach().clone()
 
 
 def attempts_of(distiller: ScoreDistiller, slot: int) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tm
     with Image.open(tmp_path / "out" / "picture_seed1_panel.png") as image:
         assert image.size == (3 * 256 + 8, 256)
     assert card["words"] == ["hat"]
-    assert card["row"] == 1
+    assert (card["job"]["seed"], card["lanes"]) == (1, 16)
     assert len(card["attempts"]) == 2
     assert card["settings"]["steps"] == 2
 
@@ -83,7 +83,7 @@ def test_replay_follows_the_recorded_tokens_and_says_what_changed(
     assert "not those that made this picture" in caplog.text
 
 
-@pytest.mark.parametrize("change", [{"row": 7}, {"batch": [{}]}, {"versions": []}, {"machine": {"threads": 0}}])
+@pytest.mark.parametrize("change", [{"lanes": 0}, {"job": {}}, {"versions": []}, {"machine": {"threads": 0}}])
 def test_a_damaged_card_is_named(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, change: dict) -> None:
     edit(picture, tiny_folder, tmp_path / "out")
     png = tmp_path / "out" / "picture_seed0.png"
@@ -304,7 +304,8 @@ def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
 
 
-def test_each_batch_is_a_wandb_run_of_its_own(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_each_queue_is_a_wandb_run_of_its_own(listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sdist.commands.run.QUEUE", 2)
     assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "2", "--log", "wandb")) == 0
     assert len(list((tmp_path / "out" / "logs" / "wandb").glob("offline-run-*"))) == 2
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdist.backbone import Backbone
-from sdist.distiller import ScoreDistiller, first_until
+from sdist.distiller import ScoreDistiller
 from sdist.editing import attempts_of, optimize
 from sdist.errors import UserError
 from sdist.filters import StdThreshold
@@ -23,6 +23,7 @@ from sdist.optimizer import OptimizerSettings
 from sdist.regularizers.attention_mask import AttentionMask
 from sdist.regularizers.source_pull import SourcePull
 from sdist.sampling import RandomSampler
+from sdist.schedule import first_until
 
 from .conftest import Gaussian, gaussian_edit, run_to_end, tiny_edit
 
@@ -97,6 +98,32 @@ def test_lanes_change_the_time_and_not_the_result(tiny: Backbone, lanes: int, ma
         assert max(len(set(r.slots.tolist())) for r in other.rounds) == lanes
     if lanes > 10:
         assert len(other.rounds) < len(plain.rounds)
+    counted = torch.bincount(torch.cat([r.slots for r in other.rounds]))
+    assert (counted <= other.schedule.tried).all()
+    assert lanes > 1 or torch.equal(counted, other.schedule.tried)
+
+
+@pytest.mark.parametrize("fits", [3, 1, 0])
+def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: pytest.LogCaptureFixture) -> None:
+    """With memory for `fits` draws, the run goes on with fewer at once, to the same end; with none it says what was missing."""
+
+    class Small:
+        alphas_cumprod, unet = tiny.alphas_cumprod, tiny.unet
+
+        def eps(self, z_t, t, text):
+            return tiny.eps(z_t, t, text) if len(z_t) <= 2 * fits else torch.empty(2**50)  # a real failure to allocate
+
+    edit, identities = tiny_edit(tiny, 5), IDENTITIES[:5]
+    distiller = ScoreDistiller(Small(), edit, lusd(), RandomSampler(), identities)
+    if fits == 0:
+        message = r"one draw for latents of 8 x 8 does not fit in memory: .*4503599627370496 bytes.* GiB free on cpu"
+        with pytest.raises(UserError, match=message):
+            run_to_end(distiller)
+        return
+    run_to_end(distiller)
+    assert distiller.schedule.lanes == fits - fits // 3
+    assert "5 draws at once do not fit in memory, going on with 2" in caplog.text
+    torch.testing.assert_close(distiller.latents, distill(tiny, lusd(), list(range(5))).latents, rtol=0, atol=1e-4)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12))
@@ -134,7 +161,7 @@ def test_a_rejected_draw_leaves_no_trace(tiny: Backbone) -> None:
     before = distiller.latents.detach().clone()
     optimizer = distiller.configure_optimizers()
     for attempt in range(3):
-        assert distiller.attempt.tolist() == [attempt, attempt]
+        assert distiller.schedule.attempt.tolist() == [attempt, attempt]
         distiller.training_step(None, 0).backward()
         optimizer.step()
     assert torch.equal(distiller.latents, before)
@@ -186,12 +213,14 @@ def test_sds_converges_to_the_target_mean() -> None:
     assert abs(distiller.latents.mean() - 2.0) < 0.05
 
 
-def test_a_gradient_that_is_not_finite_is_named(tiny: Backbone) -> None:
+def test_a_gradient_that_is_not_finite_is_named_and_ends_its_picture_only(tiny: Backbone) -> None:
     edit = tiny_edit(tiny, 2)
     edit.source[1, 0, 0, 0] = float("nan")
     distiller = ScoreDistiller(tiny, edit, lusd(), RandomSampler(), IDENTITIES[:2])
-    with pytest.raises(FloatingPointError, match="SBP gave a gradient that is not finite: image 1, step 0, timestep"):
-        distiller.direction()
+    run_to_end(distiller)
+    assert list(distiller.failures) == [1]
+    assert distiller.failures[1].startswith("SBP gave a gradient that is not finite: step 0, timestep ")
+    assert torch.equal(distiller.latents[0], distill(tiny, lusd(), [0, 1]).latents[0])
 
 
 def test_released_scale_follows_the_resolution() -> None:

@@ -36,8 +36,8 @@ def main(args: argparse.Namespace) -> int:
     backbone = load_model(settings)
     if backbone.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
-    batch = [replace(prepare(backbone, settings, job), tokens=own) for job, own in zip(card.jobs, card.tokens, strict=True)]
-    result = edit_batch(backbone, settings, batch, [ProgressBar("replay")])[card.row]
+    prepared = replace(prepare(backbone, settings, card.job), tokens=card.tokens)
+    (result,) = edit_batch(backbone, settings, [prepared], [ProgressBar("replay")], lanes=card.lanes)
     if args.output is not None:
         write_atomic(args.output, png_bytes(result.image, card.text))
     before = np.asarray(load_image(args.image), np.int16)

@@ -1,4 +1,4 @@
-"""sdist run: a folder with index.csv, in batches; finished rows are skipped, bad rows are named and the rest goes on."""
+"""sdist run: a folder with index.csv, in queues; finished rows are skipped, bad rows are named and the rest goes on."""
 
 import argparse
 import csv
@@ -17,6 +17,7 @@ from .session import Session
 log = logging.getLogger("sdist")
 
 COLUMNS = ("img_path", "source_prompt", "target_prompt")
+QUEUE = 64  # pictures whose latents and embeddings are held at once; how many are in flight is --batch
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Task:
-    """A picture to make; its own is read again with its batch, so that no more than a batch is held."""
+    """A picture to make; its own is read again with its queue, so that no more than a queue is held."""
 
     name: str
     job: Job
@@ -51,8 +52,8 @@ class Complaints:
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.batch < 1 or args.seeds < 1:
-        raise UserError(f"--batch and --seeds must be at least 1, got {args.batch} and {args.seeds}")
+    if args.seeds < 1:
+        raise UserError(f"--seeds must be at least 1, got {args.seeds}")
     complain = Complaints()
     rows = read_index(args.input, complain)
     session = Session(args)
@@ -67,35 +68,30 @@ def main(args: argparse.Namespace) -> int:
         else:
             tasks += [Task(f"{row.number:03d}_seed{seed}", replace(job, seed=seed), size) for seed in seeds]
     there = set() if args.overwrite else {task.name for task in tasks if session.is_made(task.name, task.job)}
-    done = _edit_all(session, tasks, there, args.batch, complain)
+    done = _edit_all(session, [task for task in tasks if task.name not in there], complain)
     print(f"{done} of {len(tasks)} pictures made, {len(there)} were there, {complain.count} problems")
     return 2 if complain.count else 0
 
 
-def _edit_all(session: Session, tasks: list[Task], there: set[str], size: int, complain: Complaints) -> int:
-    """Edits batches that miss a result. A batch is always the same rows, so a resumed run repeats its rounding too."""
-    done = 0
-    for batch in batches(tasks, size):
-        names = [task.name for task in batch]
-        missing = [name not in there for name in names]
-        if not any(missing):
-            continue
-        log.info("rows %s to %s", names[0], names[-1])
-        files = [output_files(session.folder, name) for name in names]
+def _edit_all(session: Session, tasks: list[Task], complain: Complaints) -> int:
+    """Edits what is missing, and says how many pictures were made."""
+    for queue in queues(tasks):
+        label = f"{queue[0].name}-{queue[-1].name}"
+        log.info("%d pictures, %s", len(queue), label)
+        files = [output_files(session.folder, task.name) for task in queue]
         try:
-            session.edit([session.prepare(task.job) for task in batch], files, f"{names[0]}-{names[-1]}", missing)
-            done += sum(missing)
+            session.edit([session.prepare(task.job) for task in queue], files, label)
         except FloatingPointError as error:
-            complain(f"rows {names[0]} to {names[-1]}: {error}")
-    return done
+            complain(str(error))
+    return session.made
 
 
-def batches(tasks: list[Task], size: int) -> Iterator[list[Task]]:
-    """Groups of at most `size` pictures of equal width and height, in the order of the file within each size."""
+def queues(tasks: list[Task]) -> Iterator[list[Task]]:
+    """Groups of at most QUEUE pictures of equal width and height, in the order of the file within each size."""
     by_size = sorted(tasks, key=lambda task: task.size)
     for _, group in groupby(by_size, key=lambda task: task.size):
         same = list(group)
-        yield from (same[i : i + size] for i in range(0, len(same), size))
+        yield from (same[i : i + QUEUE] for i in range(0, len(same), QUEUE))
 
 
 def read_index(folder: Path, complain: Callable[[str], None]) -> list[Row]:

@@ -9,7 +9,7 @@ from ..backbone import Backbone
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings, resolve
-from ..editing import Job, Prepared, edit_batch, load_model, prepare
+from ..editing import Job, Prepared, Result, edit_batch, load_model, prepare
 from ..errors import UserError
 from ..outputs import output_files, writable_folder, write_result
 
@@ -18,11 +18,15 @@ class Session:
     """One command's settings, model and output folder."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        if args.batch is not None and args.batch < 1:
+            raise UserError(f"--batch must be at least 1, got {args.batch}")
         given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps}
         given = {key: value for key, value in given.items() if value is not None}
         self.settings: Settings = load_settings(args.method, args.overrides, **given)
         self.folder = writable_folder(args.output)
         self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
+        self._lanes: int | None = args.batch
+        self.made = 0  # pictures written
         self._backbone: Backbone | None = None
 
     @property
@@ -48,7 +52,7 @@ class Session:
         try:
             card = json.loads(files["card"].read_text(encoding="utf-8"))
             own = resolve(card["settings"], f"run card {files['card'].name}")  # with defaults for settings that came later
-            recorded = {"settings": plain_settings(own), "job": card["batch"][card["row"]]}
+            recorded = {"settings": plain_settings(own), "job": card["job"]}
             recorded["job"].pop("tokens")
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
@@ -65,20 +69,20 @@ class Session:
     def prepare(self, job: Job) -> Prepared:
         return prepare(self.backbone, self.settings, job)
 
-    def edit(
-        self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str, wanted: Sequence[bool] | None = None
-    ) -> None:
-        """Edits the batch and writes its results, or those that are wanted."""
-        name = f"{self._method}-{label}"
+    def edit(self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str) -> None:
+        """Edits the batch and writes each result when it is there."""
+        name, where = f"{self._method}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
         callbacks = [ProgressBar(label)]
         if logger is not None:
             logger.log_hyperparams(self.settings.plain())
             callbacks.append(RunLogger(self.backbone, self.settings.log.images_every))
+
+        def write(result: Result) -> None:
+            write_result(where[id(result.prepared)], result, make_card(self.backbone, self.settings, result))
+            self.made += 1
+
         try:
-            results = edit_batch(self.backbone, self.settings, batch, callbacks, logger)
+            edit_batch(self.backbone, self.settings, batch, callbacks, logger, self._lanes, write)
         finally:
             finish(logger)
-        for row, (result, own) in enumerate(zip(results, files, strict=True)):
-            if wanted is None or wanted[row]:
-                write_result(own, result, make_card(self.backbone, self.settings, results, row))

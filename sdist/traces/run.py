@@ -46,6 +46,8 @@ def observe(
         optimizer.zero_grad()
         distiller.training_step(None, 0).backward()
         optimizer.step()
+        if distiller.failures:
+            raise FloatingPointError(distiller.failures[0])
         if len(distiller.accepted):
             for name, value in {"z_before": before, "z": distiller.latents.detach().clone(), **_of_step(distiller)}.items():
                 kept[name].append(value.cpu())
