@@ -16,7 +16,6 @@ from .distiller import Round, ScoreDistiller
 from .errors import UserError
 from .images import mask_image, panel, to_images
 
-
 SHOWN = 8  # pictures of a queue that are logged
 
 

@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
 
 
 class ScoreDistiller(LightningModule):
-    """Edits a queue of images, `lanes` draws at a time (see Schedule); one lane an image if not told.
+    """Edits a queue of images, at most `lanes` draws and at least `least` at a time (see Schedule); by default one lane an image.
 
     Each image has its own step, timestep, noise, verdict, mask and standard deviation. `identities` are the (seed, key) of
     each: its draws depend on nothing else. An image whose gradient is not finite ends in `failures`, the others go on.
@@ -65,12 +65,13 @@ class ScoreDistiller(LightningModule):
         sampler: Sampler,
         identities: list[tuple[int, str]],
         lanes: int | None = None,
+        least: int | None = None,
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
-        self.schedule = Schedule(len(identities), method.steps, lanes or len(identities), method.filter is not None)
+        self.schedule = Schedule(len(identities), method.steps, lanes or len(identities), least)
         self.memory = {name: Memory(len(identities)) for name in method.regularizers}
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []

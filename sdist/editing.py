@@ -119,16 +119,16 @@ def edit_batch(
 ) -> list[Result]:
     """Edits a queue of pictures of one size; each result is what it would be alone, up to float rounding.
 
-    `lanes` draws are tried at once (default: what suits the device), for as many pictures as there are and ahead. `deliver` gets
-    each result as soon as it is there. Raises FloatingPointError at the end if a picture failed; the others are delivered.
+    `lanes` draws are tried at once (default: what suits the device), see Schedule. `deliver` gets each result as soon as it is
+    there. Raises FloatingPointError at the end if a picture failed; the others are delivered.
     """
     start = time.perf_counter()
     if "attention_mask" in settings.regularizers:
         _say_words(batch)
     edit, method = make_edit(backbone, settings, batch), method_for(backbone, settings)
-    lanes = lanes or default_lanes(backbone.device, edit.source.shape[-2:])
-    lanes = lanes if method.filter is not None else min(lanes, len(batch))  # without a filter nothing can be tried ahead
-    distiller = ScoreDistiller(backbone, edit, method, settings.timesteps, [(p.job.seed, p.key) for p in batch], lanes)
+    lanes = lanes or default_lanes(backbone.device, len(batch), edit.source.shape[-2:], method.filter is not None)
+    identities, least = [(p.job.seed, p.key) for p in batch], LEAST if backbone.device.type == "cpu" else lanes
+    distiller = ScoreDistiller(backbone, edit, method, settings.timesteps, identities, lanes, least)
     finishing = Finishing(backbone, batch, deliver, (time.perf_counter() - start) / len(batch))
     optimize(distiller, backbone.device, [finishing, *callbacks], logger)
     if distiller.failures:
@@ -136,14 +136,19 @@ def edit_batch(
     return [finishing.results[i] for i in range(len(batch))]
 
 
-def default_lanes(device: torch.device, size: tuple[int, int]) -> int:
+LEAST = 2  # draws of a round on a CPU with more than one lane, see Schedule
+
+
+def default_lanes(device: torch.device, pictures: int, size: tuple[int, int], filtered: bool) -> int:
     """How many draws at once suit a device, by measurement (docs/performance.md).
 
-    A GPU wants 32 rows of an image's two. A CPU gains by a batch only while a row does not keep it busy.
+    A GPU gains until about 32 rows of the network, and up to 4 draws of one picture in less time than one after the other. A
+    CPU gains as long as a row does not keep it busy, and by pictures only.
     """
     if device.type == "cuda":
-        return 16
-    return min(16, max(1, 4 * 32 * 32 // (size[0] * size[1]))) if device.type == "cpu" else 1
+        return min(16, pictures * (4 if filtered else 1))
+    at_most = 8 * 32 * 32 // (size[0] * size[1]) if device.type == "cpu" else 1
+    return max(1, min(16, pictures, at_most))
 
 
 class Finishing(Callback):

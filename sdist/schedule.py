@@ -1,7 +1,5 @@
 """Which draws a round tries: the next of each image in flight, and further ones ahead where lanes are spare."""
 
-import math
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -12,17 +10,20 @@ Slots = Int[Tensor, " n"]
 class Schedule:
     """How far each image is, and what comes next; all of it on the host.
 
-    A round tries at most `lanes` draws: one of each of the first unfinished images, so that a finished image makes room for
-    one that waits. With a filter, spare lanes try further draws of the same images, which count only if all before them are
-    rejected. So lanes change the time that a run takes, not its result.
+    A round tries one draw of each of the first `lanes` unfinished images, so that a finished image makes room for one that
+    waits. With fewer than `least` images left, further draws of the same images are tried; they count only if all before them
+    are rejected. So lanes change the time that a run takes, not its result.
+
+    With more than one lane the number of draws is even, if need be by one more: kernels round by the shape of what they get,
+    and those of a CPU round alike for any multiple of four rows. So a picture has the same bits whoever shares its rounds.
     """
 
-    def __init__(self, images: int, steps: int, lanes: int, filtered: bool) -> None:
-        self.lanes, self.steps, self.filtered = lanes, steps, filtered
+    def __init__(self, images: int, steps: int, lanes: int, least: int | None = None) -> None:
+        self.lanes, self.steps = lanes, steps
+        self.least = lanes if least is None else least
         self.step = torch.zeros(images, dtype=torch.long)  # accepted steps of each image
         self.attempt = torch.zeros_like(self.step)  # rejects in its present step
         self.tried = torch.zeros_like(self.step)  # its draws that the network has seen, also those that did not count
-        self.drawn = 0  # draws that counted, of all images
         self.failed = torch.zeros(images, dtype=torch.bool)
 
     @property
@@ -35,20 +36,10 @@ class Schedule:
         flying = self.active[: self.lanes]
         if not len(flying):
             return flying, flying
-        count, extra = divmod(self._draws(len(flying)), len(flying))
-        tries = count + (torch.arange(len(flying)) < extra).long()
-        slots = flying.repeat_interleave(tries)
-        ahead = torch.arange(len(slots)) - torch.searchsorted(slots, slots)
-        return slots, self.attempt[slots] + ahead
-
-    def _draws(self, flying: int) -> int:
-        """Draws of a round: as many a step as have been needed so far, as a power of two, which keeps shapes few.
-
-        Never one alone where there are lanes for two: kernels for two rows may round otherwise than those for more.
-        """
-        needed = self.drawn / max(1, int(self.step.sum())) if self.filtered else 1.0
-        wanted = 2 ** math.ceil(math.log2(flying * max(1.0, needed))) if self.filtered else flying
-        return min(self.lanes, max(wanted, 2))
+        draws = max(len(flying), min(self.least, self.lanes))
+        count, extra = divmod(draws + draws % 2 if self.lanes > 1 else 1, len(flying))
+        slots = flying.repeat_interleave(count + (torch.arange(len(flying)) < extra).long())
+        return slots, self.attempt[slots] + torch.arange(len(slots)) - torch.searchsorted(slots, slots)
 
     def advance(self, slots: Slots, counts: Bool[Tensor, " n"], good: Bool[Tensor, " n"]) -> None:
         """After a round: which of its draws count, and which of those are a step."""
@@ -57,7 +48,6 @@ class Schedule:
         self.attempt += torch.bincount(slots[counts], minlength=images)
         self.attempt[stepped] = 0
         self.step[stepped] += 1
-        self.drawn += int(counts.sum())
 
 
 def first_until(slots: Slots, good: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:

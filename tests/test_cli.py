@@ -46,7 +46,7 @@ def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tm
     with Image.open(tmp_path / "out" / "picture_seed1_panel.png") as image:
         assert image.size == (3 * 256 + 8, 256)
     assert card["words"] == ["hat"]
-    assert (card["job"]["seed"], card["lanes"]) == (1, 16)
+    assert (card["job"]["seed"], card["lanes"]) == (1, 2)
     assert len(card["attempts"]) == 2
     assert card["settings"]["steps"] == 2
 

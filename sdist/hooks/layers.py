@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -23,12 +24,24 @@ class Layer:
         return math.ceil(height / 2**self.level), math.ceil(width / 2**self.level)
 
 
+_known: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # UNet -> its layers and their modules
+
+
 def attention_layers(unet: nn.Module, kind: str) -> list[Layer]:
     """All layers of a kind, "self" (attn1) or "cross" (attn2), in module order."""
+    if unet not in _known:  # looked for once: a walk through a UNet takes milliseconds, and every round asks
+        blocks = len(unet.config["block_out_channels"])  # type: ignore[index]
+        modules = [(name, module) for name, module in unet.named_modules() if name.endswith((".attn1", ".attn2"))]
+        _known[unet] = [(_describe(name, module, blocks), ref(module)) for name, module in modules]
     suffix = {"self": "attn1", "cross": "attn2"}[kind]
-    found = ((n, m) for n, m in unet.named_modules() if n.rsplit(".", 1)[-1] == suffix)
-    blocks = len(unet.config["block_out_channels"])  # type: ignore[index]
-    return [_describe(name, module, blocks) for name, module in found]
+    found = [(layer, module()) for layer, module in _known[unet] if layer.name.endswith(suffix)]
+    for layer, module in found:
+        if getattr(module, "fused_projections", False):
+            raise UserError(
+                f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
+                "unet.unfuse_qkv_projections() first"
+            )
+    return [layer for layer, _ in found]
 
 
 def layers_at(unet: nn.Module, kind: str, level: int) -> list[Layer]:
@@ -52,10 +65,6 @@ def nearest_level(unet: nn.Module, kind: str, level: int) -> int:
 
 
 def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
-    if getattr(module, "fused_projections", False):
-        raise UserError(
-            f"{name} has fused projections, so its queries and keys cannot be read; call unet.unfuse_qkv_projections() first"
-        )
     parts = name.split(".")
     part = parts[0].split("_")[0]
     level = {"down": lambda: int(parts[1]), "mid": lambda: blocks - 1, "up": lambda: blocks - 1 - int(parts[1])}[part]()

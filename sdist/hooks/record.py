@@ -11,16 +11,21 @@ from torch.utils.hooks import RemovableHandle
 def record(model: nn.Module, names: Iterable[str], rows: slice) -> Iterator[Mapping[str, Tensor]]:
     """A tape: module name -> the given rows of its output. Raises KeyError for a module that does not exist."""
     tape: dict[str, Tensor] = {}
-    modules, handles = dict(model.named_modules()), []
+    handles: list[RemovableHandle] = []
     try:
         for name in names:
-            if name not in modules:
-                raise KeyError(f"no module '{name}' in {type(model).__name__}")
-            handles.append(_hook(modules[name], name, rows, tape))
+            handles.append(_hook(_module(model, name), name, rows, tape))
         yield tape
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        raise KeyError(f"no module '{name}' in {type(model).__name__}") from None
 
 
 def _hook(module: nn.Module, name: str, rows: slice, tape: dict[str, Tensor]) -> RemovableHandle:
