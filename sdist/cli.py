@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="show what is installed and what an edit would need")
     doctor.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
     _plain(doctor)
+    _bench(commands.add_parser("bench", help="time LUSD against a plain loop on this machine"))
     _tinyworld(commands.add_parser("tinyworld", help="measure the embedded model"))
     return root
 
@@ -72,8 +73,7 @@ def _plain(command: argparse.ArgumentParser) -> None:
     command.set_defaults(quiet=True)
 
 
-def _common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), help="of the network (default: fp16 on CUDA)")
@@ -81,8 +81,13 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
     command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
                          help="any values of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
-    command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
     command.add_argument("--batch", type=int, metavar="N", help="draws tried at once (default: what suits the device)")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+    _model(command)
+    command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
@@ -105,6 +110,17 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     _common(command)
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Makes the same edits with the plain loop, with ours one by one and with ours as a queue, checks that the same draws "
+        "were accepted, and prints times, memory and ratios."
+    )
+    command.add_argument("--edits", type=int, default=16, metavar="N", help="edits of drawn scenes (default: 16)")
+    command.add_argument("--repetitions", type=int, default=5, metavar="N", help="passes of each kind, in turns (default: 5)")
+    _model(command)
+    _plain(command)
 
 
 def _tinyworld(command: argparse.ArgumentParser) -> None:

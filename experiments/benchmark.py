@@ -1,0 +1,88 @@
+"""The benchmark of `sdist bench`, and how the time of an image depends on images in flight and on acceptance.
+
+    python experiments/benchmark.py                     # what docs/performance.md shows; half an hour on two cores
+    python experiments/benchmark.py --model sd15        # on a GPU: 64 x 64 latents, fp16
+
+Writes performance.json and performance.png to --output.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from sdist.benchmark import Stopwatch, make_jobs, measure
+from sdist.config import Settings, load_settings
+from sdist.editing import edit_batch, load_model
+
+LANES = (1, 2, 4, 8, 16)
+THRESHOLDS = (0.0, 1.0, 2.0, 3.0)  # times the model's own
+
+
+def main() -> int:
+    args = parse()
+    given = {k: v for k, v in (("model", args.model), ("device", args.device), ("steps", args.steps)) if v is not None}
+    settings = load_settings("lusd", args.overrides, **given)
+    lanes = [timed(args, settings, n) for n in LANES]
+    threshold = settings.filter.threshold  # type: ignore[union-attr]
+    chosen = [
+        load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **given) for factor in THRESHOLDS
+    ]
+    acceptance = [{**timed(args, own, None), "threshold": own.filter.threshold} for own in chosen]  # type: ignore[union-attr]
+    ratios = measure(settings, args.edits, args.repetitions, None, print)
+    figures = {"model": settings.model, "steps": settings.steps, "edits": args.edits, "ratios": ratios, "lanes": lanes,
+               "acceptance": acceptance}  # fmt: skip
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "performance.json").write_text(json.dumps(figures, indent=1) + "\n")
+    plot(figures, args.output / "performance.png")
+    return 0
+
+
+def timed(args: argparse.Namespace, settings: Settings, lanes: int | None) -> dict[str, float]:
+    """All edits in one queue with that many lanes; the best of two passes."""
+    backbone, best = load_model(settings), dict[str, float]()
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = make_jobs(Path(folder), backbone, settings, args.edits)
+        for _ in range(2):
+            with Stopwatch(backbone) as watch:
+                start = time.perf_counter()
+                results = edit_batch(backbone, settings, jobs, lanes=lanes)
+                seconds = (time.perf_counter() - start) / len(jobs)
+            accepted = settings.steps * len(jobs) / sum(sum(result.attempts) for result in results)
+            row = {"lanes": results[0].lanes, "seconds": seconds, "acceptance": accepted, "rows": watch.rows / len(jobs)}
+            best = min(best or row, row, key=lambda r: r["seconds"])
+    print(json.dumps(best), flush=True)
+    return best
+
+
+def plot(figures: dict, path: Path) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    left.plot([r["lanes"] for r in figures["lanes"]], [r["seconds"] for r in figures["lanes"]], "o-", label="queue")
+    for mode, style in (("reference", "--"), ("single", ":")):
+        left.axhline(figures["ratios"]["seconds_per_image"][mode]["median"], linestyle=style, color="grey", label=mode)
+    left.set(xlabel="draws at once (lanes)", ylabel="seconds an image", xscale="log", ylim=(0, None))
+    left.set_xticks(LANES, [str(n) for n in LANES])
+    left.legend()
+    right.plot([r["acceptance"] for r in figures["acceptance"]], [r["seconds"] for r in figures["acceptance"]], "o-")
+    right.set(xlabel="share of draws accepted", ylabel="seconds an image", xlim=(0, 1.02), ylim=(0, None))
+    figure.suptitle(f"LUSD, {figures['steps']} steps, {figures['edits']} edits, {figures['model']}")
+    figure.savefig(path, dpi=110)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model")
+    parser.add_argument("--device")
+    parser.add_argument("--steps", type=int, default=30, help="accepted steps (default: 30)")
+    parser.add_argument("--edits", type=int, default=16)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--set", nargs="+", default=[], dest="overrides", metavar="KEY=VALUE")
+    parser.add_argument("--output", type=Path, default=Path("docs"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,209 @@
+"""The same edits through the plain reference loop, through ours one by one, and through ours as a queue: times and ratios."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import reference
+from .backbone import Backbone
+from .config import Settings
+from .editing import Job, Prepared, Result, edit_batch, load_model, make_edit, method_for, prepare
+from .errors import UserError
+from .filters import StdThreshold
+from .losses.sbp import SBP
+from .method import Method
+from .normalizers import UnitStd
+from .tinyworld.edits import sample_edit
+
+SEED = 2027  # of the edits
+MODES = ("reference", "single", "queue")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One pass over all edits."""
+
+    seconds: float
+    network: float  # seconds of it inside the network
+    rows: int  # that the network saw
+    attempts: tuple[tuple[int, ...], ...]  # draws of each step of each edit
+
+
+class Stopwatch:
+    """Counts and times the calls of a network while it is in use."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone, self._eps = backbone, backbone.eps
+        self.seconds, self.rows = 0.0, 0
+
+    def __enter__(self) -> "Stopwatch":
+        self._backbone.eps = self._timed  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._backbone.eps = self._eps  # type: ignore[method-assign]
+
+    def _timed(self, z_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        start = now(self._backbone.device)
+        eps = self._eps(z_t, *rest)
+        self.seconds, self.rows, self.calls = (
+            self.seconds + now(self._backbone.device) - start,
+            self.rows + len(z_t),
+            self.calls + 1,
+        )
+        return eps
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure(settings: Settings, edits: int, repetitions: int, lanes: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """All figures; UserError for a method that the reference does not know, RuntimeError if the accept sequences differ."""
+    method = settings.method()
+    _check(method)
+    ours, theirs = load_model(settings), load_model(settings)
+    reference.explicit_attention(theirs)
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = make_jobs(Path(folder), ours, settings, edits)
+        passes = _passes(ours, theirs, settings, jobs, lanes)
+        short = jobs[:1]
+        for warm in _passes(ours, theirs, settings, short, lanes).values():
+            warm()
+        timed: dict[str, list[Timed]] = {mode: [] for mode in MODES}
+        for turn in range(repetitions):
+            for mode, run in passes.items():
+                timed[mode].append(run())
+                say(f"{turn + 1} of {repetitions}, {mode}: {timed[mode][-1].seconds / edits:.2f} s an edit")
+        memory = {mode: peak_memory(mode, settings, edits, lanes) for mode in MODES}
+    return report(timed, memory, edits)
+
+
+def report(timed: dict[str, list[Timed]], memory: dict[str, int], edits: int) -> dict[str, Any]:
+    """Figures from the passes; times of the medians, ratios of passes of the same turn."""
+    agree = len({run.attempts for runs in timed.values() for run in runs}) == 1
+    seconds = {mode: [run.seconds for run in runs] for mode, runs in timed.items()}
+    last = {mode: runs[-1] for mode, runs in timed.items()}
+    draws = sum(map(sum, last["reference"].attempts))
+    return {
+        "agree": agree,
+        "throughput_ratio": _spread([a / b for a, b in zip(seconds["reference"], seconds["queue"], strict=True)]),
+        "latency_ratio": _spread([a / b for a, b in zip(seconds["reference"], seconds["single"], strict=True)]),
+        "overhead_share": statistics.median(1 - run.network / run.seconds for run in timed["queue"]),
+        "peak_memory_ratio": memory["queue"] / memory["reference"],
+        "peak_memory_bytes": memory,
+        "evaluations_per_image": {mode: run.rows / 2 / edits for mode, run in last.items()},
+        "seconds_per_image": {mode: _spread([s / edits for s in values]) for mode, values in seconds.items()},
+        "rows_per_second": {mode: statistics.median(run.rows / run.seconds for run in runs) for mode, runs in timed.items()},
+        "draws_per_step": draws / sum(map(len, last["reference"].attempts)),
+        "occupancy": draws / (last["queue"].rows / 2),  # of the draws that the queue tried, those that counted
+    }
+
+
+def make_jobs(folder: Path, backbone: Backbone, settings: Settings, edits: int) -> list[Prepared]:
+    """Edits of drawn scenes, scaled to the model's native size; their noise is keyed by their pixels."""
+    jobs = []
+    for index in range(edits):
+        pair = sample_edit(SEED, index)
+        pair.source_image.save(folder / f"{index:03d}.png")
+        jobs.append(prepare(backbone, settings, Job(folder / f"{index:03d}.png", pair.source, pair.target)))
+    return jobs
+
+
+def _passes(
+    ours: Backbone, theirs: Backbone, settings: Settings, jobs: Sequence[Prepared], lanes: int | None
+) -> dict[str, Callable[[], Timed]]:
+    method = method_for(theirs, settings)
+
+    @torch.no_grad()
+    def loop() -> list[tuple[int, ...]]:
+        runs = []
+        for job in jobs:
+            one = make_edit(theirs, settings, [job])
+            runs.append(reference.edit(theirs, method, one, settings.timesteps, (job.job.seed, job.key)))
+            theirs.decode(runs[-1].latents)
+        return [tuple(run.attempts) for run in runs]
+
+    def single() -> list[tuple[int, ...]]:
+        return [result.attempts for job in jobs for result in edit_batch(ours, settings, [job])]
+
+    def queue() -> list[tuple[int, ...]]:
+        results: list[Result] = edit_batch(ours, settings, jobs, lanes=lanes)
+        return [result.attempts for result in results]
+
+    return {"reference": _timer(theirs, loop), "single": _timer(ours, single), "queue": _timer(ours, queue)}
+
+
+def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Callable[[], Timed]:
+    def timed() -> Timed:
+        with Stopwatch(backbone) as watch:
+            start = now(backbone.device)
+            attempts = run()
+            seconds = now(backbone.device) - start
+        return Timed(seconds, watch.seconds, watch.rows, tuple(attempts))
+
+    return timed
+
+
+def peak_memory(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
+    """Bytes at most while a fresh process does a few steps: CUDA's own figure, else resident memory with everything loaded."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak_here, mode, settings, edits, lanes).result()
+
+
+def _peak_here(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
+    settings = replace(settings, steps=2)
+    backbone = load_model(settings)
+    if mode == "reference":
+        reference.explicit_attention(backbone)
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = make_jobs(Path(folder), backbone, settings, edits if mode == "queue" else 1)
+        _passes(backbone, backbone, settings, jobs, lanes)[mode]()
+    if backbone.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(backbone.device)
+    return _resident()
+
+
+def _resident() -> int:
+    """This process's largest resident memory so far in bytes; not getrusage's on Linux, which counts the parent's at the fork."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    from resource import RUSAGE_SELF, getrusage
+
+    return getrusage(RUSAGE_SELF).ru_maxrss
+
+
+def _check(method: Method) -> None:
+    parts = {"loss": (method.loss, SBP), "filter": (method.filter, StdThreshold), "normalizer": (method.normalizer, UnitStd)}
+    wrong = [name for name, (part, kind) in parts.items() if not isinstance(part, kind)]
+    mask = method.regularizers.get("attention_mask")
+    if list(method.regularizers) != ["attention_mask", "source_pull"] or (mask.timing, mask.beta) != ("current", "k/N"):  # type: ignore[union-attr]
+        wrong.append("regularizers")
+    if wrong:
+        raise UserError(f"the benchmark compares LUSD as the paper describes it; these settings change its {', '.join(wrong)}")
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def as_lines(figures: dict[str, Any]) -> list[str]:
+    """The figures for a terminal."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{name} {told(part)}" for name, part in value.items())
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    return [f"{name:22s} {told(value)}" for name, value in figures.items()]

@@ -1,0 +1,22 @@
+"""sdist bench: LUSD here against a plain loop in the way of the released code, on the same machine and the same edits."""
+
+import argparse
+import json
+import sys
+
+from ..errors import UserError
+
+
+def main(args: argparse.Namespace) -> int:
+    if min(args.edits, args.repetitions) < 1:
+        raise UserError(f"--edits and --repetitions must be at least 1, got {args.edits} and {args.repetitions}")
+    from ..benchmark import as_lines, measure
+    from ..config import load_settings
+
+    given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps}
+    settings = load_settings("lusd", args.overrides, **{key: value for key, value in given.items() if value is not None})
+    figures = measure(settings, args.edits, args.repetitions, args.batch, lambda text: print(text, file=sys.stderr, flush=True))
+    print(json.dumps(figures, indent=1) if args.json else "\n".join(as_lines(figures)))
+    if not figures["agree"]:
+        raise UserError("the accept sequences differ, so the ratios mean nothing; is the precision too coarse for the filter?")
+    return 0
