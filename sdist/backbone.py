@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .compiled import CompiledForward
 from .diffusion import alpha_sigma, eps_from_v
 from .errors import UserError
 from .models import Model, find_model, hub_problem, is_folder, on_disk
@@ -39,6 +40,11 @@ class Backbone:
         self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
         self.fingerprint = _fingerprint(self.networks)
         self.source = ""  # where it was loaded from
+        self.compiled: CompiledForward | None = None
+
+    def compile(self) -> None:
+        """From now on the noise predictor runs compiled, where autograd is off."""
+        self.compiled = CompiledForward(self.unet)
 
     @property
     def networks(self) -> tuple[Any, ...]:
@@ -87,10 +93,14 @@ class Backbone:
         tokens, pooled = self.text.split(text.to(dtype))
         more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z_t)}}
         z = z_t.to(dtype, memory_format=torch.channels_last)
-        out = self.unet(z, t, encoder_hidden_states=tokens, return_dict=False, **more)[0].float().contiguous()
+        predict = self.compiled or self._plain
+        out = predict(z, t, encoder_hidden_states=tokens, **more).float().contiguous()
         if self.prediction_type == "epsilon":
             return out
         return eps_from_v(out, z_t, *alpha_sigma(self.alphas_cumprod, t))
+
+    def _plain(self, *inputs: Any, **options: Any) -> Tensor:
+        return self.unet(*inputs, **options, return_dict=False)[0]
 
     def _sizes(self, z_t: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 6"]:
         """SDXL's micro-conditioning (arXiv 2307.01952, section 2.2): original size, no crop, target size."""

@@ -54,11 +54,8 @@ class Stopwatch:
     def _timed(self, z_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         start = now(self._backbone.device)
         eps = self._eps(z_t, *rest)
-        self.seconds, self.rows, self.calls = (
-            self.seconds + now(self._backbone.device) - start,
-            self.rows + len(z_t),
-            self.calls + 1,
-        )
+        self.seconds += now(self._backbone.device) - start
+        self.rows += len(z_t)
         return eps
 
 
@@ -72,13 +69,12 @@ def measure(settings: Settings, edits: int, repetitions: int, lanes: int | None,
     """All figures; UserError for a method that the reference does not know, RuntimeError if the accept sequences differ."""
     method = settings.method()
     _check(method)
-    ours, theirs = load_model(settings), load_model(settings)
+    ours, theirs = load_model(settings), load_model(replace(settings, compile=False))
     reference.explicit_attention(theirs)
     with tempfile.TemporaryDirectory() as folder:
         jobs = make_jobs(Path(folder), ours, settings, edits)
         passes = _passes(ours, theirs, settings, jobs, lanes)
-        short = jobs[:1]
-        for warm in _passes(ours, theirs, settings, short, lanes).values():
+        for warm in _passes(ours, theirs, replace(settings, steps=2), jobs, lanes).values():
             warm()
         timed: dict[str, list[Timed]] = {mode: [] for mode in MODES}
         for turn in range(repetitions):
@@ -162,7 +158,7 @@ def peak_memory(mode: str, settings: Settings, edits: int, lanes: int | None) ->
 
 
 def _peak_here(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
-    settings = replace(settings, steps=2)
+    settings = replace(settings, steps=2, compile=settings.compile and mode != "reference")
     backbone = load_model(settings)
     if mode == "reference":
         reference.explicit_attention(backbone)

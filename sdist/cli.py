@@ -77,6 +77,7 @@ def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), help="of the network (default: fp16 on CUDA)")
+    command.add_argument("--compile", action="store_const", const=True, help="torch.compile: a minute at the start, faster steps")
     command.add_argument("--size", help="native (default), keep or WIDTHxHEIGHT")
     command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
     command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",

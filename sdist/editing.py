@@ -86,6 +86,8 @@ def load_model(settings: Settings) -> Backbone:
     backbone = load_backbone(settings.model, settings.device)
     accept = settings.filter
     lower(backbone, settings.precision, accept.threshold if isinstance(accept, StdThreshold) else None)
+    if settings.compile:
+        backbone.compile()
     return backbone
 
 
@@ -127,7 +129,8 @@ def edit_batch(
         _say_words(batch)
     edit, method = make_edit(backbone, settings, batch), method_for(backbone, settings)
     lanes = lanes or default_lanes(backbone.device, len(batch), edit.source.shape[-2:], method.filter is not None)
-    identities, least = [(p.job.seed, p.key) for p in batch], LEAST if backbone.device.type == "cpu" else lanes
+    identities = [(p.job.seed, p.key) for p in batch]
+    least = lanes if backbone.device.type == "cuda" or backbone.compiled else LEAST  # compiled forms are for one shape
     distiller = ScoreDistiller(backbone, edit, method, settings.timesteps, identities, lanes, least)
     finishing = Finishing(backbone, batch, deliver, (time.perf_counter() - start) / len(batch))
     optimize(distiller, backbone.device, [finishing, *callbacks], logger)

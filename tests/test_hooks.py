@@ -39,9 +39,9 @@ def test_recording_changes_no_bit_of_the_prediction_and_leaves_no_hook(tiny: Bac
 
 
 def test_no_hook_remains_after_an_exception(tiny: Backbone) -> None:
-    with pytest.raises(RuntimeError, match="inside"), record(tiny.unet, ["mid_block"], slice(None)):
+    with pytest.raises(RuntimeError, match="inside"), record(tiny, ["mid_block"], slice(None)):
         raise RuntimeError("inside")
-    with pytest.raises(KeyError, match="no module 'nowhere'"), record(tiny.unet, ["mid_block", "nowhere"], slice(None)):
+    with pytest.raises(KeyError, match="no module 'nowhere'"), record(tiny, ["mid_block", "nowhere"], slice(None)):
         pass
     assert hooks_on(tiny.unet) == 0
 

@@ -13,7 +13,8 @@ def main(args: argparse.Namespace) -> int:
     from ..benchmark import as_lines, measure
     from ..config import load_settings
 
-    given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps}
+    given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps,
+             "compile": args.compile}  # fmt: skip
     settings = load_settings("lusd", args.overrides, **{key: value for key, value in given.items() if value is not None})
     figures = measure(settings, args.edits, args.repetitions, args.batch, lambda text: print(text, file=sys.stderr, flush=True))
     print(json.dumps(figures, indent=1) if args.json else "\n".join(as_lines(figures)))

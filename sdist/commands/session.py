@@ -20,7 +20,8 @@ class Session:
     def __init__(self, args: argparse.Namespace) -> None:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
-        given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps}
+        given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps,
+                 "compile": args.compile}  # fmt: skip
         given = {key: value for key, value in given.items() if value is not None}
         self.settings: Settings = load_settings(args.method, args.overrides, **given)
         self.folder = writable_folder(args.output)
@@ -58,7 +59,7 @@ class Session:
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
         wanted = {"settings": plain_settings(self.settings), "job": describe(job)}
         for part, given in wanted.items():
-            differ = [key for key in given if key not in ("log", "device") and given[key] != recorded[part].get(key)]
+            differ = [key for key in given if key not in ("log", "device", "compile") and given[key] != recorded[part].get(key)]
             if differ:
                 raise UserError(
                     f"{files['image']} was made with other {', '.join(differ)}; --overwrite replaces it, --output names "

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..prediction import Branch
 from .layers import Layer, layers_at
-from .record import record
+from .record import Tape, record
 
 Queries = dict[Layer, tuple[Tensor, Tensor]]  # layer -> (queries, keys), each (b, tokens, heads x width)
 
@@ -72,11 +72,11 @@ class AttentionRecorder:
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Attention]]:
         groups = [layers_at(network.unet, k, n) for k, n in (("cross", self.cross_level), ("self", self.self_level))]
         names = [f"{layer.name}.{part}" for group in groups for layer in group for part in ("to_q", "to_k")]
-        with record(network.unet, names, rows[self.branch]) as tape:
+        with record(network, names, rows[self.branch]) as tape:
             yield lambda size: Attention(*({a: _pair(tape, a) for a in group} for group in groups), size)
 
 
-def _pair(tape: Mapping[str, Tensor], layer: Layer) -> tuple[Tensor, Tensor]:
+def _pair(tape: Tape, layer: Layer) -> tuple[Tensor, Tensor]:
     return tape[f"{layer.name}.to_q"].float(), tape[f"{layer.name}.to_k"].float()
 
 

@@ -33,7 +33,7 @@ class FeatureRecorder:
     @contextmanager
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Features]]:
         layers = [layer for layer in attention_layers(network.unet, "self") if layer.part == "up"]
-        with record(network.unet, [layer.name for layer in layers], slice(None)) as tape:
+        with record(network, [layer.name for layer in layers], slice(None)) as tape:
 
             def collect(size: tuple[int, int]) -> Features:
                 grids = {a: rearrange(tape[a.name], "n (h w) d -> n d h w", h=a.size(*size)[0]) for a in layers}

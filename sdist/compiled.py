@@ -1,0 +1,63 @@
+"""A network's forward as one compiled function for each shape, with the outputs of recorded modules among its results."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SHAPES = 64  # compiled forms at most: one a shape and set of recorded modules
+
+
+class CompiledForward:
+    """Calls the network compiled; where autograd is on, as it is.
+
+    Hooks that come and go would be invisible to a compiled function. So those of modules that were ever watched stay; they
+    hand over what they saw while someone watches.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._seen = network, dict[str, Tensor]()
+        self._hooked: set[str] = set()
+        self._tapes: list[dict[str, Tensor]] = []
+        self._function: Any = None
+
+    @contextmanager
+    def watch(self, modules: Mapping[str, nn.Module], tape: dict[str, Tensor]) -> Iterator[None]:
+        """Until the end of the context, every call puts these modules' outputs on the tape."""
+        for name, module in modules.items():
+            if name not in self._hooked:
+                module.register_forward_hook(self._hook(name))
+                self._hooked.add(name)
+                self._function = None
+        self._tapes.append(tape)
+        try:
+            yield
+        finally:
+            self._tapes = [other for other in self._tapes if other is not tape]
+
+    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
+        run = self._forward if torch.is_grad_enabled() else self._compiled()
+        out, seen = run(*inputs, **options)
+        for tape in self._tapes:
+            tape.update(seen)
+        return out
+
+    def _compiled(self) -> Any:
+        if self._function is None:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+            frozen = next(self._network.parameters()).device.type == "cpu"  # weights in the layout that the kernels like
+            self._function = torch.compile(self._forward, dynamic=False, options={"freezing": frozen})
+        return self._function
+
+    def _forward(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        self._seen = {}
+        out = self._network(*inputs, **options, return_dict=False)[0]
+        return out, self._seen
+
+    def _hook(self, name: str) -> Any:
+        def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            self._seen[name] = output
+
+        return keep
