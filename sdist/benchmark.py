@@ -167,10 +167,10 @@ def _peak_here(mode: str, settings: Settings, edits: int, lanes: int | None) -> 
         _passes(backbone, backbone, settings, jobs, lanes)[mode]()
     if backbone.device.type == "cuda":
         return torch.cuda.max_memory_allocated(backbone.device)
-    return _resident()
+    return resident()
 
 
-def _resident() -> int:
+def resident() -> int:
     """This process's largest resident memory so far in bytes; not getrusage's on Linux, which counts the parent's at the fork."""
     status = Path("/proc/self/status")
     if status.exists():

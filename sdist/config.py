@@ -60,6 +60,7 @@ class Settings:
     device: str = "auto"
     precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
     compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
+    checkpoint: bool = False  # less memory, more time for losses that differentiate through the network (CDS)
     size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
     seed: int = 0
     steps: int = 200  # accepted steps

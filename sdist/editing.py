@@ -88,6 +88,8 @@ def load_model(settings: Settings) -> Backbone:
     lower(backbone, settings.precision, accept.threshold if isinstance(accept, StdThreshold) else None)
     if settings.compile:
         backbone.compile()
+    if settings.checkpoint:
+        backbone.unet.enable_gradient_checkpointing()
     return backbone
 
 

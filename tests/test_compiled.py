@@ -57,3 +57,16 @@ def test_an_edit_takes_the_same_draws(picture, tiny_folder) -> None:
         backbone = load_model(settings)
         results += edit_batch(backbone, settings, [prepare(backbone, settings, Job(picture, "a cat", "a cat wearing a hat"))])
     assert results[0].attempts == results[1].attempts
+
+
+def test_checkpointing_changes_memory_and_not_the_gradient(tiny_folder) -> None:
+    grads, kept = [], []
+    for checkpoint in (False, True):
+        backbone = load_model(load_settings("cds", model=str(tiny_folder), checkpoint=checkpoint))
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            p, z = run(backbone, AttentionRecorder(TARGET, 1, 0), 1, grad=True)
+        grads.append(torch.autograd.grad(p.eps[TARGET].square().sum(), z)[0])
+        kept.append(sum(sizes))
+    torch.testing.assert_close(*grads)
+    assert kept[1] < kept[0] / 2

@@ -13,6 +13,8 @@ from ..editing import Job, Prepared, Result, edit_batch, load_model, prepare
 from ..errors import UserError
 from ..outputs import output_files, writable_folder, write_result
 
+SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
+
 
 class Session:
     """One command's settings, model and output folder."""
@@ -59,7 +61,7 @@ class Session:
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
         wanted = {"settings": plain_settings(self.settings), "job": describe(job)}
         for part, given in wanted.items():
-            differ = [key for key in given if key not in ("log", "device", "compile") and given[key] != recorded[part].get(key)]
+            differ = [key for key in given if key not in SAME and given[key] != recorded[part].get(key)]
             if differ:
                 raise UserError(
                     f"{files['image']} was made with other {', '.join(differ)}; --overwrite replaces it, --output names "
