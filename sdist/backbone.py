@@ -38,7 +38,7 @@ class Backbone:
             network.to(self.device).eval().requires_grad_(False)
         self.unet.to(memory_format=torch.channels_last)
         self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
-        self.fingerprint = _fingerprint(self.networks)
+        self.fingerprint = fingerprint(self.networks)
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
 
@@ -108,7 +108,7 @@ class Backbone:
         return torch.tensor([*size, 0, 0, *size], dtype=self.unet.dtype, device=z_t.device).expand(len(z_t), -1)
 
 
-def _fingerprint(networks: Sequence[Any]) -> str:
+def fingerprint(networks: Sequence[Any]) -> str:
     """A digest of some values of every weight: tells two trainings of one architecture apart."""
     digest = sha256()
     for network in networks:

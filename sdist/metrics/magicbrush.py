@@ -1,0 +1,70 @@
+"""MagicBrush (arXiv 2306.10012), single turns, with the metrics of LUSD (arXiv 2503.11054, sections 4.2 and 8.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .curves import STARRED_END, clip_auc, passing, starred
+from .encoders import Clip, Dino
+from .failures import with_failures
+from .pixels import l1, l2
+from .profile import Profile, check_profile
+from .similarity import Scores, clip_i, clip_r, clip_t, dino_similarity
+
+CLIP = "openai/clip-vit-base-patch32"
+DINO = "facebook/dino-vits16"
+NAMES = ("l1", "l2", "clip_i", "clip_t", "clip_r")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An edit and all that it is compared with."""
+
+    edit: Image.Image | None  # None if it could not be made: every score is nan
+    source: Image.Image
+    reference: Image.Image  # the benchmark's own edit
+    local_description: str  # of what is new in the reference
+    global_description: str  # of the whole reference
+
+
+def score(turns: Sequence[Turn], clip: Clip, dino: Dino | None, profile: Profile) -> dict[str, Scores]:
+    """One value a turn of l1, l2, clip_i, clip_t, clip_r, and with a DINO model of dino; UserError for no turns."""
+    profile = check_profile(profile)
+    names = NAMES if dino is None else (*NAMES, "dino")
+    return with_failures(turns, names, lambda made: _score_made(made, clip, dino, profile))
+
+
+class Areas(NamedTuple):
+    """LUSD's areas, and what they rest on."""
+
+    clip_auc: float  # 0..0.4
+    l1_star: float  # 0..0.22, nan if no edit passes some k
+    clip_i_star: float  # the same
+    passing: int  # edits that pass k = 1.22
+    n: int  # all turns, those without a ratio included, which pass nowhere
+
+
+def areas(scores: dict[str, Scores], profile: Profile) -> Areas:
+    """CLIP-AUC, L1* and CLIP-I* of what `score` gives."""
+    ratios = scores["clip_r"]
+    stars = (starred(scores[name], ratios, profile) for name in ("l1", "clip_i"))
+    return Areas(clip_auc(ratios, profile), *stars, passing(ratios, STARRED_END), len(ratios))
+
+
+def _score_made(turns: list[Turn], clip: Clip, dino: Dino | None, profile: Profile) -> dict[str, Scores]:
+    edits, references = [turn.edit for turn in turns], [turn.reference for turn in turns]
+    embedded = clip.images(edits, profile)
+    sources = clip.images([turn.source for turn in turns], profile)
+    scores = {
+        "l1": np.array([l1(a, b, profile) for a, b in zip(edits, references, strict=True)]),
+        "l2": np.array([l2(a, b, profile) for a, b in zip(edits, references, strict=True)]),
+        "clip_i": clip_i(embedded, clip.images(references, profile)),
+        "clip_t": clip_t(embedded, clip.texts([turn.local_description for turn in turns])),
+        "clip_r": clip_r(embedded, sources, clip.texts([turn.global_description for turn in turns]), profile),
+    }
+    if dino is not None:
+        scores["dino"] = dino_similarity(dino.images(edits, profile), dino.images(references, profile))
+    return scores

@@ -1,0 +1,14 @@
+"""Two ways to measure: `official` gives what the benchmarks' published code gives, `clean` what their papers describe."""
+
+from typing import Literal, get_args
+
+from ..errors import unknown
+
+Profile = Literal["official", "clean"]
+
+
+def check_profile(name: str) -> Profile:
+    """The name as a profile; UserError for any other."""
+    if name not in get_args(Profile):
+        raise unknown("profile", name, get_args(Profile))
+    return name  # type: ignore[return-value]
