@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig, ViTConfig, ViTModel
 
 from sdist.errors import UserError
@@ -17,6 +18,7 @@ from sdist.metrics.background import background_mse, background_psnr
 from sdist.metrics.categories import positions, read_categories, uncategorized
 from sdist.metrics.curves import clip_auc, passing, starred
 from sdist.metrics.encoders import Clip, Dino
+from sdist.metrics.lpips import Lpips, background_lpips, load_lpips
 from sdist.metrics.masks import decode_runs
 from sdist.metrics.pixels import l1, l2
 from sdist.metrics.preprocessing import center_crop, clip_pixels, resize_short, structure_pixels
@@ -313,6 +315,58 @@ def test_bad_runs_are_refused(runs: list[int]) -> None:
         decode_runs(runs)
 
 
+# --- LPIPS ---
+
+
+@pytest.fixture(scope="module")
+def lpips() -> Lpips:
+    torch.manual_seed(2)
+    model = Lpips().eval().requires_grad_(False)
+    for weight in model.weights.parameters():
+        weight.abs_()
+    return model
+
+
+def test_lpips_is_that_of_torchmetrics(lpips: Lpips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only torchvision's SqueezeNet, which is not installed, is ours in both."""
+    from torchmetrics.functional.image import lpips as theirs
+
+    monkeypatch.setattr(theirs, "_get_tv_model_features", lambda net, pretrained: lpips.features)
+    model = theirs._LPIPS(pretrained=False, net="squeeze")
+    for linear, weight in zip(model.lins, lpips.weights, strict=True):
+        linear.model[1].load_state_dict(weight.state_dict())
+    a, b, mask = ssim_fixture()
+    black = [torch.from_numpy(np.where(mask[:, :, None], 0, x)).permute(2, 0, 1)[None].float() for x in (b, a)]
+    expected = model(*black, normalize=True).item()
+    assert expected > 1e-3
+    assert background_lpips(b, a, mask, lpips, "official") == pytest.approx(expected, rel=1e-4)
+    assert sum(p.numel() for p in lpips.features.parameters()) == 722_496  # of squeezenet1_1 without its classifier
+
+
+@BOTH
+def test_lpips_of_the_background(lpips: Lpips, profile: str) -> None:
+    a, b, mask = ssim_fixture()
+    inside_only = np.where(mask[:, :, None], b, a)
+    assert background_lpips(inside_only, a, mask, lpips, profile) == 0
+    assert background_lpips(b, a, mask, lpips, profile) > 0
+    assert np.isnan(background_lpips(b, a, np.ones_like(mask), lpips, profile))
+
+
+def test_lpips_weights_have_their_published_names(lpips: Lpips, tmp_path: Path) -> None:
+    path = tmp_path / "lpips.safetensors"
+    state = {f"features.{name}": value for name, value in lpips.features.state_dict().items()}
+    state |= {f"lin{i}.model.1.weight": layer.weight for i, layer in enumerate(lpips.weights)}
+    save_file(state | {"classifier.1.weight": torch.ones(2)}, path)
+    a, b, mask = ssim_fixture()
+    assert background_lpips(b, a, mask, load_lpips(path, "cpu"), "clean") == background_lpips(b, a, mask, lpips, "clean")
+    del state["lin3.model.1.weight"]
+    save_file(state, path)
+    with pytest.raises(UserError, match=r"lack lin3.model.1.weight of shape \(1, 384, 1, 1\)"):
+        load_lpips(path, "cpu")
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        load_lpips(tmp_path / "none.safetensors", "cpu")
+
+
 # --- similarity ---
 
 
@@ -544,15 +598,16 @@ def case(seed: int, **changes: object) -> pie_bench.Case:
 
 
 @BOTH
-def test_pie_bench_scores(clip: Clip, dino: Dino, profile: str) -> None:
+def test_pie_bench_scores(clip: Clip, dino: Dino, lpips: Lpips, profile: str) -> None:
     cases = [case(0), case(2, edit=None), case(4, edit=noise_image(5)), case(6, mask=np.ones((SIDE, SIDE), bool))]
-    scores = pie_bench.score(cases, clip, dino, profile)
-    assert set(scores) == set(pie_bench.NAMES)
+    scores = pie_bench.score(cases, clip, dino, lpips, profile)
+    assert set(scores) == {*pie_bench.NAMES, "lpips"}
+    assert set(pie_bench.score(cases[:1], clip, dino, None, profile)) == set(pie_bench.NAMES)
     assert all(np.isnan(values[1]) for values in scores.values())
     assert scores["structure_distance"][2] == pytest.approx(0, abs=1e-10)
     assert (scores["mse"][2], scores["psnr"][2]) == (0, np.inf)
     assert scores["ssim"][2] == pytest.approx(1)
-    assert np.isnan([scores[name][3] for name in ("psnr", "mse", "ssim")]).all()
+    assert np.isnan([scores[name][3] for name in ("psnr", "mse", "ssim", "lpips")]).all()
     assert scores["clip_edited"][3] == pytest.approx(scores["clip_whole"][3])
     whole = 100 * cosine(clip.images([cases[0].edit], profile), clip.texts(["a red cat"]))
     assert scores["clip_whole"][0] == pytest.approx(np.maximum(whole, 0) if profile == "official" else whole, abs=1e-4)
@@ -575,4 +630,4 @@ def test_nothing_to_score_is_an_error(clip: Clip, dino: Dino) -> None:
     with pytest.raises(UserError, match="at least one edit"):
         magicbrush.score([], clip, None, "clean")
     with pytest.raises(UserError, match="unknown profile"):
-        pie_bench.score([case(0)], clip, dino, "fair")  # type: ignore[arg-type]
+        pie_bench.score([case(0)], clip, dino, None, "fair")  # type: ignore[arg-type]

@@ -1,7 +1,4 @@
-"""PIE-Bench (PnPInversion, arXiv 2310.01506): structure, background and agreement with the target prompt.
-
-LPIPS, the remaining column of the published tables, is left out: its weights come as pickles, and only safetensors are read here.
-"""
+"""PIE-Bench (PnPInversion, arXiv 2310.01506): structure, background and agreement with the target prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from ..errors import UserError
 from .background import background_mse, background_psnr
 from .encoders import Clip, Dino
 from .failures import with_failures
+from .lpips import Lpips, background_lpips
 from .masks import Mask
 from .pixels import Pixels, unit_pixels
 from .profile import Profile, check_profile
@@ -23,7 +21,7 @@ from .structure import structure_distance
 CLIP = "openai/clip-vit-large-patch14"
 DINO = "facebook/dino-vitb8"
 NAMES = ("structure_distance", "psnr", "mse", "ssim", "clip_whole", "clip_edited")
-TABLE_SCALE = {"structure_distance": 1e3, "mse": 1e4, "ssim": 1e2}  # published tables print these multiples, others as they are
+TABLE_SCALE = {"structure_distance": 1e3, "lpips": 1e3, "mse": 1e4, "ssim": 1e2}  # the published tables print these multiples
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,14 @@ class Case:
             raise UserError(f"edit, source and mask must have one size, got {shown}")
 
 
-def score(cases: Sequence[Case], clip: Clip, dino: Dino, profile: Profile) -> dict[str, Scores]:
-    """One value a case of structure_distance, psnr, mse, ssim, clip_whole and clip_edited; UserError for no cases.
+def score(cases: Sequence[Case], clip: Clip, dino: Dino, lpips: Lpips | None, profile: Profile) -> dict[str, Scores]:
+    """One value a case of structure_distance, psnr, mse, ssim, clip_whole, clip_edited, and with its network of lpips.
 
-    psnr, mse and ssim are nan where the mask leaves no background.
+    psnr, mse, ssim and lpips are nan where the mask leaves no background. UserError for no cases.
     """
     profile = check_profile(profile)
-    return with_failures(cases, NAMES, lambda made: _score_made(made, clip, dino, profile))
+    names = NAMES if lpips is None else (*NAMES, "lpips")
+    return with_failures(cases, names, lambda made: _score_made(made, clip, dino, lpips, profile))
 
 
 def clip_whole(cases: Sequence[Case], clip: Clip, profile: Profile) -> Scores:
@@ -74,9 +73,11 @@ def _blacked(case: Case) -> Image.Image:
     return Image.fromarray(np.asarray(case.edit.convert("RGB")) * case.mask[:, :, None])  # type: ignore[union-attr]
 
 
-def _score_made(cases: list[Case], clip: Clip, dino: Dino, profile: Profile) -> dict[str, Scores]:
+def _score_made(cases: list[Case], clip: Clip, dino: Dino, lpips: Lpips | None, profile: Profile) -> dict[str, Scores]:
     background = {"psnr": background_psnr, "mse": background_mse, "ssim": background_ssim}
     scores = {name: np.array([metric(*_pixels(case), profile) for case in cases]) for name, metric in background.items()}
+    if lpips is not None:
+        scores["lpips"] = np.array([background_lpips(*_pixels(case), lpips, profile) for case in cases])
     return scores | {
         "structure_distance": np.array([structure_distance(case.edit, case.source, dino, profile) for case in cases]),
         "clip_whole": clip_whole(cases, clip, profile),
