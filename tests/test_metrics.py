@@ -21,7 +21,7 @@ from sdist.metrics.encoders import Clip, Dino
 from sdist.metrics.lpips import Lpips, background_lpips, load_lpips
 from sdist.metrics.masks import decode_runs
 from sdist.metrics.pixels import l1, l2
-from sdist.metrics.preprocessing import center_crop, clip_pixels, resize_short, structure_pixels
+from sdist.metrics.preprocessing import center_crop, clip_pixels, dino_pixels, resize_short, structure_pixels
 from sdist.metrics.profile import check_profile
 from sdist.metrics.similarity import clip_r, cosine
 from sdist.metrics.ssim import background_ssim, ssim_map
@@ -352,6 +352,15 @@ def test_lpips_of_the_background(lpips: Lpips, profile: str) -> None:
     assert np.isnan(background_lpips(b, a, np.ones_like(mask), lpips, profile))
 
 
+def test_clean_lpips_ignores_the_size_of_the_mask(lpips: Lpips) -> None:
+    a, b, mask = ssim_fixture()
+    half = np.zeros_like(mask)
+    half[:48] = True
+    whole = background_lpips(b, a, np.zeros_like(mask), lpips, "official")
+    assert background_lpips(b, a, half, lpips, "clean") == pytest.approx(whole, rel=0.2)
+    assert background_lpips(b, a, half, lpips, "official") < 0.7 * whole
+
+
 def test_lpips_weights_have_their_published_names(lpips: Lpips, tmp_path: Path) -> None:
     path = tmp_path / "lpips.safetensors"
     state = {f"features.{name}": value for name, value in lpips.features.state_dict().items()}
@@ -422,6 +431,19 @@ def test_the_published_structure_input_is_255_times_too_large() -> None:
     torch.testing.assert_close(clean, (1 - mean) / std)
 
 
+def test_only_the_clean_structure_input_is_antialiased() -> None:
+    image = noise_image(0, 512, 512)
+    official, clean = (structure_pixels(image, SIDE, profile).std() for profile in PROFILES)
+    assert clean < official / 255 / 4
+
+
+def test_dino_input_leaves_a_margin_of_a_sixteenth() -> None:
+    image = noise_image(0, 256, 256)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = (torch.from_numpy(np.array(image)[16:240, 16:240]) / 255 - mean) / std
+    torch.testing.assert_close(dino_pixels(image, 224, "clean"), expected.permute(2, 0, 1))
+
+
 # --- encoders ---
 
 
@@ -471,6 +493,14 @@ def test_embeddings_are_those_of_the_model(clip: Clip) -> None:
         )
     for ours, theirs in ((clip.images([image], "clean"), both.image_embeds), (clip.texts(["a red cat"]), both.text_embeds)):
         torch.testing.assert_close(torch.nn.functional.normalize(ours, dim=-1), theirs, rtol=0, atol=1e-5)
+
+
+def test_dino_embeddings_are_class_tokens(dino: Dino) -> None:
+    image = noise_image(0, 40, 50)
+    with torch.no_grad():
+        tokens = dino.model(dino_pixels(image, SIDE, "clean")[None]).last_hidden_state[0]
+    torch.testing.assert_close(dino.images([image], "clean")[0], tokens[0], rtol=0, atol=1e-6)
+    assert (tokens[0] - tokens[1]).abs().max() > 1e-3
 
 
 def test_batches_and_repetitions_do_not_change_embeddings(clip: Clip, dino: Dino) -> None:
@@ -574,6 +604,24 @@ def test_magicbrush_scores(clip: Clip, dino: Dino, profile: str) -> None:
     assert set(alone) == set(magicbrush.NAMES)
     assert all(values[0] == pytest.approx(scores[name][0], abs=1e-4, nan_ok=True) for name, values in alone.items())
     assert magicbrush.areas(scores, profile).n == 4
+
+
+@BOTH
+def test_every_magicbrush_score_compares_what_it_should(clip: Clip, dino: Dino, profile: str) -> None:
+    one = turn(0)
+    edit, source, reference = clip.images([one.edit, one.source, one.reference], profile).split(1)
+    local, whole = clip.texts([one.local_description, one.global_description]).split(1)
+    expected = {
+        "l1": l1(one.edit, one.reference, profile),
+        "l2": l2(one.edit, one.reference, profile),
+        "clip_i": cosine(edit, reference)[0],
+        "clip_t": cosine(edit, local)[0],
+        "clip_r": clip_r(edit, source, whole, profile)[0],
+        "dino": cosine(*dino.images([one.edit, one.reference], profile).split(1))[0],
+    }
+    scores = magicbrush.score([one], clip, dino, profile)
+    assert {name: values[0] for name, values in scores.items()} == pytest.approx(expected, abs=1e-4, nan_ok=True)
+    assert abs(cosine(edit, local) - cosine(edit, whole)) > 1e-3
 
 
 @BOTH
