@@ -215,7 +215,8 @@ def test_l1_of_the_published_code(profile: str) -> None:
     rng = np.random.RandomState(0)
     first, second = (Image.fromarray((rng.rand(8, 8, 3) * 255).astype(np.uint8)) for _ in range(2))
     assert l1(second, first, profile) == pytest.approx(0.350674, abs=1e-6)
-    assert l2(first, second, profile) == l2(second, first, profile)
+    grey, lighter = (Image.new("RGB", (4, 4), (value,) * 3) for value in (51, 102))
+    assert l2(grey, lighter, profile) == pytest.approx(0.04)
 
 
 @fixed
@@ -534,7 +535,11 @@ def test_structure_distance(dino: Dino, profile: str) -> None:
     a, b = noise_image(0, 64, 48), noise_image(1, 64, 48)
     assert structure_distance(a, a, dino, profile) == pytest.approx(0, abs=1e-10)
     assert structure_distance(a, b, dino, profile) == pytest.approx(structure_distance(b, a, dino, profile), rel=1e-4)
-    similar = self_similarity(dino.keys([a], profile))[0]
+    first, second = dino.keys([a, b], profile)
+    apart = [torch.cosine_similarity(keys[:, None], keys, dim=-1) for keys in (first, second)]
+    assert structure_distance(a, b, dino, profile) == pytest.approx(((apart[0] - apart[1]) ** 2).mean().item(), rel=1e-4)
+    assert not torch.allclose(*apart, atol=1e-3)
+    similar = self_similarity(first[None])[0]
     torch.testing.assert_close(similar.diagonal(), torch.ones(len(similar), dtype=torch.float64))
     assert similar.abs().max() <= 1 + 1e-12
 
