@@ -1,0 +1,1 @@
+"""Sets of edit pairs in their published formats, joined by key."""

@@ -1,0 +1,99 @@
+"""What a set of edits is: a list of pairs with keys that occur once, loaded by the name of its format and its folder."""
+
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Bool
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from ..registry import Registry
+
+DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One edit that is asked for; `key` names it, and its result is the picture of that name."""
+
+    key: str
+    image: Path
+    source: str
+    target: str
+    category: str = ""
+    caption: str = ""  # of the wanted picture, where a benchmark scores against another text than the prompt
+    truth: Path | None = None  # the wanted picture, where the benchmark has one
+    mask: Callable[[], Bool[NDArray, "h w"]] | None = None  # true where the edit may happen; decoded when asked for
+
+    @property
+    def text(self) -> str:
+        """What the edited picture is compared with."""
+        return self.caption or self.target
+
+
+class Dataset(ABC):
+    """A published format; a frozen dataclass whose fields are choices that the format leaves open."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> list[Pair]:
+        """All pairs, in the order of the format's own list; UserError names a file or key that is missing or odd."""
+
+
+def load_dataset(name: str) -> list[Pair]:
+    """The pairs of "FORMAT:FOLDER", such as "pie_bench:data"; UserError for what is unknown, missing or there twice."""
+    kind, _, folder = name.partition(":")
+    dataset = DATASETS.get(kind)()
+    if not folder:
+        raise UserError(f"dataset {name!r} names no folder: {kind}:FOLDER")
+    if not Path(folder).is_dir():
+        raise UserError(f"dataset folder {folder} does not exist")
+    pairs = dataset.load(Path(folder))
+    check(pairs, folder)
+    return pairs
+
+
+def check(pairs: Iterable[Pair], where: object) -> None:
+    """UserError unless every key occurs once and every file is there."""
+    pairs = list(pairs)
+    if not pairs:
+        raise UserError(f"{where} has no edit pairs")
+    twice = [key for key, count in Counter(pair.key for pair in pairs).items() if count > 1]
+    if twice:
+        raise UserError(f"{where}: {', '.join(twice[:3])} stand there more than once")
+    missing = [path for pair in pairs for path in (pair.image, pair.truth) if path is not None and not path.is_file()]
+    if missing:
+        raise UserError(f"{where}: {len(missing)} pictures are missing, the first is {missing[0]}")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """folder/name; UserError if that is not inside the folder."""
+    path = folder / name
+    if not name or "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{name!r} is not a file inside {folder}")
+    return path
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The value in a json file; UserError if there is none or if it is of another kind."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, kind):
+        raise UserError(f"{path} holds a {type(value).__name__}, needs a {kind.__name__}")
+    return value
+
+
+def text(record: Mapping[str, Any], name: str, where: object) -> str:
+    """A text of a record; UserError if it is not there."""
+    value = record.get(name)
+    if not isinstance(value, str):
+        raise UserError(f"{where} has no text {name!r}")
+    return value

@@ -1,0 +1,165 @@
+"""Sets of edits in their true formats, made small: joined by key, and whatever is missing or odd is named."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sdist.datasets.base import DATASETS, Pair, load_dataset
+from sdist.datasets.pie_bench import SIDE, decode_mask
+from sdist.errors import UserError
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def write_csv(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png", "t.png"):
+        picture(tmp_path / "images" / name)
+    rows = [["img_path", "source_prompt", "target_prompt", "category", "truth"],
+            ["b.png", "", "a dog", "change", "t.png"], ["a.png", "a cat", "a cat in a hat", "add", ""]]  # fmt: skip
+    write_csv(tmp_path / "index.csv", rows)
+    return tmp_path
+
+
+@pytest.fixture
+def pie(tmp_path: Path) -> Path:
+    records = {}
+    for number, kind in enumerate(("0_random_140", "2_add_object_80")):
+        key = f"{number:012d}"
+        picture(tmp_path / "annotation_images" / kind / f"{key}.jpg")
+        records[key] = {
+            "image_path": f"{kind}/{key}.jpg", "original_prompt": "a mountain bicycle", "editing_type_id": kind[0],
+            "editing_prompt": "a [rusty] mountain bicycle", "editing_instruction": "", "blended_word": "bicycle bicycle",
+            "mask": [SIDE * 10 + 5, 20],
+        }  # fmt: skip
+    (tmp_path / "mapping_file.json").write_text(json.dumps(records))
+    return tmp_path
+
+
+TURNS = {"12": 1, "34": 3}  # session -> turns
+
+
+@pytest.fixture
+def magicbrush(tmp_path: Path) -> Path:
+    turns, prompts, captions, rows = [], {}, {}, [["idx", "category"]]
+    for session, count in TURNS.items():
+        names = [f"{session}-input.png", *(f"{session}-output{k}.png" for k in range(1, count + 1))]
+        for name in names:
+            picture(tmp_path / "images" / session / name)
+        prompts[session] = {name: f"all of {name}" for name in names}
+        captions[session] = {name: f"what is new in {name}" for name in names[1:]}
+        turns += [{"input": a, "mask": "", "output": b, "instruction": ""} for a, b in zip(names, names[1:], strict=False)]
+        rows += [[name.removesuffix(".png"), "add" if "input" in name else "change"] for name in names[:-1]]
+    rows = [rows[0], *rows[:0:-1]]  # the release's table has another order than the turns
+    (tmp_path / "edit_turns.json").write_text(json.dumps(turns))
+    (tmp_path / "global_descriptions.json").write_text(json.dumps(prompts))
+    (tmp_path / "local_descriptions.json").write_text(json.dumps(captions))
+    write_csv(tmp_path / "magicbrush_category.csv", rows)
+    return tmp_path
+
+
+def test_index(index: Path) -> None:
+    first, second = load_dataset(f"index:{index}")
+    assert first == Pair("000", index / "images/b.png", "", "a dog", "change", "", index / "images/t.png")
+    assert (second.key, second.truth, second.text) == ("001", None, "a cat in a hat")
+
+
+def test_pie_bench(pie: Path) -> None:
+    first, second = load_dataset(f"pie_bench:{pie}")
+    assert (first.key, first.target, first.category) == ("000000000000", "a rusty mountain bicycle", "random")
+    assert second.category == "add_object"
+    assert second.mask is not None
+    assert second.mask().sum() == 2064
+
+
+@pytest.mark.parametrize(
+    ("lengths", "area"), [([], 2044), ([SIDE * 10 + 5, 20], 2064), ([SIDE * SIDE - 3, 100], 2044), ([0, SIDE * SIDE], 262144)]
+)
+def test_masks_of_pie_bench(lengths: list[int], area: int) -> None:
+    assert decode_mask(lengths).sum() == area
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=5))
+def test_a_mask_is_the_union_of_its_runs(runs: list[tuple[int, int]]) -> None:
+    expected = np.zeros(36, bool)
+    for start, length in runs:
+        expected[[i for i in range(start, start + length) if i < 36]] = True
+    flat = [n for run in runs for n in run]
+    assert np.array_equal(decode_mask(flat, border=False, side=6).ravel(), expected)
+
+
+def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
+    pairs = {pair.key: pair for pair in load_dataset(f"magicbrush:{magicbrush}")}
+    assert list(pairs) == ["12_1", "34_1", "34_inde_2", "34_inde_3"]
+    third = pairs["34_inde_3"]
+    assert (third.image.name, third.truth.name) == ("34-output2.png", "34-output3.png")  # type: ignore[union-attr]
+    assert (third.source, third.target) == ("all of 34-output2.png", "all of 34-output3.png")
+    assert third.text == "what is new in 34-output3.png"
+    assert {key: pair.category for key, pair in pairs.items()} == {
+        "12_1": "Add", "34_1": "Add", "34_inde_2": "Other", "34_inde_3": "Other",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("repair", "last"), [(True, "Other"), (False, "")])
+def test_the_row_that_stands_there_twice(magicbrush: Path, repair: bool, last: str) -> None:
+    """The release names one turn twice and another never."""
+    path = magicbrush / "magicbrush_category.csv"
+    path.write_text(path.read_text().replace("34-output2", "34-output1"))
+    pairs = DATASETS.get("magicbrush")(repair=repair).load(magicbrush)  # type: ignore[call-arg]
+    assert [pair.category for pair in pairs] == ["Add", "Add", "Other", last]
+
+
+def change_json(path: Path, change) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Path) -> None:
+    """All three formats stand in one folder here; each is broken in turn."""
+
+    def refused(kind: str, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            load_dataset(f"{kind}:{index}")
+
+    with pytest.raises(UserError, match="dataset 'nothing'"):
+        load_dataset("nothing:.")
+    with pytest.raises(UserError, match="names no folder"):
+        load_dataset("index")
+    with pytest.raises(UserError, match="does not exist"):
+        load_dataset("index:/nowhere")
+    change_json(pie / "mapping_file.json", lambda d: d["000000000001"].update(image_path="../../etc/passwd"))
+    refused("pie_bench", "is not a file inside")
+    change_json(pie / "mapping_file.json", lambda d: d["000000000001"].update(mask=[1, -2]))
+    refused("pie_bench", "000000000001: mask is not a list of starts and lengths")
+    change_json(pie / "mapping_file.json", lambda d: d["000000000001"].pop("editing_prompt"))
+    refused("pie_bench", "000000000001 has no text 'editing_prompt'")
+    (index / "images" / "t.png").unlink()
+    refused("index", "1 pictures are missing, the first is .*t.png")
+    (index / "index.csv").write_bytes(b"img_path,source_prompt,target_prompt\n\xff,a,b\n")
+    refused("index", "cannot be read")
+    (index / "index.csv").write_text("img_path,source_prompt,target_prompt\na.png,a\n")
+    refused("index", "row 0: has not as many fields")
+    change_json(magicbrush / "edit_turns.json", lambda d: d.append(d[0]))
+    refused("magicbrush", "12_1 stand there more than once")
+    change_json(magicbrush / "edit_turns.json", lambda d: d.pop())
+    change_json(magicbrush / "local_descriptions.json", lambda d: d["34"].pop("34-output2.png"))
+    refused("magicbrush", "local_descriptions.json has no text '34-output2.png'")
+    (magicbrush / "edit_turns.json").write_text("[1]")
+    refused("magicbrush", "1 is not a turn")
+    (magicbrush / "edit_turns.json").unlink()
+    refused("magicbrush", "edit_turns.json does not exist")
