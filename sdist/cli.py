@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
     _plain(doctor)
     _bench(commands.add_parser("bench", help="time LUSD against a plain loop on this machine"))
+    _evaluate(commands.add_parser("evaluate", help="score results with the metrics of MagicBrush, LUSD and PIE-Bench"))
     _tinyworld(commands.add_parser("tinyworld", help="measure the embedded model"))
     return root
 
@@ -122,6 +123,20 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repetitions", type=int, default=5, metavar="N", help="passes of each kind, in turns (default: 5)")
     _model(command)
     _plain(command)
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.description = "Scores every result KEY.png or KEY_seedN.png against its pair, and summarizes with 95 % intervals."
+    command.add_argument("--dataset", required=True, metavar="FORMAT:DIR", help="index, magicbrush or pie_bench, and its folder")
+    command.add_argument("--results", type=Path, required=True, metavar="DIR")
+    command.add_argument("--output", type=Path, default=Path("evaluation"), metavar="DIR")
+    command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
+    command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR")
+    command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")
+    command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
+    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
+    command.add_argument("--device", default="auto")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--quiet", action="store_true", help="warnings and errors only")
 
 
 def _tinyworld(command: argparse.ArgumentParser) -> None:

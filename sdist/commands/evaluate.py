@@ -1,0 +1,48 @@
+"""sdist evaluate: scores of a folder of results against a set of edits."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..errors import UserError
+
+log = logging.getLogger("sdist")
+
+
+def main(args: argparse.Namespace) -> int:
+    try:
+        import pandas  # noqa: F401
+        import scipy  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"sdist evaluate needs {error.name}: pip install 'sdist[evaluate]'") from None
+    from tqdm.auto import tqdm
+
+    from ..datasets.base import load_dataset
+    from ..evaluation.reports import told, write_reports
+    from ..evaluation.results import find_results
+    from ..evaluation.scores import Encoders, score
+    from ..evaluation.summary import summarize_table
+    from ..metrics.encoders import Clip, Dino
+    from ..metrics.profile import check_profile
+    from ..outputs import writable_folder
+
+    profile = check_profile(args.profile)
+    pairs = load_dataset(args.dataset)
+    results = find_results(args.results, pairs, args.seed)
+    missing = [key for key, path in results.items() if path is None]
+    if missing and not args.allow_missing:
+        raise UserError(
+            f"{len(missing)} of {len(pairs)} results are missing in {args.results}, the first is {missing[0]}; with --allow-missing "
+            "they count as undefined"
+        )
+    folder = writable_folder(args.output)
+    cache = None if args.cache is None else writable_folder(Path(args.cache))
+    dino = None if args.dino is None else Dino(args.dino, args.device, cache)
+    encoders = Encoders(Clip(args.clip, args.device, cache), dino)
+    with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
+        table = score(pairs, results, encoders, profile, bar.update)
+    summary = summarize_table(table, profile)
+    paths = write_reports(folder, table, summary)
+    print(summary.reset_index().to_json(orient="records", indent=1) if args.json else told(summary).T.to_string())
+    log.info("written: %s", ", ".join(map(str, paths)))
+    return 0
