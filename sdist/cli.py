@@ -131,6 +131,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
     command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR")
     command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    command.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS as safetensors (default: no LPIPS)")
     command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")
     command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
     command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def magicbrush(tmp_path: Path) -> Path:
             picture(tmp_path / "images" / session / name)
         prompts[session] = {name: f"all of {name}" for name in names}
         captions[session] = {name: f"what is new in {name}" for name in names[1:]}
-        turns += [{"input": a, "mask": "", "output": b, "instruction": ""} for a, b in zip(names, names[1:], strict=False)]
+        turns += [{"input": a, "mask": "", "output": b, "instruction": ""} for a, b in pairwise(names)]
         rows += [[name.removesuffix(".png"), "add" if "input" in name else "change"] for name in names[:-1]]
     rows = [rows[0], *rows[:0:-1]]  # the release's table has another order than the turns
     (tmp_path / "edit_turns.json").write_text(json.dumps(turns))

@@ -23,6 +23,7 @@ def main(args: argparse.Namespace) -> int:
     from ..evaluation.scores import Encoders, score
     from ..evaluation.summary import summarize_table
     from ..metrics.encoders import Clip, Dino
+    from ..metrics.lpips import load_lpips
     from ..metrics.profile import check_profile
     from ..outputs import writable_folder
 
@@ -32,13 +33,14 @@ def main(args: argparse.Namespace) -> int:
     missing = [key for key, path in results.items() if path is None]
     if missing and not args.allow_missing:
         raise UserError(
-            f"{len(missing)} of {len(pairs)} results are missing in {args.results}, the first is {missing[0]}; with --allow-missing "
-            "they count as undefined"
+            f"{len(missing)} of {len(pairs)} results are missing in {args.results}, the first is {missing[0]}; "
+            "with --allow-missing they count as undefined"
         )
     folder = writable_folder(args.output)
     cache = None if args.cache is None else writable_folder(Path(args.cache))
     dino = None if args.dino is None else Dino(args.dino, args.device, cache)
-    encoders = Encoders(Clip(args.clip, args.device, cache), dino)
+    lpips = None if args.lpips is None else load_lpips(args.lpips, args.device)
+    encoders = Encoders(Clip(args.clip, args.device, cache), dino, lpips)
     with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
         table = score(pairs, results, encoders, profile, bar.update)
     summary = summarize_table(table, profile)

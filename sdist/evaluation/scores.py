@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..images import load_image
 from ..metrics import pie_bench
 from ..metrics.encoders import Clip, Dino
+from ..metrics.lpips import Lpips
 from ..metrics.pixels import l1, l2
 from ..metrics.profile import Profile
 from ..metrics.similarity import Scores, clip_i, clip_r, clip_t, dino_similarity
@@ -24,6 +25,7 @@ CHUNK = 64  # pairs whose pictures are held at once
 class Encoders:
     clip: Clip
     dino: Dino | None = None
+    lpips: Lpips | None = None
 
 
 def score(
@@ -35,8 +37,8 @@ def score(
 ) -> pd.DataFrame:
     """A row a pair, named by its key, with its category and scores; nan where there is no result.
 
-    clip_t and clip_r always; l1, l2, clip_i and dino where the dataset has the wanted picture; structure, background and PIE-Bench's
-    CLIP where it has masks. `done` hears how many pairs were scored.
+    clip_t and clip_r always; l1, l2, clip_i and dino where the dataset has the wanted picture; PIE-Bench's metrics where it has
+    masks. `done` hears how many pairs were scored.
     """
     tables = []
     for start in range(0, len(pairs), CHUNK):
@@ -76,7 +78,7 @@ def _scores(
         if encoders.dino is None:
             raise UserError("a dataset with masks needs a DINO model for the structure distance; name one with --dino")
         cases = [pie_bench.Case(e, s, p.mask(), p.target) for e, s, p in zip(edits, sources, pairs, strict=True)]  # type: ignore[misc]
-        found |= pie_bench.score(cases, clip, encoders.dino, profile)
+        found |= pie_bench.score(cases, clip, encoders.dino, encoders.lpips, profile)
     return found
 
 
