@@ -123,6 +123,8 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repetitions", type=int, default=5, metavar="N", help="passes of each kind, in turns (default: 5)")
     _model(command)
     _plain(command)
+
+
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.description = "Scores every result KEY.png or KEY_seedN.png against its pair, and summarizes with 95 % intervals."
     command.add_argument("--dataset", required=True, metavar="FORMAT:DIR", help="index, magicbrush or pie_bench, and its folder")

@@ -5,14 +5,10 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from sdist.datasets.base import DATASETS, Pair, load_dataset
-from sdist.datasets.pie_bench import SIDE, decode_mask
 from sdist.errors import UserError
 
 
@@ -51,7 +47,8 @@ def pie(tmp_path: Path) -> Path:
     return tmp_path
 
 
-TURNS = {"12": 1, "34": 3}  # session -> turns
+SIDE = 512
+TURNS = {"12": 1, "243361": 3}  # session -> turns
 
 
 @pytest.fixture
@@ -61,8 +58,8 @@ def magicbrush(tmp_path: Path) -> Path:
         names = [f"{session}-input.png", *(f"{session}-output{k}.png" for k in range(1, count + 1))]
         for name in names:
             picture(tmp_path / "images" / session / name)
-        prompts[session] = {name: f"all of {name}" for name in names}
-        captions[session] = {name: f"what is new in {name}" for name in names[1:]}
+        prompts[session] = {name: f"all of {name.split('-')[1]}" for name in names}
+        captions[session] = {name: f"new in {name.split('-')[1]}" for name in names[1:]}
         turns += [{"input": a, "mask": "", "output": b, "instruction": ""} for a, b in pairwise(names)]
         rows += [[name.removesuffix(".png"), "add" if "input" in name else "change"] for name in names[:-1]]
     rows = [rows[0], *rows[:0:-1]]  # the release's table has another order than the turns
@@ -87,31 +84,15 @@ def test_pie_bench(pie: Path) -> None:
     assert second.mask().sum() == 2064
 
 
-@pytest.mark.parametrize(
-    ("lengths", "area"), [([], 2044), ([SIDE * 10 + 5, 20], 2064), ([SIDE * SIDE - 3, 100], 2044), ([0, SIDE * SIDE], 262144)]
-)
-def test_masks_of_pie_bench(lengths: list[int], area: int) -> None:
-    assert decode_mask(lengths).sum() == area
-
-
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=5))
-def test_a_mask_is_the_union_of_its_runs(runs: list[tuple[int, int]]) -> None:
-    expected = np.zeros(36, bool)
-    for start, length in runs:
-        expected[[i for i in range(start, start + length) if i < 36]] = True
-    flat = [n for run in runs for n in run]
-    assert np.array_equal(decode_mask(flat, border=False, side=6).ravel(), expected)
-
-
 def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
     pairs = {pair.key: pair for pair in load_dataset(f"magicbrush:{magicbrush}")}
-    assert list(pairs) == ["12_1", "34_1", "34_inde_2", "34_inde_3"]
-    third = pairs["34_inde_3"]
-    assert (third.image.name, third.truth.name) == ("34-output2.png", "34-output3.png")  # type: ignore[union-attr]
-    assert (third.source, third.target) == ("all of 34-output2.png", "all of 34-output3.png")
-    assert third.text == "what is new in 34-output3.png"
+    assert list(pairs) == ["12_1", "243361_1", "243361_inde_2", "243361_inde_3"]
+    third = pairs["243361_inde_3"]
+    assert (third.image.name, third.truth.name) == ("243361-output2.png", "243361-output3.png")  # type: ignore[union-attr]
+    assert (third.source, third.target) == ("all of output2.png", "all of output3.png")
+    assert third.text == "new in output3.png"
     assert {key: pair.category for key, pair in pairs.items()} == {
-        "12_1": "Add", "34_1": "Add", "34_inde_2": "Other", "34_inde_3": "Other",
+        "12_1": "Add", "243361_1": "Add", "243361_inde_2": "Other", "243361_inde_3": "Other",
     }  # fmt: skip
 
 
@@ -119,7 +100,7 @@ def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
 def test_the_row_that_stands_there_twice(magicbrush: Path, repair: bool, last: str) -> None:
     """The release names one turn twice and another never."""
     path = magicbrush / "magicbrush_category.csv"
-    path.write_text(path.read_text().replace("34-output2", "34-output1"))
+    path.write_text(path.read_text().replace("243361-output2", "243361-output1"))
     pairs = DATASETS.get("magicbrush")(repair=repair).load(magicbrush)  # type: ignore[call-arg]
     assert [pair.category for pair in pairs] == ["Add", "Add", "Other", last]
 
@@ -158,8 +139,8 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
     change_json(magicbrush / "edit_turns.json", lambda d: d.append(d[0]))
     refused("magicbrush", "12_1 stand there more than once")
     change_json(magicbrush / "edit_turns.json", lambda d: d.pop())
-    change_json(magicbrush / "local_descriptions.json", lambda d: d["34"].pop("34-output2.png"))
-    refused("magicbrush", "local_descriptions.json has no text '34-output2.png'")
+    change_json(magicbrush / "local_descriptions.json", lambda d: d["243361"].pop("243361-output2.png"))
+    refused("magicbrush", "local_descriptions.json has no text '243361-output2.png'")
     (magicbrush / "edit_turns.json").write_text("[1]")
     refused("magicbrush", "1 is not a turn")
     (magicbrush / "edit_turns.json").unlink()

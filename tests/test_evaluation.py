@@ -70,7 +70,8 @@ def test_scores_of_a_list(lists: Path, tmp_path: Path, clip_folder: Path, capsys
 def test_scores_of_magicbrush(magicbrush: Path, tmp_path: Path, clip_folder: Path, dino_folder: Path, capsys) -> None:  # noqa: F811
     """The wanted pictures themselves as results: no distance to them."""
     results = tmp_path / "results"
-    for key, name in {"12_1": "12-output1", "34_1": "34-output1", "34_inde_2": "34-output2", "34_inde_3": "34-output3"}.items():
+    truths = {"12_1": "12-output1", "243361_1": "243361-output1", "243361_inde_2": "243361-output2"}
+    for key, name in {**truths, "243361_inde_3": "243361-output3"}.items():
         path = magicbrush / "images" / key.split("_")[0] / f"{name}.png"
         noise(path, len(name) + ord(name[-1]))
         (results / key.split("_")[0]).mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool
-from numpy.typing import NDArray
-
 from ..errors import UserError
+from ..metrics.masks import Mask
 from ..registry import Registry
 
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
@@ -28,7 +26,7 @@ class Pair:
     category: str = ""
     caption: str = ""  # of the wanted picture, where a benchmark scores against another text than the prompt
     truth: Path | None = None  # the wanted picture, where the benchmark has one
-    mask: Callable[[], Bool[NDArray, "h w"]] | None = None  # true where the edit may happen; decoded when asked for
+    mask: Callable[[], Mask] | None = None  # true where the edit may happen; decoded when asked for
 
     @property
     def text(self) -> str:

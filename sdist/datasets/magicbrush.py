@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..metrics.categories import read_categories
 from .base import DATASETS, Dataset, Pair, inside, read_json, text
-from .index_csv import read_csv
 
 CATEGORIES = "magicbrush_category.csv"  # of LUSD's release: which turns add something
 NAME = re.compile(r"(?P<session>\w+)-(?:input|output(?P<turn>\d+))")
@@ -20,8 +20,7 @@ class MagicBrush(Dataset):
     The folder holds edit_turns.json, global_descriptions.json (the prompts), local_descriptions.json (what CLIP-T compares with)
     and images/SESSION/. With magicbrush_category.csv pairs have its category, Add or Other, joined by the name of the input.
 
-    `repair`: the row that stands there twice is given to the turn that has none, as far as that can be told; without, as in the
-    published evaluation, the first row counts and the turn has no category.
+    `repair`: the turn that the released table leaves out gets the row that stands there twice; without, it has no category.
     """
 
     repair: bool = True
@@ -33,22 +32,14 @@ class MagicBrush(Dataset):
         return [_pair(folder, turn, prompts, captions, categories) for turn in turns]
 
     def _categories(self, path: Path, names: list[str]) -> dict[str, str]:
-        """Category by the name of the input picture."""
+        """Category by the name of the input picture; the first row of a name counts."""
         if not path.exists():
             return {}
-        rows = [(row["idx"].removesuffix(".png"), row["category"]) for row in read_csv(path, ("idx", "category"))]
-        found: dict[str, str] = {}
-        for name, category in rows:
-            if name not in names:
-                raise UserError(f"{path}: there is no turn whose input is {name}")
-            found.setdefault(self._meant(name, found, names, rows), "Add" if category == "add" else "Other")
-        return found
-
-    def _meant(self, name: str, found: dict[str, str], names: list[str], rows: list[tuple[str, str]]) -> str:
-        """The turn that a row belongs to: if its own has one already, the only one of its session that no row names."""
-        listed = {listed for listed, _ in rows}
-        free = [other for other in names if other not in listed and other not in found and _session(other) == _session(name)]
-        return free[0] if name in found and self.repair and len(free) == 1 else name
+        rows = read_categories(path, "clean" if self.repair else "official")
+        lost = [row.turn for row in rows if row.turn not in names]
+        if lost:
+            raise UserError(f"{path}: there is no turn whose input is {lost[0]}")
+        return {row.turn: row.group.title() for row in reversed(rows)}
 
 
 def _pair(folder: Path, turn: dict, prompts: dict, captions: dict, categories: dict[str, str]) -> Pair:

@@ -1,19 +1,14 @@
 """PIE-Bench: mapping_file.json, annotation_images/ and masks by run lengths. Ju et al. 2023, arXiv 2310.01506."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-from numpy.typing import NDArray
-
 from ..errors import UserError
+from ..metrics.masks import decode_runs
 from .base import DATASETS, Dataset, Pair, inside, read_json, text
 
-SIDE = 512  # pixels, of every picture
 KINDS = (
     "random", "change_object", "add_object", "delete_object", "change_content", "change_pose", "change_color",
     "change_material", "change_background", "change_style",
@@ -23,38 +18,23 @@ KINDS = (
 @DATASETS.register("pie_bench")
 @dataclass(frozen=True)
 class PieBench(Dataset):
-    """A pair is named by its number of twelve digits; brackets around what differs in the prompts are taken away.
-
-    `border`: the outermost pixels of a mask count as edited, as in the benchmark's evaluation, whatever the annotation says.
-    """
-
-    border: bool = True
+    """A pair is named by its number of twelve digits; brackets around what differs in the prompts are taken away."""
 
     def load(self, folder: Path) -> list[Pair]:
         path = folder / "mapping_file.json"
-        return [self._pair(folder, key, record, f"{path}, {key}") for key, record in read_json(path).items()]
-
-    def _pair(self, folder: Path, key: str, record: Any, where: str) -> Pair:
-        if not isinstance(record, dict):
-            raise UserError(f"{where} is a {type(record).__name__}, not a mapping")
-        source, target = (
-            text(record, name, where).replace("[", "").replace("]", "") for name in ("original_prompt", "editing_prompt")
-        )
-        kind, lengths = text(record, "editing_type_id", where), record.get("mask", [])
-        if not kind.isdigit() or int(kind) >= len(KINDS):
-            raise UserError(f"{where}: editing_type_id is {kind!r}, allowed are 0 to {len(KINDS) - 1}")
-        if not isinstance(lengths, list) or len(lengths) % 2 or not all(isinstance(n, int) and n >= 0 for n in lengths):
-            raise UserError(f"{where}: mask is not a list of starts and lengths")
-        image = inside(folder / "annotation_images", text(record, "image_path", where))
-        return Pair(key, image, source, target, KINDS[int(kind)], mask=partial(decode_mask, lengths, self.border))
+        return [_pair(folder, key, record, f"{path}, {key}") for key, record in read_json(path).items()]
 
 
-def decode_mask(lengths: Sequence[int], border: bool = True, side: int = SIDE) -> Bool[NDArray, "side side"]:
-    """The mask of start, length, start, length, ... over rows of pixels; what goes beyond the end is cut."""
-    flat = np.zeros(side * side, bool)
-    for start, length in zip(lengths[::2], lengths[1::2], strict=True):
-        flat[start : start + length] = True
-    mask = flat.reshape(side, side)
-    if border:
-        mask[[0, -1], :] = mask[:, [0, -1]] = True
-    return mask
+def _pair(folder: Path, key: str, record: Any, where: str) -> Pair:
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is a {type(record).__name__}, not a mapping")
+    source, target = (
+        text(record, name, where).replace("[", "").replace("]", "") for name in ("original_prompt", "editing_prompt")
+    )
+    kind, lengths = text(record, "editing_type_id", where), record.get("mask", [])
+    if not kind.isdigit() or int(kind) >= len(KINDS):
+        raise UserError(f"{where}: editing_type_id is {kind!r}, allowed are 0 to {len(KINDS) - 1}")
+    if not isinstance(lengths, list) or len(lengths) % 2 or not all(isinstance(n, int) and n >= 0 for n in lengths):
+        raise UserError(f"{where}: mask is not a list of starts and lengths")
+    image = inside(folder / "annotation_images", text(record, "image_path", where))
+    return Pair(key, image, source, target, KINDS[int(kind)], mask=partial(decode_runs, lengths))
