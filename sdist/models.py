@@ -69,9 +69,18 @@ def on_disk(source: str) -> bool:
     """Whether a source is on this disk: a pipeline folder, or a hub id of which the file that is fetched last is cached."""
     if is_folder(source):
         return (Path(source) / "model_index.json").is_file()
-    from huggingface_hub import try_to_load_from_cache
+    return is_cached(source, LAST_FILE)
 
-    return isinstance(try_to_load_from_cache(source, LAST_FILE), str)
+
+def is_cached(hub_id: str, file: str) -> bool:
+    """Whether that file of a hub id is on this disk."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(hub_id, file), str)
+    except HFValidationError:
+        return False
 
 
 def hub_problem(source: str) -> str | None:

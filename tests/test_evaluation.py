@@ -116,6 +116,14 @@ def test_missing_and_extra_results_are_named(lists: Path, tmp_path: Path, clip_f
     refused("results of the same name")
 
 
+def test_a_model_that_cannot_be_had_is_named_at_once(lists: Path, tmp_path: Path, capsys) -> None:
+    noise(tmp_path / "results" / "000.png", 5)
+    noise(tmp_path / "results" / "001.png", 5)
+    for name in ("some/clip", "no model"):
+        assert evaluate(f"index:{lists}", tmp_path / "results", tmp_path / "out", Path(name)) == 2
+        assert f"evaluation model {name}: not on this disk" in capsys.readouterr().err
+
+
 def test_an_interval_holds_the_mean_and_shrinks_with_more_pictures() -> None:
     rng = np.random.default_rng(0)
     widths = []

@@ -13,6 +13,7 @@ from transformers import CLIPModel, CLIPTokenizer, ViTModel
 
 from ..backbone import choose_device, fingerprint
 from ..errors import UserError
+from ..models import hub_problem, is_cached, is_folder
 from .cache import embed, image_key, text_key
 from .preprocessing import clip_pixels, dino_pixels, structure_pixels
 from .profile import Profile
@@ -101,6 +102,9 @@ def _load(cls: Any, source: str, device: str, **options: Any) -> Any:
 
 
 def _call(cls: Any, source: str, **options: Any) -> Any:
+    problem = None if is_folder(source) or is_cached(source, "config.json") else hub_problem(source)
+    if problem:
+        raise UserError(f"evaluation model {source}: {problem}. Give a folder or another id")
     try:
         return cls.from_pretrained(source, **options)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
