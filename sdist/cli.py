@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _plain(doctor)
     _bench(commands.add_parser("bench", help="time LUSD against a plain loop on this machine"))
     _evaluate(commands.add_parser("evaluate", help="score results with the metrics of MagicBrush, LUSD and PIE-Bench"))
+    _compare(commands.add_parser("compare", help="evaluated methods side by side"))
     _tinyworld(commands.add_parser("tinyworld", help="measure the embedded model"))
     return root
 
@@ -139,6 +140,14 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
     command.add_argument("--device", default="auto")
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    command.description = "One table and the success curves of folders that sdist evaluate wrote; a folder's name names its row."
+    command.add_argument("evaluations", nargs="+", metavar="DIR")
+    command.add_argument("--group", default="all", help="all (default) or a category")
+    command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
 
 

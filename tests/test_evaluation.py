@@ -116,6 +116,28 @@ def test_missing_and_extra_results_are_named(lists: Path, tmp_path: Path, clip_f
     refused("results of the same name")
 
 
+def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path, capsys) -> None:  # noqa: F811
+    for name, seeds in {"one": (5, 6), "other": (7, 8)}.items():
+        for key, seed in enumerate(seeds):
+            noise(tmp_path / name / f"{key:03d}.png", seed)
+        assert evaluate(f"index:{lists}", tmp_path / name, tmp_path / "scores" / name, clip_folder) == 0
+    folders = [str(tmp_path / "scores" / name) for name in ("one", "other")]
+    capsys.readouterr()
+    assert main(["compare", *folders, "--output", str(tmp_path / "both")]) == 0
+    shown = capsys.readouterr().out
+    assert "| one" in shown
+    assert "| other" in shown
+    assert Image.open(tmp_path / "both" / "success.png").size == (600, 384)
+    assert main(["compare", *folders, "--group", "none", "--output", str(tmp_path / "both")]) == 2
+    assert "one has no group 'none': have all, add, change" in capsys.readouterr().err
+    table = tmp_path / "scores" / "one" / "per_image.csv"
+    table.write_text(table.read_text().replace("001", "009"))
+    assert main(["compare", *folders, "--output", str(tmp_path / "both")]) == 2
+    assert "scored other pairs" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "--output", str(tmp_path / "both")]) == 2
+    assert "is not a folder that sdist evaluate wrote" in capsys.readouterr().err
+
+
 def test_a_model_that_cannot_be_had_is_named_at_once(lists: Path, tmp_path: Path, capsys) -> None:
     noise(tmp_path / "results" / "000.png", 5)
     noise(tmp_path / "results" / "001.png", 5)
