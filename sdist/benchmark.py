@@ -66,7 +66,7 @@ def now(device: torch.device) -> float:
 
 
 def measure(settings: Settings, edits: int, repetitions: int, lanes: int | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """All figures; UserError for a method that the reference does not know, RuntimeError if the accept sequences differ."""
+    """All figures; `agree` says whether the accept sequences do. UserError for a method that the reference does not know."""
     method = settings.method()
     _check(method)
     ours, theirs = load_model(settings), load_model(replace(settings, compile=False))

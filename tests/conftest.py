@@ -40,15 +40,20 @@ def tiny_tokenizer(limit: int = 24) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=list(dict.fromkeys(merges)), model_max_length=limit)
 
 
+def tiny_text_config(tokenizer: CLIPTokenizer, layers: int) -> CLIPTextConfig:
+    """Of a text encoder for that tokenizer."""
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2,
+        max_position_embeddings=24, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+
+
 def save_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", shift: float | None = None) -> Path:
     """Random weights in Stable Diffusion's block layout: native 32 pixels, 4 a latent, three levels."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=24, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+    text = tiny_text_config(tokenizer, layers=1)
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL(
             block_out_channels=(4, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig, ViTConfig, ViTModel
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionConfig, ViTConfig, ViTModel
 
 from sdist.errors import UserError
 from sdist.metrics import magicbrush, pie_bench
@@ -28,7 +28,7 @@ from sdist.metrics.ssim import background_ssim, ssim_map
 from sdist.metrics.structure import self_similarity, structure_distance
 from sdist.metrics.summary import summarize
 
-from .conftest import tiny_tokenizer
+from .conftest import tiny_text_config, tiny_tokenizer
 
 PROFILES = ("official", "clean")
 BOTH = pytest.mark.parametrize("profile", PROFILES)
@@ -452,11 +452,7 @@ def test_dino_input_leaves_a_margin_of_a_sixteenth() -> None:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder, tokenizer = tmp_path_factory.mktemp("clip"), tiny_tokenizer()
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=24, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+    text = tiny_text_config(tokenizer, layers=2)
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=8
     )

@@ -11,11 +11,9 @@ def main(args: argparse.Namespace) -> int:
     if min(args.edits, args.repetitions) < 1:
         raise UserError(f"--edits and --repetitions must be at least 1, got {args.edits} and {args.repetitions}")
     from ..benchmark import as_lines, measure
-    from ..config import load_settings
+    from .session import settings_of
 
-    given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps,
-             "compile": args.compile}  # fmt: skip
-    settings = load_settings("lusd", args.overrides, **{key: value for key, value in given.items() if value is not None})
+    settings = settings_of(args, "lusd")
     figures = measure(settings, args.edits, args.repetitions, args.batch, lambda text: print(text, file=sys.stderr, flush=True))
     print(json.dumps(figures, indent=1) if args.json else "\n".join(as_lines(figures)))
     if not figures["agree"]:

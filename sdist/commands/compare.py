@@ -4,14 +4,11 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
+from .extras import need
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        import matplotlib  # noqa: F401
-        import pandas  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"sdist compare needs {error.name}: pip install 'sdist[evaluate]'") from None
+    need("compare", "matplotlib", "pandas")
     from ..evaluation.comparison import compare, read_evaluation, write_comparison
     from ..outputs import writable_folder
 

@@ -5,16 +5,13 @@ import logging
 from pathlib import Path
 
 from ..errors import UserError
+from .extras import need
 
 log = logging.getLogger("sdist")
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        import pandas  # noqa: F401
-        import scipy  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"sdist evaluate needs {error.name}: pip install 'sdist[evaluate]'") from None
+    need("evaluate", "pandas", "scipy")
     from tqdm.auto import tqdm
 
     from ..datasets.base import load_dataset

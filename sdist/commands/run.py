@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from ..datasets.index_csv import COLUMNS
 from ..editing import Job
 from ..errors import UserError
 from ..outputs import output_files
@@ -16,7 +17,6 @@ from .session import Session
 
 log = logging.getLogger("sdist")
 
-COLUMNS = ("img_path", "source_prompt", "target_prompt")
 QUEUE = 64  # pictures whose latents and embeddings are held at once; how many are in flight is --batch
 
 

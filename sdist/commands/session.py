@@ -13,7 +13,14 @@ from ..editing import Job, Prepared, Result, edit_batch, load_model, prepare
 from ..errors import UserError
 from ..outputs import output_files, writable_folder, write_result
 
+GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
+
+
+def settings_of(args: argparse.Namespace, method: str) -> Settings:
+    """The method's settings with what the arguments say."""
+    given = {key: value for key in GIVEN if (value := getattr(args, key)) is not None}
+    return load_settings(method, args.overrides, **given)
 
 
 class Session:
@@ -22,10 +29,7 @@ class Session:
     def __init__(self, args: argparse.Namespace) -> None:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
-        given = {"model": args.model, "device": args.device, "precision": args.precision, "size": args.size, "steps": args.steps,
-                 "compile": args.compile}  # fmt: skip
-        given = {key: value for key, value in given.items() if value is not None}
-        self.settings: Settings = load_settings(args.method, args.overrides, **given)
+        self.settings: Settings = settings_of(args, args.method)
         self.folder = writable_folder(args.output)
         self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch

@@ -4,19 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ..datasets.base import Pair
 from ..errors import UserError
 from ..images import load_image
-from ..metrics import pie_bench
+from ..metrics import magicbrush, pie_bench
 from ..metrics.encoders import Clip, Dino
 from ..metrics.lpips import Lpips
-from ..metrics.pixels import l1, l2
 from ..metrics.profile import Profile
-from ..metrics.similarity import Scores, clip_i, clip_r, clip_t, dino_similarity
+from ..metrics.similarity import Scores
 
 CHUNK = 64  # pairs whose pictures are held at once
 
@@ -62,25 +60,16 @@ def _chunk(pairs: Sequence[Pair], results: Mapping[str, Path | None], encoders: 
 def _scores(
     pairs: Sequence[Pair], edits: list[Image.Image], sources: list[Image.Image], encoders: Encoders, profile: Profile
 ) -> dict[str, Scores]:
-    clip = encoders.clip
-    embedded = clip.images(edits, profile)
-    found = {
-        "clip_t": clip_t(embedded, clip.texts([pair.text for pair in pairs])),
-        "clip_r": clip_r(embedded, clip.images(sources, profile), clip.texts([pair.target for pair in pairs]), profile),
-    }
+    clip, local, whole = encoders.clip, [pair.text for pair in pairs], [pair.target for pair in pairs]
     if all(pair.truth is not None for pair in pairs):
         truths = [load_image(pair.truth) for pair in pairs]  # type: ignore[arg-type]
-        found |= {name: _each(metric, edits, truths, profile) for name, metric in (("l1", l1), ("l2", l2))}
-        found["clip_i"] = clip_i(embedded, clip.images(truths, profile))
-        if encoders.dino is not None:
-            found["dino"] = dino_similarity(encoders.dino.images(edits, profile), encoders.dino.images(truths, profile))
+        turns = [magicbrush.Turn(*row) for row in zip(edits, sources, truths, local, whole, strict=True)]
+        found = magicbrush.score(turns, clip, encoders.dino, profile)
+    else:
+        found = magicbrush.against_text(clip.images(edits, profile), sources, local, whole, clip, profile)
     if all(pair.mask is not None for pair in pairs):
         if encoders.dino is None:
             raise UserError("a dataset with masks needs a DINO model for the structure distance; name one with --dino")
         cases = [pie_bench.Case(e, s, p.mask(), p.target) for e, s, p in zip(edits, sources, pairs, strict=True)]  # type: ignore[misc]
         found |= pie_bench.score(cases, clip, encoders.dino, encoders.lpips, profile)
     return found
-
-
-def _each(metric: Callable[..., float], edits: list[Image.Image], truths: list[Image.Image], profile: Profile) -> Scores:
-    return np.array([metric(a, b, profile) for a, b in zip(edits, truths, strict=True)])

@@ -12,7 +12,7 @@ from .encoders import Clip, Dino
 from .failures import with_failures
 from .pixels import l1, l2
 from .profile import Profile, check_profile
-from .similarity import Scores, clip_i, clip_r, clip_t, dino_similarity
+from .similarity import Embeddings, Scores, clip_i, clip_r, clip_t, dino_similarity
 
 CLIP = "openai/clip-vit-base-patch32"
 DINO = "facebook/dino-vits16"
@@ -54,16 +54,23 @@ def areas(scores: dict[str, Scores], profile: Profile) -> Areas:
     return Areas(clip_auc(ratios, profile), *stars, passing(ratios, STARRED_END), len(ratios))
 
 
+def against_text(
+    edits: Embeddings, sources: Sequence[Image.Image], local: Sequence[str], whole: Sequence[str], clip: Clip, profile: Profile
+) -> dict[str, Scores]:
+    """clip_t and clip_r, which need no reference: of embedded edits against local and global descriptions."""
+    ratio = clip_r(edits, clip.images(sources, profile), clip.texts(whole), profile)
+    return {"clip_t": clip_t(edits, clip.texts(local)), "clip_r": ratio}
+
+
 def _score_made(turns: list[Turn], clip: Clip, dino: Dino | None, profile: Profile) -> dict[str, Scores]:
     edits, references = [turn.edit for turn in turns], [turn.reference for turn in turns]
-    embedded = clip.images(edits, profile)
-    sources = clip.images([turn.source for turn in turns], profile)
+    embedded, local = clip.images(edits, profile), [turn.local_description for turn in turns]
+    sources, whole = [turn.source for turn in turns], [turn.global_description for turn in turns]
     scores = {
+        **against_text(embedded, sources, local, whole, clip, profile),
         "l1": np.array([l1(a, b, profile) for a, b in zip(edits, references, strict=True)]),
         "l2": np.array([l2(a, b, profile) for a, b in zip(edits, references, strict=True)]),
         "clip_i": clip_i(embedded, clip.images(references, profile)),
-        "clip_t": clip_t(embedded, clip.texts([turn.local_description for turn in turns])),
-        "clip_r": clip_r(embedded, sources, clip.texts([turn.global_description for turn in turns]), profile),
     }
     if dino is not None:
         scores["dino"] = dino_similarity(dino.images(edits, profile), dino.images(references, profile))
