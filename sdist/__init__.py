@@ -1,3 +1,26 @@
 """Text-guided image editing by score distillation: a modular framework around LUSD (arXiv 2503.11054)."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import edit
+    from .callbacks import Snapshot
+    from .editing import Result
+    from .errors import UserError
+
 __version__ = "0.1.0"
+__all__ = ["Result", "Snapshot", "UserError", "edit"]
+
+_HOMES = {"Result": "editing", "Snapshot": "callbacks", "UserError": "errors", "edit": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names are imported when first used (PEP 562), so that `import sdist` needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sdist' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,6 +1,7 @@
 """Loads a Stable Diffusion pipeline in diffusers format and speaks latents, pixels and prompts; the one home of dtypes."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -41,6 +42,7 @@ class Backbone:
         self.fingerprint = fingerprint(self.networks)
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
+        self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
     def compile(self) -> None:
         """From now on the noise predictor runs compiled, where autograd is off."""

@@ -1,5 +1,7 @@
-"""What a user sees while an edit runs: a progress bar, and a logger fed with scalars and pictures."""
+"""What a user sees of a run and says to it: a progress bar, a logger, every step of a picture, and an early end."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,13 @@ import torch
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .backbone import Backbone
 from .config import LogSettings
 from .distiller import Round, ScoreDistiller
+from .editing import last_mask
 from .errors import UserError
 from .images import mask_image, panel, to_images
 
@@ -42,6 +46,52 @@ class ProgressBar(Callback):
 
     def on_exception(self, trainer: Trainer, distiller: ScoreDistiller, exception: BaseException) -> None:  # type: ignore[override]
         self._bar.close()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A picture just after one of its steps."""
+
+    step: int  # made so far, 1..steps
+    steps: int
+    attempts: int  # draws that this step took
+    grad_std: float  # SD of the gradient that was accepted
+    threshold: float  # that it had to reach; 0 without a filter
+    latents: Tensor  # (1, c, h, w), a copy
+    mask: Tensor | None  # (1, h, w) in 0..1, a copy
+    backbone: Backbone
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, decoded now: this takes longer than a step of a small model."""
+        return to_images(self.backbone.decode(self.latents))[0]
+
+
+class Watching(Callback):
+    """Hands every step of the first picture to `on_step`."""
+
+    def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
+        self._on_step = on_step
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        if 0 not in distiller.accepted:
+            return
+        last = distiller.rounds[-1]
+        (row,) = ((last.slots == 0) & last.accepted).nonzero()[:, 0].tolist()
+        values = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
+        latents = distiller.latents[:1].detach().clone()
+        made = (int(distiller.step[0]), distiller.method.steps, int(last.attempt[row]) + 1)
+        self._on_step(Snapshot(*made, *values, latents, last_mask(distiller, 0), distiller.network))  # type: ignore[arg-type]
+
+
+class Stopping(Callback):
+    """Ends the run after the first round at which it is `wanted`; each picture is then delivered as it is."""
+
+    def __init__(self, wanted: Callable[[ScoreDistiller], bool]) -> None:
+        self._wanted = wanted
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        distiller.schedule.stopped |= self._wanted(distiller)
 
 
 class RunLogger(Callback):

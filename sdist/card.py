@@ -88,6 +88,7 @@ class Card:
     settings: Settings
     job: Job
     tokens: tuple[int, ...]
+    steps: int  # made; fewer than the settings' where the run was stopped
     lanes: int
     threads: int
     fingerprint: str
@@ -107,11 +108,11 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         data = json.loads(text)
         settings = resolve(data["settings"], f"run card of {path.name}")
         job, tokens = _job(data["job"], images), tuple(map(int, data["job"]["tokens"]))
-        lanes, threads = int(data["lanes"]), int(data["machine"]["threads"])
+        steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
         if lanes < 1 or threads < 1:
             raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
-        return Card(text, settings, job, tokens, lanes, threads, str(data["model"]["fingerprint"]), versions)
+        return Card(text, settings, job, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -126,7 +127,8 @@ def _job(entry: dict[str, Any], images: Path | None) -> Job:
 
 def _found(recorded: str, digest: str, images: Path | None) -> Path:
     parts = Path(recorded).parts
-    places = [Path(recorded)] if images is None else [images.joinpath(*parts[i:]) for i in range(1, len(parts))]
+    below = range(int(Path(recorded).is_absolute()), len(parts))
+    places = [Path(recorded)] if images is None else [images.joinpath(*parts[i:]) for i in below]
     path = next((place for place in places if place.is_file()), places[-1])
     if not path.is_file():
         raise UserError(f"source image {path} is not there; say where it is with --images DIR")

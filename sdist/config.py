@@ -88,7 +88,7 @@ class Settings:
         return data
 
 
-def load_settings(method: str, overrides: Sequence[str] = (), **values: Any) -> Settings:
+def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) -> Settings:
     """Settings of a method (a name in experiments/ or a yaml file) with "key=value" overrides; `values` win over both."""
     path = find_method(method)
     try:

@@ -1,15 +1,17 @@
 """From image files and prompts to edited pictures: everything around the distiller, used by the command line."""
 
+import json
 import logging
 import signal
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,7 +26,7 @@ from .distiller import ScoreDistiller
 from .errors import UserError
 from .filters import StdThreshold
 from .hooks.layers import nearest_level
-from .images import fit, load_image, to_images, to_pixels
+from .images import fit, load_image, png_bytes, to_images, to_pixels, write_atomic
 from .method import Method
 from .models import find_model
 from .precision import lower
@@ -79,6 +81,11 @@ class Result:
     attempts: tuple[int, ...]  # draws for each step
     lanes: int  # draws that the network saw at once, at most; rounding depends on it
     timings: dict[str, float]  # seconds, its share where it was not alone
+    card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/card.py
+
+    def save(self, path: str | Path) -> None:
+        """Writes the picture as a PNG with the run card inside, atomically."""
+        write_atomic(Path(path), png_bytes(self.image, json.dumps(self.card, indent=1, ensure_ascii=False)))
 
 
 def load_model(settings: Settings) -> Backbone:
@@ -157,7 +164,7 @@ def default_lanes(device: torch.device, pictures: int, size: tuple[int, int], fi
 
 
 class Finishing(Callback):
-    """Decodes and delivers each picture when it has made its last step."""
+    """Decodes and delivers each picture when it has made its last step, or as it is when the run is stopped."""
 
     def __init__(self, backbone: Backbone, batch: Sequence[Prepared], deliver: Callable[[Result], None], encoding: float) -> None:
         self._backbone, self._batch, self._deliver, self._encoding = backbone, batch, deliver, encoding
@@ -166,8 +173,16 @@ class Finishing(Callback):
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: object) -> None:  # type: ignore[override]
         for slot in distiller.accepted.tolist():
             if distiller.step[slot] == distiller.method.steps:
-                self.results[slot] = self._result(distiller, slot)
-                self._deliver(self.results[slot])
+                self._finish(distiller, slot)
+
+    def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        for slot in range(len(self._batch)):
+            if slot not in self.results and slot not in distiller.failures:
+                self._finish(distiller, slot)
+
+    def _finish(self, distiller: ScoreDistiller, slot: int) -> None:
+        self.results[slot] = self._result(distiller, slot)
+        self._deliver(self.results[slot])
 
     def _result(self, distiller: ScoreDistiller, slot: int) -> Result:
         start = time.perf_counter()
@@ -246,9 +261,9 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
 
 
 def last_mask(distiller: ScoreDistiller, slot: int) -> Tensor | None:
-    """The last mask of a picture; None where no mask was used."""
+    """The last mask of a picture; None where no mask was used, or not yet."""
     memory = distiller.memory.get("attention_mask")
-    return None if memory is None else memory.tensors["mask"][slot].detach().clone()
+    return None if memory is None or "mask" not in memory.tensors else memory.tensors["mask"][slot].detach().clone()
 
 
 def attempts_of(distiller: ScoreDistiller, slot: int) -> tuple[int, ...]:

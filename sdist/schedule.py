@@ -25,11 +25,12 @@ class Schedule:
         self.attempt = torch.zeros_like(self.step)  # rejects in its present step
         self.tried = torch.zeros_like(self.step)  # its draws that the network has seen, also those that did not count
         self.failed = torch.zeros(images, dtype=torch.bool)
+        self.stopped = False  # no further round is wanted
 
     @property
     def active(self) -> Slots:
-        """The unfinished images, in the order of the queue."""
-        return ((self.step < self.steps) & ~self.failed).nonzero()[:, 0]
+        """The unfinished images, in the order of the queue; none once stopped."""
+        return ((self.step < self.steps) & ~self.failed & (not self.stopped)).nonzero()[:, 0]
 
     def candidates(self) -> tuple[Slots, Int[Tensor, " n"]]:
         """Image and number of attempt of each draw of the next round; the draws of an image together, in their order."""

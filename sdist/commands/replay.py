@@ -15,7 +15,7 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
-    from ..callbacks import ProgressBar
+    from ..callbacks import ProgressBar, Stopping
     from ..card import read_card
     from ..editing import edit_batch, load_model, prepare
     from ..images import load_image, png_bytes, write_atomic
@@ -37,7 +37,8 @@ def main(args: argparse.Namespace) -> int:
     if backbone.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
     prepared = replace(prepare(backbone, settings, card.job), tokens=card.tokens)
-    (result,) = edit_batch(backbone, settings, [prepared], [ProgressBar("replay")], lanes=card.lanes)
+    callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
+    (result,) = edit_batch(backbone, settings, [prepared], callbacks, lanes=card.lanes)
     if args.output is not None:
         write_atomic(args.output, png_bytes(result.image, card.text))
     before = np.asarray(load_image(args.image), np.int16)

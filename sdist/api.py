@@ -1,0 +1,121 @@
+"""An edit in three lines of Python.
+
+>>> import sdist
+>>> result = sdist.edit("photo.jpg", source="a cat", target="a dog")
+>>> result.save("dog.png")
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from PIL import Image, ImageOps
+from pytorch_lightning import Callback
+
+from .callbacks import Snapshot, Watching
+from .card import make_card
+from .config import Settings, load_settings
+from .editing import Job, Result, edit_batch, prepare
+from .errors import UserError
+from .images import png_bytes
+from .loaded import loaded
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # that a PNG can hold
+
+
+def edit(
+    image: Picture,
+    source: str,
+    target: str,
+    *,
+    model: str | None = None,
+    method: str = "lusd",
+    seed: int | None = None,
+    words: str | Sequence[str] = (),
+    mask: Picture | None = None,
+    steps: int | None = None,
+    size: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    on_step: Callable[[Snapshot], None] | None = None,
+) -> Result:
+    """The edited picture, with its last mask and its run card.
+
+    A picture is a path, a PIL image, or an array (height, width[, 3 or 4]) of 8-bit values. `settings` are further values of
+    the method's yaml, {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to
+    the method. `on_step` gets every step as it is made. The model stays in memory for the next call. UserError for bad input.
+    """
+    given = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
+    resolved = settings_of(method, settings, {key: value for key, value in given.items() if value is not None})
+    chosen = (words,) if isinstance(words, str) else tuple(words)
+    with ExitStack() as stack:
+        files = [None if picture is None else stack.enter_context(_on_disk(picture)) for picture in (image, mask)]
+        job = Job(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
+        result = make(resolved, job, () if on_step is None else [Watching(on_step)])
+    passing = [key for key, picture in {"image": image, "mask": mask}.items() if isinstance(picture, (Image.Image, np.ndarray))]
+    return replace(result, card=without_folders(result.card, passing))
+
+
+def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], given: Mapping[str, Any]) -> Settings:
+    """A method's settings with further ones, and with values that win over both."""
+    if isinstance(settings, str):
+        raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {settings!r}')
+    if not isinstance(settings, Mapping):
+        return load_settings(method, list(settings), **given)
+    merged = OmegaConf.create()
+    try:
+        for key, value in {**settings, **given}.items():
+            OmegaConf.update(merged, key, value)
+    except OmegaConfBaseException as error:
+        raise UserError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
+    return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
+
+
+def make(settings: Settings, job: Job, callbacks: Sequence[Callback] = ()) -> Result:
+    """One edit from its files to its result with the run card; edits with the same model wait for each other."""
+    backbone = loaded(settings)
+    with backbone.alone:
+        prepared = prepare(backbone, settings, job)
+        (result,) = edit_batch(backbone, settings, [prepared], callbacks)
+    return replace(result, card=make_card(backbone, settings, result))
+
+
+def without_folders(card: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The card with those files of its job by name alone, for files that will not stay where they are."""
+    names = {key: Path(card["job"][key]).name for key in keys if card["job"][key] is not None}
+    return {**card, "job": {**card["job"], **names}}
+
+
+@contextmanager
+def _on_disk(picture: Picture) -> Iterator[Path]:
+    """Where a picture is; one in memory becomes a temporary PNG, named after its content."""
+    if not isinstance(picture, (Image.Image, np.ndarray)):
+        yield Path(picture)
+        return
+    data = png_bytes(_as_image(picture))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{sha256(data).hexdigest()[:16]}.png"
+        path.write_bytes(data)
+        yield path
+
+
+def _as_image(picture: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        upright = ImageOps.exif_transpose(picture)
+        return upright if upright.mode in MODES else upright.convert("RGB")
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] not in (3, 4)):
+        shape = " x ".join(map(str, picture.shape))
+        raise UserError(f"an array must be (height, width), or with 3 or 4 channels, of uint8; got {shape} of {picture.dtype}")
+    if not picture.size:
+        raise UserError("the array has no pixels")
+    return Image.fromarray(picture)

@@ -1,0 +1,142 @@
+"""The Python interface on a tiny pipeline: what it takes, what it gives, what it keeps in memory, and how a run ends early."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdist
+from sdist.api import make, settings_of
+from sdist.callbacks import Snapshot, Stopping
+from sdist.cli import main
+from sdist.editing import Job
+from sdist.loaded import LoadedModels
+
+SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
+
+
+def edit(image, model: Path, **options) -> sdist.Result:
+    options = {"settings": SETTINGS, **options}
+    return sdist.edit(image, source="a cat", target="a cat wearing a hat", model=str(model), **options)
+
+
+def test_a_path_a_picture_and_an_array_give_the_same_edit(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    results = [edit(given, tiny_folder) for given in (str(picture), Image.open(picture), np.asarray(Image.open(picture)))]
+    pixels = [np.asarray(result.image) for result in results]
+    assert np.array_equal(pixels[0], pixels[1])
+    assert np.array_equal(pixels[0], pixels[2])
+    assert results[0].card["job"]["image"] == str(picture)
+    assert results[1].card["job"]["image"] == f"{results[1].card['job']['sha256'][:16]}.png"
+    assert (results[0].mask.shape, len(results[0].attempts)) == ((1, 8, 8), 3)
+
+
+def test_a_saved_result_is_replayed_bit_for_bit(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    edit(picture, tiny_folder).save(tmp_path / "edited.png")
+    assert main(["replay", str(tmp_path / "edited.png")]) == 0
+    result = edit(Image.open(picture), tiny_folder, seed=3, words="cat")
+    result.save(tmp_path / "second.png")
+    assert (result.card["job"]["seed"], result.card["words"]) == (3, ["cat"])
+    kept = tmp_path / "kept" / result.card["job"]["image"]  # the picture was in memory, its card has its name alone
+    kept.parent.mkdir()
+    Image.open(picture).save(kept)
+    assert main(["replay", str(tmp_path / "second.png"), "--images", str(kept.parent)]) == 0
+    assert capsys.readouterr().out == "identical\n" * 2
+
+
+def test_settings_are_a_mapping_or_a_list(tiny_folder: Path) -> None:
+    nested = settings_of("lusd", {"optimizer": {"lr": 0.5}, "regularizers.source_pull.weight": 0.1}, {"steps": 4})
+    listed = settings_of("lusd", ["optimizer.lr=0.5", "regularizers.source_pull.weight=0.1"], {"steps": 4})
+    assert nested == listed
+    assert (nested.optimizer.lr, nested.steps, nested.optimizer.name) == (0.5, 4, "SGD")
+    assert settings_of("lusd", {"steps": 9}, {"steps": 4}).steps == 4
+
+
+BAD = {
+    "a file that is not there": ({"image": "nowhere.png"}, "does not exist"),
+    "an array of floats": ({"image": np.zeros((8, 8, 3))}, "of uint8; got 8 x 8 x 3 of float64"),
+    "an empty array": ({"image": np.zeros((0, 8), np.uint8)}, "no pixels"),
+    "settings as text": ({"settings": "steps=3"}, "a mapping or a list"),
+    "an unknown key": ({"settings": {"method": "dds"}}, "unknown key 'method'"),
+    "a value that is no setting": ({"settings": {"steps": object()}}, "settings cannot be read"),
+    "an unknown method": ({"method": "lusdd"}, "did you mean 'lusd'"),
+    "a word that is not there": ({"words": ["hut"]}, "did you mean 'hat'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_a_user_error(name: str, picture: Path, tiny_folder: Path) -> None:
+    given, message = BAD[name]
+    with pytest.raises(sdist.UserError, match=message):
+        edit(**{"image": picture, "model": tiny_folder, **given})
+
+
+def test_every_step_is_told(picture: Path, tiny_folder: Path) -> None:
+    seen: list[Snapshot] = []
+    result = edit(picture, tiny_folder, on_step=seen.append)
+    assert [s.step for s in seen] == [1, 2, 3]
+    assert tuple(s.attempts for s in seen) == result.attempts
+    assert all(s.grad_std >= s.threshold > 0 or s.attempts == 100 for s in seen)
+    assert np.array_equal(np.asarray(seen[-1].image), np.asarray(result.image))
+    assert not np.array_equal(np.asarray(seen[0].image), np.asarray(result.image))
+
+
+def test_a_stopped_run_gives_what_there_is_and_is_replayed(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    job = Job(picture, "a cat", "a cat wearing a hat")
+    settings = settings_of("lusd", {**SETTINGS, "steps": 50}, {"model": str(tiny_folder)})
+    result = make(settings, job, [Stopping(lambda distiller: int(distiller.step[0]) == 2)])
+    assert len(result.attempts) == 2
+    result.save(tmp_path / "stopped.png")
+    assert main(["replay", str(tmp_path / "stopped.png")]) == 0
+    assert capsys.readouterr().out == "identical\n"
+    before = make(settings, job, [Stopping(lambda distiller: True)])
+    assert len(before.attempts) <= 1
+
+
+def test_a_run_works_in_a_thread(picture: Path, tiny_folder: Path) -> None:
+    results: list[sdist.Result] = []
+    threads = [threading.Thread(target=lambda: results.append(edit(picture, tiny_folder))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = np.asarray(edit(picture, tiny_folder).image)
+    assert [np.array_equal(np.asarray(result.image), alone) for result in results] == [True, True]
+
+
+def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
+    loads: list[str] = []
+    monkeypatch.setattr("sdist.loaded.load_model", lambda settings: loads.append(settings.precision) or object())
+    loaded = LoadedModels(kept=2)
+    lusd, dds = (settings_of(method, {}, {"model": str(tiny_folder)}) for method in ("lusd", "dds"))
+    assert loaded(lusd) is loaded(dds)  # the filter's threshold matters to half precision alone
+    bf16 = [settings_of(m, {}, {"model": str(tiny_folder), "precision": "bf16"}) for m in ("lusd", "dds")]
+    assert loaded(bf16[0]) is not loaded(bf16[1])
+    assert loads == ["auto", "bf16", "bf16"]
+    loaded(lusd)  # two are kept, so it was given up
+    assert loads[3:] == ["auto"]
+    weights = next(tiny_folder.glob("unet/*.safetensors"))
+    stat = weights.stat()
+    try:
+        os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))  # trained further
+        loaded(lusd)
+        assert loads[4:] == ["auto"]
+    finally:
+        os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_importing_is_light_and_names_are_public() -> None:
+    code = "import sys, sdist; assert 'edit' in dir(sdist) and 'torch' not in sys.modules; sdist.edit; sys.modules['torch']"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'edti'"):
+        sdist.edti  # noqa: B018
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (Path(sdist.__file__).parent / "py.typed").is_file()
+    assert json.dumps(sdist.__all__) == '["Result", "Snapshot", "UserError", "edit"]'
