@@ -53,7 +53,8 @@ def edit(
 
     A picture is a path, a PIL image, or an array (height, width[, 3 or 4]) of 8-bit values. `settings` are further values of
     the method's yaml, {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to
-    the method. `on_step` gets every step as it is made. The model stays in memory for the next call. UserError for bad input.
+    the method. `on_step` gets the start (step 0) and every step as it is made. The model stays in memory for the next call.
+    UserError for bad input.
     """
     given = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
     resolved = settings_of(method, settings, {key: value for key, value in given.items() if value is not None})

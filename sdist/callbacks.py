@@ -50,11 +50,11 @@ class ProgressBar(Callback):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A picture just after one of its steps."""
+    """A picture before its first step, or just after one."""
 
-    step: int  # made so far, 1..steps
+    step: int  # made so far, 0..steps
     steps: int
-    attempts: int  # draws that this step took
+    attempts: int  # draws that this step took; 0 before the first, as the next two
     grad_std: float  # SD of the gradient that was accepted
     threshold: float  # that it had to reach; 0 without a filter
     latents: Tensor  # (1, c, h, w), a copy
@@ -68,10 +68,13 @@ class Snapshot:
 
 
 class Watching(Callback):
-    """Hands every step of the first picture to `on_step`."""
+    """Hands the encoded first picture to `on_step`, and then every step of it."""
 
     def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
         self._on_step = on_step
+
+    def on_train_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        self._tell(distiller, 0, 0.0, 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
         if 0 not in distiller.accepted:
@@ -79,9 +82,12 @@ class Watching(Callback):
         last = distiller.rounds[-1]
         (row,) = ((last.slots == 0) & last.accepted).nonzero()[:, 0].tolist()
         values = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
-        latents = distiller.latents[:1].detach().clone()
-        made = (int(distiller.step[0]), distiller.method.steps, int(last.attempt[row]) + 1)
-        self._on_step(Snapshot(*made, *values, latents, last_mask(distiller, 0), distiller.network))  # type: ignore[arg-type]
+        self._tell(distiller, int(last.attempt[row]) + 1, *values)
+
+    def _tell(self, distiller: ScoreDistiller, attempts: int, grad_std: float, threshold: float) -> None:
+        step, latents = int(distiller.step[0]), distiller.latents[:1].detach().clone()
+        told = (step, distiller.method.steps, attempts, grad_std, threshold, latents, last_mask(distiller, 0))
+        self._on_step(Snapshot(*told, distiller.network))  # type: ignore[arg-type]
 
 
 class Stopping(Callback):

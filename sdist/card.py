@@ -95,8 +95,8 @@ class Card:
     versions: dict[str, str]
 
 
-def read_card(path: Path, images: Path | None = None) -> Card:
-    """The card inside a PNG; UserError if there is none, or if a source image is gone or has changed."""
+def card_text(path: Path) -> str:
+    """The card inside a PNG, unread; UserError if there is none."""
     try:
         with Image.open(path) as image:
             text = getattr(image, "text", {}).get(CARD_KEY)
@@ -104,6 +104,12 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         raise UserError(f"{path} cannot be read as a PNG: {error}") from None
     if text is None:
         raise UserError(f"{path} has no run card; only PNGs that sdist made can be replayed")
+    return text
+
+
+def read_card(path: Path, images: Path | None = None) -> Card:
+    """The card inside a PNG; UserError if there is none, or if a source image is gone or has changed."""
+    text = card_text(path)
     try:
         data = json.loads(text)
         settings = resolve(data["settings"], f"run card of {path.name}")

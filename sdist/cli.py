@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _bench(commands.add_parser("bench", help="time LUSD against a plain loop on this machine"))
     _evaluate(commands.add_parser("evaluate", help="score results with the metrics of MagicBrush, LUSD and PIE-Bench"))
     _compare(commands.add_parser("compare", help="evaluated methods side by side"))
+    _app(commands.add_parser("app", help="a studio in the browser, on this machine"))
     _tinyworld(commands.add_parser("tinyworld", help="measure the embedded model"))
     return root
 
@@ -148,6 +149,20 @@ def _compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("evaluations", nargs="+", metavar="DIR")
     command.add_argument("--group", default="all", help="all (default) or a category")
     command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
+    command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def _app(command: argparse.ArgumentParser) -> None:
+    command.description = "Serves the studio until it is interrupted (Ctrl-C); see docs/studio.md."
+    command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: 127.0.0.1)")
+    command.add_argument("--port", type=int, default=7860)
+    command.add_argument("--model", default="tinyworld", metavar="ALIAS|ID|DIR", help="offered first (default: tinyworld)")
+    command.add_argument("--login", type=Path, metavar="FILE", help="holds USER:PASSWORD, asked of visitors; or set SDIST_LOGIN")
+    command.add_argument("--max-side", type=int, default=1024, metavar="PIXELS", help="of an edited picture (default: 1024)")
+    command.add_argument("--max-steps", type=int, default=1000, metavar="N", help="of an edit (default: 1000)")
+    command.add_argument(
+        "--queue", type=int, default=16, metavar="N", help="edits that may wait; one is made at a time (default: 16)"
+    )
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
 
 

@@ -1,0 +1,42 @@
+"""sdist app: the studio in the browser, until it is interrupted."""
+
+import argparse
+import os
+from pathlib import Path
+from threading import Event
+
+from ..errors import UserError
+from .extras import need
+
+
+def main(args: argparse.Namespace) -> int:
+    for name in ("max_side", "max_steps", "queue"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    if not 1 <= args.port <= 65535:
+        raise UserError(f"--port must be within 1..65535, got {args.port}")
+    login = read_login(args.login, os.environ.get("SDIST_LOGIN"))
+    need("app", "gradio", extra="app")
+    from ..studio.limits import Limits
+    from ..studio.server import Door, serving
+
+    limits = Limits(side=args.max_side, steps=args.max_steps, queue=args.queue)
+    with serving(args.model, Door(args.host, args.port, login), limits) as address:
+        print(f"the studio is at {address} (Ctrl-C ends it)", flush=True)
+        try:
+            Event().wait()
+        except KeyboardInterrupt:
+            print("the studio is closed")
+    return 0
+
+
+def read_login(file: Path | None, variable: str | None) -> tuple[str, str] | None:
+    """USER:PASSWORD from a file or the environment; not from the arguments, which every user of the machine can read."""
+    if file is None and variable is None:
+        return None
+    if file is not None and not file.is_file():
+        raise UserError(f"login file {file} does not exist; it holds one line USER:PASSWORD")
+    user, colon, password = (file.read_text(encoding="utf-8") if file is not None else variable or "").strip().partition(":")
+    if not (user and colon and password) or "\n" in password:
+        raise UserError(f"{file or 'SDIST_LOGIN'} must hold one line USER:PASSWORD")
+    return user, password

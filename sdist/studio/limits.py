@@ -1,0 +1,104 @@
+"""What a visitor may ask for, and how a refusal is told."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from pytorch_lightning import Callback, Trainer
+
+from ..backbone import Backbone
+from ..distiller import ScoreDistiller
+from ..errors import UserError, unknown
+
+log = logging.getLogger("sdist")
+
+METHOD_KEYS = ("loss", "regularizers", "filter", "normalizer", "gamma", "optimizer", "timesteps", "prompts", "scale")
+KEY = re.compile(r"\w+(\.\w+)*")
+MEGABYTE = 2**20
+LONGEST_PROMPT = 2000  # characters
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Set when the studio is started."""
+
+    side: int = 1024  # pixels of the edited picture's long side
+    steps: int = 1000
+    queue: int = 16  # edits that wait at once
+    edits: int = 12  # of one press: methods x seeds
+    upload: int = 25 * MEGABYTE  # bytes of a file
+
+    def check_steps(self, steps: int) -> None:
+        if steps > self.steps:
+            raise UserError(f"{steps} steps: this studio makes at most {self.steps} (--max-steps)")
+
+    def check_edits(self, edits: int) -> None:
+        if not 1 <= edits <= self.edits:
+            raise UserError(f"{edits} edits at once: choose 1 to {self.edits}, that is methods times seeds")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this studio lets a visitor choose from, and where it keeps what visitors give."""
+
+    limits: Limits
+    methods: list[str]
+    models: list[str]
+    root: Path
+
+
+class AtMost(Callback):
+    """Refuses a picture whose long side is above so many pixels, before the first step."""
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+
+    def on_fit_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        backbone: Backbone = distiller.network  # type: ignore[assignment]
+        height, width = (side * backbone.factor for side in distiller.latents.shape[-2:])
+        if max(width, height) > self._side:
+            raise UserError(f"size {width} x {height}: this studio edits up to {self._side} pixels a side (--max-side)")
+
+
+def plain_overrides(text: str) -> list[str]:
+    """Lines KEY=VALUE of a method's yaml; UserError for one that is not about the method, or that would look things up."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        key = line.partition("=")[0].strip()
+        if not KEY.fullmatch(key) or key.split(".")[0] not in METHOD_KEYS:
+            raise unknown("setting", key, METHOD_KEYS, "the studio's settings (KEY=VALUE, a line each)")
+    check_literal(text)
+    return lines
+
+
+def check_literal(text: str) -> None:
+    """UserError for ${...}, which could read this machine's environment."""
+    if "${" in text:
+        raise UserError("settings from the browser are taken literally: ${...} is not allowed")
+
+
+def check_prompts(*prompts: str) -> None:
+    for prompt in prompts:
+        if len(prompt) > LONGEST_PROMPT:
+            raise UserError(f"a prompt has {len(prompt)} characters; at most {LONGEST_PROMPT} are read")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns what went wrong into a message for the browser: a UserError's text, else no more than that it failed."""
+    from gradio import Error
+
+    try:
+        yield
+    except Error:
+        raise
+    except (UserError, FloatingPointError) as error:
+        raise Error(escape(str(error)), title="This cannot be done", print_exception=False) from None
+    except Exception as error:
+        log.exception("the studio failed")
+        name = type(error).__name__
+        raise Error(f"The edit failed ({name}); the terminal shows where.", title="Error", print_exception=False) from None

@@ -1,0 +1,73 @@
+"""A run card from the browser, as text or inside a PNG, back to what stood on the page."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..card import card_text, plain_settings
+from ..config import Settings, load_settings, resolve
+from ..errors import UserError
+from .limits import check_literal, check_prompts
+
+LARGEST = 200_000  # characters of a card
+OWN = ("model", "device", "precision", "compile", "checkpoint", "size", "seed", "steps", "log")  # what is no part of a method
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a card says; `digests` are those of its source and its mask picture."""
+
+    method: str | None  # None: no method of this installation has these settings
+    settings: dict[str, Any]
+    model: str
+    size: str
+    seed: int
+    steps: int
+    source: str
+    target: str
+    words: list[str]
+    image: str
+    digests: tuple[str, str | None]
+
+
+def restored(text: str, methods: list[str]) -> Restored:
+    """Reads a card; UserError if it is none, or damaged."""
+    check_literal(text)
+    if len(text) > LARGEST:
+        raise UserError(f"this is {len(text)} characters long, a run card has at most {LARGEST}")
+    try:
+        data = json.loads(text)
+        job, settings = data["job"], resolve(data["settings"], "the run card")
+        source, target, image = (str(job[key]) for key in ("source", "target", "image"))
+        check_prompts(source, target)
+        digests = (str(job["sha256"]), job["mask_sha256"] and str(job["mask_sha256"]))
+        chosen, seed = [str(word) for word in data["words"]], int(job["seed"])
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"this is no run card, or it is damaged ({type(error).__name__})") from None
+    plain = plain_settings(settings)
+    return Restored(
+        method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in ("device", "compile", "log")},
+        model=settings.model, size=settings.size, seed=seed, steps=settings.steps, source=source, target=target,
+        words=chosen, image=Path(image).name, digests=digests,
+    )  # fmt: skip
+
+
+def text_of(path: Path) -> str:
+    """The card in a file: a PNG's, or the whole of a json."""
+    with path.open("rb") as file:
+        if file.read(8) == b"\x89PNG\r\n\x1a\n":
+            return card_text(path)
+        file.seek(0)
+        return file.read(4 * LARGEST).decode("utf-8", errors="replace")
+
+
+def _method(settings: Settings, methods: list[str]) -> str | None:
+    own = _without(settings)
+    return next((name for name in methods if _without(load_settings(name, model=settings.model)) == own), None)
+
+
+def _without(settings: Settings) -> dict[str, Any]:
+    return {key: value for key, value in settings.plain().items() if key not in OWN}

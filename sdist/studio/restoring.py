@@ -1,0 +1,53 @@
+"""Handler for a run card that is brought back."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..errors import UserError
+from .desk import Desk
+from .giving import offered, placed
+from .limits import Offer, told
+from .restore import Restored, restored, text_of
+from .wanted import CARD
+
+
+def restore(offer: Offer, desk: Desk, files: list[str] | None, pasted: str) -> list[Any]:
+    """Puts everything back as a card has it; the source too, if it came along or was on this page before."""
+    with told():
+        text, pictures = _sorted([Path(file) for file in files or ()], pasted.strip())
+        card = restored(text, offer.methods)
+        if card.model not in offer.models:
+            raise UserError(f"the run card is of the model {card.model}, which this studio does not offer")
+        for path in pictures:
+            desk.take(path, path.name)
+        return _back(desk, card, offer)
+
+
+def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
+    """The card's text, and the files that are pictures to work on."""
+    cards: dict[Path, str] = {}
+    for path in files if not pasted else ():
+        try:
+            cards[path] = text_of(path)
+        except UserError:
+            continue  # a picture without a card
+    if not pasted and not cards:
+        raise UserError("give a PNG that sdist made, its run card as a file, or the card's text")
+    first = next(iter(cards), None)
+    return pasted or cards[first], [path for path in files if path != first]  # type: ignore[index]
+
+
+def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
+    desk.card = card.settings if card.method is None else None
+    desk.source = desk.sources.get(card.digests[0])
+    missing = desk.source is None
+    if missing:
+        gr.Info(escape(f"Everything is back but the picture: drop {card.image} too."), title="The source is not here")
+    source = [None, gr.skip(), None, gr.skip()] if missing else placed(desk)
+    choices = offer.methods if card.method else [*offer.methods, CARD]
+    methods = gr.update(choices=choices, value=[card.method or CARD])
+    words = offered(card.source, card.target, card.words)
+    return [*source, card.source, card.target, words, methods, card.model, card.seed, 1, card.steps, card.size, ""]

@@ -1,0 +1,105 @@
+"""Starts the studio: its folder, its door, and what a browser may load."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import gradio as gr
+from PIL import Image as Pillow
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..config import load_settings, methods_folder
+from ..errors import UserError
+from ..images import MAX_PIXELS
+from ..loaded import loaded
+from ..models import MODELS, on_disk
+from .events import connect
+from .limits import Limits, Offer
+from .looks import CSS, theme
+from .page import layout
+
+# nothing but this server: whatever a library of the page would fetch from elsewhere is refused by the browser
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'"
+)
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the studio listens, and for whom."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    login: tuple[str, str] | None = None
+
+
+class OwnOnly:
+    """ASGI middleware that adds POLICY to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
+
+
+def build(root: Path, model: str, limits: Limits) -> gr.Blocks:
+    """The page with its handlers; `root` is the folder that holds what visitors give."""
+    offer = Offer(limits, methods_here(), models_here(model), root)
+    with gr.Blocks(title="sdist studio", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as demo:
+        connect(demo, layout(offer.methods, offer.models, limits), offer)
+    return demo.queue(max_size=limits.queue, default_concurrency_limit=4)
+
+
+def methods_here() -> list[str]:
+    """The methods of this installation, LUSD first."""
+    names = sorted(path.stem for path in methods_folder().glob("*.yaml"))
+    return sorted(names, key=lambda name: name != "lusd")
+
+
+def models_here(first: str) -> list[str]:
+    """The model that was asked for, and the aliases whose weights are on this disk; a visitor can name no other."""
+    return list(dict.fromkeys([first, *(name for name, model in MODELS.items() if any(map(on_disk, model.sources)))]))
+
+
+@contextmanager
+def serving(model: str, door: Door, limits: Limits) -> Iterator[str]:
+    """The studio at its address, until the block is left. UserError for an unknown model or a port that is taken."""
+    settings = load_settings("lusd", model=model)
+    Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what has twice as many, before it decodes
+    with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder:
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+        root = Path(folder) / "desks"
+        root.mkdir()
+        demo = build(root, model, limits)
+        Thread(target=loaded, args=(settings,), daemon=True).start()  # meanwhile the page can be read
+        try:
+            yield _launch(demo, door, limits, root)
+        finally:
+            demo.close(verbose=False)
+
+
+def _launch(demo: gr.Blocks, door: Door, limits: Limits, root: Path) -> str:
+    try:
+        _, address, _ = demo.launch(
+            server_name=door.host, server_port=door.port, auth=door.login, share=False, inbrowser=False, quiet=True,
+            prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
+            show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
+            app_kwargs={"middleware": [Middleware(OwnOnly)], "docs_url": None, "redoc_url": None, "openapi_url": None},
+            theme=theme(), css=CSS,
+        )  # fmt: skip
+    except OSError:
+        raise UserError(f"port {door.port} of {door.host} cannot be had; choose another with --port") from None
+    return address

@@ -1,0 +1,67 @@
+"""What is kept of a run: its curves, and latents of some of its steps, from which any strength can be decoded."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from PIL import Image
+from torch import Tensor
+
+from ..backbone import Backbone
+from ..callbacks import Snapshot
+from ..images import to_images
+
+KEPT = 40  # frames of a run, beside the first and the last
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The latents (1, c, h, w) after `step` steps, and the mask (1, h, w) that made the last of them."""
+
+    step: int
+    latents: Tensor
+    mask: Tensor | None
+
+
+@dataclass
+class Timeline:
+    """Grows by snapshots; step 0 is the encoded source."""
+
+    frames: list[Frame] = field(default_factory=list)
+    grad_std: list[float] = field(default_factory=list)
+    threshold: list[float] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    steps: int = 0  # that the run will make
+
+    @property
+    def made(self) -> int:
+        """Steps so far."""
+        return len(self.attempts)
+
+    @property
+    def stride(self) -> int:
+        """Steps between frames that are kept."""
+        return max(1, -(-self.steps // KEPT))
+
+    def add(self, snapshot: Snapshot) -> None:
+        """The newest frame is always there; the one before it stays only if it stands on the stride."""
+        self.steps = snapshot.steps
+        if self.frames and self.frames[-1].step % self.stride:
+            self.frames.pop()
+        self.frames.append(Frame(snapshot.step, snapshot.latents.cpu(), None if snapshot.mask is None else snapshot.mask.cpu()))
+        if snapshot.step:
+            self.grad_std.append(snapshot.grad_std)
+            self.threshold.append(snapshot.threshold)
+            self.attempts.append(snapshot.attempts)
+
+    def at(self, step: int) -> Frame:
+        """The last frame at that step or before."""
+        return self.frames[max(0, bisect_right([frame.step for frame in self.frames], step) - 1)]
+
+    def latents(self, step: int, strength: float = 1.0) -> Tensor:
+        """z_source + strength x (z_step - z_source), (1, c, h, w): 0 is the encoded source, 1 the run, beyond 1 further on."""
+        source, frame = self.frames[0].latents, self.at(step)
+        return frame.latents if strength == 1 else source + strength * (frame.latents - source)
+
+    def picture(self, backbone: Backbone, step: int, strength: float = 1.0) -> Image.Image:
+        """Those latents, decoded."""
+        return to_images(backbone.decode(self.latents(step, strength)))[0]
