@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Event
@@ -19,24 +20,26 @@ FILES = 40  # pictures
 
 @dataclass
 class Desk:
-    """One visitor's state. The folder holds the pictures that were given, named by their content."""
+    """One visitor's state; a new one can be copied, which is how each visitor comes to one."""
 
-    folder: Path
+    root: Path  # where the folder is made, when the first picture is given
     source: Path | None = None
     sources: dict[str, Path] = field(default_factory=dict)  # sha256 -> file
     runs: list[Run] = field(default_factory=list)
     shown: Run | None = None
-    stop: Event = field(default_factory=Event)  # of the edit that runs or waits
+    stop: Event | None = None  # of the edit that runs or waits
     busy: bool = False  # one does
     card: dict | None = None  # settings of a restored run card, if no method has them
 
-    @classmethod
-    def new(cls, root: Path) -> "Desk":
-        return cls(Path(mkdtemp(prefix="desk-", dir=root)))
+    @cached_property
+    def folder(self) -> Path:
+        """Holds the pictures that were given, by their content."""
+        return Path(mkdtemp(prefix="desk-", dir=self.root))
 
     def close(self) -> None:
         """Ends what runs and removes what was given."""
-        self.stop.set()
+        if self.stop is not None:
+            self.stop.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def take(self, path: Path, name: str) -> Path:

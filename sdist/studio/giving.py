@@ -1,7 +1,6 @@
 """Handlers for what a visitor gives: a picture, a scene, words."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,11 @@ SHOWN = 1024  # pixels of the long side of a source on the page
 
 
 def take(desk: Desk, given: ImageData | None) -> list[Any]:
-    """A picture that was dropped; a bad one is refused and taken off the page."""
-    if given is None or not given.path:
-        return [gr.skip()] * 4
-    try:
+    """A picture that was dropped."""
+    with told():
+        if given is None or not given.path:
+            raise UserError("no file came with this")
         desk.source = desk.take(Path(given.path), given.orig_name or "picture.png")
-    except UserError as error:
-        gr.Warning(escape(str(error)), title="This picture cannot be used")
-        return [None, *[gr.skip()] * 3]
     return placed(desk)
 
 

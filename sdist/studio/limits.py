@@ -97,8 +97,8 @@ def told() -> Iterator[None]:
     except Error:
         raise
     except (UserError, FloatingPointError) as error:
-        raise Error(escape(str(error)), title="This cannot be done", print_exception=False) from None
+        raise Error(escape(str(error)), print_exception=False) from None
     except Exception as error:
         log.exception("the studio failed")
         name = type(error).__name__
-        raise Error(f"The edit failed ({name}); the terminal shows where.", title="Error", print_exception=False) from None
+        raise Error(f"The edit failed ({name}); the terminal shows where.", print_exception=False) from None

@@ -4,6 +4,7 @@ import base64
 import json
 from html import escape
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -84,44 +85,4 @@ def downloads(run: Run, image: Image.Image, step: int, strength: float) -> str:
     )
 
 
-CSS = """
-.gradio-container { max-width: 1360px !important; margin: 0 auto !important; }
-footer { display: none !important; }
-.masthead { display: flex; align-items: baseline; gap: .8em; padding: .2em 0 .4em; }
-.masthead b { font-size: 1.25em; letter-spacing: -.01em; }
-.masthead span { color: var(--body-text-color-subdued); }
-.stage { display: grid; grid-template-columns: minmax(0, 1fr) 9.5rem; gap: 1rem; align-items: start; }
-.stage:not(:has(.rail)) { grid-template-columns: minmax(0, 1fr); }
-.stage figure { margin: 0; }
-.stage img { display: block; width: 100%; border-radius: 6px; background: var(--background-fill-secondary); }
-.stage .main img { aspect-ratio: auto; max-height: 70vh; object-fit: contain; image-rendering: auto; }
-.stage figcaption { margin-top: .35em; font-size: .85em; line-height: 1.35; color: var(--body-text-color-subdued);
-  overflow-wrap: anywhere; }
-.stage .main figcaption { color: var(--body-text-color); font-size: .95em; }
-.stage .rail { display: flex; flex-direction: column; gap: .8rem; }
-.stage.empty { min-height: 22rem; place-items: center; border: 1px dashed var(--border-color-primary); border-radius: 8px; }
-.stage.empty p { color: var(--body-text-color-subdued); max-width: 22em; text-align: center; }
-.take { display: flex; flex-direction: column; gap: .4rem; }
-.take a { text-align: center; padding: .4em .6em; border-radius: 6px; border: 1px solid var(--border-color-primary);
-  color: var(--body-text-color); text-decoration: none; font-size: .9em; }
-.take a:hover { background: var(--background-fill-secondary); }
-.status { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); min-height: 1.5em; font-size: .92em; }
-.curves svg { width: 100%; height: 130px; display: block; }
-.curves svg { color: var(--body-text-color); }
-.curves path { fill: none; stroke-width: 1.4; vector-effect: non-scaling-stroke; }
-.curves path.sd { stroke: var(--primary-500); }
-.curves path.threshold { stroke: currentColor; stroke-dasharray: 4 3; opacity: .65; }
-.curves g.draws { fill: currentColor; opacity: .28; }
-.curves p { display: flex; flex-wrap: wrap; gap: .2em 1.2em; margin: .3em 0 0; font-size: .85em;
-  color: var(--body-text-color-subdued); }
-.curves span::before { content: ""; display: inline-block; width: .9em; height: .55em; margin-right: .4em; border-radius: 2px; }
-.curves span.sd::before { background: var(--primary-500); }
-.curves span.threshold::before { background: none; border-top: 2px dashed currentColor; height: 0; vertical-align: middle; }
-.curves span.draws::before { background: currentColor; opacity: .28; }
-@media (max-width: 640px) {
-  .stage { grid-template-columns: minmax(0, 1fr); }
-  .stage .rail { flex-direction: row; flex-wrap: wrap; }
-  .stage .rail figure { width: 30%; }
-  .masthead span { display: none; }
-}
-"""
+CSS = (Path(__file__).parent / "studio.css").read_text(encoding="utf-8")

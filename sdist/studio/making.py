@@ -20,7 +20,7 @@ from .wanted import Wanted, runs_of, words_of
 def begin(desk: Desk) -> list[Any]:
     """Before the queue, so that Stop works while an edit waits."""
     if desk.busy:
-        raise gr.Error("An edit is being made; stop it first.", title="Patience", print_exception=False)
+        raise gr.Error("An edit is being made; stop it first.", print_exception=False)
     desk.stop, desk.busy = Event(), True
     return [gr.update(visible=False), gr.update(visible=True), status("waiting for the model")]
 
@@ -32,18 +32,21 @@ def edit(
     """Makes all runs that are asked for, one after the other, and shows them growing."""
     with told():
         mask = painted(editor)
-        chosen = None if list(words) == words_of(source, target)[1] else words
+        every, automatic = words_of(source, target)
+        stands = [word for word in words or () if word in every]  # the target may be newer than the choice
+        chosen = None if stands == automatic or len(stands) < len(words or ()) else stands
         wanted = Wanted(
             image=desk.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
             seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and desk.take_image(mask, "mask"),
             steps=int(steps or 0), size=size, overrides=overrides, card=desk.card,
         )  # fmt: skip
         for run in runs_of(wanted, offer.limits):
-            if not desk.stop.is_set():
+            if desk.stop is not None and not desk.stop.is_set():
                 yield from _watch(offer, desk, run)
 
 
 def _watch(offer: Offer, desk: Desk, run: Run) -> Iterator[list[Any]]:
+    assert desk.stop is not None
     start = time.monotonic()
     for _ in follow(run, desk.stop, offer.limits):
         if run.timeline.frames:
@@ -56,10 +59,9 @@ def seen(run: Run, step: int, seconds: float | None = None) -> list[Any]:
     """Stage, status, curves, sliders and the way onward of a run at a step."""
     done = run.result is not None
     last = max(1, run.timeline.made) if done else run.timeline.steps
-    return [
-        run_stage(run, run.picture(step), step, 1.0), status(progress(run, seconds)), curves(run.timeline),
-        gr.update(maximum=last, value=step, interactive=done), gr.update(value=1.0, interactive=done), gr.update(interactive=done),
-    ]  # fmt: skip
+    shown = [run_stage(run, run.picture(step), step, 1.0), status(progress(run, seconds)), curves(run.timeline)]
+    at, strength = gr.update(maximum=last, value=step, interactive=done), gr.update(value=1.0, interactive=done)
+    return [*shown, at, strength, gr.update(interactive=done)]
 
 
 def end(desk: Desk) -> list[Any]:
@@ -67,7 +69,13 @@ def end(desk: Desk) -> list[Any]:
     return [gr.update(visible=True), gr.update(visible=False)]
 
 
-def stop(desk: Desk) -> str:
+def failed(desk: Desk) -> list[Any]:
+    return [*end(desk), status("nothing was made")]
+
+
+def stop(desk: Desk) -> Any:
+    if desk.stop is None:
+        return gr.skip()
     desk.stop.set()
     return status("stopping")
 

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from .limits import Limits
+from .desk import Desk
+from .limits import Offer
 from .looks import empty_stage
 from .scenes import thumbnails
 
@@ -47,74 +48,89 @@ class Page:
     runs: gr.Gallery
 
 
-def layout(methods: list[str], models: list[str], limits: Limits) -> Page:
+def layout(offer: Offer) -> Page:
     """Draws the page inside the Blocks that are open: what is asked on the left, what comes of it on the right."""
-    made: dict[str, Any] = {"desk": gr.State(delete_callback=lambda desk: desk and desk.close())}
+    made: dict[str, Any] = {"desk": gr.State(Desk(offer.root), delete_callback=Desk.close)}
     gr.HTML('<div class="masthead"><b>sdist studio</b><span>edit a picture by saying what should be there</span></div>')
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            made |= _asked(methods, models, limits)
+            made |= _asked(offer)
         with gr.Column(scale=7, min_width=320):
             made |= _shown()
     return Page(**made)
 
 
-def _asked(methods: list[str], models: list[str], limits: Limits) -> dict[str, Any]:
+def _asked(offer: Offer) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    made["picture"] = gr.Image(label="Picture", sources=["upload", "clipboard"], type="filepath", format="png", height=230,
-                               buttons=[], elem_id="picture")  # fmt: skip
-    made["picture"].preprocess = lambda payload: payload  # the file as it was given: it is opened, and refused, in one place
-    made["scenes"] = gr.Gallery(thumbnails, label="or a drawn scene", columns=6, height=96, allow_preview=False, buttons=[],
-                                interactive=False, object_fit="cover", format="png", elem_id="scenes")  # fmt: skip
-    made["source"] = gr.Textbox(label="What is there", placeholder="a cat on a sofa", lines=1, elem_id="source")
-    made["target"] = gr.Textbox(
-        label="What should be there", placeholder="a cat wearing a hat on a sofa", lines=1, elem_id="target"
+    made["picture"] = gr.Image(
+        label="Picture", sources=["upload", "clipboard"], type="filepath", format="png", height=200, buttons=[], elem_id="picture"
     )
+    made["scenes"] = gr.Gallery(
+        thumbnails(), label="or a drawn scene", columns=6, allow_preview=False, interactive=False, format="png", elem_id="scenes"
+    )
+    made["source"] = gr.Textbox(label="What is there", placeholder="a cat on a sofa", elem_id="source")
+    made["target"] = gr.Textbox(label="What should be there", placeholder="a cat wearing a hat on a sofa", elem_id="target")
     made["words"] = gr.CheckboxGroup([], label="The edit follows these words", visible=False, elem_id="words")
-    made["edit"] = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
-    made["stop"] = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="stop")
-    made["methods"] = gr.Dropdown(methods, value=methods[:1], multiselect=True, label="Methods, side by side if several",
-                                  elem_id="methods")  # fmt: skip
-    with gr.Accordion("Paint where it may change", open=False, elem_id="masking") as made["masking"]:
-        made["editor"] = gr.ImageEditor(
-            show_label=False, sources=(), type="pil", transforms=(), layers=False, height=380, buttons=[], format="png",
-            brush=gr.Brush(default_size=48, colors=["#e8590c"], color_mode="fixed"), canvas_size=(SIDE, SIDE), elem_id="editor",
+    with gr.Row(elem_id="go"):
+        made["methods"] = gr.Dropdown(
+            offer.methods, value=offer.methods[:1], multiselect=True, label="Method, or several to compare", elem_id="methods",
+            scale=3, min_width=160,
         )  # fmt: skip
-    with gr.Accordion("Model, seeds, settings", open=False):
-        made["model"] = gr.Dropdown(models, value=models[0], label="Model")
-        with gr.Row():
-            made["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=80)
-            made["seeds"] = gr.Number(1, label="Seeds", precision=0, minimum=1, maximum=limits.edits, min_width=80)
-            made["steps"] = gr.Number(
-                0, label="Steps (0: the method's)", precision=0, minimum=0, maximum=limits.steps, min_width=80
-            )
-        made["size"] = gr.Textbox("native", label="Size: native, keep or WIDTHxHEIGHT")
-        made["overrides"] = gr.Textbox(
-            "", label="Further settings, KEY=VALUE a line", lines=2, placeholder="regularizers.source_pull.weight=0.05"
-        )
-    with gr.Accordion("Restore from a run card", open=False, elem_id="restoring"):
-        made["cards"] = gr.File(
-            label="an edited PNG or a .json; its source picture may come along", file_count="multiple", height=110
-        )
-        made["pasted"] = gr.Textbox(label="or paste a run card", lines=2, max_lines=6)
-        made["restore"] = gr.Button("Restore", size="sm")
+        made["edit"] = gr.Button("Edit", variant="primary", scale=2, min_width=110, elem_id="edit")
+        made["stop"] = gr.Button("Stop", variant="stop", scale=2, min_width=110, visible=False, elem_id="stop")
+    made |= _mask() | _more(offer) | _card()
+    for name in ("picture", "words"):
+        made[name].preprocess = lambda payload: payload  # as they came: what they hold is checked where it is used
     return made
+
+
+def _mask() -> dict[str, Any]:
+    with gr.Accordion("Paint where it may change", open=False, elem_id="masking") as masking:
+        brush = gr.Brush(default_size=48, colors=["#e8590c"], color_mode="fixed")
+        editor = gr.ImageEditor(
+            show_label=False, sources=(), type="pil", transforms=(), layers=False, height=380, buttons=[], format="png",
+            brush=brush, canvas_size=(SIDE, SIDE), elem_id="editor",
+        )  # fmt: skip
+    return {"masking": masking, "editor": editor}
+
+
+def _more(offer: Offer) -> dict[str, Any]:
+    with gr.Accordion("Model, seeds, settings", open=False, elem_id="settings"):
+        model = gr.Dropdown(offer.models, value=offer.models[0], label="Model")
+        with gr.Row():
+            whole = {"precision": 0, "min_width": 80}
+            seed = gr.Number(0, label="Seed", minimum=0, elem_id="seed", **whole)
+            seeds = gr.Number(1, label="Seeds", minimum=1, maximum=offer.limits.edits, elem_id="seeds", **whole)
+            steps = gr.Number(
+                0, label="Steps", info="0: the method's", minimum=0, maximum=offer.limits.steps, elem_id="steps", **whole
+            )
+        size = gr.Textbox("native", label="Size", info="native, keep or WIDTHxHEIGHT")
+        example = "regularizers.source_pull.weight=0.05"
+        overrides = gr.Textbox("", label="Settings of the method", lines=2, placeholder=example, elem_id="overrides")
+    return {"model": model, "seed": seed, "seeds": seeds, "steps": steps, "size": size, "overrides": overrides}
+
+
+def _card() -> dict[str, Any]:
+    with gr.Accordion("Restore from a run card", open=False, elem_id="restoring"):
+        label = "an edited PNG or a .json, with its source picture if it is new here"
+        cards = gr.File(label=label, file_count="multiple", height=120, elem_id="cards")
+        pasted = gr.Textbox(label="or paste a run card", lines=2, max_lines=6, elem_id="pasted")
+        restore = gr.Button("Restore", size="sm", elem_id="restore")
+    return {"cards": cards, "pasted": pasted, "restore": restore}
 
 
 def _shown() -> dict[str, Any]:
     made: dict[str, Any] = {"stage": gr.HTML(empty_stage(), elem_id="stage")}
-    made["status"] = gr.HTML('<div class="status"></div>', elem_id="status")
-    with gr.Row():
-        made["at"] = gr.Slider(0, 1, value=0, step=1, label="Timeline (step)", interactive=False, min_width=160, elem_id="at")
-        made["strength"] = gr.Slider(
-            0, 1.5, value=1, step=0.05, label="Strength", interactive=False, min_width=160, elem_id="strength"
-        )
-        made["onward"] = gr.Button(
-            "Continue from this picture", size="sm", interactive=False, scale=0, min_width=200, elem_id="onward"
-        )
+    made["status"] = gr.HTML(status(""), elem_id="status")
+    with gr.Row(elem_id="look"):
+        off: dict[str, Any] = {"interactive": False, "min_width": 150, "buttons": []}
+        made["at"] = gr.Slider(0, 1, value=0, step=1, label="Timeline", elem_id="at", scale=3, **off)
+        made["strength"] = gr.Slider(0, 1.5, value=1, step=0.05, label="Strength", elem_id="strength", scale=2, **off)
+        made["onward"] = gr.Button("Continue from here", interactive=False, scale=1, min_width=150, elem_id="onward")
     made["curves"] = gr.HTML("", elem_id="curves")
-    made["runs"] = gr.Gallery([], label="Edits so far", columns=6, height=190, allow_preview=False, buttons=[], interactive=False,
-                              visible=False, format="png", elem_id="runs")  # fmt: skip
+    made["runs"] = gr.Gallery(
+        [], label="Edits so far", columns=6, allow_preview=False, interactive=False, visible=False, format="png", elem_id="runs"
+    )
     return made
 
 

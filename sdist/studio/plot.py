@@ -27,7 +27,7 @@ def curves(timeline: Timeline) -> str:
     key += f'<span class="threshold">threshold {timeline.threshold[-1]:.4f}</span>' if any(timeline.threshold) else ""
     key += f'<span class="draws">draws a step, at most {most}</span>'
     return (
-        f'<div class="curves"><svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="gradient SD by step">'
+        f'<div class="curves"><svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="none" role="img" aria-label="gradient SD by step">'
         f'<g class="draws">{bars}</g><path class="sd" d="{sd}"/>{shown}</svg><p>{key}</p></div>'
     )
 

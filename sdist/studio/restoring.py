@@ -1,6 +1,5 @@
 """Handler for a run card that is brought back."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ from ..errors import UserError
 from .desk import Desk
 from .giving import offered, placed
 from .limits import Offer, told
+from .looks import empty_stage
+from .page import status
 from .restore import Restored, restored, text_of
 from .wanted import CARD
 
@@ -44,9 +45,8 @@ def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
     desk.card = card.settings if card.method is None else None
     desk.source = desk.sources.get(card.digests[0])
     missing = desk.source is None
-    if missing:
-        gr.Info(escape(f"Everything is back but the picture: drop {card.image} too."), title="The source is not here")
-    source = [None, gr.skip(), None, gr.skip()] if missing else placed(desk)
+    said = status(f"everything is back but the picture: drop {card.image} too")
+    source = [None, empty_stage(), None, said] if missing else placed(desk)
     choices = offer.methods if card.method else [*offer.methods, CARD]
     methods = gr.update(choices=choices, value=[card.method or CARD])
     words = offered(card.source, card.target, card.words)

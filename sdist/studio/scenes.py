@@ -15,5 +15,5 @@ def scenes() -> tuple[EditPair, ...]:
     return tuple(sample_edit(SEED, number, kind) for kind, number in CHOSEN)
 
 
-def thumbnails() -> list[tuple[Image.Image, str]]:
-    return [(pair.source_image, pair.source) for pair in scenes()]
+def thumbnails() -> list[Image.Image]:
+    return [pair.source_image for pair in scenes()]

@@ -59,7 +59,7 @@ def build(root: Path, model: str, limits: Limits) -> gr.Blocks:
     """The page with its handlers; `root` is the folder that holds what visitors give."""
     offer = Offer(limits, methods_here(), models_here(model), root)
     with gr.Blocks(title="sdist studio", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as demo:
-        connect(demo, layout(offer.methods, offer.models, limits), offer)
+        connect(demo, layout(offer), offer)
     return demo.queue(max_size=limits.queue, default_concurrency_limit=4)
 
 
@@ -78,9 +78,7 @@ def models_here(first: str) -> list[str]:
 def serving(model: str, door: Door, limits: Limits) -> Iterator[str]:
     """The studio at its address, until the block is left. UserError for an unknown model or a port that is taken."""
     settings = load_settings("lusd", model=model)
-    Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what has twice as many, before it decodes
-    with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder:
-        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+    with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "desks"
         root.mkdir()
         demo = build(root, model, limits)
@@ -89,6 +87,21 @@ def serving(model: str, door: Door, limits: Limits) -> Iterator[str]:
             yield _launch(demo, door, limits, root)
         finally:
             demo.close(verbose=False)
+
+
+@contextmanager
+def _process(**variables: str) -> Iterator[None]:
+    """What holds for the whole process: variables that gradio has no argument for and asks again at every upload, and the
+    size from which Pillow refuses a picture before it decodes it, wherever it is opened (twice MAX_IMAGE_PIXELS)."""
+    before, pixels = dict(os.environ), Pillow.MAX_IMAGE_PIXELS
+    os.environ |= variables
+    Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    try:
+        yield
+    finally:
+        Pillow.MAX_IMAGE_PIXELS = pixels
+        os.environ.clear()
+        os.environ |= before
 
 
 def _launch(demo: gr.Blocks, door: Door, limits: Limits, root: Path) -> str:
