@@ -221,9 +221,11 @@ def test_what_is_painted_is_the_mask() -> None:
     assert painted(value) is None
     layer = Image.new("RGBA", (1024, 512))
     layer.paste((232, 89, 12, 255), (0, 0, 512, 512))
-    mask = np.asarray(painted({**value, "layers": [layer]}))
-    assert mask[:, :512].min() == 255
-    assert mask[:, 512:].max() == 0
+    mask = painted({**value, "layers": [layer]})
+    assert np.asarray(mask)[:, :512].min() == 255
+    assert np.asarray(mask)[:, 512:].max() == 0
+    again = painted(paintable(Image.new("RGB", (64, 32)), mask))
+    assert np.array_equal(np.asarray(again), np.asarray(mask))
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------------

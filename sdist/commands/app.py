@@ -1,12 +1,18 @@
 """sdist app: the studio in the browser, until it is interrupted."""
 
 import argparse
+import logging
 import os
+import signal
 from pathlib import Path
 from threading import Event
 
 from ..errors import UserError
 from .extras import need
+
+log = logging.getLogger("sdist")
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -20,14 +26,22 @@ def main(args: argparse.Namespace) -> int:
     from ..studio.limits import Limits
     from ..studio.server import Door, serving
 
+    if args.host not in LOCAL and login is None:
+        log.warning("whoever reaches %s can use the studio; --login asks for a password", args.host)
     limits = Limits(side=args.max_side, steps=args.max_steps, queue=args.queue)
     with serving(args.model, Door(args.host, args.port, login), limits) as address:
         print(f"the studio is at {address} (Ctrl-C ends it)", flush=True)
-        try:
-            Event().wait()
-        except KeyboardInterrupt:
-            print("the studio is closed")
+        _wait_for_the_end()
+    print("the studio is closed")
     return 0
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl-C or a polite kill, so that what visitors gave is removed either way."""
+    end = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end.set())
+    end.wait()
 
 
 def read_login(file: Path | None, variable: str | None) -> tuple[str, str] | None:

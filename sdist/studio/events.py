@@ -8,6 +8,8 @@ from . import giving, making, restoring
 from .limits import Offer
 from .page import Page
 
+LOOK = "(...given) => { document.getElementById('stage').scrollIntoView({block: 'nearest'}); return given }"  # on a telephone
+
 
 def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     """Edits wait for each other, since they share the model; everything else is answered while one is made."""
@@ -28,7 +30,8 @@ def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     typed = [p.source.input, p.target.input, p.methods.input]
     gr.on(typed, giving.read_words, [p.source, p.target, p.methods], [p.words, p.masking], **silent, **newest)
 
-    started = gr.on([p.edit.click, p.target.submit], making.begin, p.desk, [*buttons, p.status], **silent)
+    asked = [p.edit.click, p.target.submit]
+    started = gr.on(asked, making.begin, p.desk, [*buttons, p.status], js=LOOK, **silent)
     edited = started.success(partial(making.edit, offer), [p.desk, p.editor, *prompts, *numbers], [*seen, p.runs], **alone)
     edited.success(making.end, p.desk, buttons, **silent)
     edited.failure(making.failed, p.desk, [*buttons, p.status], **silent)

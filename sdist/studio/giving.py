@@ -32,13 +32,13 @@ def drop(desk: Desk) -> None:
     desk.source = None
 
 
-def placed(desk: Desk) -> list[Any]:
-    """The desk's source as picture, stage, mask editor and status show it."""
+def placed(desk: Desk, mask: Path | None = None) -> list[Any]:
+    """The desk's source as picture, stage, mask editor (with a mask that was painted before) and status show it."""
     assert desk.source is not None
     image = load_image(desk.source)
     said = status(f"{desk.source.name}, {image.width} x {image.height} pixels")
     image.thumbnail((SHOWN, SHOWN))
-    return [image, source_stage(image), paintable(image), said]
+    return [image, source_stage(image), paintable(image, mask and load_image(mask)), said]
 
 
 def choose_scene(desk: Desk, event: gr.SelectData) -> list[Any]:

@@ -55,12 +55,13 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
     frame, size = run.timeline.at(step), image.size
     whole = run.result is not None
     shown = uri(png_bytes(image), "image/png") if whole else light(image)
-    at = f"step {frame.step} of {run.timeline.steps}" + (f", strength {strength:g}" if strength != 1 else "")
+    at = (f"step {frame.step}" if frame.step < run.timeline.made else "", f"strength {strength:g}" if strength != 1 else "")
+    part = ", ".join(filter(None, at))
     rail = figure(light(run.before(size)), f"source: {run.job.source}", "the source", "small")
     if frame.mask is not None:
         rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), "the mask", "small")
     links = downloads(run, image, frame.step, strength) if whole else ""
-    main = figure(shown, f"{run.job.target} ({run.label}, {at})", run.job.target, "main")
+    main = figure(shown, f"{run.job.target} ({part})" if part else run.job.target, run.job.target, "main")
     return f'<div class="stage">{main}<div class="rail">{rail}{links}</div></div>'
 
 

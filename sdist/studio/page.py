@@ -13,6 +13,7 @@ from .looks import empty_stage
 from .scenes import thumbnails
 
 SIDE = 512  # pixels of the short side of a picture that is painted on
+BRUSH = "#e8590c"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def layout(offer: Offer) -> Page:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             made |= _asked(offer)
-        with gr.Column(scale=7, min_width=320):
+        with gr.Column(scale=7, min_width=320, elem_id="shown"):
             made |= _shown()
     return Page(**made)
 
@@ -66,18 +67,23 @@ def _asked(offer: Offer) -> dict[str, Any]:
         label="Picture", sources=["upload", "clipboard"], type="filepath", format="png", height=200, buttons=[], elem_id="picture"
     )
     made["scenes"] = gr.Gallery(
-        thumbnails(), label="or a drawn scene", columns=6, allow_preview=False, interactive=False, format="png", elem_id="scenes"
+        thumbnails(),
+        label="or a drawn scene",
+        columns=6,
+        allow_preview=False,
+        interactive=False,
+        format="png",
+        buttons=[],
+        elem_id="scenes",
     )
     made["source"] = gr.Textbox(label="What is there", placeholder="a cat on a sofa", elem_id="source")
     made["target"] = gr.Textbox(label="What should be there", placeholder="a cat wearing a hat on a sofa", elem_id="target")
     made["words"] = gr.CheckboxGroup([], label="The edit follows these words", visible=False, elem_id="words")
-    with gr.Row(elem_id="go"):
-        made["methods"] = gr.Dropdown(
-            offer.methods, value=offer.methods[:1], multiselect=True, label="Method, or several to compare", elem_id="methods",
-            scale=3, min_width=160,
-        )  # fmt: skip
-        made["edit"] = gr.Button("Edit", variant="primary", scale=2, min_width=110, elem_id="edit")
-        made["stop"] = gr.Button("Stop", variant="stop", scale=2, min_width=110, visible=False, elem_id="stop")
+    made["methods"] = gr.Dropdown(
+        offer.methods, value=offer.methods[:1], multiselect=True, label="Method, or several to compare", elem_id="methods"
+    )
+    made["edit"] = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
+    made["stop"] = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="stop")
     made |= _mask() | _more(offer) | _card()
     for name in ("picture", "words"):
         made[name].preprocess = lambda payload: payload  # as they came: what they hold is checked where it is used
@@ -86,7 +92,7 @@ def _asked(offer: Offer) -> dict[str, Any]:
 
 def _mask() -> dict[str, Any]:
     with gr.Accordion("Paint where it may change", open=False, elem_id="masking") as masking:
-        brush = gr.Brush(default_size=48, colors=["#e8590c"], color_mode="fixed")
+        brush = gr.Brush(default_size=48, colors=[BRUSH], color_mode="fixed")
         editor = gr.ImageEditor(
             show_label=False, sources=(), type="pil", transforms=(), layers=False, height=380, buttons=[], format="png",
             brush=brush, canvas_size=(SIDE, SIDE), elem_id="editor",
@@ -126,10 +132,18 @@ def _shown() -> dict[str, Any]:
         off: dict[str, Any] = {"interactive": False, "min_width": 150, "buttons": []}
         made["at"] = gr.Slider(0, 1, value=0, step=1, label="Timeline", elem_id="at", scale=3, **off)
         made["strength"] = gr.Slider(0, 1.5, value=1, step=0.05, label="Strength", elem_id="strength", scale=2, **off)
-        made["onward"] = gr.Button("Continue from here", interactive=False, scale=1, min_width=150, elem_id="onward")
+        made["onward"] = gr.Button("Continue from here", size="md", interactive=False, scale=1, min_width=150, elem_id="onward")
     made["curves"] = gr.HTML("", elem_id="curves")
     made["runs"] = gr.Gallery(
-        [], label="Edits so far", columns=6, allow_preview=False, interactive=False, visible=False, format="png", elem_id="runs"
+        [],
+        label="Edits so far",
+        columns=6,
+        allow_preview=False,
+        interactive=False,
+        visible=False,
+        format="png",
+        buttons=[],
+        elem_id="runs",
     )
     return made
 
@@ -138,11 +152,15 @@ def status(text: str) -> str:
     return f'<div class="status" role="status">{escape(text)}</div>'
 
 
-def paintable(image: Image.Image) -> dict[str, Any]:
-    """The picture as the mask editor takes it, large enough to paint on."""
+def paintable(image: Image.Image, mask: Image.Image | None = None) -> dict[str, Any]:
+    """The picture as the mask editor takes it, large enough to paint on, with what was painted before."""
     factor = SIDE / min(image.size)
     large = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
-    return {"background": large, "layers": [], "composite": None}
+    layers = []
+    if mask is not None:
+        layers.append(Image.new("RGBA", large.size, BRUSH))
+        layers[0].putalpha(mask.convert("L").resize(large.size))
+    return {"background": large, "layers": layers, "composite": None}
 
 
 def painted(value: dict[str, Any] | None) -> Image.Image | None:

@@ -3,6 +3,7 @@
 from .timeline import Timeline
 
 WIDTH, HEIGHT, BARS = 320.0, 120.0, 28.0  # the last: the strip for draws a step
+LEAST = 4  # draws that a full bar stands for, at least
 
 
 def curves(timeline: Timeline) -> str:
@@ -15,8 +16,9 @@ def curves(timeline: Timeline) -> str:
     sd = _path(x, [floor - value / highest * (floor - 4) for value in timeline.grad_std])
     threshold = _path(x, [floor - value / highest * (floor - 4) for value in timeline.threshold])
     most = max(timeline.attempts)
+    tallest = max(most, LEAST)
     bar = max(0.6, WIDTH / timeline.steps * 0.7)
-    heights = [value / most * BARS for value in timeline.attempts]
+    heights = [value / tallest * BARS for value in timeline.attempts]
     bars = "".join(
         f'<rect x="{a - bar / 2:.1f}" y="{HEIGHT - h:.1f}" width="{bar:.2f}" height="{h:.1f}"/>'
         for a, h in zip(x, heights, strict=True)
@@ -26,10 +28,9 @@ def curves(timeline: Timeline) -> str:
     key = f'<span class="sd">gradient SD {last:.4f}</span>'
     key += f'<span class="threshold">threshold {timeline.threshold[-1]:.4f}</span>' if any(timeline.threshold) else ""
     key += f'<span class="draws">draws a step, at most {most}</span>'
-    return (
-        f'<div class="curves"><svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="none" role="img" aria-label="gradient SD by step">'
-        f'<g class="draws">{bars}</g><path class="sd" d="{sd}"/>{shown}</svg><p>{key}</p></div>'
-    )
+    frame = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="none" role="img" aria-label="gradient SD by step"'
+    drawn = f'<g class="draws">{bars}</g><path class="sd" d="{sd}"/>{shown}'
+    return f'<div class="curves"><svg {frame}>{drawn}</svg><p>{key}</p></div>'
 
 
 def _path(x: list[float], y: list[float]) -> str:

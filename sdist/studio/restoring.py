@@ -46,7 +46,10 @@ def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
     desk.source = desk.sources.get(card.digests[0])
     missing = desk.source is None
     said = status(f"everything is back but the picture: drop {card.image} too")
-    source = [None, empty_stage(), None, said] if missing else placed(desk)
+    mask = desk.sources.get(card.digests[1] or "")
+    source = [None, empty_stage(), None, said] if missing else placed(desk, mask)
+    if card.digests[1] and mask is None and not missing:
+        source[-1] = status("everything is back but the painted mask, which is not of this page")
     choices = offer.methods if card.method else [*offer.methods, CARD]
     methods = gr.update(choices=choices, value=[card.method or CARD])
     words = offered(card.source, card.target, card.words)
