@@ -311,6 +311,10 @@ def test_restoring_finds_the_source_by_its_content(desk: Desk, picture: Path, ti
     assert desk.source is not None
     assert back[4:6] == ["a cat", "a cat wearing a hat"]
     assert back[7]["value"] == ["dds"]
+    assert desk.ticked is None
+    ticked = ended(a_run(picture, tiny_folder, chosen=["cat"]))
+    restoring.restore(offer, desk, [], json.dumps(ticked.card))
+    assert desk.ticked == ("a cat wearing a hat", ["cat"])
     with pytest.raises(gradio.Error, match="does not offer"):
         restoring.restore(Offer(Limits(), methods_here(), ["tinyworld"], tmp_path), desk, [], json.dumps(run.card))
     with pytest.raises(gradio.Error, match="give a PNG"):
@@ -321,7 +325,7 @@ def test_restoring_finds_the_source_by_its_content(desk: Desk, picture: Path, ti
 
 
 def ask(offer: Offer, desk: Desk, target: str = "a cat wearing a hat", **changes):
-    given = {"words": ["hat"], "methods": ["lusd"], "seed": 0, "seeds": 1, "steps": 3, "size": "native", "overrides": SETTINGS}
+    given = {"methods": ["lusd"], "seed": 0, "seeds": 1, "steps": 3, "size": "native", "overrides": SETTINGS}
     return making.edit(offer, desk, None, "a cat", target, model=offer.models[0], **{**given, **changes})
 
 
@@ -336,11 +340,23 @@ def test_an_edit_streams_and_its_result_can_be_gone_on_with(desk: Desk, picture:
     assert "Save PNG" in last[0]
     assert "done" in last[1]
     assert len(desk.ended) == 2
+    assert [run.job.words for run in desk.ended] == [(), ()]
     assert making.scrub(desk, 1, 0.5) != making.scrub(desk, 3, 1.0)
     onward = making.onward(desk, 3, 1.0)
     assert onward[4:6] == ["a cat wearing a hat", ""]
     assert desk.source.name == "photo_edited.png"
     assert np.array_equal(np.asarray(Image.open(desk.source)), np.asarray(desk.ended[-1].result.image))
+
+
+def test_ticked_words_hold_for_their_target(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+    desk.source = desk.take(picture, "photo.png")
+    giving.tick(desk, "a cat wearing a hat", ["cat", "hat"])
+    for target in ("a cat wearing a hat", "a cat wearing a red hat"):
+        making.begin(desk)
+        list(ask(offer, desk, target))
+        making.end(desk)
+    assert [run.job.words for run in desk.ended] == [("cat", "hat"), ()]
 
 
 def test_two_desks_share_nothing(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:

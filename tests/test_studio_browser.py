@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class Visitor:
     def __init__(self, driver, address: str) -> None:
         self.driver = driver
         driver.get(address)
+        self.ready()
+
+    def ready(self) -> None:
         self.until(lambda: self.find("button#edit").is_enabled())
         self.click("#settings > button")
         self.until(lambda: self.find("#overrides textarea"))
@@ -72,7 +76,7 @@ class Visitor:
 
     @property
     def free(self) -> bool:
-        return self.find("button#edit").is_displayed()
+        return bool(self.driver.find_elements(By.CSS_SELECTOR, "button#edit"))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,7 @@ def test_upload_edit_watch_and_take_along(visitors: tuple[Visitor, Visitor], pic
     visitor.ask(picture, "a cat wearing a hat", 300)
     ticked = [box.get_attribute("name") for box in visitor.driver.find_elements(By.CSS_SELECTOR, "#words input:checked")]
     assert ticked == ["hat"]
+    visitor.click("#words input[name=cat]")
     visitor.click("button#edit")
     visitor.until(lambda: visitor.find("#stage .rail img"))
     first = visitor.find("#stage .main img").get_attribute("src")
@@ -93,6 +98,7 @@ def test_upload_edit_watch_and_take_along(visitors: tuple[Visitor, Visitor], pic
     visitor.click("button#stop")
     visitor.waits_for("stopped after")
     visitor.until(lambda: visitor.free)
+    assert "mask: cat, hat" in visitor.text("#stage .rail")
     links = visitor.driver.find_elements(By.CSS_SELECTOR, "#stage a[download]")
     assert [link.get_attribute("download")[-4:] for link in links] == [".png", "json"]
     assert links[0].get_attribute("href").startswith("data:image/png;base64,")
@@ -101,15 +107,35 @@ def test_upload_edit_watch_and_take_along(visitors: tuple[Visitor, Visitor], pic
     visitor.until(lambda: visitor.find("#stage .main img").get_attribute("src") != before)
 
 
+def test_a_run_card_brings_everything_back(visitors: tuple[Visitor, Visitor], tmp_path: Path) -> None:
+    visitor, _ = visitors
+    _, link = visitor.driver.find_elements(By.CSS_SELECTOR, "#stage a[download]")
+    card = tmp_path / "card.json"
+    card.write_bytes(b64decode(link.get_attribute("href").partition(",")[2]))
+    visitor.type("#target textarea, #target input", "something else")
+    visitor.click("#restoring > button")
+    visitor.until(lambda: visitor.find("#cards input[type=file]").send_keys(str(card)) or True)
+    visitor.until(lambda: "card" in visitor.text("#cards .file-preview"))
+    visitor.click("button#restore")
+    visitor.until(lambda: visitor.find("#target textarea, #target input").get_attribute("value") == "a cat wearing a hat")
+    visitor.until(lambda: "run card" in visitor.text("#methods"))  # the tiny model's settings are those of no method
+    visitor.type("#steps input", "2")
+    visitor.click("button#edit")
+    visitor.waits_for("run card, seed 0: done")
+    visitor.driver.refresh()
+    visitor.ready()
+
+
 def test_bad_uploads_are_told_and_leave_nothing(visitors: tuple[Visitor, Visitor], tmp_path: Path) -> None:
     visitor, _ = visitors
-    visitor.click("#picture button[aria-label='Remove Image']")
     (tmp_path / "text.png").write_text("not a picture")
     Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
     for name, message in (("text.png", "not an image that Pillow can read"), ("bomb.png", "64000000 pixels")):
         visitor.upload(tmp_path / name)
         visitor.until(lambda text=message: text in visitor.text("body"))
+        visitor.until(lambda: visitor.find("#picture input[type=file]").is_enabled())
         visitor.until(lambda: not visitor.driver.find_elements(By.CSS_SELECTOR, "#picture img"))
+    assert "stage empty" in visitor.find("#stage").get_attribute("innerHTML")
 
 
 def test_hostile_prompts_are_text_and_errors_are_one_line(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
@@ -131,9 +157,10 @@ def test_hostile_prompts_are_text_and_errors_are_one_line(visitors: tuple[Visito
 def test_one_who_stops_does_not_stop_the_other(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
     one, two = visitors
     one.ask(picture, "a cat wearing a hat", 900)
-    two.ask(picture, "a cat wearing a red hat", 3)
     one.click("button#edit")
     one.waits_for("step ")
+    two.ask(picture, "a cat wearing a red hat", 3)  # the page answers while an edit is made
+    assert not one.free
     two.click("button#edit")
     two.waits_for("waiting")
     time.sleep(0.5)

@@ -29,6 +29,7 @@ class Desk:
     shown: Run | None = None
     stop: Event | None = None  # of the edit that runs or waits
     busy: bool = False  # one does
+    ticked: tuple[str, list[str]] | None = None  # a target, and the words of it that were chosen by hand
     card: dict | None = None  # settings of a restored run card, if no method has them
 
     @cached_property

@@ -30,9 +30,13 @@ def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     typed = [p.source.input, p.target.input, p.methods.input]
     gr.on(typed, giving.read_words, [p.source, p.target, p.methods], [p.words, p.masking], **silent, **newest)
 
+    p.words.input(giving.tick, [p.desk, p.target, p.words], None, **silent)
+
     asked = [p.edit.click, p.target.submit]
     started = gr.on(asked, making.begin, p.desk, [*buttons, p.status], js=LOOK, **silent)
-    edited = started.success(partial(making.edit, offer), [p.desk, p.editor, *prompts, *numbers], [*seen, p.runs], **alone)
+    edited = started.success(
+        partial(making.edit, offer), [p.desk, p.editor, p.source, p.target, *numbers], [*seen, p.runs], **alone
+    )
     edited.success(making.end, p.desk, buttons, **silent)
     edited.failure(making.failed, p.desk, [*buttons, p.status], **silent)
     p.stop.click(making.stop, p.desk, p.status, **silent)

@@ -55,6 +55,11 @@ def read_words(source: str, target: str, methods: Sequence[str]) -> list[Any]:
     return [offered(source, target) if masked else gr.update(visible=False), gr.update(visible=masked)]
 
 
+def tick(desk: Desk, target: str, words: list[str]) -> None:
+    """Remembers a choice with its target, since the words on the page lag behind what is typed."""
+    desk.ticked = (target, words)
+
+
 def offered(source: str, target: str, chosen: Sequence[str] | None = None) -> Any:
     """The words to choose from; without a choice those are ticked that an edit follows by itself."""
     with told():

@@ -14,7 +14,7 @@ from .limits import Offer, told
 from .looks import run_stage
 from .page import painted, status
 from .plot import curves
-from .wanted import Wanted, runs_of, words_of
+from .wanted import Wanted, runs_of
 
 
 def begin(desk: Desk) -> list[Any]:
@@ -26,15 +26,13 @@ def begin(desk: Desk) -> list[Any]:
 
 
 def edit(
-    offer: Offer, desk: Desk, editor: dict[str, Any] | None, source: str, target: str, words: Sequence[str],
+    offer: Offer, desk: Desk, editor: dict[str, Any] | None, source: str, target: str,
     methods: Sequence[str], model: str, seed: float | None, seeds: float | None, steps: float | None, size: str, overrides: str,
 ) -> Iterator[list[Any]]:  # fmt: skip
     """Makes all runs that are asked for, one after the other, and shows them growing."""
     with told():
         mask = painted(editor)
-        every, automatic = words_of(source, target)
-        stands = [word for word in words or () if word in every]  # the target may be newer than the choice
-        chosen = None if stands == automatic or len(stands) < len(words or ()) else stands
+        chosen = desk.ticked[1] if desk.ticked is not None and desk.ticked[0] == target else None
         wanted = Wanted(
             image=desk.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
             seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and desk.take_image(mask, "mask"),

@@ -85,8 +85,7 @@ def _asked(offer: Offer) -> dict[str, Any]:
     made["edit"] = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
     made["stop"] = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="stop")
     made |= _mask() | _more(offer) | _card()
-    for name in ("picture", "words"):
-        made[name].preprocess = lambda payload: payload  # as they came: what they hold is checked where it is used
+    made["picture"].preprocess = lambda payload: payload  # the file as it came: it is opened, and refused, in one place
     return made
 
 

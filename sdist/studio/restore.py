@@ -42,7 +42,7 @@ def restored(text: str, methods: list[str]) -> Restored:
         source, target, image = (str(job[key]) for key in ("source", "target", "image"))
         check_prompts(source, target)
         digests = (str(job["sha256"]), job["mask_sha256"] and str(job["mask_sha256"]))
-        chosen, seed = [str(word) for word in data["words"]], int(job["seed"])
+        chosen, seed = [*dict.fromkeys(map(str, data["words"]))], int(job["seed"])
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -12,7 +12,7 @@ from .limits import Offer, told
 from .looks import empty_stage
 from .page import status
 from .restore import Restored, restored, text_of
-from .wanted import CARD
+from .wanted import CARD, words_of
 
 
 def restore(offer: Offer, desk: Desk, files: list[str] | None, pasted: str) -> list[Any]:
@@ -43,6 +43,8 @@ def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
 
 def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
     desk.card = card.settings if card.method is None else None
+    chosen = None if card.words in ([], words_of(card.source, card.target)[1]) else card.words
+    desk.ticked = None if chosen is None else (card.target, chosen)
     desk.source = desk.sources.get(card.digests[0])
     missing = desk.source is None
     said = status(f"everything is back but the picture: drop {card.image} too")
@@ -52,5 +54,5 @@ def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
         source[-1] = status("everything is back but the painted mask, which is not of this page")
     choices = offer.methods if card.method else [*offer.methods, CARD]
     methods = gr.update(choices=choices, value=[card.method or CARD])
-    words = offered(card.source, card.target, card.words)
+    words = offered(card.source, card.target, chosen)
     return [*source, card.source, card.target, words, methods, card.model, card.seed, 1, card.steps, card.size, ""]
