@@ -336,7 +336,7 @@ def test_an_edit_streams_and_its_result_can_be_gone_on_with(desk: Desk, picture:
     with pytest.raises(gradio.Error, match="is being made"):
         making.begin(desk)
     *_, last = ask(offer, desk, seeds=2)
-    making.end(desk)
+    assert not desk.busy
     assert "Save PNG" in last[0]
     assert "done" in last[1]
     assert len(desk.ended) == 2
@@ -355,7 +355,6 @@ def test_ticked_words_hold_for_their_target(desk: Desk, picture: Path, tiny_fold
     for target in ("a cat wearing a hat", "a cat wearing a red hat"):
         making.begin(desk)
         list(ask(offer, desk, target))
-        making.end(desk)
     assert [run.job.words for run in desk.ended] == [("cat", "hat"), ()]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "nltk", "textblob", "einops", "wandb",
-    "tensorboard", "safetensors", "pillow",
+    "tensorboard", "safetensors", "pillow", "gradio",
 )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     edited = started.success(
         partial(making.edit, offer), [p.desk, p.editor, p.source, p.target, *numbers], [*seen, p.runs], **alone
     )
-    edited.success(making.end, p.desk, buttons, **silent)
+    edited.success(making.end, None, buttons, **silent)
     edited.failure(making.failed, p.desk, [*buttons, p.status], **silent)
     p.stop.click(making.stop, p.desk, p.status, **silent)
     gr.on([p.at.input, p.strength.input], making.scrub, [p.desk, p.at, p.strength], p.stage, **told, **newest)

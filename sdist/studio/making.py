@@ -30,17 +30,20 @@ def edit(
     methods: Sequence[str], model: str, seed: float | None, seeds: float | None, steps: float | None, size: str, overrides: str,
 ) -> Iterator[list[Any]]:  # fmt: skip
     """Makes all runs that are asked for, one after the other, and shows them growing."""
-    with told():
-        mask = painted(editor)
-        chosen = desk.ticked[1] if desk.ticked is not None and desk.ticked[0] == target else None
-        wanted = Wanted(
-            image=desk.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
-            seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and desk.take_image(mask, "mask"),
-            steps=int(steps or 0), size=size, overrides=overrides, card=desk.card,
-        )  # fmt: skip
-        for run in runs_of(wanted, offer.limits):
-            if desk.stop is not None and not desk.stop.is_set():
-                yield from _watch(offer, desk, run)
+    try:
+        with told():
+            mask = painted(editor)
+            chosen = desk.ticked[1] if desk.ticked is not None and desk.ticked[0] == target else None
+            wanted = Wanted(
+                image=desk.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
+                seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and desk.take_image(mask, "mask"),
+                steps=int(steps or 0), size=size, overrides=overrides, card=desk.card,
+            )  # fmt: skip
+            for run in runs_of(wanted, offer.limits):
+                if desk.stop is not None and not desk.stop.is_set():
+                    yield from _watch(offer, desk, run)
+    finally:
+        desk.busy = False
 
 
 def _watch(offer: Offer, desk: Desk, run: Run) -> Iterator[list[Any]]:
@@ -62,13 +65,14 @@ def seen(run: Run, step: int, seconds: float | None = None) -> list[Any]:
     return [*shown, at, strength, gr.update(interactive=done)]
 
 
-def end(desk: Desk) -> list[Any]:
-    desk.busy = False
+def end() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible=False)]
 
 
 def failed(desk: Desk) -> list[Any]:
-    return [*end(desk), status("nothing was made")]
+    """Also where the queue was full and no edit began."""
+    desk.busy = False
+    return [*end(), status("nothing was made")]
 
 
 def stop(desk: Desk) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import gradio as gr
 from PIL import Image as Pillow
@@ -76,13 +75,12 @@ def models_here(first: str) -> list[str]:
 
 @contextmanager
 def serving(model: str, door: Door, limits: Limits) -> Iterator[str]:
-    """The studio at its address, until the block is left. UserError for an unknown model or a port that is taken."""
-    settings = load_settings("lusd", model=model)
+    """The studio at its address, until the block is left. UserError for a model that cannot be had, or a port that is taken."""
+    loaded(load_settings("lusd", model=model))  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "desks"
         root.mkdir()
         demo = build(root, model, limits)
-        Thread(target=loaded, args=(settings,), daemon=True).start()  # meanwhile the page can be read
         try:
             yield _launch(demo, door, limits, root)
         finally:
