@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
     parser.add_argument("--export", type=Path, help="where to save the model (default: WORK/clip)")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--samples", type=int, default=128_000)
+    parser.add_argument("--samples", type=int, default=80_000)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     args = parser.parse_args()
     trained = train_clip(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -61,3 +61,26 @@ def test_a_broken_package_is_named(losses: Registry, tmp_path: Path, monkeypatch
     install(tmp_path, monkeypatch, "broken_loss", "1 / 0", "[sdist.loss]\nbroken = broken_loss\n")
     with pytest.raises(UserError, match="loss 'broken' of an installed package cannot be loaded: division by zero"):
         losses.names()
+
+
+def test_troubleshooting_is_ordered_by_messages_that_exist() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "sdist").rglob("*.py")))
+    headings = re.findall(r"^### (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    messages = [message for heading in headings for message in re.findall(r"`([^`]+)`", heading)]
+    assert len(messages) > 10
+    assert [message for message in messages if message not in source] == []
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "sdist/tinyworld/weights/README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for link in (link for link in links if not link.startswith("http")):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, link
