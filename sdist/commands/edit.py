@@ -22,7 +22,10 @@ def main(args: argparse.Namespace) -> int:
         new_trace_folder(args.record)
     session = Session(args)
     first = session.settings.seed
-    jobs = [Job(args.image, args.source, args.target, s, args.words, args.mask) for s in range(first, first + args.seeds)]
+    jobs = [
+        Job(args.image, args.source, args.target, s, args.words, args.mask, args.instruction)
+        for s in range(first, first + args.seeds)
+    ]
     files = session.output_files([f"{args.image.stem}_seed{job.seed}" for job in jobs])
     prepared = [session.prepare(job) for job in jobs]
     if args.record is not None:
