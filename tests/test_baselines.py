@@ -186,6 +186,7 @@ def test_what_a_baseline_has_no_use_for_is_refused(what: str, edit: Edit, tmp_pa
     assert edit("sdedit", "out", *given) == 2
     assert message in error(capsys)
     assert not list(tmp_path.rglob("*seed0.png"))
+    assert not (tmp_path / "trace").exists()
 
 
 BAD = {

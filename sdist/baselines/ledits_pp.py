@@ -103,6 +103,6 @@ def _check_layers(unet: Any) -> None:
     have = sorted({layer.level for layer in attention_layers(unet, "cross") if layer.part != "mid"})
     if MASK_LEVEL not in have:
         raise UserError(
-            f"ledits_pp masks by cross-attention at 1/4 of the latent's side, this model has it at {[f'1/{2**k}' for k in have]}; "
-            "baseline.use_intersect_mask=false does without"
+            "ledits_pp masks by cross-attention at 1/4 of the latent's side, this model has it at "
+            f"{[f'1/{2**k}' for k in have]}; baseline.use_intersect_mask=false does without"
         )

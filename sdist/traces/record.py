@@ -15,8 +15,6 @@ from .verify import embedded, scaled
 
 def record(backbone: Backbone, settings: Settings, prepared: Prepared) -> Trace:
     """Runs one edit and keeps its draws and quantities. UserError for what the format does not tell."""
-    if settings.baseline is not None:
-        raise UserError("a trace is of score distillation; a baseline has none")
     if prepared.mask is not None or settings.prompts.null:
         raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
     edit, method = make_edit(backbone, settings, [prepared]), method_for(backbone, settings)
