@@ -314,9 +314,9 @@ def test_ledits_pp_adds_and_removes_what_differs(source: str, target: str, told:
     assert LeditsPP().told(prompts) == ([target], [])
 
 
-def test_ledits_pp_needs_a_difference() -> None:
-    with pytest.raises(UserError, match="no word differs between 'a cat!' and 'a cat'"):
-        LeditsPP(concepts="difference").told(Prompts("a cat!", "a cat", ""))
+def test_ledits_pp_needs_a_difference(edit: Edit, capsys) -> None:
+    assert edit("ledits_pp", "out", "baseline.concepts=difference", "--source", "a cat!", "--target", "a cat") == 2
+    assert "no word differs between 'a cat!' and 'a cat': set concepts to target" in error(capsys)
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +348,9 @@ def test_ledits_pp_leaves_the_network_as_it_was(deep: Backbone, picture: Path, o
     assert {name: type(processor) for name, processor in deep.unet.attn_processors.items()} == kinds
 
 
-def test_all_networks_share_a_precision(folders: dict[str, Path]) -> None:
-    backbone = load_model(load_settings("sdedit", model=str(folders["sdedit"]), device="cpu", precision="bf16"))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_pipeline_in_half_precision(name: str, edit: Edit, folders: dict[str, Path], tmp_path: Path) -> None:
+    backbone = load_model(load_settings(name, model=str(folders[name]), device="cpu", precision="bf16"))
     assert {network.dtype for network in backbone.networks} == {torch.bfloat16}
+    assert edit(name, "half", "--precision", "bf16") == 0
+    assert read_json(tmp_path / "half" / "picture_seed0.json")["model"]["precision"] == "bfloat16"

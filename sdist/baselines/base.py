@@ -36,6 +36,10 @@ class Baseline(ABC):
         """How many of the model's timesteps the scheduler is asked for."""
 
     @abstractmethod
+    def check(self, prompts: Prompts) -> None:
+        """UserError for prompts that it can make nothing of."""
+
+    @abstractmethod
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
         """The pipeline of these networks with its own kind of scheduler, made from the configuration of the model's.
 

@@ -46,8 +46,10 @@ def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     if baseline.steps > len(backbone.alphas_cumprod):
         raise UserError(f"the baseline asks for {baseline.steps} steps, this model has {len(backbone.alphas_cumprod)}")
     image = fit(load_image(job.image), settings.size, backbone.native_side, factor)
-    for prompt in prompts_of(job):
+    prompts = prompts_of(job)
+    for prompt in prompts:
         backbone.text.token_ids(prompt)
+    baseline.check(prompts)
     return Prepared(job, image, None, (), ())
 
 

@@ -47,6 +47,9 @@ class LeditsPP(Baseline):
     def steps(self) -> int:
         return int(self.num_inversion_steps * (1 + self.skip))
 
+    def check(self, prompts: Prompts) -> None:
+        self.told(prompts)
+
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
         from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion
 
