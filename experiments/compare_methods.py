@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation, uniform_filter
 
 from sdist.cli import main as sdist
+from sdist.config import load_settings
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.judge import Facts, facts, look
 
@@ -67,7 +68,9 @@ def main() -> int:
 
 def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
-    more = ["--seeds", str(args.seeds), "--batch", str(args.batch), "--quiet"]
+    more = ["--seeds", str(args.seeds), "--quiet"]
+    if load_settings(method).baseline is None:
+        more += ["--batch", str(args.batch)]
     code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
     if code:
         raise SystemExit(code)
@@ -78,8 +81,8 @@ def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> lis
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
-            seconds = card["seconds"]["optimize"] if card else 0.0
-            draws = float(np.mean(card["attempts"])) if card else 0.0
+            seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
+            draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # a baseline has none
             error = background_error(pair, picture)
             rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, seconds, draws))
     return rows

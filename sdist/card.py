@@ -72,6 +72,7 @@ def describe(job: Job) -> dict[str, Any]:
         "target": job.target,
         "seed": job.seed,
         "words": list(job.words),
+        "instruction": job.instruction or None,
         "mask": None if job.mask is None else str(job.mask.resolve()),
         "mask_sha256": None if job.mask is None else file_digest(job.mask),
     }
@@ -123,7 +124,9 @@ def read_card(path: Path, images: Path | None = None) -> Card:
 def _job(entry: dict[str, Any], images: Path | None) -> Job:
     mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
     image = _found(entry["image"], entry["sha256"], images)
-    return Job(image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask)
+    return Job(
+        image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask, entry.get("instruction") or ""
+    )
 
 
 def _found(recorded: str, digest: str, images: Path | None) -> Path:

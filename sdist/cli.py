@@ -102,6 +102,7 @@ def _edit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--target", required=True, metavar="PROMPT", help="what it should show")
     command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
     command.add_argument("--mask", type=Path, metavar="IMAGE", help="grey image, white where the edit may happen")
+    command.add_argument("--instruction", default="", metavar="TEXT", help="for instruct_pix2pix (default: the target prompt)")
     command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR")
     command.add_argument("--record", type=Path, metavar="DIR",
                          help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip
@@ -109,7 +110,10 @@ def _edit(command: argparse.ArgumentParser) -> None:
 
 
 def _run(command: argparse.ArgumentParser) -> None:
-    command.description = "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt; images in DIR/images)."
+    command.description = (
+        "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt, for instruct_pix2pix also instruction; "
+        "images in DIR/images)."
+    )
     command.add_argument("--input", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     _common(command)

@@ -1,6 +1,6 @@
 """Configuration: defaults < yaml < command line. Yaml can name registered components only; unknown keys raise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from .baselines.base import BASELINES, SHARED
 from .errors import UserError, unknown
 from .filters import FILTERS
 from .gammas import GAMMAS
@@ -26,7 +27,13 @@ from .yamls import check_yaml, read_yaml
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).parent
-SLOTS: dict[str, Registry] = {"loss": LOSSES, "filter": FILTERS, "normalizer": NORMALIZERS, "gamma": GAMMAS}
+SLOTS: dict[str, Registry] = {
+    "loss": LOSSES,
+    "filter": FILTERS,
+    "normalizer": NORMALIZERS,
+    "gamma": GAMMAS,
+    "baseline": BASELINES,
+}
 
 
 @dataclass
@@ -73,6 +80,7 @@ class Settings:
     normalizer: Any = None
     gamma: Any = "constant"
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    baseline: Any = None  # one of diffusers' pipelines instead of score distillation; with it the settings are SHARED alone
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models.py
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -86,7 +94,7 @@ class Settings:
         for slot, registry in SLOTS.items():
             data[slot] = _named(registry, getattr(self, slot))
         data["regularizers"] = {name: asdict(r) for name, r in self.regularizers.items()}
-        return data
+        return {key: value for key, value in data.items() if (key in SHARED if self.baseline else key != "baseline")}
 
 
 def load_settings(method: str, overrides: Sequence[str] = (), **values: Any) -> Settings:
@@ -148,15 +156,22 @@ def resolve(data: Any, where: str) -> Settings:
     settings: Settings = _object(merged, where)
     for slot, registry in SLOTS.items():
         setattr(settings, slot, _component(registry, plain[slot], where))  # type: ignore[index,call-overload]
-    if settings.loss is None or settings.gamma is None:
-        raise UserError(f"{where}: loss and gamma cannot be null")
-    if settings.steps < 1:
-        raise UserError(f"{where}: steps must be at least 1, got {settings.steps}")
+    _check(settings, data, where)
     named = plain["regularizers"] or {}  # type: ignore[index,call-overload]
     if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
         raise UserError(f"{where}: regularizers is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
     chosen = {name: {"name": name, **own} for name, own in named.items() if own is not None}
     return replace(settings, regularizers={n: _component(REGULARIZERS, c, where) for n, c in chosen.items()})
+
+
+def _check(settings: Settings, given: Iterable[str], where: str) -> None:
+    if settings.loss is None or settings.gamma is None:
+        raise UserError(f"{where}: loss and gamma cannot be null")
+    if settings.steps < 1:
+        raise UserError(f"{where}: steps must be at least 1, got {settings.steps}")
+    if settings.baseline is not None and (foreign := [key for key in given if key not in SHARED]):
+        own = ", ".join(f"baseline.{f.name}" for f in fields(settings.baseline))
+        raise UserError(f"{where}: {', '.join(foreign)}: no setting of a baseline; it has {', '.join(SHARED[:-1])}, {own}")
 
 
 def methods_folder() -> Path:

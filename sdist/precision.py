@@ -32,7 +32,7 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
     With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
     stays in fp32 and says so, and a format that was asked for is a UserError with the figures.
     """
-    chosen = ("fp16" if backbone.device.type == "cuda" else "fp32") if precision == "auto" else precision
+    chosen = _chosen(backbone, precision)
     if chosen == "fp32":
         return
     if threshold is not None:
@@ -48,6 +48,16 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
             return
         log.info("precision %s", told)
     _cast(backbone, DTYPES[chosen])
+
+
+def lower_all(backbone: Backbone, precision: Precision) -> None:
+    """Casts every network, as diffusers' pipelines want it."""
+    for network in backbone.networks:
+        nn.Module.to(network, DTYPES[_chosen(backbone, precision)])
+
+
+def _chosen(backbone: Backbone, precision: Precision) -> str:
+    return ("fp16" if backbone.device.type == "cuda" else "fp32") if precision == "auto" else precision
 
 
 @torch.no_grad()

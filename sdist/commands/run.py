@@ -29,6 +29,7 @@ class Row:
     image: Path
     source: str
     target: str
+    instruction: str
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ def main(args: argparse.Namespace) -> int:
     complain = Complaints()
     rows = read_index(args.input, complain)
     session = Session(args)
+    if rows:
+        session.load()
     seeds = range(session.settings.seed, session.settings.seed + args.seeds)
     tasks = []
     for row in rows:
         try:
-            job = Job(row.image, row.source, row.target, seeds[0])
+            job = Job(row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else "")
             size = session.prepare(job).image.size
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             complain(f"index.csv line {row.line}: {error}")
@@ -121,10 +124,11 @@ def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
     name, source, target = fields = [record.get(c) for c in COLUMNS]
     if not name or None in fields or None in record:
         raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
-    if any("\udc80" <= character <= "\udcff" for character in "".join(fields)):
+    instruction = record.get("instruction") or ""  # a column that may be there
+    if any("\udc80" <= character <= "\udcff" for character in "".join([*fields, instruction])):
         raise UserError("is not UTF-8")
     images = (folder / "images").resolve()
     image = (images / name).resolve()
     if not image.is_relative_to(images):
         raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
-    return Row(number, line, image, source.strip(), target.strip())
+    return Row(number, line, image, source.strip(), target.strip(), instruction.strip())

@@ -15,12 +15,21 @@ from ..outputs import output_files, writable_folder, write_result
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
+DISTILLING = {"batch": None, "log": "none", "words": (), "mask": None, "record": None}  # arguments a baseline has no use for
 
 
 def settings_of(args: argparse.Namespace, method: str) -> Settings:
     """The method's settings with what the arguments say."""
     given = {key: value for key in GIVEN if (value := getattr(args, key)) is not None}
     return load_settings(method, args.overrides, **given)
+
+
+def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
+    if settings.baseline is None:
+        return
+    foreign = [f"--{name}" for name, default in DISTILLING.items() if getattr(args, name, default) != default]
+    if foreign:
+        raise UserError(f"{', '.join(foreign)}: of score distillation, and {args.method} is a baseline")
 
 
 class Session:
@@ -30,6 +39,7 @@ class Session:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
         self.settings: Settings = settings_of(args, args.method)
+        _check_arguments(args, self.settings)
         self.folder = writable_folder(args.output)
         self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch
@@ -37,11 +47,20 @@ class Session:
         self._backbone: Backbone | None = None
 
     @property
+    def instructed(self) -> bool:
+        """Whether the method reads an instruction."""
+        return self.settings.baseline is not None and self.settings.baseline.instructed
+
+    @property
     def backbone(self) -> Backbone:
         """Loaded when first needed, so that bad input is known at once."""
         if self._backbone is None:
             self._backbone = load_model(self.settings)
         return self._backbone
+
+    def load(self) -> None:
+        """Loads the model now, so that one that cannot be had is one error, not one a picture."""
+        _ = self.backbone
 
     def output_files(self, names: Sequence[str]) -> list[dict[str, Path]]:
         """Where results go; UserError if one exists and may not be replaced."""
