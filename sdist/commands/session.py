@@ -5,13 +5,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..backbone import Backbone
+from ..backbone import Backbone, choose_device
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings, resolve
 from ..editing import Job, Prepared, Result, edit_batch, load_model, prepare
 from ..errors import UserError
 from ..outputs import output_files, writable_folder, write_result
+from ..precision import format_on
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
@@ -23,25 +24,42 @@ def settings_of(args: argparse.Namespace, method: str) -> Settings:
     return load_settings(method, args.overrides, **given)
 
 
-class Session:
-    """One command's settings, model and output folder."""
+class Models:
+    """Loads a model when it is first needed, so that bad input is known at once, and keeps the last one.
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    Settings that want the same model get the same object.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._backbone: Backbone | None = None
+
+    def __call__(self, settings: Settings) -> Backbone:
+        kind = choose_device(settings.device).partition(":")[0]
+        gate = None if format_on(kind, settings.precision) == "fp32" else settings.filter  # may refuse the format
+        key = (settings.model, settings.device, settings.precision, settings.compile, settings.checkpoint, gate)
+        if self._backbone is None or key != self._key:
+            self._backbone = None  # before the next one needs its memory
+            self._key, self._backbone = key, load_model(settings)
+        return self._backbone
+
+
+class Session:
+    """One method's settings, model and output folder; `name` is that of its runs in a log."""
+
+    def __init__(self, args: argparse.Namespace, models: Models | None = None, name: str = "") -> None:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
         self.settings: Settings = settings_of(args, args.method)
         self.folder = writable_folder(args.output)
-        self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
+        self._name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch
         self.made = 0  # pictures written
-        self._backbone: Backbone | None = None
+        self._models = models or Models()
 
     @property
     def backbone(self) -> Backbone:
-        """Loaded when first needed, so that bad input is known at once."""
-        if self._backbone is None:
-            self._backbone = load_model(self.settings)
-        return self._backbone
+        return self._models(self.settings)
 
     def output_files(self, names: Sequence[str]) -> list[dict[str, Path]]:
         """Where results go; UserError if one exists and may not be replaced."""
@@ -78,7 +96,7 @@ class Session:
 
     def edit(self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str) -> None:
         """Edits the batch and writes each result when it is there."""
-        name, where = f"{self._method}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
+        name, where = f"{self._name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
         callbacks = [ProgressBar(label)]
         if logger is not None:
