@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 CELL, GAP, TEXT = 192, 4, 14  # pixels: side of a picture's box, space between boxes, height of letters
 LINE = TEXT + 4  # height of a line of text
 
-Row = tuple[str, Sequence[Image.Image | None]]  # label on the left, pictures; None leaves the box empty
+Line = tuple[str, Sequence[Image.Image | None]]  # label on the left, pictures; None leaves the box empty
 
 
-def block(caption: str, columns: Sequence[str], rows: Sequence[Row]) -> Image.Image:
+def block(caption: str, columns: Sequence[str], rows: Sequence[Line]) -> Image.Image:
     """A table of pictures, each fitted into its box: the caption above all, then the names of columns, then the rows."""
     font = ImageFont.load_default(TEXT)
     thumbs = [[None if image is None else _thumb(image) for image in images] for _, images in rows]
@@ -22,7 +22,7 @@ def block(caption: str, columns: Sequence[str], rows: Sequence[Row]) -> Image.Im
     top = LINE * (len(told) + max(map(len, heads)))
     sheet = Image.new("RGB", (width, top + len(rows) * (high + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 0), "\n".join(told), "black", font, spacing=LINE - TEXT)
+    draw.text((0, 0), "\n".join(told), "black", font, spacing=LINE - TEXT)
     for x, head in enumerate(heads):
         draw.text((left + x * (CELL + GAP), LINE * len(told)), "\n".join(head), "black", font, spacing=LINE - TEXT)
     for y, ((label, _), images) in enumerate(zip(rows, thumbs, strict=True)):

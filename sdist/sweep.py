@@ -92,7 +92,7 @@ def _written(variants: Any) -> list[tuple[str, Any]]:
     if not variants or not isinstance(variants, dict | list):
         raise UserError(f"variants is empty; a sweep is {FORMS}" if not variants else f"variants cannot be {variants!r}: {FORMS}")
     if isinstance(variants, dict):
-        return [(str(name), {"base": own} if isinstance(own, str) else own) for name, own in variants.items()]
+        return [(_name(name), {"base": own} if isinstance(own, str) else own) for name, own in variants.items()]
     if not all(isinstance(method, str) for method in variants):
         raise UserError("a list of variants names methods; variants with overrides are {NAME: {KEY: VALUE}}")
     return [(Path(method).stem, {"base": method}) for method in variants]
@@ -121,7 +121,7 @@ def _labelled(key: str, values: Any) -> dict[str, Any]:
     if not values:
         raise UserError(f"grid: {key} has no values")
     if isinstance(values, dict):
-        return {str(label): value for label, value in values.items()}
+        return {_name(label): value for label, value in values.items()}
     labels = [as_text(value) for value in values]
     _refuse_twice(labels, f"grid: {key} has {{}} twice")
     return dict(zip(labels, values, strict=True))
@@ -138,6 +138,12 @@ def _short(axes: Mapping[str, Any]) -> dict[str, Any]:
     """The axes under the last parts of their keys, where these differ."""
     last = Counter(key.rpartition(".")[2] for key in axes)
     return {key if last[key.rpartition(".")[2]] > 1 else key.rpartition(".")[2]: values for key, values in axes.items()}
+
+
+def _name(key: Any) -> str:
+    if key is None or isinstance(key, bool):
+        raise UserError(f"a name was read as {as_text(key)}; yaml does that to on, off, yes, no, null and the like: use quotes")
+    return str(key)
 
 
 def _check_names(names: list[str]) -> None:

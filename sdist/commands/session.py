@@ -52,7 +52,7 @@ class Session:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
         self.settings: Settings = settings_of(args, args.method)
         self.folder = writable_folder(args.output)
-        self._name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
+        self.name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch
         self.made = 0  # pictures written
         self._models = models or Models()
@@ -96,7 +96,7 @@ class Session:
 
     def edit(self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str) -> None:
         """Edits the batch and writes each result when it is there."""
-        name, where = f"{self._name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
+        name, where = f"{self.name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
         callbacks = [ProgressBar(label)]
         if logger is not None:
