@@ -279,12 +279,12 @@ def test_grid_shows_two_keys_as_a_matrix(listed: Path, tiny_folder: Path, tmp_pa
     left = sheet.width - 4 * (CELL + GAP)
     assert left > 0
     assert sheet.height == 2 * LINE + 2 * (CELL + GAP)
-    last = load_image(tmp_path / "out" / "lr=high,guidance_scale=7.5" / "000_seed0.png").resize(
+    corner = (left + 3 * (CELL + GAP), 2 * LINE)
+    right = load_image(tmp_path / "out" / "lr=low,guidance_scale=7.5" / "000_seed0.png").resize(
         (CELL, CELL), Image.Resampling.LANCZOS
     )
-    corner = (left + 3 * (CELL + GAP), 2 * LINE + CELL + GAP)
-    assert np.array_equal(sheet.crop((*corner, corner[0] + CELL, corner[1] + CELL)), last)
-    under_the_source = sheet.crop((left, corner[1], left + CELL, corner[1] + CELL))
+    assert np.array_equal(sheet.crop((*corner, corner[0] + CELL, corner[1] + CELL)), right)
+    under_the_source = sheet.crop((left, 2 * LINE + CELL + GAP, left + CELL, sheet.height))
     assert under_the_source.getextrema() == ((255, 255),) * 3
 
 
