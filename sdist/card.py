@@ -18,6 +18,7 @@ from .config import Settings, resolve
 from .editing import Job, Result
 from .errors import UserError
 from .images import CARD_KEY
+from .yamls import check_values
 
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
 
@@ -105,6 +106,7 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         raise UserError(f"{path} has no run card; only PNGs that sdist made can be replayed")
     try:
         data = json.loads(text)
+        check_values(json.dumps(data["settings"]))
         settings = resolve(data["settings"], f"run card of {path.name}")
         job, tokens = _job(data["job"], images), tuple(map(int, data["job"]["tokens"]))
         lanes, threads = int(data["lanes"]), int(data["machine"]["threads"])
@@ -112,7 +114,7 @@ def read_card(path: Path, images: Path | None = None) -> Card:
             raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
         return Card(text, settings, job, tokens, lanes, threads, str(data["model"]["fingerprint"]), versions)
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None

@@ -150,10 +150,13 @@ def _bench(command: argparse.ArgumentParser) -> None:
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.description = "Scores every result KEY.png or KEY_seedN.png against its pair, and summarizes with 95 % intervals."
-    command.add_argument("--dataset", required=True, metavar="FORMAT:DIR", help="index, magicbrush or pie_bench, and its folder")
+    command.add_argument(
+        "--dataset", required=True, metavar="FORMAT:DIR", help="index, magicbrush, pie_bench or tinyworld, and its folder"
+    )
     command.add_argument("--results", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, default=Path("evaluation"), metavar="DIR")
-    command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR")
+    command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR",
+                         help="tinyworld is embedded (default: openai/clip-vit-base-patch32)")  # fmt: skip
     _scores(command)
     command.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS as safetensors (default: no LPIPS)")
     command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")

@@ -22,6 +22,7 @@ from .prompts import Difference
 from .registry import Registry
 from .regularizers.base import REGULARIZERS
 from .sampling import RandomSampler
+from .yamls import check_yaml, read_yaml
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).parent
@@ -101,13 +102,13 @@ def load_settings(method: str, overrides: Sequence[str] = (), **values: Any) -> 
 
 def _with_base(path: Path) -> list[DictConfig]:
     """The yaml, after the method that its `base` names, if it has one."""
-    layer = OmegaConf.load(path)
+    layer = read_yaml(path)
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path.name}: a method is a mapping of settings, see {methods_folder()}")
     base = layer.pop("base", None)
     if base is None:
         return [layer]
-    below = OmegaConf.load(find_method(str(base)))
+    below = read_yaml(find_method(str(base)))
     if "base" in below:
         raise UserError(f"{path.name}: its base {base} has a base itself; one level is allowed")
     return [below, layer]  # type: ignore[list-item]
@@ -135,10 +136,10 @@ def _name(component: Any) -> Any:
 def resolve(data: Any, where: str) -> Settings:
     """Settings with every component built; UserError names the key, the file and what is allowed."""
     merged = _merge(Settings, data, where)
-    for key in ("regularizers", "scale"):
-        if not isinstance(merged[key], DictConfig):
-            raise UserError(f"{where}: {key} is a mapping {{name: value}}, got {merged[key]!r}")
     try:
+        for key in ("regularizers", "scale"):
+            if not isinstance(merged[key], DictConfig):
+                raise UserError(f"{where}: {key} is a mapping {{name: value}}, got {merged[key]!r}")
         model = find_model(str(merged.model))
         merged.scale = OmegaConf.structured(_merge(Scale, {**asdict(model.scale), **merged.scale}, f"scale in {where}"))
         plain = OmegaConf.to_container(merged, resolve=True)
@@ -234,6 +235,7 @@ def _named(registry: Registry, component: Any) -> dict[str, Any] | None:
 def _checked(override: str) -> str:
     if "=" not in override or override.startswith("="):
         raise UserError(f"--set needs key=value, got {override!r}")
+    check_yaml(override.partition("=")[2])
     return override
 
 

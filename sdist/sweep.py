@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from .config import find_yaml, methods_folder
 from .errors import UserError, unknown
+from .yamls import read_yaml
 
 KEYS = ("base", "variants", "grid")
 TABLES = ("evaluation", "comparison")  # folders beside those of the variants
@@ -48,10 +48,7 @@ def read_sweep(name: str) -> Sweep:
     Whether methods, keys and values exist is known when the settings of the variants are loaded.
     """
     path = find_yaml("sweep", name, methods_folder() / "sweeps")
-    try:
-        data = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:  # OSError: a scalar for a mapping
-        raise UserError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
+    data = read_yaml(path)
     try:
         return _sweep(path.stem, OmegaConf.to_container(data) if isinstance(data, DictConfig) else data)
     except UserError as error:

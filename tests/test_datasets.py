@@ -5,11 +5,13 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sdist.datasets.base import DATASETS, Pair, load_dataset
 from sdist.errors import UserError
+from sdist.tinyworld.edits import sample_edit, write_pairs
 
 
 def picture(path: Path) -> None:
@@ -145,3 +147,15 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
     refused("magicbrush", "1 is not a turn")
     (magicbrush / "edit_turns.json").unlink()
     refused("magicbrush", "edit_turns.json does not exist")
+
+
+def test_tinyworlds_pairs_have_their_kind_and_the_rendered_target(tmp_path: Path) -> None:
+    made = [sample_edit(0, i, kind) for i, kind in enumerate(("add", "background"))]
+    write_pairs(tmp_path, made)
+    first, second = load_dataset(f"tinyworld:{tmp_path}")
+    assert (first.key, first.category, second.key, second.category) == ("000", "add", "001", "background")
+    assert (second.source, second.target) == (made[1].source, made[1].target)
+    assert np.array_equal(Image.open(second.truth), made[1].target_image)
+    (tmp_path / "truths" / "001.png").unlink()
+    with pytest.raises(UserError, match="001"):
+        load_dataset(f"tinyworld:{tmp_path}")
