@@ -52,8 +52,9 @@ def main() -> int:
 def evaluate(args: argparse.Namespace, work: Path, method: str) -> None:
     """Scores one method's edits; doing nothing leaves the sources."""
     results = work / "input" / "images" if method == NOTHING else work / method
-    run(["evaluate", "--dataset", f"tinyworld:{work / 'input'}", "--results", str(results), "--profile", args.profile,
-         "--output", str(work / "evaluation" / method), "--clip", "tinyworld", "--cache", str(work / "embeddings"), "--quiet"])  # fmt: skip
+    where = ["--results", str(results), "--output", str(work / "evaluation" / method), "--cache", str(work / "embeddings")]
+    dataset = f"tinyworld:{work / 'input'}"
+    run(["evaluate", "--dataset", dataset, *where, "--clip", "tinyworld", "--profile", args.profile, "--quiet"])
 
 
 def compare(work: Path, name: str, group: str, methods: list[str]) -> str:

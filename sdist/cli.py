@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _edit(commands.add_parser("edit", help="edit one image", description="Edits one image."))
     _run(commands.add_parser("run", help="edit a folder of images listed in index.csv"))
+    _sweep(commands.add_parser("sweep", help="edit a folder with every variant of an ablation or grid"))
     _replay(commands.add_parser("replay", help="make an edited PNG again from its run card"))
     _verify(commands.add_parser("verify", help="hold a recorded trace of another implementation against this one"))
     _plain(commands.add_parser("methods", help="list methods and components with their defaults"))
@@ -87,8 +88,11 @@ def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", type=int, metavar="N", help="draws tried at once (default: what suits the device)")
 
 
-def _common(command: argparse.ArgumentParser) -> None:
+def _method(command: argparse.ArgumentParser) -> None:
     command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
     _model(command)
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
@@ -106,6 +110,7 @@ def _edit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR")
     command.add_argument("--record", type=Path, metavar="DIR",
                          help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip
+    _method(command)
     _common(command)
 
 
@@ -116,6 +121,23 @@ def _run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--input", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    _method(command)
+    _common(command)
+
+
+def _sweep(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Does what sdist run does for every variant, into OUTPUT/VARIANT, and puts all of them into OUTPUT/grid.png; with --clip "
+        "evaluates and compares them too. Skips what is there."
+    )
+    command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
+    command.add_argument("--input", type=Path, metavar="DIR", help="as for sdist run")
+    command.add_argument("--output", type=Path, metavar="DIR")
+    command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
+    command.add_argument("--limit", type=int, metavar="N", help="take the first N rows of index.csv only")
+    command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
+    command.add_argument("--clip", metavar="ID|DIR", help="evaluate with this CLIP, see: sdist evaluate (default: no evaluation)")
+    _scores(command)
     _common(command)
 
 
@@ -137,17 +159,21 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--results", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, default=Path("evaluation"), metavar="DIR")
-    command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
     command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR",
                          help="tinyworld is embedded (default: openai/clip-vit-base-patch32)")  # fmt: skip
-    command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    _scores(command)
     command.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS as safetensors (default: no LPIPS)")
     command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")
     command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
-    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
     command.add_argument("--device", default="auto")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def _scores(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
+    command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:

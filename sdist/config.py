@@ -181,13 +181,18 @@ def methods_folder() -> Path:
 
 def find_method(name: str) -> Path:
     """The yaml of a method: a name in experiments/, or a path."""
+    return find_yaml("method", name, methods_folder())
+
+
+def find_yaml(kind: str, name: str, folder: Path) -> Path:
+    """A yaml by its name in the folder, or by its path; UserError says what there is."""
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise UserError(f"method file {name} does not exist")
+            raise UserError(f"{kind} file {name} does not exist")
         return Path(name)
-    files = {path.stem: path for path in methods_folder().glob("*.yaml")}
+    files = {path.stem: path for path in folder.glob("*.yaml")}
     if name not in files:
-        raise unknown("method", name, files, f"{methods_folder()}; a path to a yaml file works too")
+        raise unknown(kind, name, files, f"{folder}; a path to a yaml file works too")
     return files[name]
 
 

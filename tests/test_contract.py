@@ -113,7 +113,7 @@ def test_filters(name: str) -> None:
     assert verdict.dtype == torch.bool
 
 
-PRESETS = sorted(path.stem for path in methods_folder().rglob("*.yaml"))
+PRESETS = sorted(path.stem for path in methods_folder().glob("*.yaml"))
 WANTED = {
     "sds", "dds", "dds_object", "cds", "cds_object", "sbp", "lusd", "lusd_released", "dds_lusd", "lusd_no_spatial",
     "lusd_no_normalization", "lusd_no_annealing", "lusd_no_filtering",

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from pathlib import Path
 
 from ..errors import UserError
 from .extras import need
@@ -17,10 +16,8 @@ def main(args: argparse.Namespace) -> int:
     from ..datasets.base import load_dataset
     from ..evaluation.reports import told, write_reports
     from ..evaluation.results import find_results
-    from ..evaluation.scores import Encoders, score
+    from ..evaluation.scores import load_encoders, score
     from ..evaluation.summary import summarize_table
-    from ..metrics.encoders import Clip, Dino
-    from ..metrics.lpips import load_lpips
     from ..metrics.profile import check_profile
     from ..outputs import writable_folder
 
@@ -34,10 +31,7 @@ def main(args: argparse.Namespace) -> int:
             "with --allow-missing they count as undefined"
         )
     folder = writable_folder(args.output)
-    cache = None if args.cache is None else writable_folder(Path(args.cache))
-    dino = None if args.dino is None else Dino(args.dino, args.device, cache)
-    lpips = None if args.lpips is None else load_lpips(args.lpips, args.device)
-    encoders = Encoders(Clip(args.clip, args.device, cache), dino, lpips)
+    encoders = load_encoders(args.clip, args.dino, args.lpips, args.cache, args.device)
     with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
         table = score(pairs, results, encoders, profile, bar.update)
     summary = summarize_table(table, profile)

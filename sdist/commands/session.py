@@ -5,16 +5,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..backbone import Backbone
+from ..backbone import Backbone, choose_device
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings, resolve
 from ..editing import Job, Prepared, Result, edit_batch, load_model, prepare
 from ..errors import UserError
 from ..outputs import output_files, writable_folder, write_result
+from ..precision import format_on
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
+LOADED = ("model", "device", "precision", "compile", "checkpoint", "baseline")  # settings that make another loaded model
 DISTILLING = {"batch": None, "log": "none", "words": (), "mask": None, "record": None}  # arguments a baseline has no use for
 
 
@@ -32,19 +34,39 @@ def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
         raise UserError(f"{', '.join(foreign)}: of score distillation, and {args.method} is a baseline")
 
 
-class Session:
-    """One command's settings, model and output folder."""
+class Models:
+    """Loads a model when it is first needed, so that bad input is known at once, and keeps the last one.
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    Settings that want the same model get the same object.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._backbone: Backbone | None = None
+
+    def __call__(self, settings: Settings) -> Backbone:
+        kind = choose_device(settings.device).partition(":")[0]
+        gate = None if format_on(kind, settings.precision) == "fp32" else settings.filter  # may refuse the format
+        key = ([getattr(settings, name) for name in LOADED], gate)
+        if self._backbone is None or key != self._key:
+            self._backbone = None  # before the next one needs its memory
+            self._key, self._backbone = key, load_model(settings)
+        return self._backbone
+
+
+class Session:
+    """One method's settings, model and output folder; `name` is that of its runs in a log."""
+
+    def __init__(self, args: argparse.Namespace, models: Models | None = None, name: str = "") -> None:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
         self.settings: Settings = settings_of(args, args.method)
         _check_arguments(args, self.settings)
         self.folder = writable_folder(args.output)
-        self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
+        self.name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch
         self.made = 0  # pictures written
-        self._backbone: Backbone | None = None
+        self._models = models or Models()
 
     @property
     def instructed(self) -> bool:
@@ -53,10 +75,7 @@ class Session:
 
     @property
     def backbone(self) -> Backbone:
-        """Loaded when first needed, so that bad input is known at once."""
-        if self._backbone is None:
-            self._backbone = load_model(self.settings)
-        return self._backbone
+        return self._models(self.settings)
 
     def load(self) -> None:
         """Loads the model now, so that one that cannot be had is one error, not one a picture."""
@@ -97,7 +116,7 @@ class Session:
 
     def edit(self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str) -> None:
         """Edits the batch and writes each result when it is there."""
-        name, where = f"{self._method}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
+        name, where = f"{self.name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
         callbacks = [ProgressBar(label)]
         if logger is not None:

@@ -12,9 +12,10 @@ from ..errors import UserError
 from ..images import load_image
 from ..metrics import magicbrush, pie_bench
 from ..metrics.encoders import Clip, Dino
-from ..metrics.lpips import Lpips
+from ..metrics.lpips import Lpips, load_lpips
 from ..metrics.profile import Profile
 from ..metrics.similarity import Scores
+from ..outputs import writable_folder
 
 CHUNK = 64  # pairs whose pictures are held at once
 
@@ -24,6 +25,16 @@ class Encoders:
     clip: Clip
     dino: Dino | None = None
     lpips: Lpips | None = None
+
+
+def load_encoders(clip: str, dino: str | None, lpips: Path | None, cache: str | None, device: str) -> Encoders:
+    """The networks of these names; `cache` is a folder that keeps embeddings."""
+    folder = None if cache is None else writable_folder(Path(cache))
+    return Encoders(
+        Clip(clip, device, folder),
+        None if dino is None else Dino(dino, device, folder),
+        None if lpips is None else load_lpips(lpips, device),
+    )
 
 
 def score(
