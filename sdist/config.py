@@ -1,5 +1,6 @@
 """Configuration: defaults < yaml < command line. Yaml can name registered components only; unknown keys raise."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from .yamls import check_yaml, read_yaml
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).parent
+SWEEP = re.compile(r"^(variants|grid):", re.MULTILINE)
 SLOTS: dict[str, Registry] = {
     "loss": LOSSES,
     "filter": FILTERS,
@@ -99,7 +101,7 @@ class Settings:
 
 def load_settings(method: str, overrides: Sequence[str] = (), **values: Any) -> Settings:
     """Settings of a method (a name in experiments/ or a yaml file) with "key=value" overrides; `values` win over both."""
-    path = find_method(method)
+    path = find_yaml("method", method)
     try:
         command_line = OmegaConf.from_dotlist([_checked(o) for o in overrides])
         data = _layered([*_with_base(path), command_line, OmegaConf.create(values)])
@@ -116,7 +118,7 @@ def _with_base(path: Path) -> list[DictConfig]:
     base = layer.pop("base", None)
     if base is None:
         return [layer]
-    below = read_yaml(find_method(str(base)))
+    below = read_yaml(find_yaml("method", str(base)))
     if "base" in below:
         raise UserError(f"{path.name}: its base {base} has a base itself; one level is allowed")
     return [below, layer]  # type: ignore[list-item]
@@ -179,20 +181,21 @@ def methods_folder() -> Path:
     return next(p for p in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if p.is_dir())
 
 
-def find_method(name: str) -> Path:
-    """The yaml of a method: a name in experiments/, or a path."""
-    return find_yaml("method", name, methods_folder())
+def shipped(kind: Literal["method", "sweep"]) -> dict[str, Path]:
+    """The yamls of experiments/ by name: a sweep has variants or a grid, a method has neither."""
+    files = sorted(methods_folder().glob("*.yaml"))
+    return {f.stem: f for f in files if bool(SWEEP.search(f.read_text(encoding="utf-8"))) == (kind == "sweep")}
 
 
-def find_yaml(kind: str, name: str, folder: Path) -> Path:
-    """A yaml by its name in the folder, or by its path; UserError says what there is."""
+def find_yaml(kind: Literal["method", "sweep"], name: str) -> Path:
+    """A yaml by its name in experiments/, or by its path; UserError says what there is."""
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise UserError(f"{kind} file {name} does not exist")
         return Path(name)
-    files = {path.stem: path for path in folder.glob("*.yaml")}
+    files = shipped(kind)
     if name not in files:
-        raise unknown(kind, name, files, f"{folder}; a path to a yaml file works too")
+        raise unknown(kind, name, files, f"{methods_folder()}; a path to a yaml file works too")
     return files[name]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from .config import find_yaml, methods_folder
+from .config import find_yaml
 from .errors import UserError, unknown
 from .yamls import read_yaml
 
@@ -43,11 +43,11 @@ class Sweep:
 
 
 def read_sweep(name: str) -> Sweep:
-    """The sweep of that name in experiments/sweeps/, or of that yaml; UserError names the key or variant that is wrong.
+    """The sweep of that name in experiments/, or of that yaml; UserError names the key or variant that is wrong.
 
     Whether methods, keys and values exist is known when the settings of the variants are loaded.
     """
-    path = find_yaml("sweep", name, methods_folder() / "sweeps")
+    path = find_yaml("sweep", name)
     data = read_yaml(path)
     try:
         return _sweep(path.stem, OmegaConf.to_container(data) if isinstance(data, DictConfig) else data)

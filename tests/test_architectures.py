@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from PIL import Image
 
 from sdist.backbone import Backbone, load_backbone
-from sdist.config import load_settings, methods_folder
+from sdist.config import load_settings, shipped
 from sdist.distiller import ScoreDistiller
 from sdist.editing import Job, edit_batch, make_edit, method_for, prepare
 from sdist.hooks.layers import attention_layers
@@ -19,7 +19,7 @@ from sdist.hooks.layers import attention_layers
 from .architectures import UNETS, save_pipeline
 from .conftest import make_draw, run_to_end
 
-METHODS = sorted(path.stem for path in methods_folder().glob("*.yaml"))
+METHODS = sorted(name for name in shipped("method") if load_settings(name).baseline is None)
 
 
 @pytest.fixture(scope="session", params=list(UNETS))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
-from sdist.config import load_settings, methods_folder
+from sdist.config import load_settings, shipped
 from sdist.editing import load_model
 from sdist.errors import UserError
 from sdist.images import load_image
@@ -78,13 +78,13 @@ def test_changes_lead_from_one_method_to_another() -> None:
 def test_shipped_sweeps(name: str, capsys) -> None:
     assert main(["sweep", name, "--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + SHIPPED[name]
-    header = (methods_folder() / "sweeps" / f"{name}.yaml").read_text().splitlines()[:2]
+    header = shipped("sweep")[name].read_text().splitlines()[:2]
     assert all(line.startswith("# ") for line in header)
     assert f"sdist sweep {name} " in header[1]
 
 
 def test_all_shipped_sweeps_are_counted_and_none_is_a_method(capsys) -> None:
-    assert {path.stem for path in (methods_folder() / "sweeps").glob("*.yaml")} == set(SHIPPED)
+    assert set(shipped("sweep")) == set(SHIPPED)
     assert main(["methods"]) == 0
     assert not any(f"  {name} " in capsys.readouterr().out for name in SHIPPED)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..config import SLOTS, methods_folder
+    from ..config import SLOTS, shipped
     from ..regularizers.base import REGULARIZERS
 
-    methods = {path.stem: _headline(path) for path in sorted(methods_folder().glob("*.yaml"))}
+    methods = {name: _headline(path) for name, path in shipped("method").items()}
     registries = {**SLOTS, "regularizer": REGULARIZERS}
     components = {slot: {n: _describe(r.get(n)) for n in r.names()} for slot, r in registries.items()}
     if args.json:
