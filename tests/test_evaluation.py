@@ -127,13 +127,20 @@ def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path
     shown = capsys.readouterr().out
     assert "| one" in shown
     assert "| other" in shown
+    assert "clip\\_t" in (tmp_path / "both" / "comparison.tex").read_text()
     assert Image.open(tmp_path / "both" / "success.png").size == (600, 384)
     assert main(["compare", *folders, "--group", "none", "--output", str(tmp_path / "both")]) == 2
     assert "one has no group 'none': have all, add, change" in capsys.readouterr().err
-    table = tmp_path / "scores" / "one" / "per_image.csv"
-    table.write_text(table.read_text().replace("001", "009"))
-    assert main(["compare", *folders, "--output", str(tmp_path / "both")]) == 2
-    assert "scored other pairs" in capsys.readouterr().err
+    record = tmp_path / "scores" / "one" / "evaluation.json"
+    whole = record.read_text()
+    for old, new, message in (
+        ('"clean"', '"official"', "one has profile official, other clean"),
+        ("a dog", "a horse", "scored other pairs"),
+        ('"001"', '"009"', "is not a folder that sdist evaluate wrote"),
+    ):
+        record.write_text(whole.replace(old, new))
+        assert main(["compare", *folders, "--output", str(tmp_path / "both")]) == 2
+        assert message in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "--output", str(tmp_path / "both")]) == 2
     assert "is not a folder that sdist evaluate wrote" in capsys.readouterr().err
 

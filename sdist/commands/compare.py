@@ -9,7 +9,8 @@ from .extras import need
 
 def main(args: argparse.Namespace) -> int:
     need("compare", "matplotlib", "pandas")
-    from ..evaluation.comparison import compare, read_evaluation, write_comparison
+    from ..evaluation.comparison import compare, write_comparison
+    from ..evaluation.folder import read_evaluation
     from ..outputs import writable_folder
 
     names = [Path(folder).resolve().name for folder in args.evaluations]
@@ -18,6 +19,6 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"two folders are called {twice[0]}; a folder's name names its row")
     evaluations = {name: read_evaluation(Path(folder)) for name, folder in zip(names, args.evaluations, strict=True)}
     table = compare(evaluations, args.group)
-    paths = write_comparison(writable_folder(args.output), evaluations, table)
+    paths = write_comparison(writable_folder(args.output), evaluations, table, args.group)
     print(table.to_markdown(), *paths, sep="\n")
     return 0

@@ -15,6 +15,7 @@ def main(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from ..datasets.base import load_dataset
+    from ..evaluation.folder import Evaluation, shown_pairs
     from ..evaluation.reports import told, write_reports
     from ..evaluation.results import find_results
     from ..evaluation.scores import Encoders, score
@@ -41,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
         table = score(pairs, results, encoders, profile, bar.update)
     summary = summarize_table(table, profile)
-    paths = write_reports(folder, table, summary)
+    paths = write_reports(folder, Evaluation(table, summary, profile, shown_pairs(pairs, results)), args.results.resolve().name)
     print(summary.reset_index().to_json(orient="records", indent=1) if args.json else told(summary).T.to_string())
     log.info("written: %s", ", ".join(map(str, paths)))
     return 0

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,32 +10,19 @@ import pandas as pd
 from ..errors import UserError
 from ..images import write_atomic
 from ..metrics.curves import AUC_END
-from .reports import told
+from .folder import Evaluation
+from .page import report_page
 from .summary import ALL
-
-
-class Evaluation(NamedTuple):
-    """What `sdist evaluate` left in a folder."""
-
-    per_image: pd.DataFrame
-    summary: pd.DataFrame
-
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """UserError if the folder is not one of `sdist evaluate`."""
-    try:
-        per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
-        summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} is not a folder that sdist evaluate wrote: {' '.join(str(error).split())[:200]}") from None
-    return Evaluation(per_image, summary)
+from .tables import told
 
 
 def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
     """A row an evaluation, a column a metric; UserError if they scored other pairs, or if one has no such group."""
     (first, one), *others = evaluations.items()
     for name, other in others:
-        if set(other.per_image.index) != set(one.per_image.index):
+        if other.profile != one.profile:
+            raise UserError(f"{first} has profile {one.profile}, {name} {other.profile}: their scores cannot be compared")
+        if _asked(other) != _asked(one):
             raise UserError(f"{first} and {name} scored other pairs, so their means cannot be compared")
     rows = []
     for name, evaluation in evaluations.items():
@@ -47,12 +33,17 @@ def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataF
     return pd.concat(rows).fillna("")
 
 
-def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation], table: pd.DataFrame) -> list[Path]:
-    """comparison.md, comparison.tex and success.png, each atomically; their paths."""
+def _asked(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
+    return {key: (pair.source_prompt, pair.target_prompt) for key, pair in evaluation.pairs.items()}
+
+
+def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation], table: pd.DataFrame, group: str = ALL) -> list[Path]:
+    """comparison.md, comparison.tex, success.png and report.html, each atomically; their paths."""
     files = {
         "comparison.md": (table.to_markdown() + "\n").encode(),
-        "comparison.tex": table.to_latex().encode(),
+        "comparison.tex": table.to_latex(escape=True).encode(),
         "success.png": success_curves({name: e.per_image["clip_r"].to_numpy(float) for name, e in evaluations.items()}),
+        "report.html": report_page(evaluations, group),
     }
     for name, content in files.items():
         write_atomic(folder / name, content)
