@@ -13,6 +13,7 @@ from sdist.cli import main
 from sdist.evaluation.folder import Evaluation, Shown
 from sdist.evaluation.names import METRICS
 from sdist.evaluation.page import PLACE, TEMPLATE, report_page, visible
+from sdist.evaluation.published import load_published
 from sdist.evaluation.reports import write_reports
 from sdist.evaluation.summary import summarize_table
 from sdist.metrics import magicbrush, pie_bench
@@ -54,7 +55,7 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evaluatio
 @pytest.fixture(scope="module")
 def report(evaluations: dict[str, Evaluation], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_bytes(report_page(evaluations))
+    path.write_bytes(report_page(evaluations, [load_published("lusd_table_3")]))
     return path
 
 
@@ -184,6 +185,16 @@ def test_filtering_by_category_and_text(page, evaluations: dict[str, Evaluation]
     assert float(mean) == pytest.approx(evaluations["lusd"].per_image["clip_t"].iloc[::3].mean(), abs=1e-4)
     page.find_element("name", "search").send_keys("CAT 01")
     assert keys_of(page) == ["012", "015", "018"]
+
+
+def test_published_rows_stand_apart_and_only_beside_their_own_group(page) -> None:
+    def rows() -> list[str]:
+        return [row.text for row in page.find_elements("css selector", "#summary .published tr")]
+
+    assert rows()[0].startswith("published: LUSD (arXiv 2503.11054), Table 3")
+    assert [row.split()[:2] for row in rows()[1:]] == [["DDS", "0.277"], ["CDS", "0.272"], ["LUSD", "0.287"]]
+    choose(page, "category", "add (20)")
+    assert rows() == []
 
 
 def test_a_hostile_prompt_stays_text(page) -> None:

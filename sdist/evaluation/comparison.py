@@ -1,17 +1,16 @@
-"""Several evaluations in one table, and the share of edits that pass a threshold of CLIP-R (LUSD, arXiv 2503.11054, Figure 8)."""
+"""Several evaluations in one table, in pictures and on one page."""
 
-from collections.abc import Mapping
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ..errors import UserError
 from ..images import write_atomic
-from ..metrics.curves import AUC_END
 from .folder import Evaluation
 from .page import report_page
+from .plots import success_curves, trade_off
+from .published import Published, to_latex
 from .summary import ALL
 from .tables import told
 
@@ -37,30 +36,23 @@ def _asked(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
     return {key: (pair.source_prompt, pair.target_prompt) for key, pair in evaluation.pairs.items()}
 
 
-def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation], table: pd.DataFrame, group: str = ALL) -> list[Path]:
-    """comparison.md, comparison.tex, success.png and report.html, each atomically; their paths."""
+def write_comparison(
+    folder: Path,
+    evaluations: Mapping[str, Evaluation],
+    table: pd.DataFrame,
+    published: Sequence[Published] = (),
+    group: str = ALL,
+    axes: tuple[str, str] | None = None,
+) -> list[Path]:
+    """comparison.md, comparison.tex, success.png, report.html, and with axes trade_off.png, each atomically; their paths."""
     files = {
-        "comparison.md": (table.to_markdown() + "\n").encode(),
-        "comparison.tex": table.to_latex(escape=True).encode(),
+        "comparison.md": (table.to_markdown(disable_numparse=True) + "\n").encode(),
+        "comparison.tex": to_latex(table, published).encode(),
         "success.png": success_curves({name: e.per_image["clip_r"].to_numpy(float) for name, e in evaluations.items()}),
-        "report.html": report_page(evaluations, group),
+        "report.html": report_page(evaluations, published, group),
     }
+    if axes is not None:
+        files["trade_off.png"] = trade_off(evaluations, *axes, group)
     for name, content in files.items():
         write_atomic(folder / name, content)
     return [folder / name for name in files]
-
-
-def success_curves(ratios: Mapping[str, np.ndarray]) -> bytes:
-    """A PNG: for each k the share of edits with CLIP-R > k; one without a ratio passes nowhere and stays in the count."""
-    from matplotlib.figure import Figure
-
-    k = np.linspace(1, AUC_END, 200)
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for name, values in ratios.items():
-        axes.plot(k, [(values > at).mean() for at in k], label=name)
-    axes.set(xlabel="k", ylabel="share of edits with CLIP-R > k", xlim=(1, AUC_END), ylim=(0, 1))
-    axes.legend()
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from .folder import Evaluation
 from .names import METRICS
+from .published import Published
 from .summary import ALL
 from .tables import cell
 from .thumbnails import Thumbnails
@@ -24,7 +25,7 @@ PLACE = "{{data}}"  # in the template
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
-def report_page(evaluations: Mapping[str, Evaluation], group: str = ALL) -> bytes:
+def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Published] = (), group: str = ALL) -> bytes:
     """The page, which shows `group` first; pictures that are no longer where they were are left out, with a warning."""
     thumbnails = Thumbnails()
     first = next(iter(evaluations.values()))
@@ -32,7 +33,7 @@ def report_page(evaluations: Mapping[str, Evaluation], group: str = ALL) -> byte
     data = {
         "title": visible(", ".join(evaluations)), "about": f"{len(first.per_image)} pairs, {first.profile} profile",
         "all": ALL, "group": visible(group), "methods": [visible(name) for name in evaluations],
-        "metrics": [_named(metric) for metric in metrics], **_summary(evaluations),
+        "metrics": [_named(metric) for metric in metrics], **_summary(evaluations, published),
         "pairs": [_pair(key, evaluations, metrics, thumbnails) for key in first.per_image.index],
         "pictures": thumbnails.pictures, "lost": len(thumbnails.lost),
     }  # fmt: skip
@@ -54,12 +55,21 @@ def _script_safe(data: object) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _summary(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+def _summary(evaluations: Mapping[str, Evaluation], published: Sequence[Published]) -> dict[str, Any]:
+    """Of each group the measured rows, and the published ones under their label."""
     summaries = [e.summary for e in evaluations.values()]
-    columns = _union(s.index.get_level_values("metric") for s in summaries)
+    every = [frame.columns for p in published for frame in p.groups.values()]
+    columns = _union([*(s.index.get_level_values("metric") for s in summaries), *every])
     groups = _union(s.index.get_level_values("group") for s in summaries)
-    rows = {visible(group): [[_cell(s, group, column) for column in columns] for s in summaries] for group in groups}
-    return {"columns": [_named(column) for column in columns], "summary": rows}
+    measured = {visible(group): [[_cell(s, group, column) for column in columns] for s in summaries] for group in groups}
+    printed = [
+        {"label": p.label, "rows": {group: _printed(frame, columns) for group, frame in p.groups.items()}} for p in published
+    ]
+    return {"columns": [_named(column) for column in columns], "summary": measured, "published": printed}
+
+
+def _printed(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, list[tuple[str] | None]]]:
+    return [(name, [(row[c],) if c in frame else None for c in columns]) for name, row in frame.iterrows()]
 
 
 def _cell(summary: pd.DataFrame, group: str, metric: str) -> tuple[str, str, str] | None:

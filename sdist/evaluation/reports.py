@@ -15,7 +15,7 @@ def write_reports(folder: Path, evaluation: Evaluation, name: str) -> list[Path]
         "per_image.csv": evaluation.per_image.to_csv().encode(),
         "per_image.parquet": evaluation.per_image.to_parquet(),
         "summary.csv": evaluation.summary.to_csv().encode(),
-        "summary.md": (shown.to_markdown() + "\n").encode(),
+        "summary.md": (shown.to_markdown(disable_numparse=True) + "\n").encode(),
         "summary.tex": shown.to_latex(escape=True).encode(),
         "evaluation.json": to_json(evaluation).encode(),
         "report.html": report_page({name: evaluation}),
