@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> int:
     from ..evaluation.folder import Evaluation, shown_pairs
     from ..evaluation.reports import told, write_reports
     from ..evaluation.results import find_results
-    from ..evaluation.scores import Encoders, score
+    from ..evaluation.scores import Encoders, as_counted, score
     from ..evaluation.summary import summarize_table
     from ..metrics.encoders import Clip, Dino
     from ..metrics.lpips import load_lpips
@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     from ..outputs import writable_folder
 
     profile = check_profile(args.profile)
-    pairs = load_dataset(args.dataset)
+    pairs = load_dataset(args.dataset, profile)
     results = find_results(args.results, pairs, args.seed)
     missing = [key for key, path in results.items() if path is None]
     if missing and not args.allow_missing:
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     encoders = Encoders(Clip(args.clip, args.device, cache), dino, lpips)
     with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
         table = score(pairs, results, encoders, profile, bar.update)
-    summary = summarize_table(table, profile)
+    summary = summarize_table(as_counted(table, pairs), profile)
     paths = write_reports(folder, Evaluation(table, summary, profile, shown_pairs(pairs, results)), args.results.resolve().name)
     print(summary.reset_index().to_json(orient="records", indent=1) if args.json else told(summary).T.to_string())
     log.info("written: %s", ", ".join(map(str, paths)))
