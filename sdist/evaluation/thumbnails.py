@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..images import load_image
 
 SIDE = 256  # pixels of the long side at most
-QUALITY = 80
+QUALITY = 75
 
 LOST = -1
 
