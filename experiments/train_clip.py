@@ -29,6 +29,7 @@ from sdist.tinyworld.scene import Scene
 
 SIDE, PATCH = 64, 8  # pixels that the model reads; tinyworld's pictures are twice as large
 CELLS = SIDE // PATCH
+WRONG = 3  # captions after an edit, for every picture
 PAIRS = len(NOUN_NAMES) * len(COLOUR_NAMES)
 
 
@@ -110,9 +111,9 @@ def train_clip(args: argparse.Namespace, device: torch.device) -> Trained:
     def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
         chosen = np.sort(rng.integers(0, len(renders), batch))
         wordings = [replace(sample_wording(rng), colours=True, place=True) for _ in chosen]
-        others = [changed(rng, scenes[i]) for i in chosen]
+        others = [changed(rng, scenes[i]) for _ in range(WRONG) for i in chosen]
         told = [scenes[i] for i in chosen] + others
-        texts = [caption(scene, wording) for scene, wording in zip(told, wordings * 2, strict=True)]
+        texts = [caption(scene, wording) for scene, wording in zip(told, wordings * (1 + WRONG), strict=True)]
         facts_told = [known[i] for i in chosen] + [facts(s) for s in others]
         same = torch.tensor([[known[i] == other for other in facts_told] for i in chosen], dtype=torch.float32, device=device)
         shown = torch.zeros(batch, CELLS * CELLS, PAIRS, device=device)
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
     parser.add_argument("--export", type=Path, help="where to save the model (default: WORK/clip)")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--samples", type=int, default=80_000)
+    parser.add_argument("--samples", type=int, default=144_000)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     args = parser.parse_args()
     trained = train_clip(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

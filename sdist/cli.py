@@ -177,9 +177,15 @@ def _scores(command: argparse.ArgumentParser) -> None:
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
-    command.description = "One table and the success curves of folders that sdist evaluate wrote; a folder's name names its row."
+    command.description = (
+        "One table, two plots and a page of the folders that sdist evaluate wrote; a folder's name names its row."
+    )
     command.add_argument("evaluations", nargs="+", metavar="DIR")
     command.add_argument("--group", default="all", help="all (default) or a category")
+    command.add_argument("--x", metavar="METRIC", help="of trade_off.png (default: the first measured of psnr, l1, clip_i)")
+    command.add_argument("--y", metavar="METRIC", help="the same (default: of clip_edited, clip_auc, clip_t)")
+    command.add_argument("--published", action="extend", nargs="+", default=[], metavar="TABLE",
+                         help="published rows under the measured ones, such as lusd_table_2")  # fmt: skip
     command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdist.datasets.base import DATASETS, Pair, load_dataset
+from sdist.datasets.base import Pair, load_dataset
 from sdist.errors import UserError
 from sdist.tinyworld.edits import sample_edit, write_pairs
 
@@ -98,13 +98,26 @@ def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("repair", "last"), [(True, "Other"), (False, "")])
-def test_the_row_that_stands_there_twice(magicbrush: Path, repair: bool, last: str) -> None:
+def test_the_row_that_stands_there_twice(magicbrush: Path) -> None:
     """The release names one turn twice and another never."""
     path = magicbrush / "magicbrush_category.csv"
     path.write_text(path.read_text().replace("243361-output2", "243361-output1"))
-    pairs = DATASETS.get("magicbrush")(repair=repair).load(magicbrush)  # type: ignore[call-arg]
-    assert [pair.category for pair in pairs] == ["Add", "Add", "Other", last]
+    official, clean = (load_dataset(f"magicbrush:{magicbrush}", profile) for profile in ("official", "clean"))
+    assert [(pair.category, pair.counted) for pair in official] == [("Add", 1), ("Add", 1), ("Other", 2), ("", 0)]
+    assert [(pair.category, pair.counted) for pair in clean] == [("Add", 1), ("Add", 1), ("Other", 1), ("Other", 1)]
+
+
+def test_bad_tables_of_categories_are_refused(magicbrush: Path) -> None:
+    path = magicbrush / "magicbrush_category.csv"
+
+    def refused(text: str, message: str) -> None:
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_dataset(f"magicbrush:{magicbrush}")
+
+    refused("a,b\n1,2\n", "magicbrush_category.csv has no column idx, category; it needs idx, category")
+    refused("idx,category\n12-input,add\n12-input,change\n", "12-input has 2 rows; one is allowed")
+    refused("idx,category\n13-input,add\n", "there is no turn whose input is 13-input")
 
 
 def change_json(path: Path, change) -> None:
@@ -139,7 +152,10 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
     (index / "index.csv").write_text("img_path,source_prompt,target_prompt\na.png,a\n")
     refused("index", "row 0: has not as many fields")
     change_json(magicbrush / "edit_turns.json", lambda d: d.append(d[0]))
-    refused("magicbrush", "12_1 stand there more than once")
+    refused("magicbrush", "5 turns have 4 inputs; each needs its own")
+    again = {"input": "243361-output3.png", "output": "243361-output3.png"}
+    change_json(magicbrush / "edit_turns.json", lambda d: d.__setitem__(-1, again))
+    refused("magicbrush", "243361_inde_3 stand there more than once")
     change_json(magicbrush / "edit_turns.json", lambda d: d.pop())
     change_json(magicbrush / "local_descriptions.json", lambda d: d["243361"].pop("243361-output2.png"))
     refused("magicbrush", "local_descriptions.json has no text '243361-output2.png'")

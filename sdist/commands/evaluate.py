@@ -14,15 +14,15 @@ def main(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from ..datasets.base import load_dataset
-    from ..evaluation.reports import told, write_reports
+    from ..evaluation.evaluate import evaluate
     from ..evaluation.results import find_results
-    from ..evaluation.scores import load_encoders, score
-    from ..evaluation.summary import summarize_table
+    from ..evaluation.scores import load_encoders
+    from ..evaluation.tables import told
     from ..metrics.profile import check_profile
     from ..outputs import writable_folder
 
     profile = check_profile(args.profile)
-    pairs = load_dataset(args.dataset)
+    pairs = load_dataset(args.dataset, profile)
     results = find_results(args.results, pairs, args.seed)
     missing = [key for key, path in results.items() if path is None]
     if missing and not args.allow_missing:
@@ -33,9 +33,8 @@ def main(args: argparse.Namespace) -> int:
     folder = writable_folder(args.output)
     encoders = load_encoders(args.clip, args.dino, args.lpips, args.cache, args.device)
     with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
-        table = score(pairs, results, encoders, profile, bar.update)
-    summary = summarize_table(table, profile)
-    paths = write_reports(folder, table, summary)
+        name = args.results.resolve().name
+        summary, paths = evaluate(folder, pairs, results, encoders, profile, name, bar.update)
     print(summary.reset_index().to_json(orient="records", indent=1) if args.json else told(summary).T.to_string())
     log.info("written: %s", ", ".join(map(str, paths)))
     return 0

@@ -51,22 +51,20 @@ def evaluator(args: argparse.Namespace) -> Evaluate:
     """What `sdist evaluate` does, with pairs and encoders that are read now, before the edits."""
     need("sweep --clip", "pandas", "scipy", "matplotlib")
     from ..datasets.base import load_dataset
-    from ..evaluation.reports import write_reports
+    from ..evaluation.evaluate import evaluate
     from ..evaluation.results import find_results
-    from ..evaluation.scores import load_encoders, score
-    from ..evaluation.summary import summarize_table
+    from ..evaluation.scores import load_encoders
     from ..metrics.profile import check_profile
 
     profile = check_profile(args.profile)
     pairs = load_dataset(f"index:{args.input}")
     encoders = load_encoders(args.clip, args.dino, None, args.cache, args.device or "auto")
 
-    def evaluate(session: Session, folder: Path) -> None:
+    def own(session: Session, folder: Path) -> None:
         found = find_results(session.folder, pairs, session.settings.seed)
-        table = score(pairs[: args.limit], found, encoders, profile)
-        write_reports(writable_folder(folder), table, summarize_table(table, profile))
+        evaluate(writable_folder(folder), pairs[: args.limit], found, encoders, profile, session.name)
 
-    return evaluate
+    return own
 
 
 def compare_all(output: Path, sessions: Sequence[Session], evaluate: Evaluate, complain: Complaints) -> None:

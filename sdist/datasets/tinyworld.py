@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..metrics.profile import Profile
 from .base import DATASETS, Dataset, Pair
 from .index_csv import IndexCsv
 
@@ -12,5 +13,5 @@ from .index_csv import IndexCsv
 class Tinyworld(Dataset):
     """index.csv and images/, the kind of edit as category, and truths/ with the rendered target of each pair under its key."""
 
-    def load(self, folder: Path) -> list[Pair]:
+    def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
         return [replace(pair, truth=folder / "truths" / f"{pair.key}.png") for pair in IndexCsv().load(folder)]

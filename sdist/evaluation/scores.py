@@ -1,5 +1,6 @@
 """One row a picture: every metric that the dataset has the means for."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from ..metrics.lpips import Lpips, load_lpips
 from ..metrics.profile import Profile
 from ..metrics.similarity import Scores
 from ..outputs import writable_folder
+
+log = logging.getLogger("sdist")
 
 CHUNK = 64  # pairs whose pictures are held at once
 
@@ -55,6 +58,16 @@ def score(
         tables.append(_chunk(chunk, results, encoders, profile))
         done(len(chunk))
     return pd.concat(tables)
+
+
+def as_counted(table: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """The rows as often as their pairs count; what is not counted once is logged."""
+    twice, never = ([pair.key for pair in pairs if test(pair.counted)] for test in (lambda n: n > 1, lambda n: n == 0))
+    if twice or never:
+        log.info(
+            "as in the benchmark's table, %d pairs count more than once and %d never: %s", len(twice), len(never), twice + never
+        )
+    return table.loc[[pair.key for pair in pairs for _ in range(pair.counted)]]
 
 
 def _chunk(pairs: Sequence[Pair], results: Mapping[str, Path | None], encoders: Encoders, profile: Profile) -> pd.DataFrame:
