@@ -66,7 +66,8 @@ def test_scores_of_a_list(lists: Path, tmp_path: Path, clip_folder: Path, capsys
     pd.testing.assert_frame_equal(table, pd.read_parquet(output / "per_image.parquet"), check_dtype=False)
     assert list(table.index) == ["000", "001"]
     assert "| all" in (output / "summary.md").read_text()
-    assert "tabular" in (output / "summary.tex").read_text()
+    assert "clip\\_t" in (output / "summary.tex").read_text()
+    assert "a cat in a hat" in (output / "report.html").read_text()
 
 
 def test_scores_of_magicbrush(magicbrush: Path, tmp_path: Path, clip_folder: Path, dino_folder: Path, capsys) -> None:  # noqa: F811
