@@ -36,7 +36,7 @@ PART = """    python experiments/paper_metrics.py --work runs/compare --profile 
 def main() -> int:
     args = parse()
     work = args.work / f"from_{args.first}"
-    methods = [m for m in EVERY if m == NOTHING or (work / m).is_dir()]
+    methods = args.methods.split(",")
     for method in methods:
         evaluate(args, work, method)
     tables = ""
@@ -74,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="the folder that compare_methods.py was given")
     parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser.add_argument("--methods", default=",".join(EVERY))
     parser.add_argument("--first", type=int, default=0, help="number of the first pair")
     parser.add_argument(
         "--profile", choices=get_args(Profile), default="official", help="as the paper's code computes, or corrected"
