@@ -82,7 +82,7 @@ class Settings:
     normalizer: Any = None
     gamma: Any = "constant"
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    baseline: Any = None  # one of diffusers' pipelines instead of score distillation; with it the settings are SHARED alone
+    baseline: Any = None  # one of diffusers\' editors instead of score distillation, see docs/baselines.md
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models.py
     log: LogSettings = field(default_factory=LogSettings)
 
