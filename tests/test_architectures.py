@@ -1,6 +1,7 @@
 """The real architectures, with random weights and a fraction of their width; every method runs on each."""
 
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 
+from experiments import architectures
+from experiments.architectures import UNETS, save_pipeline
 from sdist.backbone import Backbone, load_backbone
 from sdist.config import load_settings, methods_folder
 from sdist.distiller import ScoreDistiller
 from sdist.editing import Job, edit_batch, make_edit, method_for, prepare
 from sdist.hooks.layers import attention_layers
 
-from .architectures import UNETS, save_pipeline
 from .conftest import make_draw, run_to_end
 
 METHODS = sorted(path.stem for path in methods_folder().glob("*.yaml"))
@@ -106,6 +108,21 @@ def test_an_edit_from_file_to_picture(sdxl: Path, job: Job) -> None:
     assert result.image.size == (128, 192)
     assert result.mask is not None
     assert result.prepared.words == ("party", "hat")
+
+
+def test_the_command_for_the_benchmark_lets_some_draws_pass(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [str(tmp_path / "sd15"), "--heads", "1", "--device", "cpu", "--set", "size=128x128"]
+    monkeypatch.setattr(sys, "argv", ["architectures.py", *words])
+    assert architectures.main() == 0
+    command = capsys.readouterr().out.strip().splitlines()[-1]
+    assert command.startswith(f"sdist bench --model {tmp_path / 'sd15'} --device cpu --set ")
+    settings = load_settings("lusd", command.split("--set ")[1].split(), model=str(tmp_path / "sd15"), steps=6)
+    backbone = load_backbone(settings.model, "cpu")
+    assert backbone.unet.config.attention_head_dim == 1
+    attempts = edit_batch(backbone, settings, [prepare(backbone, settings, job)])[0].attempts
+    assert 6 < sum(attempts) < 6 * settings.filter.max_attempts / 2
 
 
 @pytest.mark.full_width
