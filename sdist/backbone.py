@@ -21,6 +21,11 @@ log = logging.getLogger("sdist")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
+def memory_format(device: str) -> torch.memory_format:
+    """Of the noise predictor's weights and input, for a type of device; MPS is not reliable with channels last."""
+    return torch.contiguous_format if device == "mps" else torch.channels_last
+
+
 class Backbone:
     """The frozen networks of one pipeline. Not a Module, so that neither checkpoints nor optimizers see them."""
 
@@ -36,12 +41,17 @@ class Backbone:
         self.unet, self.vae, self.text = unet, vae, text
         for network in self.networks:
             network.to(self.device).eval().requires_grad_(False)
-        self.unet.to(memory_format=torch.channels_last)
         self.scheduler = scheduler
+        self.arrange(memory_format(self.device.type))
         self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
         self.fingerprint = fingerprint(self.networks)
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
+
+    def arrange(self, form: torch.memory_format) -> None:
+        """The memory format of the noise predictor's weights and input."""
+        self.format = form
+        self.unet.to(memory_format=form)
 
     def compile(self) -> None:
         """From now on the noise predictor runs compiled, where autograd is off."""
@@ -90,10 +100,10 @@ class Backbone:
 
     def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
         """The predicted noise in float32; a velocity prediction is converted."""
-        dtype = self.unet.dtype
+        dtype = next(self.unet.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
         tokens, pooled = self.text.split(text.to(dtype))
-        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z_t)}}
-        z = z_t.to(dtype, memory_format=torch.channels_last)
+        z = z_t.to(dtype, memory_format=self.format)
+        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z)}}
         predict = self.compiled or self._plain
         out = predict(z, t, encoder_hidden_states=tokens, **more).float().contiguous()
         if self.prediction_type == "epsilon":
@@ -103,10 +113,10 @@ class Backbone:
     def _plain(self, *inputs: Any, **options: Any) -> Tensor:
         return self.unet(*inputs, **options, return_dict=False)[0]
 
-    def _sizes(self, z_t: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 6"]:
+    def _sizes(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 6"]:
         """SDXL's micro-conditioning (arXiv 2307.01952, section 2.2): original size, no crop, target size."""
-        size = [side * self.factor for side in z_t.shape[-2:]]
-        return torch.tensor([*size, 0, 0, *size], dtype=self.unet.dtype, device=z_t.device).expand(len(z_t), -1)
+        size = [side * self.factor for side in z.shape[-2:]]
+        return torch.tensor([*size, 0, 0, *size], dtype=z.dtype, device=z.device).expand(len(z), -1)
 
 
 def fingerprint(networks: Sequence[Any]) -> str:
