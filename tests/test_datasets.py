@@ -175,3 +175,32 @@ def test_tinyworlds_pairs_have_their_kind_and_the_rendered_target(tmp_path: Path
     (tmp_path / "truths" / "001.png").unlink()
     with pytest.raises(UserError, match="001"):
         load_dataset(f"tinyworld:{tmp_path}")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the hub has of MagicBrush, saved in a folder."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pictures = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    rows = {"img_id": ["12", "12"], "turn_index": [1, 2], "source_img": pictures[:2], "mask_img": pictures[:2],
+            "instruction": ["make it green", "make it blue"], "target_img": pictures[1:]}  # fmt: skip
+    (tmp_path / "saved").mkdir()
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: dev\n    path: dev-*\n---\n"
+    (tmp_path / "saved" / "README.md").write_text(card)
+    features = datasets.Features({
+        **{name: datasets.Image() for name in ("source_img", "mask_img", "target_img")}, "img_id": datasets.Value("string"),
+        "turn_index": datasets.Value("int64"), "instruction": datasets.Value("string"),
+    })  # fmt: skip
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "saved" / "dev-00000-of-00001.parquet")
+    return tmp_path / "saved"
+
+
+def test_magicbrush_of_the_hub(hub: Path) -> None:
+    first, second = load_dataset(f"magicbrush_hub:{hub}@dev")
+    assert (first.key, first.target, second.key, second.target) == ("12_1", "make it green", "12_inde_2", "make it blue")
+    assert Image.open(second.image).getpixel((0, 0)) == (0, 128, 0)
+    assert Image.open(second.truth).getpixel((0, 0)) == (0, 0, 255)
+    assert load_dataset(f"magicbrush_hub:{hub}")[0].image == first.image
+    with pytest.raises(UserError, match=r"saved@train cannot be loaded: .*train"):
+        load_dataset(f"magicbrush_hub:{hub}@train")

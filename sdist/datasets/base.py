@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import UserError
 from ..metrics.masks import Mask
@@ -38,7 +38,9 @@ class Pair:
 
 
 class Dataset(ABC):
-    """A published format."""
+    """A published format; `local` says that it is read from a folder."""
+
+    local: ClassVar[bool] = True
 
     @abstractmethod
     def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
@@ -54,7 +56,7 @@ def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
     dataset = DATASETS.get(kind)()
     if not folder:
         raise UserError(f"dataset {name!r} names no folder: {kind}:FOLDER")
-    if not Path(folder).is_dir():
+    if dataset.local and not Path(folder).is_dir():
         raise UserError(f"dataset folder {folder} does not exist")
     pairs = dataset.load(Path(folder), profile)
     check(pairs, folder)
