@@ -1,13 +1,14 @@
 """What the documents show is run."""
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sdist.cli import main
+from sdist.cli import main, parser
 from sdist.errors import UserError
 from sdist.losses.base import LOSSES
 from sdist.registry import Registry
@@ -90,3 +91,22 @@ def test_the_configuration_reference_is_that_of_the_code(capsys: pytest.CaptureF
     assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"), (
         "write it anew: sdist methods --markdown > docs/configuration.md"
     )
+
+
+def commands(page: Path) -> list[str]:
+    """What a page tells to type, lines that go on joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in re.findall(r"^(?: {4})?((?:[A-Z_]+=\S+ )?sdist [a-z].*)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_pages_are_understood(page: Path) -> None:
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        arguments = words[words.index("sdist") + 1 :]
+        if "..." not in line.partition("#")[0] and "sdist.error" not in line:
+            parser().parse_args(arguments[: arguments.index(">")] if ">" in arguments else arguments)
+
+
+def test_commands_are_found() -> None:
+    assert len(commands(ROOT / "README.md")) > 10
