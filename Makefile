@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint reproduce
 
 # Installs into $(VENV), edits one picture with the embedded model, and prints where the results are.
 demo: $(VENV)/installed
@@ -10,6 +10,11 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+# The tables of docs/results.md: edits where they are missing in runs/compare (hours on two cores), then all metrics.
+reproduce: $(VENV)/installed
+	$(BIN)/python experiments/compare_methods.py --work runs/compare --pairs 60
+	$(BIN)/python experiments/paper_metrics.py --work runs/compare
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

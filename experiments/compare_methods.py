@@ -3,8 +3,8 @@
     python experiments/compare_methods.py --work runs/compare --pairs 60          # resumable; hours on two cores
     python experiments/compare_methods.py --work runs/compare --pairs 60 --methods lusd,dds --seeds 2
 
-Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, results.md and
-a grid of pictures to --output. Measured are, for every edit:
+Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, a grid of pictures and its part
+of results.md to --output. Measured are, for every edit:
 
 success: the judge sees the target's place and pairs, and none of the pairs that the edit was to take away.
 background error: mean absolute difference to the source, in 0..255, outside the mask of the change, dilated by 4 pixels. What
@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation, uniform_filter
 
 from sdist.cli import main as sdist
+from sdist.config import load_settings
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.judge import Facts, facts, look
 
@@ -67,7 +68,9 @@ def main() -> int:
 
 def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
-    more = ["--seeds", str(args.seeds), "--batch", str(args.batch), "--quiet"]
+    more = ["--seeds", str(args.seeds), "--quiet"]
+    if load_settings(method).baseline is None:
+        more += ["--batch", str(args.batch)]
     code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
     if code:
         raise SystemExit(code)
@@ -78,8 +81,8 @@ def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> lis
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
-            seconds = card["seconds"]["optimize"] if card else 0.0
-            draws = float(np.mean(card["attempts"])) if card else 0.0
+            seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
+            draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # a baseline has none
             error = background_error(pair, picture)
             rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, seconds, draws))
     return rows
@@ -149,9 +152,7 @@ def line(method: str, rows: list[Measured]) -> str:
     return " | ".join([f"| {method}", *cells, *(f"{100 * np.mean(k):.0f}" if k else "" for k in kinds)]) + " |"
 
 
-PAGE = """# Methods of score distillation, compared
-
-    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}
+PART = """    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}
 
 {pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration a method: that of its yaml in experiments/.
 In brackets 95 % bootstrap intervals over edits.
@@ -160,7 +161,7 @@ In brackets 95 % bootstrap intervals over edits.
   the right are success by kind of edit.
 - **background error**: mean absolute difference to the source, in 0..255, where nothing should change (the head of the
   script says where that is).
-- **s an edit**: its share of a batch of {batch} on {threads}.
+- **s an edit**: its share of a queue of {batch} on {threads}.
 
 {table}
 
@@ -171,18 +172,26 @@ In brackets 95 % bootstrap intervals over edits.
 
 
 def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[EditPair]) -> None:
-    """results.json, results.md and results.png."""
+    """results.json, results.png and the part of results.md."""
     args.output.mkdir(parents=True, exist_ok=True)
     by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
     shown = pairs[: 2 * len(KINDS)]
-    page = PAGE.format(
+    text = PART.format(
         pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(by_method), shown=len(shown)
     )
-    (args.output / "results.md").write_text(page)
+    fill(args.output / "results.md", "methods", text)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
             "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
     (args.output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
     grid(args, list(by_method), shown).save(args.output / "results.png", optimize=True)
+
+
+def fill(page: Path, part: str, text: str) -> None:
+    """Puts the text between <!-- part --> and <!-- /part --> of a page that people write, or at its end."""
+    begin, end = f"<!-- {part} -->", f"<!-- /{part} -->"
+    before, found, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(begin)
+    after = rest.partition(end)[2] if found else "\n"
+    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
 def table(by_method: dict[str, list[Measured]]) -> str:

@@ -22,27 +22,38 @@ log = logging.getLogger("sdist")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
+def memory_format(device: str) -> torch.memory_format:
+    """Of the noise predictor's weights and input, for a type of device; MPS is not reliable with channels last."""
+    return torch.contiguous_format if device == "mps" else torch.channels_last
+
+
 class Backbone:
     """The frozen networks of one pipeline. Not a Module, so that neither checkpoints nor optimizers see them."""
 
-    def __init__(self, unet: Any, vae: Any, text: PromptEncoder, scheduler: Any, device: str) -> None:
+    def __init__(self, unet: Any, vae: Any, text: PromptEncoder, scheduler: Any, device: str, conditions: int = 0) -> None:
         self.prediction_type = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise UserError(
                 f"this model predicts '{self.prediction_type}', of which score distillation here knows "
                 f"{' and '.join(PREDICTION_TYPES)}"
             )
-        _check_parts(unet, vae, text)
+        _check_parts(unet, vae, text, conditions)
         self.device = torch.device(device)
         self.unet, self.vae, self.text = unet, vae, text
         for network in self.networks:
             network.to(self.device).eval().requires_grad_(False)
-        self.unet.to(memory_format=torch.channels_last)
+        self.scheduler = scheduler
+        self.arrange(memory_format(self.device.type))
         self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
         self.fingerprint = fingerprint(self.networks)
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
+
+    def arrange(self, form: torch.memory_format) -> None:
+        """The memory format of the noise predictor's weights and input."""
+        self.format = form
+        self.unet.to(memory_format=form)
 
     def compile(self) -> None:
         """From now on the noise predictor runs compiled, where autograd is off."""
@@ -91,10 +102,10 @@ class Backbone:
 
     def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
         """The predicted noise in float32; a velocity prediction is converted."""
-        dtype = self.unet.dtype
+        dtype = next(self.unet.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
         tokens, pooled = self.text.split(text.to(dtype))
-        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z_t)}}
-        z = z_t.to(dtype, memory_format=torch.channels_last)
+        z = z_t.to(dtype, memory_format=self.format)
+        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z)}}
         predict = self.compiled or self._plain
         out = predict(z, t, encoder_hidden_states=tokens, **more).float().contiguous()
         if self.prediction_type == "epsilon":
@@ -104,10 +115,10 @@ class Backbone:
     def _plain(self, *inputs: Any, **options: Any) -> Tensor:
         return self.unet(*inputs, **options, return_dict=False)[0]
 
-    def _sizes(self, z_t: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 6"]:
+    def _sizes(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 6"]:
         """SDXL's micro-conditioning (arXiv 2307.01952, section 2.2): original size, no crop, target size."""
-        size = [side * self.factor for side in z_t.shape[-2:]]
-        return torch.tensor([*size, 0, 0, *size], dtype=self.unet.dtype, device=z_t.device).expand(len(z_t), -1)
+        size = [side * self.factor for side in z.shape[-2:]]
+        return torch.tensor([*size, 0, 0, *size], dtype=z.dtype, device=z.device).expand(len(z), -1)
 
 
 def fingerprint(networks: Sequence[Any]) -> str:
@@ -119,23 +130,27 @@ def fingerprint(networks: Sequence[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_parts(unet: Any, vae: Any, text: PromptEncoder) -> None:
+def _check_parts(unet: Any, vae: Any, text: PromptEncoder, conditions: int) -> None:
     """UserError unless the networks belong together as those of a Stable Diffusion do."""
     config = unet.config
-    widths = {"latent channels": (config.in_channels, vae.config.latent_channels)}
+    kind = "InstructPix2Pix" if conditions else "text-to-image Stable Diffusion"
+    widths = {"latent channels": (config.in_channels, (1 + conditions) * vae.config.latent_channels)}
     widths["text width"] = (config.cross_attention_dim, text.width)
     if text.pooled_width:
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         widths["pooled text width"] = (pooled, text.pooled_width)
     for what, (wanted, given) in widths.items():
         if wanted != given:
-            raise UserError(f"this model is no text-to-image Stable Diffusion: its UNet reads {wanted} {what}, it gets {given}")
+            raise UserError(f"this model is no {kind}: its UNet reads {wanted} {what}, it gets {given}")
 
 
-def load_backbone(name: str, device: str = "auto") -> Backbone:
-    """The model of that alias, hub id or folder, float32, on "auto", "cpu", "cuda", "cuda:1" or "mps"."""
+def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backbone:
+    """The model of that alias, hub id or folder, float32, on "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    `conditions`: how many latents its UNet reads beside the noisy one, 1 for InstructPix2Pix.
+    """
     model, where = find_model(name), choose_device(device)
-    backbone = _load_first(name, model, where)
+    backbone = _load_first(name, model, where, conditions)
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
 
@@ -151,10 +166,10 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _load_first(name: str, model: Model, device: str) -> Backbone:
+def _load_first(name: str, model: Model, device: str, conditions: int) -> Backbone:
     failures = []
     for source in model.sources:
-        backbone, problem = _try_load(source, device)
+        backbone, problem = _try_load(source, device, conditions)
         if backbone is not None:
             return backbone
         failures.append(f"{source}: {problem}")
@@ -164,7 +179,7 @@ def _load_first(name: str, model: Model, device: str) -> Backbone:
     )
 
 
-def _try_load(source: str, device: str) -> tuple[Backbone | None, str]:
+def _try_load(source: str, device: str, conditions: int) -> tuple[Backbone | None, str]:
     """The model, or why it cannot be had; what the disk has only in part is fetched."""
     local, problem = on_disk(source), ""
     for only_local in (True, False) if local and not is_folder(source) else (local,):
@@ -172,17 +187,17 @@ def _try_load(source: str, device: str) -> tuple[Backbone | None, str]:
         if blocked:
             return None, problem or blocked
         try:
-            backbone = _load(source, device, only_local)
+            backbone = _load(source, device, only_local, conditions)
             backbone.source = source
             return backbone, ""
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
         except (OSError, ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:  # missing or damaged
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return None, problem
 
 
-def _load(source: str, device: str, local: bool) -> Backbone:
+def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
     """Only the parts that score distillation needs: no safety checker, no image processor, safetensors alone."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
@@ -198,6 +213,7 @@ def _load(source: str, device: str, local: bool) -> Backbone:
         text=_load_text(source, kind == "text_time", where),
         scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
         device=device,
+        conditions=conditions,
     )
 
 

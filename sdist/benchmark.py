@@ -25,6 +25,7 @@ from .tinyworld.edits import sample_edit
 
 SEED = 2027  # of the edits
 MODES = ("reference", "single", "queue")
+BARE_CALLS = 5  # of the network alone, each turn
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,17 @@ class Timed:
     seconds: float
     network: float  # seconds of it inside the network
     rows: int  # that the network saw
+    widest: int  # rows of its largest call
     attempts: tuple[tuple[int, ...], ...]  # draws of each step of each edit
 
 
 class Stopwatch:
-    """Counts and times the calls of a network while it is in use."""
+    """Counts and times the calls of a network while it is in use; on CUDA by events, for which nobody waits."""
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone, self._eps = backbone, backbone.eps
-        self.seconds, self.rows = 0.0, 0
+        self._spans: list[tuple[Any, Any]] = []
+        self.rows = self.widest = 0
 
     def __enter__(self) -> "Stopwatch":
         self._backbone.eps = self._timed  # type: ignore[method-assign]
@@ -51,12 +54,27 @@ class Stopwatch:
     def __exit__(self, *_: object) -> None:
         self._backbone.eps = self._eps  # type: ignore[method-assign]
 
+    @property
+    def seconds(self) -> float:
+        """In the network so far; call it when the device is done."""
+        cuda = self._backbone.device.type == "cuda"
+        return sum(start.elapsed_time(end) / 1000 if cuda else end - start for start, end in self._spans)
+
     def _timed(self, z_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        start = now(self._backbone.device)
+        start = mark(self._backbone.device)
         eps = self._eps(z_t, *rest)
-        self.seconds += now(self._backbone.device) - start
-        self.rows += len(z_t)
+        self._spans.append((start, mark(self._backbone.device)))
+        self.rows, self.widest = self.rows + len(z_t), max(self.widest, len(z_t))
         return eps
+
+
+def mark(device: torch.device) -> Any:
+    """A point in time: of the device's stream on CUDA, else of the clock."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 def now(device: torch.device) -> float:
@@ -74,18 +92,21 @@ def measure(settings: Settings, edits: int, repetitions: int, lanes: int | None,
     with tempfile.TemporaryDirectory() as folder:
         jobs = make_jobs(Path(folder), ours, settings, edits)
         passes = _passes(ours, theirs, settings, jobs, lanes)
-        for warm in _passes(ours, theirs, replace(settings, steps=2), jobs, lanes).values():
-            warm()
+        few = replace(settings, steps=min(2, settings.steps))
+        rows = {mode: warm().widest for mode, warm in _passes(ours, theirs, few, jobs, lanes).items()}["queue"]
+        bare_rows_per_second(ours, jobs[0], rows)
         timed: dict[str, list[Timed]] = {mode: [] for mode in MODES}
+        bare: list[float] = []
         for turn in range(repetitions):
             for mode, run in passes.items():
                 timed[mode].append(run())
                 say(f"{turn + 1} of {repetitions}, {mode}: {timed[mode][-1].seconds / edits:.2f} s an edit")
+            bare.append(bare_rows_per_second(ours, jobs[0], rows))
         memory = {mode: peak_memory(mode, settings, edits, lanes) for mode in MODES}
-    return report(timed, memory, edits)
+    return report(timed, bare, memory, edits)
 
 
-def report(timed: dict[str, list[Timed]], memory: dict[str, int], edits: int) -> dict[str, Any]:
+def report(timed: dict[str, list[Timed]], bare: Sequence[float], memory: dict[str, int], edits: int) -> dict[str, Any]:
     """Figures from the passes; times of the medians, ratios of passes of the same turn."""
     agree = len({run.attempts for runs in timed.values() for run in runs}) == 1
     seconds = {mode: [run.seconds for run in runs] for mode, runs in timed.items()}
@@ -101,6 +122,8 @@ def report(timed: dict[str, list[Timed]], memory: dict[str, int], edits: int) ->
         "evaluations_per_image": {mode: run.rows / 2 / edits for mode, run in last.items()},
         "seconds_per_image": {mode: _spread([s / edits for s in values]) for mode, values in seconds.items()},
         "rows_per_second": {mode: statistics.median(run.rows / run.seconds for run in runs) for mode, runs in timed.items()},
+        "bare_rows_per_second": statistics.median(bare),
+        "bare_ratio": _spread([run.rows / run.seconds / alone for run, alone in zip(timed["queue"], bare, strict=True)]),
         "draws_per_step": draws / sum(map(len, last["reference"].attempts)),
         "occupancy": draws / (last["queue"].rows / 2),  # of the draws that the queue tried, those that counted
     }
@@ -146,9 +169,21 @@ def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Call
             start = now(backbone.device)
             attempts = run()
             seconds = now(backbone.device) - start
-        return Timed(seconds, watch.seconds, watch.rows, tuple(attempts))
+        return Timed(seconds, watch.seconds, watch.rows, watch.widest, tuple(attempts))
 
     return timed
+
+
+@torch.no_grad()
+def bare_rows_per_second(backbone: Backbone, job: Prepared, rows: int) -> float:
+    """Of the network alone, compiled if the backbone is: the same rows, one call after the other."""
+    width, height = (side // backbone.factor for side in job.image.size)
+    z = torch.randn(rows, backbone.unet.config.in_channels, height, width, device=backbone.device)
+    t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([job.job.target]).repeat(rows, 1, 1)
+    start = now(backbone.device)
+    for _ in range(BARE_CALLS):
+        backbone.eps(z, t, text)
+    return BARE_CALLS * rows / (now(backbone.device) - start)
 
 
 def peak_memory(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
@@ -158,7 +193,7 @@ def peak_memory(mode: str, settings: Settings, edits: int, lanes: int | None) ->
 
 
 def _peak_here(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
-    settings = replace(settings, steps=2, compile=settings.compile and mode != "reference")
+    settings = replace(settings, steps=min(2, settings.steps), compile=settings.compile and mode != "reference")
     backbone = load_model(settings)
     if mode == "reference":
         reference.explicit_attention(backbone)

@@ -18,6 +18,7 @@ from .config import Settings, resolve
 from .editing import Job, Result
 from .errors import UserError
 from .images import CARD_KEY
+from .yamls import check_values
 
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
 
@@ -71,6 +72,7 @@ def describe(job: Job) -> dict[str, Any]:
         "target": job.target,
         "seed": job.seed,
         "words": list(job.words),
+        "instruction": job.instruction or None,
         "mask": None if job.mask is None else str(job.mask.resolve()),
         "mask_sha256": None if job.mask is None else file_digest(job.mask),
     }
@@ -112,6 +114,7 @@ def read_card(path: Path, images: Path | None = None) -> Card:
     text = card_text(path)
     try:
         data = json.loads(text)
+        check_values(json.dumps(data["settings"]))
         settings = resolve(data["settings"], f"run card of {path.name}")
         job, tokens = _job(data["job"], images), tuple(map(int, data["job"]["tokens"]))
         steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
@@ -119,7 +122,7 @@ def read_card(path: Path, images: Path | None = None) -> Card:
             raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
         return Card(text, settings, job, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions)
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
@@ -128,7 +131,9 @@ def read_card(path: Path, images: Path | None = None) -> Card:
 def _job(entry: dict[str, Any], images: Path | None) -> Job:
     mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
     image = _found(entry["image"], entry["sha256"], images)
-    return Job(image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask)
+    return Job(
+        image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask, entry.get("instruction") or ""
+    )
 
 
 def _found(recorded: str, digest: str, images: Path | None) -> Path:

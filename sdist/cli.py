@@ -57,9 +57,12 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _edit(commands.add_parser("edit", help="edit one image", description="Edits one image."))
     _run(commands.add_parser("run", help="edit a folder of images listed in index.csv"))
+    _sweep(commands.add_parser("sweep", help="edit a folder with every variant of an ablation or grid"))
     _replay(commands.add_parser("replay", help="make an edited PNG again from its run card"))
     _verify(commands.add_parser("verify", help="hold a recorded trace of another implementation against this one"))
-    _plain(commands.add_parser("methods", help="list methods and components with their defaults"))
+    methods = commands.add_parser("methods", help="list methods and components with their defaults")
+    methods.add_argument("--markdown", action="store_true", help="print the configuration reference instead")
+    _plain(methods)
     doctor = commands.add_parser("doctor", help="show what is installed and what an edit would need")
     doctor.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
     _plain(doctor)
@@ -88,8 +91,11 @@ def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", type=int, metavar="N", help="draws tried at once (default: what suits the device)")
 
 
-def _common(command: argparse.ArgumentParser) -> None:
+def _method(command: argparse.ArgumentParser) -> None:
     command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
     _model(command)
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="make N pictures, seeds seed..seed+N-1")
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
@@ -103,16 +109,38 @@ def _edit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--target", required=True, metavar="PROMPT", help="what it should show")
     command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
     command.add_argument("--mask", type=Path, metavar="IMAGE", help="grey image, white where the edit may happen")
+    command.add_argument("--instruction", default="", metavar="TEXT", help="for instruct_pix2pix (default: the target prompt)")
     command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR")
     command.add_argument("--record", type=Path, metavar="DIR",
                          help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip
+    _method(command)
     _common(command)
 
 
 def _run(command: argparse.ArgumentParser) -> None:
-    command.description = "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt; images in DIR/images)."
+    command.description = (
+        "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt, for instruct_pix2pix also instruction; "
+        "images in DIR/images)."
+    )
     command.add_argument("--input", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    _method(command)
+    _common(command)
+
+
+def _sweep(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Does what sdist run does for every variant, into OUTPUT/VARIANT, and puts all of them into OUTPUT/grid.png; with --clip "
+        "evaluates and compares them too. Skips what is there."
+    )
+    command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
+    command.add_argument("--input", type=Path, metavar="DIR", help="as for sdist run")
+    command.add_argument("--output", type=Path, metavar="DIR")
+    command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
+    command.add_argument("--limit", type=int, metavar="N", help="take the first N rows of index.csv only")
+    command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
+    command.add_argument("--clip", metavar="ID|DIR", help="evaluate with this CLIP, see: sdist evaluate (default: no evaluation)")
+    _scores(command)
     _common(command)
 
 
@@ -129,25 +157,38 @@ def _bench(command: argparse.ArgumentParser) -> None:
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.description = "Scores every result KEY.png or KEY_seedN.png against its pair, and summarizes with 95 % intervals."
-    command.add_argument("--dataset", required=True, metavar="FORMAT:DIR", help="index, magicbrush or pie_bench, and its folder")
+    command.add_argument(
+        "--dataset", required=True, metavar="FORMAT:DIR", help="index, magicbrush, pie_bench or tinyworld, and its folder"
+    )
     command.add_argument("--results", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, default=Path("evaluation"), metavar="DIR")
-    command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
-    command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR")
-    command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR",
+                         help="tinyworld is embedded (default: openai/clip-vit-base-patch32)")  # fmt: skip
+    _scores(command)
     command.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS as safetensors (default: no LPIPS)")
     command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")
     command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
-    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
     command.add_argument("--device", default="auto")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
 
 
+def _scores(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
+    command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
+
+
 def _compare(command: argparse.ArgumentParser) -> None:
-    command.description = "One table and the success curves of folders that sdist evaluate wrote; a folder's name names its row."
+    command.description = (
+        "One table, two plots and a page of the folders that sdist evaluate wrote; a folder's name names its row."
+    )
     command.add_argument("evaluations", nargs="+", metavar="DIR")
     command.add_argument("--group", default="all", help="all (default) or a category")
+    command.add_argument("--x", metavar="METRIC", help="of trade_off.png (default: the first measured of psnr, l1, clip_i)")
+    command.add_argument("--y", metavar="METRIC", help="the same (default: of clip_edited, clip_auc, clip_t)")
+    command.add_argument("--published", action="extend", nargs="+", default=[], metavar="TABLE",
+                         help="published rows under the measured ones, such as lusd_table_2")  # fmt: skip
     command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
     command.add_argument("--quiet", action="store_true", help="warnings and errors only")
 

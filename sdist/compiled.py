@@ -8,19 +8,26 @@ import torch
 from torch import Tensor, nn
 
 SHAPES = 64  # compiled forms at most: one a shape and set of recorded modules
+GRAPHS = "triton.cudagraphs"  # the option behind the mode "reduce-overhead"
+
+
+def compile_options(device: str) -> dict[str, bool]:
+    """Of torch.compile, for a type of device: weights in the layout that a CPU's kernels like; on CUDA graphs of launches."""
+    return {"cpu": {"freezing": True}, "cuda": {GRAPHS: True}}.get(device, {})
 
 
 class CompiledForward:
     """Calls the network compiled; where autograd is on, as it is.
 
     Hooks that come and go would be invisible to a compiled function. So those of modules that were ever watched stay; they
-    hand over what they saw while someone watches.
+    hand over what they saw while someone watches. What a CUDA graph returns is overwritten by its next replay: it is copied.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._network, self._seen = network, dict[str, Tensor]()
         self._hooked: set[str] = set()
         self._tapes: list[dict[str, Tensor]] = []
+        self._options = compile_options(next(network.parameters()).device.type)
         self._function: Any = None
 
     @contextmanager
@@ -38,17 +45,23 @@ class CompiledForward:
             self._tapes = [other for other in self._tapes if other is not tape]
 
     def __call__(self, *inputs: Any, **options: Any) -> Tensor:
-        run = self._forward if torch.is_grad_enabled() else self._compiled()
+        run = self._forward if torch.is_grad_enabled() else self._run_compiled
         out, seen = run(*inputs, **options)
         for tape in self._tapes:
             tape.update(seen)
         return out
 
+    def _run_compiled(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        if not self._options.get(GRAPHS):
+            return self._compiled()(*inputs, **options)
+        torch.compiler.cudagraph_mark_step_begin()  # nobody holds what the last replay returned
+        out, seen = self._compiled()(*inputs, **options)
+        return out.clone(), {name: value.clone() for name, value in seen.items()} if self._tapes else {}
+
     def _compiled(self) -> Any:
         if self._function is None:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-            frozen = next(self._network.parameters()).device.type == "cpu"  # weights in the layout that the kernels like
-            self._function = torch.compile(self._forward, dynamic=False, options={"freezing": frozen})
+            self._function = torch.compile(self._forward, dynamic=False, options=self._options)
         return self._function
 
     def _forward(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """Configuration: defaults < yaml < command line. Yaml can name registered components only; unknown keys raise."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from .baselines.base import BASELINES, SHARED
 from .errors import UserError, unknown
 from .filters import FILTERS
 from .gammas import GAMMAS
@@ -22,10 +24,18 @@ from .prompts import Difference
 from .registry import Registry
 from .regularizers.base import REGULARIZERS
 from .sampling import RandomSampler
+from .yamls import check_yaml, read_yaml
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).parent
-SLOTS: dict[str, Registry] = {"loss": LOSSES, "filter": FILTERS, "normalizer": NORMALIZERS, "gamma": GAMMAS}
+SWEEP = re.compile(r"^(variants|grid):", re.MULTILINE)
+SLOTS: dict[str, Registry] = {
+    "loss": LOSSES,
+    "filter": FILTERS,
+    "normalizer": NORMALIZERS,
+    "gamma": GAMMAS,
+    "baseline": BASELINES,
+}
 
 
 @dataclass
@@ -72,6 +82,7 @@ class Settings:
     normalizer: Any = None
     gamma: Any = "constant"
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    baseline: Any = None  # one of diffusers\' editors instead of score distillation, see docs/baselines.md
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models.py
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -85,12 +96,12 @@ class Settings:
         for slot, registry in SLOTS.items():
             data[slot] = _named(registry, getattr(self, slot))
         data["regularizers"] = {name: asdict(r) for name, r in self.regularizers.items()}
-        return data
+        return {key: value for key, value in data.items() if (key in SHARED if self.baseline else key != "baseline")}
 
 
 def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) -> Settings:
     """Settings of a method (a name in experiments/ or a yaml file) with "key=value" overrides; `values` win over both."""
-    path = find_method(method)
+    path = find_yaml("method", method)
     try:
         command_line = OmegaConf.from_dotlist([_checked(o) for o in overrides])
         data = _layered([*_with_base(path), command_line, OmegaConf.create(values)])
@@ -101,13 +112,13 @@ def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) 
 
 def _with_base(path: Path) -> list[DictConfig]:
     """The yaml, after the method that its `base` names, if it has one."""
-    layer = OmegaConf.load(path)
+    layer = read_yaml(path)
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path.name}: a method is a mapping of settings, see {methods_folder()}")
     base = layer.pop("base", None)
     if base is None:
         return [layer]
-    below = OmegaConf.load(find_method(str(base)))
+    below = read_yaml(find_yaml("method", str(base)))
     if "base" in below:
         raise UserError(f"{path.name}: its base {base} has a base itself; one level is allowed")
     return [below, layer]  # type: ignore[list-item]
@@ -135,10 +146,10 @@ def _name(component: Any) -> Any:
 def resolve(data: Any, where: str) -> Settings:
     """Settings with every component built; UserError names the key, the file and what is allowed."""
     merged = _merge(Settings, data, where)
-    for key in ("regularizers", "scale"):
-        if not isinstance(merged[key], DictConfig):
-            raise UserError(f"{where}: {key} is a mapping {{name: value}}, got {merged[key]!r}")
     try:
+        for key in ("regularizers", "scale"):
+            if not isinstance(merged[key], DictConfig):
+                raise UserError(f"{where}: {key} is a mapping {{name: value}}, got {merged[key]!r}")
         model = find_model(str(merged.model))
         merged.scale = OmegaConf.structured(_merge(Scale, {**asdict(model.scale), **merged.scale}, f"scale in {where}"))
         plain = OmegaConf.to_container(merged, resolve=True)
@@ -147,10 +158,7 @@ def resolve(data: Any, where: str) -> Settings:
     settings: Settings = _object(merged, where)
     for slot, registry in SLOTS.items():
         setattr(settings, slot, _component(registry, plain[slot], where))  # type: ignore[index,call-overload]
-    if settings.loss is None or settings.gamma is None:
-        raise UserError(f"{where}: loss and gamma cannot be null")
-    if settings.steps < 1:
-        raise UserError(f"{where}: steps must be at least 1, got {settings.steps}")
+    _check(settings, data, where)
     named = plain["regularizers"] or {}  # type: ignore[index,call-overload]
     if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
         raise UserError(f"{where}: regularizers is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
@@ -158,20 +166,36 @@ def resolve(data: Any, where: str) -> Settings:
     return replace(settings, regularizers={n: _component(REGULARIZERS, c, where) for n, c in chosen.items()})
 
 
+def _check(settings: Settings, given: Iterable[str], where: str) -> None:
+    if settings.loss is None or settings.gamma is None:
+        raise UserError(f"{where}: loss and gamma cannot be null")
+    if settings.steps < 1:
+        raise UserError(f"{where}: steps must be at least 1, got {settings.steps}")
+    if settings.baseline is not None and (foreign := [key for key in given if key not in SHARED]):
+        own = ", ".join(f"baseline.{f.name}" for f in fields(settings.baseline))
+        raise UserError(f"{where}: {', '.join(foreign)}: no setting of a baseline; it has {', '.join(SHARED[:-1])}, {own}")
+
+
 def methods_folder() -> Path:
     """experiments/, inside an installed package or beside it in a checkout."""
     return next(p for p in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if p.is_dir())
 
 
-def find_method(name: str) -> Path:
-    """The yaml of a method: a name in experiments/, or a path."""
+def shipped(kind: Literal["method", "sweep"]) -> dict[str, Path]:
+    """The yamls of experiments/ by name: a sweep has variants or a grid, a method has neither."""
+    files = sorted(methods_folder().glob("*.yaml"))
+    return {f.stem: f for f in files if bool(SWEEP.search(f.read_text(encoding="utf-8"))) == (kind == "sweep")}
+
+
+def find_yaml(kind: Literal["method", "sweep"], name: str) -> Path:
+    """A yaml by its name in experiments/, or by its path; UserError says what there is."""
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise UserError(f"method file {name} does not exist")
+            raise UserError(f"{kind} file {name} does not exist")
         return Path(name)
-    files = {path.stem: path for path in methods_folder().glob("*.yaml")}
+    files = shipped(kind)
     if name not in files:
-        raise unknown("method", name, files, f"{methods_folder()}; a path to a yaml file works too")
+        raise unknown(kind, name, files, f"{methods_folder()}; a path to a yaml file works too")
     return files[name]
 
 
@@ -229,6 +253,7 @@ def _named(registry: Registry, component: Any) -> dict[str, Any] | None:
 def _checked(override: str) -> str:
     if "=" not in override or override.startswith("="):
         raise UserError(f"--set needs key=value, got {override!r}")
+    check_yaml(override.partition("=")[2])
     return override
 
 

@@ -1,17 +1,12 @@
 """From image files and prompts to edited pictures: everything around the distiller, used by the command line."""
 
-import json
 import logging
 import signal
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -21,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .backbone import Backbone, load_backbone
+from .baselines import editing as baselines
 from .config import Settings
 from .distiller import ScoreDistiller
 from .errors import UserError
 from .filters import StdThreshold
 from .hooks.layers import nearest_level
-from .images import fit, load_image, png_bytes, to_images, to_pixels, write_atomic
+from .images import fit, load_image, to_images, to_pixels
+from .job import Job, Prepared, Result
 from .method import Method
 from .models import find_model
 from .precision import lower
@@ -37,59 +34,10 @@ from .regularizers.attention_mask import AttentionMask
 log = logging.getLogger("sdist")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One picture to make; `words` names what the mask follows, instead of the nouns that differ."""
-
-    image: Path
-    source: str
-    target: str
-    seed: int = 0
-    words: tuple[str, ...] = ()
-    mask: Path | None = None  # grey picture, white where the edit may happen
-
-    def __post_init__(self) -> None:
-        if not self.target.strip():
-            raise UserError("the target prompt is empty; say what the picture should show")
-        if self.source.split() == self.target.split():
-            raise UserError(f"source and target prompt are identical ({self.target!r}): there is nothing to edit")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A job with its picture read and its words found."""
-
-    job: Job
-    image: Image.Image
-    mask: Image.Image | None
-    words: tuple[str, ...]
-    tokens: tuple[int, ...]
-
-    @cached_property
-    def key(self) -> str:
-        """Identifies the picture in draws: the same pixels and seed give the same noise, whatever the prompts."""
-        return sha256(self.image.tobytes() + repr(self.image.size).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Result:
-    """An edited picture and what is known about how it came about."""
-
-    prepared: Prepared
-    image: Image.Image
-    mask: Tensor | None  # the last mask, (1, h, w) in 0..1
-    attempts: tuple[int, ...]  # draws for each step
-    lanes: int  # draws that the network saw at once, at most; rounding depends on it
-    timings: dict[str, float]  # seconds, its share where it was not alone
-    card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/card.py
-
-    def save(self, path: str | Path) -> None:
-        """Writes the picture as a PNG with the run card inside, atomically."""
-        write_atomic(Path(path), png_bytes(self.image, json.dumps(self.card, indent=1, ensure_ascii=False)))
-
-
 def load_model(settings: Settings) -> Backbone:
     """The model of the settings, in their precision; UserError if that is too coarse for the method's filter."""
+    if settings.baseline is not None:
+        return baselines.load_model(settings)
     backbone = load_backbone(settings.model, settings.device)
     accept = settings.filter
     lower(backbone, settings.precision, accept.threshold if isinstance(accept, StdThreshold) else None)
@@ -102,6 +50,10 @@ def load_model(settings: Settings) -> Backbone:
 
 def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
+    if settings.baseline is not None:
+        return baselines.prepare(backbone, settings, job)
+    if job.instruction:
+        raise UserError("this method reads no instruction; the target prompt says what the picture should show")
     native, factor = backbone.native_side, backbone.factor
     image = fit(load_image(job.image), settings.size, native, factor)
     mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
@@ -131,8 +83,11 @@ def edit_batch(
     """Edits a queue of pictures of one size; each result is what it would be alone, up to float rounding.
 
     `lanes` draws are tried at once (default: what suits the device), see Schedule. `deliver` gets each result as soon as it is
-    there. Raises FloatingPointError at the end if a picture failed; the others are delivered.
+    there. Raises FloatingPointError at the end if a picture failed; the others are delivered. A baseline has neither lanes nor
+    a trainer with callbacks and a logger.
     """
+    if settings.baseline is not None:
+        return baselines.edit_batch(backbone, settings.baseline, batch, deliver)
     start = time.perf_counter()
     if "attention_mask" in settings.regularizers:
         _say_words(batch)

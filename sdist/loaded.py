@@ -8,12 +8,17 @@ from pathlib import Path
 from .backbone import Backbone, choose_device
 from .config import Settings
 from .editing import load_model
-from .filters import StdThreshold
 from .models import find_model
+from .precision import format_on
+
+LOADED = ("model", "device", "precision", "compile", "checkpoint", "baseline")  # settings that make another loaded model
 
 
 class LoadedModels:
-    """The last few models, each with what determines it; safe to ask from several threads."""
+    """Loads a model when it is first needed, so that bad input is known at once, and keeps the last few.
+
+    Settings that want the same model get the same object, in any thread.
+    """
 
     def __init__(self, kept: int) -> None:
         self._kept, self._models, self._lock = kept, OrderedDict[Hashable, Backbone](), threading.Lock()
@@ -24,7 +29,7 @@ class LoadedModels:
         with self._lock:
             if key not in self._models:
                 while len(self._models) >= self._kept:
-                    self._models.popitem(last=False)  # before loading, to have room
+                    self._models.popitem(last=False)  # before the next one needs its memory
                 self._models[key] = load_model(settings)
             self._models.move_to_end(key)
             return self._models[key]
@@ -32,12 +37,11 @@ class LoadedModels:
 
 def _identity(settings: Settings) -> Hashable:
     """What a loaded model depends on; weights in a folder are told apart by when they were written."""
-    device, accept = choose_device(settings.device), settings.filter
-    half = settings.precision not in ("auto", "fp32") or (settings.precision == "auto" and device.startswith("cuda"))
-    threshold = accept.threshold if half and isinstance(accept, StdThreshold) else None  # a gate for half precision only
+    kind = choose_device(settings.device).partition(":")[0]
+    gate = None if format_on(kind, settings.precision) == "fp32" else settings.filter  # may refuse the format
     files = [path for source in find_model(settings.model).sources for path in sorted(Path(source).glob("*/*.safetensors"))]
     weights = tuple((str(path.resolve()), path.stat().st_mtime_ns) for path in files)
-    return settings.model, weights, device, settings.precision, threshold, settings.compile, settings.checkpoint
+    return repr(([getattr(settings, name) for name in LOADED], gate, weights))
 
 
 loaded = LoadedModels(kept=2)

@@ -26,13 +26,18 @@ class Floor(NamedTuple):
     error: float  # of what half precision adds to the difference of predictions for two prompts
 
 
+def format_on(device: str, precision: Precision) -> str:
+    """What a precision means on a kind of device: "auto" is fp16 on CUDA, else fp32."""
+    return ("fp16" if device == "cuda" else "fp32") if precision == "auto" else precision
+
+
 def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> None:
-    """Casts the noise predictor, and it alone. "auto" is fp16 on CUDA, else fp32.
+    """Casts the noise predictor, and it alone, to what the precision means on its device.
 
     With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
     stays in fp32 and says so, and a format that was asked for is a UserError with the figures.
     """
-    chosen = ("fp16" if backbone.device.type == "cuda" else "fp32") if precision == "auto" else precision
+    chosen = format_on(backbone.device.type, precision)
     if chosen == "fp32":
         return
     if threshold is not None:
@@ -48,6 +53,12 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
             return
         log.info("precision %s", told)
     _cast(backbone, DTYPES[chosen])
+
+
+def lower_all(backbone: Backbone, precision: Precision) -> None:
+    """Casts every network, as diffusers' pipelines want it."""
+    for network in backbone.networks:
+        nn.Module.to(network, DTYPES[format_on(backbone.device.type, precision)])
 
 
 @torch.no_grad()

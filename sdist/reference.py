@@ -83,7 +83,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identi
 
 def explicit_attention(backbone: Backbone) -> None:
     """Sets the network up as the released code does: explicit attention everywhere, the memory format left alone."""
-    backbone.unet.to(memory_format=torch.contiguous_format)
+    backbone.arrange(torch.contiguous_format)
     backbone.explicit_maps = {}  # type: ignore[attr-defined]
     names = [name.removesuffix(".processor") for name in backbone.unet.attn_processors]
     maps = {f"{name}.processor": ExplicitAttention(backbone.explicit_maps, name) for name in names}  # type: ignore[attr-defined]

@@ -1,11 +1,15 @@
-"""One registry a slot. A component is found by its name; modules of a slot are imported when the slot is first asked."""
+"""One registry a slot. A component is found by its name; modules of a slot are imported when the slot is first asked.
+
+Other packages add components by an entry point in the group `sdist.SLOT`, such as `sdist.loss`: a module whose import registers.
+"""
 
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from .errors import unknown
+from .errors import UserError, unknown
 
 T = TypeVar("T")
 
@@ -15,6 +19,7 @@ class Registry(Generic[T]):
 
     def __init__(self, slot: str, module: str) -> None:
         self.slot, self._module, self._classes = slot, module, dict[str, type[T]]()
+        self._complete = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator; a name that is taken raises ValueError."""
@@ -40,6 +45,14 @@ class Registry(Generic[T]):
         return self._classes[name]
 
     def _discover(self) -> None:
+        if self._complete:
+            return
         module = import_module(self._module)
         for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
             import_module(f"{self._module}.{info.name}")
+        for point in entry_points(group=f"sdist.{self.slot}"):
+            try:
+                point.load()
+            except Exception as error:
+                raise UserError(f"{self.slot} '{point.name}' of an installed package cannot be loaded: {error}") from error
+        self._complete = True

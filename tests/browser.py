@@ -1,45 +1,57 @@
-"""A headless Chromium for tests: `browser()` opens one with an empty profile of its own; all are closed at the end."""
+"""A headless Chromium for tests of pages; without selenium or Chromium such tests are skipped."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
-    """A factory of drivers, each a visitor of its own; width x height in CSS pixels."""
-    selenium = pytest.importorskip("selenium", reason="the browser tests need selenium")
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("the browser tests need chromium and chromedriver")
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
+def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
+    """A factory of selenium drivers, each with an empty profile of its own; all are ended with the module."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("chromium or chromedriver is not installed")
+    started = []
 
-    assert selenium
-    drivers: list[Chrome] = []
-
-    def start(width: int = 1400, height: int = 1000, dark: bool = False) -> Chrome:
-        profile: Path = tmp_path_factory.mktemp("profile")
-        options = ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
-            options.add_argument(flag)
+    def start():
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
         options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        drivers.append(Chrome(options, Service(DRIVER)))
-        driver = drivers[-1]
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)  # a window is never narrower than 500
-        scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
-        return driver
+        for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+            options.add_argument(flag)
+        started.append(webdriver.Chrome(options, webdriver.ChromeService(driver)))
+        return started[-1]
 
     yield start
-    for driver in drivers:
-        driver.quit()
+    for each in started:
+        each.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(browsers: Callable):
+    """A driver."""
+    return browsers()
+
+
+def open_page(browser, page: Path | str, width: int = 1400, height: int = 1000) -> None:
+    """Loads a file or an address at a size of the window's inside, which headless windows cannot have below 500 pixels alone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri() if isinstance(page, Path) else page)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Returns as soon as the condition holds; fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the page did not get there in time"
+        time.sleep(0.02)

@@ -49,7 +49,16 @@ def tiny_text_config(tokenizer: CLIPTokenizer, layers: int) -> CLIPTextConfig:
     )  # fmt: skip
 
 
-def save_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", shift: float | None = None) -> Path:
+CROSS = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
+
+
+def save_tiny_pipeline(
+    folder: Path,
+    prediction_type: str = "epsilon",
+    shift: float | None = None,
+    in_channels: int = 4,
+    down: tuple[str, ...] = CROSS,
+) -> Path:
     """Random weights in Stable Diffusion's block layout: native 32 pixels, 4 a latent, three levels."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
@@ -60,9 +69,9 @@ def save_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", shift: fl
             layers_per_block=1, norm_num_groups=2, latent_channels=4, scaling_factor=0.5, shift_factor=shift,
         ),
         unet=UNet2DConditionModel(
-            sample_size=8, block_out_channels=(8, 8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=2,
-            cross_attention_dim=16, down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            sample_size=8, in_channels=in_channels, block_out_channels=(8, 8, 16), layers_per_block=1, norm_num_groups=4,
+            attention_head_dim=2, cross_attention_dim=16, down_block_types=down,
+            up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(down)),
         ),
         text_encoder=CLIPTextModel(text), tokenizer=tokenizer,
         scheduler=DDPMScheduler(

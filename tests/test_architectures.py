@@ -1,6 +1,7 @@
 """The real architectures, with random weights and a fraction of their width; every method runs on each."""
 
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 
+from experiments import architectures
+from experiments.architectures import UNETS, save_pipeline
 from sdist.backbone import Backbone, load_backbone
-from sdist.config import load_settings, methods_folder
+from sdist.benchmark import make_jobs
+from sdist.config import load_settings, shipped
 from sdist.distiller import ScoreDistiller
 from sdist.editing import Job, edit_batch, make_edit, method_for, prepare
 from sdist.hooks.layers import attention_layers
 
-from .architectures import UNETS, save_pipeline
 from .conftest import make_draw, run_to_end
 
-METHODS = sorted(path.stem for path in methods_folder().glob("*.yaml"))
+METHODS = sorted(name for name in shipped("method") if load_settings(name).baseline is None)
 
 
 @pytest.fixture(scope="session", params=list(UNETS))
@@ -106,6 +109,21 @@ def test_an_edit_from_file_to_picture(sdxl: Path, job: Job) -> None:
     assert result.image.size == (128, 192)
     assert result.mask is not None
     assert result.prepared.words == ("party", "hat")
+
+
+def test_the_command_for_the_benchmark_lets_about_a_quarter_of_the_draws_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [str(tmp_path / "sd15"), "--heads", "1", "--device", "cpu", "--set", "size=128x128"]
+    monkeypatch.setattr(sys, "argv", ["architectures.py", *words])
+    assert architectures.main() == 0
+    command = capsys.readouterr().out.strip().splitlines()[-1]
+    assert command.startswith(f"sdist bench --model {tmp_path / 'sd15'} --device cpu --set ")
+    settings = load_settings("lusd", command.split("--set ")[1].split(), model=str(tmp_path / "sd15"), steps=2)
+    backbone = load_backbone(settings.model, "cpu")
+    assert backbone.unet.config.attention_head_dim == 1
+    results = edit_batch(backbone, settings, make_jobs(tmp_path, backbone, settings, 4))
+    assert 0.15 < 8 / sum(sum(result.attempts) for result in results) < 0.4
 
 
 @pytest.mark.full_width

@@ -30,17 +30,18 @@ def test_the_plain_loop_and_the_queue_take_the_same_draws_to_the_same_end(tiny: 
 
 def test_a_report_compares_passes_of_the_same_turn() -> None:
     def passes(seconds: tuple[float, ...], rows: int, attempts: tuple = ((1, 3),)) -> list[Timed]:
-        return [Timed(s, 0.9 * s, rows, attempts) for s in seconds]
+        return [Timed(s, 0.9 * s, rows, 4, attempts) for s in seconds]
 
     timed = {"reference": passes((4.0, 8.0), 8), "single": passes((2.0, 2.0), 8), "queue": passes((1.0, 4.0), 10)}
-    figures = report(timed, {"reference": 300, "single": 200, "queue": 100}, edits=1)
+    figures = report(timed, (20.0, 10.0), {"reference": 300, "single": 200, "queue": 100}, edits=1)
     assert figures["throughput_ratio"] == {"min": 2.0, "median": 3.0, "max": 4.0}
     assert figures["latency_ratio"] == {"min": 2.0, "median": 3.0, "max": 4.0}
     assert figures["overhead_share"] == pytest.approx(0.1)
     assert figures["peak_memory_ratio"] == pytest.approx(1 / 3)
     assert (figures["draws_per_step"], figures["occupancy"], figures["agree"]) == (2.0, 0.8, True)
+    assert (figures["bare_rows_per_second"], figures["bare_ratio"]) == (15.0, {"min": 0.25, "median": 0.375, "max": 0.5})
     timed["queue"] = passes((1.0, 4.0), 10, ((2, 2),))
-    assert report(timed, {"reference": 3, "single": 2, "queue": 1}, edits=1)["agree"] is False
+    assert report(timed, (1.0, 1.0), {"reference": 3, "single": 2, "queue": 1}, edits=1)["agree"] is False
 
 
 def test_bench_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +50,7 @@ def test_bench_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     assert figures["agree"] is True
     assert set(figures["throughput_ratio"]) == {"min", "median", "max"}
     assert 0 < figures["overhead_share"] < 1
+    assert figures["bare_rows_per_second"] > 0
     assert figures["evaluations_per_image"]["reference"] == figures["evaluations_per_image"]["single"] >= 2
     assert min(figures["peak_memory_bytes"].values()) > 1e8
 

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
-from sdist.backbone import Backbone, load_backbone
+from sdist import compiled as compiled_module
+from sdist.backbone import Backbone, load_backbone, memory_format
+from sdist.compiled import GRAPHS, CompiledForward, compile_options
 from sdist.config import load_settings
 from sdist.editing import Job, edit_batch, load_model, prepare
 from sdist.hooks.attention import AttentionRecorder
@@ -48,6 +51,44 @@ def test_a_gradient_through_the_network_takes_the_plain_one(tiny: Backbone, tiny
         p, z = run(backbone, recorder, 1, grad=True)
         grads.append(torch.autograd.grad(p.eps[TARGET].square().sum(), z)[0])
     torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "form"),
+    [
+        ("cpu", {"freezing": True}, torch.channels_last),
+        ("cuda", torch._inductor.list_mode_options("reduce-overhead"), torch.channels_last),
+        ("mps", {}, torch.contiguous_format),
+    ],
+)
+def test_each_device_has_its_options_and_layout(device: str, options: dict, form: torch.memory_format) -> None:
+    assert (compile_options(device), memory_format(device)) == (options, form)
+
+
+class Replayed(nn.Module):
+    def __init__(self, inner: nn.Module | None) -> None:
+        super().__init__()
+        self.inner, self.memory = inner, nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, return_dict: bool = True) -> torch.Tensor | tuple[torch.Tensor]:
+        out = self.memory.copy_(x if self.inner is None else 2 * self.inner(x))
+        return out if return_dict else (out,)
+
+
+def test_results_outlive_the_next_replay_of_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Played by a network that answers from the same memory every time, as a graph does."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic, options: function)
+    monkeypatch.setattr(compiled_module, "compile_options", lambda device: {GRAPHS: True})
+    network = Replayed(Replayed(None))
+    ours, tapes = CompiledForward(network), ({}, {})
+    with torch.no_grad():
+        for tape, x in zip(tapes, (1.0, 10.0), strict=True):
+            with ours.watch({"inner": network.inner}, tape):
+                tape["out"] = ours(torch.tensor([x]))
+    assert [{name: float(value) for name, value in tape.items()} for tape in tapes] == [
+        {"inner": 1.0, "out": 2.0},
+        {"inner": 10.0, "out": 20.0},
+    ]
 
 
 def test_an_edit_takes_the_same_draws(picture, tiny_folder) -> None:

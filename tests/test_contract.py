@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sdist.backbone import Backbone
-from sdist.config import load_settings, methods_folder, resolve
+from sdist.config import load_settings, resolve, shipped
 from sdist.filters import FILTERS
 from sdist.gammas import GAMMAS
 from sdist.losses.base import LOSSES
@@ -113,7 +113,7 @@ def test_filters(name: str) -> None:
     assert verdict.dtype == torch.bool
 
 
-PRESETS = sorted(path.stem for path in methods_folder().rglob("*.yaml"))
+PRESETS = sorted(shipped("method"))
 WANTED = {
     "sds", "dds", "dds_object", "cds", "cds_object", "sbp", "lusd", "lusd_released", "dds_lusd", "lusd_no_spatial",
     "lusd_no_normalization", "lusd_no_annealing", "lusd_no_filtering",
@@ -128,7 +128,7 @@ def test_all_presets_are_there() -> None:
 def test_presets_round_trip_and_say_how_to_run_them(name: str) -> None:
     settings = load_settings(name)
     assert resolve(json.loads(json.dumps(settings.plain())), "again") == settings
-    header = (methods_folder() / f"{name}.yaml").read_text().splitlines()[:2]
+    header = shipped("method")[name].read_text().splitlines()[:2]
     assert all(line.startswith("#") for line in header)
     assert f"--method {name}" in header[1]
 

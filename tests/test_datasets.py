@@ -5,11 +5,13 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from sdist.datasets.base import DATASETS, Pair, load_dataset
+from sdist.datasets.base import Pair, load_dataset
 from sdist.errors import UserError
+from sdist.tinyworld.edits import sample_edit, write_pairs
 
 
 def picture(path: Path) -> None:
@@ -96,13 +98,26 @@ def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("repair", "last"), [(True, "Other"), (False, "")])
-def test_the_row_that_stands_there_twice(magicbrush: Path, repair: bool, last: str) -> None:
+def test_the_row_that_stands_there_twice(magicbrush: Path) -> None:
     """The release names one turn twice and another never."""
     path = magicbrush / "magicbrush_category.csv"
     path.write_text(path.read_text().replace("243361-output2", "243361-output1"))
-    pairs = DATASETS.get("magicbrush")(repair=repair).load(magicbrush)  # type: ignore[call-arg]
-    assert [pair.category for pair in pairs] == ["Add", "Add", "Other", last]
+    official, clean = (load_dataset(f"magicbrush:{magicbrush}", profile) for profile in ("official", "clean"))
+    assert [(pair.category, pair.counted) for pair in official] == [("Add", 1), ("Add", 1), ("Other", 2), ("", 0)]
+    assert [(pair.category, pair.counted) for pair in clean] == [("Add", 1), ("Add", 1), ("Other", 1), ("Other", 1)]
+
+
+def test_bad_tables_of_categories_are_refused(magicbrush: Path) -> None:
+    path = magicbrush / "magicbrush_category.csv"
+
+    def refused(text: str, message: str) -> None:
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_dataset(f"magicbrush:{magicbrush}")
+
+    refused("a,b\n1,2\n", "magicbrush_category.csv has no column idx, category; it needs idx, category")
+    refused("idx,category\n12-input,add\n12-input,change\n", "12-input has 2 rows; one is allowed")
+    refused("idx,category\n13-input,add\n", "there is no turn whose input is 13-input")
 
 
 def change_json(path: Path, change) -> None:
@@ -137,7 +152,10 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
     (index / "index.csv").write_text("img_path,source_prompt,target_prompt\na.png,a\n")
     refused("index", "row 0: has not as many fields")
     change_json(magicbrush / "edit_turns.json", lambda d: d.append(d[0]))
-    refused("magicbrush", "12_1 stand there more than once")
+    refused("magicbrush", "5 turns have 4 inputs; each needs its own")
+    again = {"input": "243361-output3.png", "output": "243361-output3.png"}
+    change_json(magicbrush / "edit_turns.json", lambda d: d.__setitem__(-1, again))
+    refused("magicbrush", "243361_inde_3 stand there more than once")
     change_json(magicbrush / "edit_turns.json", lambda d: d.pop())
     change_json(magicbrush / "local_descriptions.json", lambda d: d["243361"].pop("243361-output2.png"))
     refused("magicbrush", "local_descriptions.json has no text '243361-output2.png'")
@@ -145,3 +163,44 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
     refused("magicbrush", "1 is not a turn")
     (magicbrush / "edit_turns.json").unlink()
     refused("magicbrush", "edit_turns.json does not exist")
+
+
+def test_tinyworlds_pairs_have_their_kind_and_the_rendered_target(tmp_path: Path) -> None:
+    made = [sample_edit(0, i, kind) for i, kind in enumerate(("add", "background"))]
+    write_pairs(tmp_path, made)
+    first, second = load_dataset(f"tinyworld:{tmp_path}")
+    assert (first.key, first.category, second.key, second.category) == ("000", "add", "001", "background")
+    assert (second.source, second.target) == (made[1].source, made[1].target)
+    assert np.array_equal(Image.open(second.truth), made[1].target_image)
+    (tmp_path / "truths" / "001.png").unlink()
+    with pytest.raises(UserError, match="001"):
+        load_dataset(f"tinyworld:{tmp_path}")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the hub has of MagicBrush, saved in a folder."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pictures = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    rows = {"img_id": ["12", "12"], "turn_index": [1, 2], "source_img": pictures[:2], "mask_img": pictures[:2],
+            "instruction": ["make it green", "make it blue"], "target_img": pictures[1:]}  # fmt: skip
+    (tmp_path / "saved").mkdir()
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: dev\n    path: dev-*\n---\n"
+    (tmp_path / "saved" / "README.md").write_text(card)
+    features = datasets.Features({
+        **{name: datasets.Image() for name in ("source_img", "mask_img", "target_img")}, "img_id": datasets.Value("string"),
+        "turn_index": datasets.Value("int64"), "instruction": datasets.Value("string"),
+    })  # fmt: skip
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "saved" / "dev-00000-of-00001.parquet")
+    return tmp_path / "saved"
+
+
+def test_magicbrush_of_the_hub(hub: Path) -> None:
+    first, second = load_dataset(f"magicbrush_hub:{hub}@dev")
+    assert (first.key, first.target, second.key, second.target) == ("12_1", "make it green", "12_inde_2", "make it blue")
+    assert Image.open(second.image).getpixel((0, 0)) == (0, 128, 0)
+    assert Image.open(second.truth).getpixel((0, 0)) == (0, 0, 255)
+    assert load_dataset(f"magicbrush_hub:{hub}")[0].image == first.image
+    with pytest.raises(UserError, match=r"saved@train cannot be loaded: .*train"):
+        load_dataset(f"magicbrush_hub:{hub}@train")

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
+from sdist.datasets.base import Pair
+from sdist.evaluation.scores import as_counted
 from sdist.evaluation.summary import summarize_table
 
 from .test_datasets import index, magicbrush, pie  # noqa: F401
@@ -64,11 +66,14 @@ def test_scores_of_a_list(lists: Path, tmp_path: Path, clip_folder: Path, capsys
     pd.testing.assert_frame_equal(table, pd.read_parquet(output / "per_image.parquet"), check_dtype=False)
     assert list(table.index) == ["000", "001"]
     assert "| all" in (output / "summary.md").read_text()
-    assert "tabular" in (output / "summary.tex").read_text()
+    assert "clip\\_t" in (output / "summary.tex").read_text()
+    assert "a cat in a hat" in (output / "report.html").read_text()
 
 
 def test_scores_of_magicbrush(magicbrush: Path, tmp_path: Path, clip_folder: Path, dino_folder: Path, capsys) -> None:  # noqa: F811
-    """The wanted pictures themselves as results: no distance to them."""
+    """The wanted pictures themselves as results: no distance to them. One turn counts twice, as in the released table."""
+    table = magicbrush / "magicbrush_category.csv"
+    table.write_text(table.read_text().replace("243361-output2", "243361-output1"))
     results = tmp_path / "results"
     truths = {"12_1": "12-output1", "243361_1": "243361-output1", "243361_inde_2": "243361-output2"}
     for key, name in {**truths, "243361_inde_3": "243361-output3"}.items():
@@ -82,8 +87,22 @@ def test_scores_of_magicbrush(magicbrush: Path, tmp_path: Path, clip_folder: Pat
         assert evaluate(f"magicbrush:{magicbrush}", results, tmp_path / "out", clip_folder, *more) == 0
         summaries.append(summary_of(capsys))
     assert summaries[0] == summaries[1]
-    assert {group for group, _ in summaries[0]} == {"all", "Add", "Other"}
+    assert {group: row["n"] for (group, metric), row in summaries[0].items() if metric == "l1"} == {
+        "all": 4,
+        "Add": 2,
+        "Other": 2,
+    }
     assert [summaries[0]["all", m]["mean"] for m in ("l1", "l2", "clip_i", "dino")] == [0, 0, 1, 1]
+
+
+def test_the_official_profile_counts_turns_as_the_released_table_does() -> None:
+    pairs = [Pair(key, Path(), "", "", counted=n) for key, n in {"a": 1, "b": 2, "c": 0}.items()]
+    scores = pd.DataFrame({"category": ["Add", "Other", ""], "clip_r": [1.0, 1.3, 9.0]}, index=["a", "b", "c"])
+    summary = summarize_table(as_counted(scores, pairs), "official")
+    assert summary.loc["all", "clip_r"]["mean"] == pytest.approx((1 + 2 * 1.3) / 3)
+    assert summary.loc["all", "clip_auc"]["n"] == 3
+    assert summary.loc["Other", "clip_r"]["n"] == 2
+    assert set(summary.index.get_level_values("group")) == {"all", "Add", "Other"}
 
 
 def test_scores_of_pie_bench(pie: Path, tmp_path: Path, clip_folder: Path, dino_folder: Path, capsys) -> None:  # noqa: F811
@@ -127,13 +146,20 @@ def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path
     shown = capsys.readouterr().out
     assert "| one" in shown
     assert "| other" in shown
+    assert "clip\\_t" in (tmp_path / "both" / "comparison.tex").read_text()
     assert Image.open(tmp_path / "both" / "success.png").size == (600, 384)
     assert main(["compare", *folders, "--group", "none", "--output", str(tmp_path / "both")]) == 2
     assert "one has no group 'none': have all, add, change" in capsys.readouterr().err
-    table = tmp_path / "scores" / "one" / "per_image.csv"
-    table.write_text(table.read_text().replace("001", "009"))
-    assert main(["compare", *folders, "--output", str(tmp_path / "both")]) == 2
-    assert "scored other pairs" in capsys.readouterr().err
+    record = tmp_path / "scores" / "one" / "evaluation.json"
+    whole = record.read_text()
+    for old, new, message in (
+        ('"clean"', '"official"', "one has profile official, other clean"),
+        ("a dog", "a horse", "scored other pairs"),
+        ('"001"', '"009"', "is not a folder that sdist evaluate wrote"),
+    ):
+        record.write_text(whole.replace(old, new))
+        assert main(["compare", *folders, "--output", str(tmp_path / "both")]) == 2
+        assert message in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "--output", str(tmp_path / "both")]) == 2
     assert "is not a folder that sdist evaluate wrote" in capsys.readouterr().err
 

@@ -15,7 +15,6 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisio
 from sdist.errors import UserError
 from sdist.metrics import magicbrush, pie_bench
 from sdist.metrics.background import background_mse, background_psnr
-from sdist.metrics.categories import positions, read_categories, uncategorized
 from sdist.metrics.curves import clip_auc, passing, starred
 from sdist.metrics.encoders import Clip, Dino
 from sdist.metrics.lpips import Lpips, background_lpips, load_lpips
@@ -59,16 +58,15 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_areas_of_the_published_algorithm(name: str) -> None:
     ratios, l1s, clip_is, expected = CASES[name]
-    areas = magicbrush.areas({"clip_r": ratios, "l1": l1s, "clip_i": clip_is}, "official")
-    np.testing.assert_allclose(areas[:3], expected, rtol=0, atol=1e-12)
+    areas = (clip_auc(ratios, "official"), starred(l1s, ratios, "official"), starred(clip_is, ratios, "official"))
+    np.testing.assert_allclose(areas, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_exact_areas_are_near_the_published_ones(name: str) -> None:
     ratios, l1s, clip_is, expected = CASES[name]
-    areas = magicbrush.areas({"clip_r": ratios, "l1": l1s, "clip_i": clip_is}, "clean")
-    np.testing.assert_allclose(areas[:3], expected, rtol=0, atol=2e-3)
-    assert (areas.passing, areas.n) == (passing(ratios, 1.22), len(ratios))
+    areas = (clip_auc(ratios, "clean"), starred(l1s, ratios, "clean"), starred(clip_is, ratios, "clean"))
+    np.testing.assert_allclose(areas, expected, rtol=0, atol=2e-3)
 
 
 def test_exact_areas_in_closed_form() -> None:
@@ -161,7 +159,7 @@ def test_the_user_study_is_the_mean_of_its_classes(method: str) -> None:
         assert summarize(np.array([add, other]), "official").mean == whole
 
 
-# --- summaries and categories ---
+# --- summaries ---
 
 
 def test_summaries_count_what_they_leave_out() -> None:
@@ -171,34 +169,7 @@ def test_summaries_count_what_they_leave_out() -> None:
     assert np.isnan(summarize(np.array([np.nan]), "clean").mean)
 
 
-TABLE = "idx,category\n1-input,add\n243361-output1,change\n243361-output1,change\n2-input,remove\n"
-TURNS = ["1-input", "2-input", "243361-output1", "243361-output2"]
-
-
-def test_the_released_table_counts_one_turn_twice_and_the_clean_one_does_not(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text(TABLE)
-    official, clean = (read_categories(path, profile) for profile in PROFILES)
-    assert positions(TURNS, official).tolist() == [0, 2, 2, 1]
-    assert positions(TURNS, clean).tolist() == [0, 2, 3, 1]
-    assert positions(TURNS, clean, "add").tolist() == [0]
-    assert positions(TURNS, clean, "other").tolist() == [2, 3, 1]
-    assert uncategorized(TURNS, official) == ["243361-output2"]
-    assert uncategorized(TURNS, clean) == []
-    with pytest.raises(UserError, match="1 of 4 turns with a category have no scores, the first is 2-input"):
-        positions([turn for turn in TURNS if turn != "2-input"], clean)
-
-
-def test_bad_tables_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    with pytest.raises(UserError, match="does not exist"):
-        read_categories(path, "clean")
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="columns a, b; idx and category"):
-        read_categories(path, "clean")
-    path.write_text("idx,category\n1-input,add\n1-input,change\n")
-    with pytest.raises(UserError, match="1-input has 2 rows"):
-        read_categories(path, "clean")
+def test_an_unknown_profile_is_named() -> None:
     with pytest.raises(UserError, match="unknown profile 'clear': have clean, official; did you mean 'clean'"):
         check_profile("clear")
 
@@ -604,7 +575,6 @@ def test_magicbrush_scores(clip: Clip, dino: Dino, profile: str) -> None:
     alone = magicbrush.score(turns[:1], clip, None, profile)
     assert set(alone) == set(magicbrush.NAMES)
     assert all(values[0] == pytest.approx(scores[name][0], abs=1e-4, nan_ok=True) for name, values in alone.items())
-    assert magicbrush.areas(scores, profile).n == 4
 
 
 @BOTH
@@ -628,16 +598,17 @@ def test_every_magicbrush_score_compares_what_it_should(clip: Clip, dino: Dino, 
 @BOTH
 def test_doing_nothing_never_passes(clip: Clip, profile: str) -> None:
     turns = [replace(turn(seed), edit=turn(seed).source) for seed in range(6)]
-    areas = magicbrush.areas(magicbrush.score(turns, clip, None, profile), profile)
-    assert areas.clip_auc == areas.passing == 0
-    assert np.isnan([areas.l1_star, areas.clip_i_star]).all()
+    scores = magicbrush.score(turns, clip, None, profile)
+    ratios = scores["clip_r"]
+    assert clip_auc(ratios, profile) == passing(ratios, 1.0) == 0
+    assert np.isnan([starred(scores[name], ratios, profile) for name in ("l1", "clip_i")]).all()
 
 
 @BOTH
 def test_a_method_that_always_fails_is_all_nan(clip: Clip, dino: Dino, profile: str) -> None:
     scores = magicbrush.score([turn(0, edit=None)], clip, dino, profile)
     assert all(np.isnan(values).all() for values in scores.values())
-    assert magicbrush.areas(scores, profile)[0] == 0
+    assert clip_auc(scores["clip_r"], profile) == 0
 
 
 def case(seed: int, **changes: object) -> pie_bench.Case:

@@ -1,11 +1,13 @@
 """What measures the embedded model: facts, agreement, the area under a curve, the table of methods."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from experiments.compare_methods import background_error, interval, is_success, most_changed
+from experiments.compare_methods import background_error, fill, interval, is_success, most_changed
 from sdist.tinyworld.compositions import HELD_OUT, has_held_out
 from sdist.tinyworld.drawing import PALETTE
 from sdist.tinyworld.edits import sample_edit
@@ -103,3 +105,13 @@ def test_the_judge_reads_pixels() -> None:
     pairs, places = Judge()(torch.zeros(2, 3, 128, 128))
     assert pairs.shape == (2, len(NOUNS), len(PALETTE))
     assert places.shape == (2, 5)
+
+
+def test_a_part_of_a_page_is_replaced_and_the_rest_is_kept(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# By hand\n\n<!-- table -->\nold\n<!-- /table -->\n\nMore by hand.\n")
+    fill(page, "table", "new\n")
+    fill(page, "curve", "drawn\n")
+    assert page.read_text() == (
+        "# By hand\n\n<!-- table -->\nnew\n<!-- /table -->\n\nMore by hand.\n<!-- curve -->\ndrawn\n<!-- /curve -->\n"
+    )

@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from sdist.studio.limits import Limits
 from sdist.studio.server import Door, serving
 
-from .browser import browser  # noqa: F401
+from .browser import browsers, open_page  # noqa: F401
 from .test_studio import HOSTILE, SETTINGS, free_port
 
 
@@ -32,9 +32,9 @@ def address(tiny_folder: Path) -> Iterator[str]:
 class Visitor:
     """A browser at the studio, in the words of the page."""
 
-    def __init__(self, driver, address: str) -> None:
+    def __init__(self, driver, address: str, width: int = 1400) -> None:
         self.driver = driver
-        driver.get(address)
+        open_page(driver, address, width)
         self.ready()
 
     def ready(self) -> None:
@@ -80,8 +80,8 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def visitors(browser, address: str) -> tuple[Visitor, Visitor]:  # noqa: F811
-    return Visitor(browser(), address), Visitor(browser(400, 900), address)
+def visitors(browsers, address: str) -> tuple[Visitor, Visitor]:  # noqa: F811
+    return Visitor(browsers(), address), Visitor(browsers(), address, 400)
 
 
 def test_upload_edit_watch_and_take_along(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
@@ -172,8 +172,8 @@ def test_one_who_stops_does_not_stop_the_other(visitors: tuple[Visitor, Visitor]
     assert "red hat" not in one.text("#stage")
 
 
-def test_one_who_leaves_makes_room(visitors: tuple[Visitor, Visitor], picture: Path, browser, address: str) -> None:  # noqa: F811
-    leaving, staying = Visitor(browser(), address), visitors[0]
+def test_one_who_leaves_makes_room(visitors: tuple[Visitor, Visitor], picture: Path, browsers, address: str) -> None:  # noqa: F811
+    leaving, staying = Visitor(browsers(), address), visitors[0]
     leaving.ask(picture, "a cat wearing a hat", 1000)
     leaving.click("button#edit")
     leaving.waits_for("step ")

@@ -18,11 +18,14 @@ def main(args: argparse.Namespace) -> int:
     from ..traces.trace import new_trace_folder, write_trace
     from .session import Session  # these import torch and diffusers
 
+    session = Session(args)
     if args.record is not None:
         new_trace_folder(args.record)
-    session = Session(args)
     first = session.settings.seed
-    jobs = [Job(args.image, args.source, args.target, s, args.words, args.mask) for s in range(first, first + args.seeds)]
+    jobs = [
+        Job(args.image, args.source, args.target, s, args.words, args.mask, args.instruction)
+        for s in range(first, first + args.seeds)
+    ]
     files = session.output_files([f"{args.image.stem}_seed{job.seed}" for job in jobs])
     prepared = [session.prepare(job) for job in jobs]
     if args.record is not None:

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from pathlib import Path
 
 from ..errors import UserError
 from .extras import need
@@ -15,17 +14,15 @@ def main(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from ..datasets.base import load_dataset
-    from ..evaluation.reports import told, write_reports
+    from ..evaluation.evaluate import evaluate
     from ..evaluation.results import find_results
-    from ..evaluation.scores import Encoders, score
-    from ..evaluation.summary import summarize_table
-    from ..metrics.encoders import Clip, Dino
-    from ..metrics.lpips import load_lpips
+    from ..evaluation.scores import load_encoders
+    from ..evaluation.tables import told
     from ..metrics.profile import check_profile
     from ..outputs import writable_folder
 
     profile = check_profile(args.profile)
-    pairs = load_dataset(args.dataset)
+    pairs = load_dataset(args.dataset, profile)
     results = find_results(args.results, pairs, args.seed)
     missing = [key for key, path in results.items() if path is None]
     if missing and not args.allow_missing:
@@ -34,14 +31,10 @@ def main(args: argparse.Namespace) -> int:
             "with --allow-missing they count as undefined"
         )
     folder = writable_folder(args.output)
-    cache = None if args.cache is None else writable_folder(Path(args.cache))
-    dino = None if args.dino is None else Dino(args.dino, args.device, cache)
-    lpips = None if args.lpips is None else load_lpips(args.lpips, args.device)
-    encoders = Encoders(Clip(args.clip, args.device, cache), dino, lpips)
+    encoders = load_encoders(args.clip, args.dino, args.lpips, args.cache, args.device)
     with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
-        table = score(pairs, results, encoders, profile, bar.update)
-    summary = summarize_table(table, profile)
-    paths = write_reports(folder, table, summary)
+        name = args.results.resolve().name
+        summary, paths = evaluate(folder, pairs, results, encoders, profile, name, bar.update)
     print(summary.reset_index().to_json(orient="records", indent=1) if args.json else told(summary).T.to_string())
     log.info("written: %s", ", ".join(map(str, paths)))
     return 0

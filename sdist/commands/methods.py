@@ -8,12 +8,20 @@ from typing import Any
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..config import SLOTS, methods_folder
+    from ..config import SLOTS, shipped
+    from ..configuration import about, page
     from ..regularizers.base import REGULARIZERS
 
-    methods = {path.stem: _headline(path) for path in sorted(methods_folder().glob("*.yaml"))}
+    if args.markdown:
+        print(page(), end="")
+        return 0
+
+    methods = {name: _headline(path) for name, path in shipped("method").items()}
     registries = {**SLOTS, "regularizer": REGULARIZERS}
-    components = {slot: {n: _describe(r.get(n)) for n in r.names()} for slot, r in registries.items()}
+    components = {
+        slot: {n: {"about": about(r.get(n)), "defaults": _defaults(r.get(n))} for n in r.names()}
+        for slot, r in registries.items()
+    }
     if args.json:
         print(json.dumps({"methods": methods, "components": components}, indent=1))
         return 0
@@ -33,10 +41,8 @@ def _headline(path: Path) -> str:
     return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
 
 
-def _describe(cls: Any) -> dict[str, Any]:
-    """First paragraph of the docstring, and the default of each field."""
-    defaults = {
+def _defaults(cls: Any) -> dict[str, Any]:
+    return {
         f.name: f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
         for f in fields(cls)
     }
-    return {"about": " ".join((cls.__doc__ or "").split("\n\n")[0].split()), "defaults": defaults}

@@ -29,6 +29,7 @@ class Row:
     image: Path
     source: str
     target: str
+    instruction: str
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,32 @@ class Task:
     size: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """All pictures of a session, and those that are not there yet."""
+
+    tasks: list[Task]
+    missing: list[Task]
+
+    @property
+    def there(self) -> int:
+        return len(self.tasks) - len(self.missing)
+
+
 class Complaints:
-    """Prints each problem when it is found, so that none is lost, and counts them."""
+    """Prints each problem when it is found, so that none is lost, and counts them; the same one again is no other."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._told: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._told)
 
     def __call__(self, text: str) -> None:
-        self.count += 1
+        if text in self._told:
+            return
+        self._told.add(text)
         print(f"sdist: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
@@ -57,23 +76,34 @@ def main(args: argparse.Namespace) -> int:
     complain = Complaints()
     rows = read_index(args.input, complain)
     session = Session(args)
+    if rows:
+        session.load()
+    found = plan(session, rows, args, complain)
+    done = edit_all(session, found.missing, complain)
+    print(f"{done} of {len(found.tasks)} pictures made, {found.there} were there, {complain.count} problems")
+    return 2 if complain.count else 0
+
+
+def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: Callable[[str], None]) -> Plan:
+    """What is to be made of the rows; `complain` hears of rows that cannot be edited, UserError if other results are there."""
     seeds = range(session.settings.seed, session.settings.seed + args.seeds)
     tasks = []
     for row in rows:
         try:
-            job = Job(row.image, row.source, row.target, seeds[0])
+            job = Job(row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else "")
             size = session.prepare(job).image.size
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             complain(f"index.csv line {row.line}: {error}")
         else:
-            tasks += [Task(f"{row.number:03d}_seed{seed}", replace(job, seed=seed), size) for seed in seeds]
-    there = set() if args.overwrite else {task.name for task in tasks if session.is_made(task.name, task.job)}
-    done = _edit_all(session, [task for task in tasks if task.name not in there], complain)
-    print(f"{done} of {len(tasks)} pictures made, {len(there)} were there, {complain.count} problems")
-    return 2 if complain.count else 0
+            tasks += [Task(result_name(row, seed), replace(job, seed=seed), size) for seed in seeds]
+    return Plan(tasks, [task for task in tasks if args.overwrite or not session.is_made(task.name, task.job)])
 
 
-def _edit_all(session: Session, tasks: list[Task], complain: Complaints) -> int:
+def result_name(row: Row, seed: int) -> str:
+    return f"{row.number:03d}_seed{seed}"
+
+
+def edit_all(session: Session, tasks: list[Task], complain: Callable[[str], None]) -> int:
     """Edits what is missing, and says how many pictures were made."""
     for queue in queues(tasks):
         label = f"{queue[0].name}-{queue[-1].name}"
@@ -121,10 +151,11 @@ def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
     name, source, target = fields = [record.get(c) for c in COLUMNS]
     if not name or None in fields or None in record:
         raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
-    if any("\udc80" <= character <= "\udcff" for character in "".join(fields)):
+    instruction = record.get("instruction") or ""  # a column that may be there
+    if any("\udc80" <= character <= "\udcff" for character in "".join([*fields, instruction])):
         raise UserError("is not UTF-8")
     images = (folder / "images").resolve()
     image = (images / name).resolve()
     if not image.is_relative_to(images):
         raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
-    return Row(number, line, image, source.strip(), target.strip())
+    return Row(number, line, image, source.strip(), target.strip(), instruction.strip())

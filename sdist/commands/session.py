@@ -9,12 +9,14 @@ from ..backbone import Backbone
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings, resolve
-from ..editing import Job, Prepared, Result, edit_batch, load_model, prepare
+from ..editing import Job, Prepared, Result, edit_batch, prepare
 from ..errors import UserError
+from ..loaded import LoadedModels
 from ..outputs import output_files, writable_folder, write_result
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
+DISTILLING = {"batch": None, "log": "none", "words": (), "mask": None, "record": None}  # arguments a baseline has no use for
 
 
 def settings_of(args: argparse.Namespace, method: str) -> Settings:
@@ -23,25 +25,40 @@ def settings_of(args: argparse.Namespace, method: str) -> Settings:
     return load_settings(method, args.overrides, **given)
 
 
-class Session:
-    """One command's settings, model and output folder."""
+def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
+    if settings.baseline is None:
+        return
+    foreign = [f"--{name}" for name, default in DISTILLING.items() if getattr(args, name, default) != default]
+    if foreign:
+        raise UserError(f"{', '.join(foreign)}: of score distillation, and {args.method} is a baseline")
 
-    def __init__(self, args: argparse.Namespace) -> None:
+
+class Session:
+    """One method's settings, model and output folder; `name` is that of its runs in a log."""
+
+    def __init__(self, args: argparse.Namespace, models: LoadedModels | None = None, name: str = "") -> None:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
         self.settings: Settings = settings_of(args, args.method)
+        _check_arguments(args, self.settings)
         self.folder = writable_folder(args.output)
-        self._method, self._log, self._overwrite = Path(args.method).stem, args.log, args.overwrite
+        self.name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch
         self.made = 0  # pictures written
-        self._backbone: Backbone | None = None
+        self._models = models or LoadedModels(kept=1)
+
+    @property
+    def instructed(self) -> bool:
+        """Whether the method reads an instruction."""
+        return self.settings.baseline is not None and self.settings.baseline.instructed
 
     @property
     def backbone(self) -> Backbone:
-        """Loaded when first needed, so that bad input is known at once."""
-        if self._backbone is None:
-            self._backbone = load_model(self.settings)
-        return self._backbone
+        return self._models(self.settings)
+
+    def load(self) -> None:
+        """Loads the model now, so that one that cannot be had is one error, not one a picture."""
+        _ = self.backbone
 
     def output_files(self, names: Sequence[str]) -> list[dict[str, Path]]:
         """Where results go; UserError if one exists and may not be replaced."""
@@ -78,7 +95,7 @@ class Session:
 
     def edit(self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str) -> None:
         """Edits the batch and writes each result when it is there."""
-        name, where = f"{self._method}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
+        name, where = f"{self.name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
         callbacks = [ProgressBar(label)]
         if logger is not None:

@@ -1,15 +1,17 @@
 """What a set of edits is: a list of pairs with keys that occur once, loaded by the name of its format and its folder."""
 
+import csv
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import UserError
 from ..metrics.masks import Mask
+from ..metrics.profile import Profile
 from ..registry import Registry
 
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
@@ -27,6 +29,7 @@ class Pair:
     caption: str = ""  # of the wanted picture, where a benchmark scores against another text than the prompt
     truth: Path | None = None  # the wanted picture, where the benchmark has one
     mask: Callable[[], Mask] | None = None  # true where the edit may happen; decoded when asked for
+    counted: int = 1  # how often it enters means: in the official profile as often as the benchmark's own tables have it
 
     @property
     def text(self) -> str:
@@ -35,22 +38,27 @@ class Pair:
 
 
 class Dataset(ABC):
-    """A published format; a frozen dataclass whose fields are choices that the format leaves open."""
+    """A published format; `local` says that it is read from a folder."""
+
+    local: ClassVar[bool] = True
 
     @abstractmethod
-    def load(self, folder: Path) -> list[Pair]:
-        """All pairs, in the order of the format's own list; UserError names a file or key that is missing or odd."""
+    def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
+        """All pairs, in the order of the format's own list; UserError names a file or key that is missing or odd.
+
+        official: with the known errors of the published lists. clean: without.
+        """
 
 
-def load_dataset(name: str) -> list[Pair]:
+def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
     """The pairs of "FORMAT:FOLDER", such as "pie_bench:data"; UserError for what is unknown, missing or there twice."""
     kind, _, folder = name.partition(":")
     dataset = DATASETS.get(kind)()
     if not folder:
         raise UserError(f"dataset {name!r} names no folder: {kind}:FOLDER")
-    if not Path(folder).is_dir():
+    if dataset.local and not Path(folder).is_dir():
         raise UserError(f"dataset folder {folder} does not exist")
-    pairs = dataset.load(Path(folder))
+    pairs = dataset.load(Path(folder), profile)
     check(pairs, folder)
     return pairs
 
@@ -87,6 +95,26 @@ def read_json(path: Path, kind: type = dict) -> Any:
     if not isinstance(value, kind):
         raise UserError(f"{path} holds a {type(value).__name__}, needs a {kind.__name__}")
     return value
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a csv by column; UserError if it is not there, is not UTF-8, or lacks one of the columns or a field."""
+    csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}")
+            rows = list(reader)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    for number, row in enumerate(rows):
+        if any(row[column] is None for column in columns) or None in row:
+            raise UserError(f"{path}, row {number}: has not as many fields as the header")
+    return rows
 
 
 def text(record: Mapping[str, Any], name: str, where: object) -> str:

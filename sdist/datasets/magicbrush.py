@@ -1,12 +1,14 @@
 """MagicBrush's test set in the layout of its release. Zhang et al. 2023, arXiv 2306.10012."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
-from ..metrics.categories import read_categories
+from ..metrics.profile import Profile
 from .base import DATASETS, Dataset, Pair, inside, read_json, text
+from .categories import read_categories
 
 CATEGORIES = "magicbrush_category.csv"  # of LUSD's release: which turns add something
 NAME = re.compile(r"(?P<session>\w+)-(?:input|output(?P<turn>\d+))")
@@ -20,29 +22,33 @@ class MagicBrush(Dataset):
     The folder holds edit_turns.json, global_descriptions.json (the prompts), local_descriptions.json (what CLIP-T compares with)
     and images/SESSION/. With magicbrush_category.csv pairs have its category, Add or Other, joined by the name of the input.
 
-    `repair`: the turn that the released table leaves out gets the row that stands there twice; without, it has no category.
+    official: pairs count as often as the released table names them, which is one twice and another, without a category, never.
+    clean: the second row of the one is taken for the other's.
     """
 
-    repair: bool = True
-
-    def load(self, folder: Path) -> list[Pair]:
+    def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
         turns = read_json(folder / "edit_turns.json", list)
         prompts, captions = (read_json(folder / f"{kind}_descriptions.json") for kind in ("global", "local"))
-        categories = self._categories(folder / CATEGORIES, [_input(turn, folder) for turn in turns])
-        return [_pair(folder, turn, prompts, captions, categories) for turn in turns]
-
-    def _categories(self, path: Path, names: list[str]) -> dict[str, str]:
-        """Category by the name of the input picture; the first row of a name counts."""
-        if not path.exists():
-            return {}
-        rows = read_categories(path, "clean" if self.repair else "official")
-        lost = [row.turn for row in rows if row.turn not in names]
-        if lost:
-            raise UserError(f"{path}: there is no turn whose input is {lost[0]}")
-        return {row.turn: row.group.title() for row in reversed(rows)}
+        pairs = {_input(turn, folder): _pair(folder, turn, prompts, captions) for turn in turns}
+        if len(pairs) < len(turns):
+            raise UserError(f"{folder / 'edit_turns.json'}: {len(turns)} turns have {len(pairs)} inputs; each needs its own")
+        return _categorized(pairs, folder / CATEGORIES, profile) if (folder / CATEGORIES).exists() else list(pairs.values())
 
 
-def _pair(folder: Path, turn: dict, prompts: dict, captions: dict, categories: dict[str, str]) -> Pair:
+def _categorized(pairs: dict[str, Pair], path: Path, profile: Profile) -> list[Pair]:
+    """The pairs, given by their inputs, with categories; in the official profile also with how often the table counts them."""
+    rows = read_categories(path, profile)
+    lost = [row.turn for row in rows if row.turn not in pairs]
+    if lost:
+        raise UserError(f"{path}: there is no turn whose input is {lost[0]}")
+    groups, counts = dict(reversed(rows)), Counter(row.turn for row in rows)
+    return [
+        replace(pair, category=groups.get(name, ""), counted=counts[name] if profile == "official" else 1)
+        for name, pair in pairs.items()
+    ]
+
+
+def _pair(folder: Path, turn: dict, prompts: dict, captions: dict) -> Pair:
     where, name, output = folder / "edit_turns.json", _input(turn, folder), text(turn, "output", folder / "edit_turns.json")
     session = _session(name)
     images = folder / "images" / session
@@ -54,7 +60,7 @@ def _pair(folder: Path, turn: dict, prompts: dict, captions: dict, categories: d
     return Pair(
         key, inside(images, f"{name}.png"),
         text(told, f"{name}.png", folder / "global_descriptions.json"), text(told, output, folder / "global_descriptions.json"),
-        categories.get(name, ""), text(local, output, folder / "local_descriptions.json"), inside(images, output),
+        caption=text(local, output, folder / "local_descriptions.json"), truth=inside(images, output),
     )  # fmt: skip
 
 

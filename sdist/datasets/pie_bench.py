@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..metrics.masks import decode_runs
+from ..metrics.profile import Profile
 from .base import DATASETS, Dataset, Pair, inside, read_json, text
 
 KINDS = (
@@ -20,7 +21,7 @@ KINDS = (
 class PieBench(Dataset):
     """A pair is named by its number of twelve digits; brackets around what differs in the prompts are taken away."""
 
-    def load(self, folder: Path) -> list[Pair]:
+    def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
         path = folder / "mapping_file.json"
         return [_pair(folder, key, record, f"{path}, {key}") for key, record in read_json(path).items()]
 

@@ -1,42 +1,27 @@
-"""Several evaluations in one table, and the share of edits that pass a threshold of CLIP-R (LUSD, arXiv 2503.11054, Figure 8)."""
+"""Several evaluations in one table, in pictures and on one page."""
 
-from collections.abc import Mapping
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from ..errors import UserError
 from ..images import write_atomic
-from ..metrics.curves import AUC_END
-from .reports import told
+from .folder import Evaluation
+from .page import report_page
+from .plots import success_curves, trade_off
+from .published import Published, to_latex
 from .summary import ALL
-
-
-class Evaluation(NamedTuple):
-    """What `sdist evaluate` left in a folder."""
-
-    per_image: pd.DataFrame
-    summary: pd.DataFrame
-
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """UserError if the folder is not one of `sdist evaluate`."""
-    try:
-        per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
-        summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} is not a folder that sdist evaluate wrote: {' '.join(str(error).split())[:200]}") from None
-    return Evaluation(per_image, summary)
+from .tables import told
 
 
 def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
     """A row an evaluation, a column a metric; UserError if they scored other pairs, or if one has no such group."""
     (first, one), *others = evaluations.items()
     for name, other in others:
-        if set(other.per_image.index) != set(one.per_image.index):
+        if other.profile != one.profile:
+            raise UserError(f"{first} has profile {one.profile}, {name} {other.profile}: their scores cannot be compared")
+        if _asked(other) != _asked(one):
             raise UserError(f"{first} and {name} scored other pairs, so their means cannot be compared")
     rows = []
     for name, evaluation in evaluations.items():
@@ -47,29 +32,27 @@ def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataF
     return pd.concat(rows).fillna("")
 
 
-def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation], table: pd.DataFrame) -> list[Path]:
-    """comparison.md, comparison.tex and success.png, each atomically; their paths."""
+def _asked(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
+    return {key: (pair.source_prompt, pair.target_prompt) for key, pair in evaluation.pairs.items()}
+
+
+def write_comparison(
+    folder: Path,
+    evaluations: Mapping[str, Evaluation],
+    table: pd.DataFrame,
+    published: Sequence[Published] = (),
+    group: str = ALL,
+    axes: tuple[str, str] | None = None,
+) -> list[Path]:
+    """comparison.md, comparison.tex, success.png, report.html, and with axes trade_off.png, each atomically; their paths."""
     files = {
-        "comparison.md": (table.to_markdown() + "\n").encode(),
-        "comparison.tex": table.to_latex().encode(),
+        "comparison.md": (table.to_markdown(disable_numparse=True) + "\n").encode(),
+        "comparison.tex": to_latex(table, published).encode(),
         "success.png": success_curves({name: e.per_image["clip_r"].to_numpy(float) for name, e in evaluations.items()}),
+        "report.html": report_page(evaluations, published, group),
     }
+    if axes is not None:
+        files["trade_off.png"] = trade_off(evaluations, *axes, group)
     for name, content in files.items():
         write_atomic(folder / name, content)
     return [folder / name for name in files]
-
-
-def success_curves(ratios: Mapping[str, np.ndarray]) -> bytes:
-    """A PNG: for each k the share of edits with CLIP-R > k; one without a ratio passes nowhere and stays in the count."""
-    from matplotlib.figure import Figure
-
-    k = np.linspace(1, AUC_END, 200)
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for name, values in ratios.items():
-        axes.plot(k, [(values > at).mean() for at in k], label=name)
-    axes.set(xlabel="k", ylabel="share of edits with CLIP-R > k", xlim=(1, AUC_END), ylim=(0, 1))
-    axes.legend()
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()

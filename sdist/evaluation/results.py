@@ -6,6 +6,7 @@ from pathlib import Path
 from ..datasets.base import Pair
 from ..errors import UserError
 
+LOGS = "logs"  # folder of `sdist run`, whose pictures are no results
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -17,8 +18,7 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
     if not folder.is_dir():
         raise UserError(f"results folder {folder} does not exist")
     found: dict[str, Path] = {}
-    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel")]
-    for path in pictures:
+    for path in (p for p in sorted(folder.rglob("*")) if _is_result(p.relative_to(folder))):
         if path.stem in found:
             raise UserError(f"{found[path.stem]} and {path} are results of the same name")
         found[path.stem] = path
@@ -30,3 +30,7 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
     if extra:
         raise UserError(f"{len(extra)} pictures in {folder} belong to no pair of the dataset, the first is {extra[0]}")
     return chosen
+
+
+def _is_result(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel") and LOGS not in path.parts

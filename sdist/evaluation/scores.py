@@ -1,5 +1,6 @@
 """One row a picture: every metric that the dataset has the means for."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from ..errors import UserError
 from ..images import load_image
 from ..metrics import magicbrush, pie_bench
 from ..metrics.encoders import Clip, Dino
-from ..metrics.lpips import Lpips
+from ..metrics.lpips import Lpips, load_lpips
 from ..metrics.profile import Profile
 from ..metrics.similarity import Scores
+from ..outputs import writable_folder
+
+log = logging.getLogger("sdist")
 
 CHUNK = 64  # pairs whose pictures are held at once
 
@@ -24,6 +28,16 @@ class Encoders:
     clip: Clip
     dino: Dino | None = None
     lpips: Lpips | None = None
+
+
+def load_encoders(clip: str, dino: str | None, lpips: Path | None, cache: str | None, device: str) -> Encoders:
+    """The networks of these names; `cache` is a folder that keeps embeddings."""
+    folder = None if cache is None else writable_folder(Path(cache))
+    return Encoders(
+        Clip(clip, device, folder),
+        None if dino is None else Dino(dino, device, folder),
+        None if lpips is None else load_lpips(lpips, device),
+    )
 
 
 def score(
@@ -44,6 +58,16 @@ def score(
         tables.append(_chunk(chunk, results, encoders, profile))
         done(len(chunk))
     return pd.concat(tables)
+
+
+def as_counted(table: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """The rows as often as their pairs count; what is not counted once is logged."""
+    twice, never = ([pair.key for pair in pairs if test(pair.counted)] for test in (lambda n: n > 1, lambda n: n == 0))
+    if twice or never:
+        log.info(
+            "as in the benchmark's table, %d pairs count more than once and %d never: %s", len(twice), len(never), twice + never
+        )
+    return table.loc[[pair.key for pair in pairs for _ in range(pair.counted)]]
 
 
 def _chunk(pairs: Sequence[Pair], results: Mapping[str, Path | None], encoders: Encoders, profile: Profile) -> pd.DataFrame:

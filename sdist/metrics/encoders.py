@@ -13,19 +13,22 @@ from transformers import CLIPModel, CLIPTokenizer, ViTModel
 
 from ..backbone import choose_device, fingerprint
 from ..errors import UserError
-from ..models import hub_problem, is_cached, is_folder
+from ..models import TINYWORLD, hub_problem, is_cached, is_folder
 from .cache import embed, image_key, text_key
 from .preprocessing import clip_pixels, dino_pixels, structure_pixels
 from .profile import Profile
 
+EMBEDDED = {"tinyworld": str(TINYWORLD / "clip")}  # the only CLIP that the package carries
+
 
 class Clip:
-    """A CLIP model by hub id or folder. Embeddings are projected and not normalized.
+    """A CLIP model by hub id or folder, or "tinyworld", the embedded one. Embeddings are projected and not normalized.
 
     The published codes differ in precision: LUSD's runs in float16 on CUDA, which moves a cosine by up to about 1e-3.
     """
 
     def __init__(self, source: str, device: str = "auto", cache: Path | None = None) -> None:
+        source = EMBEDDED.get(source, source)
         self.model = _load(CLIPModel, source, device)
         self.tokenizer = _call(CLIPTokenizer, source)
         self.name, self.cache = f"{source} {fingerprint([self.model])}", cache

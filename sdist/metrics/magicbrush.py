@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from .curves import STARRED_END, clip_auc, passing, starred
 from .encoders import Clip, Dino
 from .failures import with_failures
 from .pixels import l1, l2
@@ -35,23 +33,6 @@ def score(turns: Sequence[Turn], clip: Clip, dino: Dino | None, profile: Profile
     profile = check_profile(profile)
     names = NAMES if dino is None else (*NAMES, "dino")
     return with_failures(turns, names, lambda made: _score_made(made, clip, dino, profile))
-
-
-class Areas(NamedTuple):
-    """LUSD's areas, and what they rest on."""
-
-    clip_auc: float  # 0..0.4
-    l1_star: float  # 0..0.22, nan if no edit passes some k
-    clip_i_star: float  # the same
-    passing: int  # edits that pass k = 1.22
-    n: int  # all turns, those without a ratio included, which pass nowhere
-
-
-def areas(scores: dict[str, Scores], profile: Profile) -> Areas:
-    """CLIP-AUC, L1* and CLIP-I* of what `score` gives."""
-    ratios = scores["clip_r"]
-    stars = (starred(scores[name], ratios, profile) for name in ("l1", "clip_i"))
-    return Areas(clip_auc(ratios, profile), *stars, passing(ratios, STARRED_END), len(ratios))
 
 
 def against_text(

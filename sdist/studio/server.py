@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..config import load_settings, methods_folder
+from ..config import load_settings, shipped
 from ..errors import UserError
 from ..images import MAX_PIXELS
 from ..loaded import loaded
@@ -63,9 +63,9 @@ def build(root: Path, model: str, limits: Limits) -> gr.Blocks:
 
 
 def methods_here() -> list[str]:
-    """The methods of this installation, LUSD first."""
-    names = sorted(path.stem for path in methods_folder().glob("*.yaml"))
-    return sorted(names, key=lambda name: name != "lusd")
+    """The methods of this installation, LUSD first; baselines have no steps that could be watched."""
+    distilling = [name for name in shipped("method") if load_settings(name).baseline is None]
+    return sorted(distilling, key=lambda name: name != "lusd")
 
 
 def models_here(first: str) -> list[str]:

@@ -124,11 +124,13 @@ def make_pair(kind: str, before: Scene, after: Scene, wording: Wording) -> EditP
 
 
 def write_pairs(folder: Path, pairs: list[EditPair]) -> None:
-    """The pairs in the format that `sdist run` reads: index.csv and images/."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    rows = [["img_path", "source_prompt", "target_prompt"]]
+    """The pairs in the format that `sdist run` reads, index.csv (with the kinds) and images/, and the targets in truths/."""
+    for name in ("images", "truths"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = [["img_path", "source_prompt", "target_prompt", "category"]]
     for i, pair in enumerate(pairs):
         pair.source_image.save(folder / "images" / f"{i:03d}.png")
-        rows.append([f"{i:03d}.png", pair.source, pair.target])
+        pair.target_image.save(folder / "truths" / f"{i:03d}.png")
+        rows.append([f"{i:03d}.png", pair.source, pair.target, pair.kind])
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)

@@ -14,14 +14,17 @@ from ..backbone import Backbone
 from ..diffusion import add_noise, alpha_sigma
 from ..hooks.attention import Attention, AttentionRecorder
 from ..images import to_pixels
+from ..metrics.encoders import Clip
+from ..metrics.similarity import cosine
 from ..models import MODELS, TINYWORLD
 from ..prediction import SOURCE_SOURCE
 from .captions import caption, sample_wording
 from .compositions import HELD_OUT, has_held_out
+from .edits import EditPair, sample_edit
 from .judge import Facts, facts, look
 from .scene import Scene, render, render_with_masks, sample_scene
 
-CAPTION_SEED, RENDER_SEED = 2_000_000, 3_000_000  # streams that training never used
+CAPTION_SEED, RENDER_SEED, EDIT_SEED = 2_000_000, 3_000_000, 4_000_000  # streams that training never used
 GUIDANCE, SAMPLING_STEPS = 5.0, 50
 TIMESTEPS = range(50, 951, 100)
 
@@ -34,6 +37,7 @@ def measure(backbone: Backbone, n: int, seed: int, guidance: float = GUIDANCE) -
     share of pictures of the named place. heldout_composition: share of pictures, of one thing whose noun and colour training
     never showed together, where both are found. psnr: of the autoencoder, in dB, mean over renders. mask_auc, mask_auc_p10:
     median and 10th percentile of the area under the ROC curve of a noun's refined map against the true mask of the object.
+    clip: share of held-out edits where the embedded CLIP finds both prompts closer to their own renders.
     """
     told = list(captioned_scenes(seed, n))
     pictures = generate(backbone, [text for _, text in told], seed, guidance)
@@ -53,6 +57,7 @@ def measure(backbone: Backbone, n: int, seed: int, guidance: float = GUIDANCE) -
         "psnr": float(np.mean(psnr(backbone, renders))),
         "mask_auc": float(np.median(areas)),
         "mask_auc_p10": float(np.percentile(areas, 10)),
+        "clip": float(tells(cosines(Clip("tinyworld", "cpu"), [sample_edit(EDIT_SEED + seed, i) for i in range(n)])).mean()),
     }
 
 
@@ -123,6 +128,18 @@ def psnr(backbone: Backbone, images: list[Image.Image]) -> Float[np.ndarray, " n
         error = ((backbone.decode(backbone.encode(pixels)) - pixels) ** 2).mean((1, 2, 3))
         values.append((10 * torch.log10(4 / error)).numpy())
     return np.concatenate(values)
+
+
+def cosines(clip: Clip, pairs: list[EditPair]) -> Float[np.ndarray, "n 2 2"]:
+    """Of each pair's renders before and after the edit (rows) with its source and target prompt (columns)."""
+    images = [clip.images([getattr(p, name) for p in pairs], "clean") for name in ("source_image", "target_image")]
+    texts = [clip.texts([getattr(p, name) for p in pairs]) for name in ("source", "target")]
+    return np.stack([np.stack([cosine(image, text) for text in texts], 1) for image in images], 1)
+
+
+def tells(seen: Float[np.ndarray, "n 2 2"]) -> Bool[np.ndarray, " n"]:
+    """Whether each of a pair's prompts is closer to its own render than to the other."""
+    return (seen[:, 0, 0] > seen[:, 1, 0]) & (seen[:, 1, 1] > seen[:, 0, 1])
 
 
 class MapQuality(NamedTuple):

@@ -1,9 +1,18 @@
 """Pipelines with the true configurations of SD 1.5, SD 2.1 and SDXL and random weights, at full width or narrower.
 
-`narrow` divides channels, head counts stay, so that layers, levels and names are those of the real models. Text encoders keep
-their width ratios but lose layers.
+    python experiments/architectures.py FOLDER --narrow 8 --heads 1    # prints the command of a benchmark with it
+    python experiments/architectures.py FOLDER --narrow 1              # SD 1.5 at its real size: for a GPU
+
+With random weights the gradient's SD hardly depends on the draw, only on the prompts. So the command's filter lowers its
+threshold by a tenth a reject, from where the fourth draw of a usual edit passes.
+
+`narrow` divides channels; layers, levels and names are those of the real models. Text encoders keep their width ratios but
+lose layers. Prompts are read by tinyworld's tokenizer.
 """
 
+import argparse
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +26,11 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from .conftest import tiny_tokenizer
+from sdist.benchmark import make_jobs
+from sdist.config import load_settings
+from sdist.distiller import ScoreDistiller
+from sdist.editing import load_model, make_edit, method_for
+from sdist.models import TINYWORLD
 
 CROSS = ("CrossAttnDownBlock2D",), ("CrossAttnUpBlock2D",)
 
@@ -40,16 +53,54 @@ UNETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SCALING = {"sd15": 0.18215, "sd21": 0.18215, "sdxl": 0.13025}
 TEXT = {"sd15": (768, 12), "sd21": (1024, 16), "sdxl": (768, 12)}  # width, heads
+DECAY, REJECTS = 0.9, 3  # of the filter, a reject; rejects of a usual step
+EDITS, DRAWS = 4, 4  # pictures, and draws of each, to find the threshold
 
 
-def save_pipeline(folder: Path, name: str, narrow: int = 8) -> Path:
+def main() -> int:
+    args = parse()
+    save_pipeline(args.folder, args.model, args.narrow, args.heads)
+    sets = [*args.overrides, f"filter.decay={DECAY}"]
+    sets.append(f"filter.threshold={threshold(args.folder, args.device, sets):.4g}")
+    print(f"sdist bench --model {args.folder} --device {args.device} --set {' '.join(sets)}")
+    return 0
+
+
+def threshold(folder: Path, device: str, overrides: list[str]) -> float:
+    """At which a step that starts an edit usually takes REJECTS rejects."""
+    overrides = [*overrides, "filter.threshold=0"]
+    settings = load_settings("lusd", overrides, model=str(folder), device=device, precision="fp32")
+    backbone = load_model(settings)
+    with tempfile.TemporaryDirectory() as pictures:
+        jobs = make_jobs(Path(pictures), backbone, settings, EDITS)
+    method = replace(method_for(backbone, settings), steps=DRAWS)
+    identities = [(job.job.seed, job.key) for job in jobs]
+    distiller = ScoreDistiller(backbone, make_edit(backbone, settings, jobs), method, settings.timesteps, identities)
+    while not distiller.finished:
+        distiller.direction()  # no optimizer follows, so that all draws are of the pictures as they are
+    usual = torch.cat([r.values["grad_std"] for r in distiller.rounds]).log().mean().exp()
+    return float(usual) / DECAY ** (REJECTS - 0.5)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", choices=list(UNETS), default="sd15")
+    parser.add_argument("--narrow", type=int, default=8, help="1 (the real width), 2, 4 or 8 (default)")
+    parser.add_argument("--heads", type=int, help="of the UNet (default: as many as the real model)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", nargs="+", default=[], dest="overrides", metavar="KEY=VALUE", help="such as size=256x256")
+    return parser.parse_args()
+
+
+def save_pipeline(folder: Path, name: str, narrow: int = 8, heads: int | None = None) -> Path:
     """Saves the pipeline in float32; `narrow` 1 is the real size (SD 1.5: 0.86 billion weights in the UNet)."""
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer(77)
-    width, heads = TEXT[name]
+    tokenizer = CLIPTokenizer.from_pretrained(TINYWORLD, subfolder="tokenizer")
+    width, text_heads = TEXT[name]
     parts = {
-        "unet": _unet(name, narrow), "vae": _vae(name, narrow), "tokenizer": tokenizer,
-        "text_encoder": CLIPTextModel(_text(tokenizer, width // narrow, heads)),
+        "unet": _unet(name, narrow, heads), "vae": _vae(name, narrow), "tokenizer": tokenizer,
+        "text_encoder": CLIPTextModel(_text(tokenizer, width // narrow, text_heads)),
         "scheduler": DDPMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
             prediction_type="v_prediction" if name == "sd21" else "epsilon", steps_offset=1,
@@ -64,8 +115,9 @@ def save_pipeline(folder: Path, name: str, narrow: int = 8) -> Path:
     return folder
 
 
-def _unet(name: str, narrow: int) -> UNet2DConditionModel:
+def _unet(name: str, narrow: int, heads: int | None) -> UNet2DConditionModel:
     config = dict(UNETS[name])
+    config["attention_head_dim"] = heads or config["attention_head_dim"]  # diffusers' name for the number of heads
     config["block_out_channels"] = tuple(c // narrow for c in config["block_out_channels"])
     config["cross_attention_dim"] //= narrow
     if name == "sdxl":
@@ -89,3 +141,7 @@ def _text(tokenizer: CLIPTokenizer, width: int, heads: int) -> CLIPTextConfig:
         projection_dim=width, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""Pictures by a pipeline of diffusers: the model, a job's checks, and one picture after the other."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import lcm
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..backbone import Backbone, load_backbone
+from ..config import Settings
+from ..errors import UserError
+from ..images import fit, load_image
+from ..job import Job, Prepared, Result
+from ..precision import lower_all
+from ..sampling import Ticket
+from .base import Baseline, Prompts
+
+log = logging.getLogger("sdist")
+
+
+def load_model(settings: Settings) -> Backbone:
+    """The model of the settings, all of its networks in their precision; UserError if the pipeline cannot use it."""
+    baseline = settings.baseline
+    backbone = load_backbone(settings.model, settings.device, baseline.conditions)
+    lower_all(backbone, settings.precision)
+    if len(backbone.text.encoders) > 1:
+        raise UserError(f"model '{settings.model}' has two text encoders; baselines are for Stable Diffusion 1 and 2")
+    if backbone.vae.config.shift_factor:
+        raise UserError(f"model '{settings.model}' shifts its latents, which these pipelines of diffusers do not know")
+    with _quiet("transformers"):  # it warns that torchvision, which no pipeline here needs, is not installed
+        _pipeline(backbone, baseline)
+    return backbone
+
+
+def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
+    """Reads and checks all that belongs to one job; a baseline takes neither words nor a mask."""
+    baseline, factor = settings.baseline, lcm(backbone.factor, settings.baseline.divisor)
+    if job.words or job.mask is not None:
+        raise UserError("words and a mask image are for methods with the regularizer attention_mask; a baseline has none")
+    if job.instruction and not baseline.instructed:
+        raise UserError("this baseline reads no instruction; the target prompt says what the picture should show")
+    if baseline.steps > len(backbone.alphas_cumprod):
+        raise UserError(f"the baseline asks for {baseline.steps} steps, this model has {len(backbone.alphas_cumprod)}")
+    image = fit(load_image(job.image), settings.size, backbone.native_side, factor)
+    prompts = prompts_of(job)
+    for prompt in prompts:
+        backbone.text.token_ids(prompt)
+    baseline.check(prompts)
+    return Prepared(job, image, None, (), ())
+
+
+def edit_batch(
+    backbone: Backbone, baseline: Baseline, batch: Sequence[Prepared], deliver: Callable[[Result], None]
+) -> list[Result]:
+    """Edits one picture after the other, so that company changes nothing; `deliver` gets each as soon as it is there.
+
+    Raises FloatingPointError at the end if a picture failed; the others are delivered.
+    """
+    pipeline, results, failures = _pipeline(backbone, baseline), [], []
+    untold = sum(not prepared.job.instruction for prepared in batch) if baseline.instructed else 0
+    if untold:
+        log.warning("%d of %d pictures have no instruction: the target prompt is given as one", untold, len(batch))
+    for prepared in batch:
+        start = time.perf_counter()
+        generator = Ticket(prepared.job.seed, prepared.key, 0, 0).generator("baseline")
+        pixels = baseline.edit(pipeline, prepared.image, prompts_of(prepared.job), generator)
+        if not np.isfinite(pixels).all():
+            failures.append(f"{prepared.job.image.name}: the baseline's picture is not finite")
+            continue
+        seconds = {"edit": round(time.perf_counter() - start, 3)}
+        results.append(Result(prepared, Image.fromarray((pixels * 255).round().astype(np.uint8)), None, (), 1, seconds))
+        deliver(results[-1])
+    if failures:
+        raise FloatingPointError("; ".join(failures))
+    return results
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def prompts_of(job: Job) -> Prompts:
+    """What a pipeline is told of a job."""
+    return Prompts(job.source, job.target, job.instruction or job.target)
+
+
+def _pipeline(backbone: Backbone, baseline: Baseline) -> Any:
+    """The baseline's pipeline around the loaded networks."""
+    pipeline = baseline.pipeline(
+        dict(backbone.scheduler.config),
+        vae=backbone.vae,
+        text_encoder=backbone.text.encoders[0],
+        tokenizer=backbone.text.tokenizers[0],
+        unet=backbone.unet,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=not log.isEnabledFor(logging.INFO), leave=False)
+    return pipeline

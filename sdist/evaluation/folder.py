@@ -1,0 +1,59 @@
+"""The folder of an evaluation: the scores, their summary, and in evaluation.json what was scored, for reports to show."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ..datasets.base import Pair, read_json
+from ..errors import UserError
+
+
+class Shown(NamedTuple):
+    """A pair and its result, as paths: the pictures may be moved later."""
+
+    source_prompt: str
+    target_prompt: str
+    source: str
+    result: str | None  # None if there was none
+    truth: str | None  # None if the dataset has none
+
+
+class Evaluation(NamedTuple):
+    """What `sdist evaluate` left in a folder."""
+
+    per_image: pd.DataFrame
+    summary: pd.DataFrame
+    profile: str
+    pairs: dict[str, Shown]  # by key
+
+
+def shown_pairs(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> dict[str, Shown]:
+    """Prompts and absolute paths of pairs and their results, by key."""
+    return {
+        p.key: Shown(p.source, p.target, str(p.image.resolve()), _path(results[p.key]), _path(p.truth)) for p in pairs
+    }  # fmt: skip
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """The content of evaluation.json."""
+    pairs = {key: pair._asdict() for key, pair in evaluation.pairs.items()}
+    return json.dumps({"profile": evaluation.profile, "pairs": pairs}, indent=1)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """UserError if the folder is not one of `sdist evaluate`."""
+    try:
+        per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
+        summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
+        record = read_json(folder / "evaluation.json")
+        pairs = {key: Shown(**record["pairs"][key]) for key in per_image.index}
+        return Evaluation(per_image, summary, record["profile"], pairs)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is not a folder that sdist evaluate wrote: {' '.join(str(error).split())[:200]}") from None
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())

@@ -1,0 +1,112 @@
+"""What the documents show is run."""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdist.cli import main, parser
+from sdist.errors import UserError
+from sdist.losses.base import LOSSES
+from sdist.registry import Registry
+
+ROOT = Path(__file__).parent.parent
+LOSS = ROOT / "docs" / "write_a_loss.md"
+
+
+def block(page: Path, language: str) -> str:
+    """The first block of code in that language."""
+    return re.search(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]  # type: ignore[index]
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, source: str, entry: str) -> None:
+    """A package of someone else, as pip leaves it."""
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(str(folder))
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """The registry, asked anew; what is added to it in the test is gone afterwards."""
+    LOSSES.names()
+    monkeypatch.setattr(LOSSES, "_classes", dict(LOSSES._classes))
+    monkeypatch.setattr(LOSSES, "_complete", False)
+    yield LOSSES
+    for name in ("capped_loss", "broken_loss"):
+        sys.modules.pop(name, None)
+
+
+def test_the_loss_of_the_tutorial_edits_a_picture_from_a_package_of_its_own(
+    losses: Registry, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, "capped_loss", block(LOSS, "python"), "[sdist.loss]\ncapped = capped_loss\n")
+    (tmp_path / "capped.yaml").write_text(block(LOSS, "yaml"))
+    assert losses.get("capped")().cap == 0.5
+    picture = str(ROOT / "assets" / "demo.png")
+    command = ["edit", picture, "--source", "a cat", "--target", "a dog", "--method", str(tmp_path / "capped.yaml")]
+    assert main([*command, "--model", str(tiny_folder), "--steps", "2", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+    assert (tmp_path / "out" / "demo_seed0.png").is_file()
+    with pytest.raises(UserError, match="cap must be above 0, got 0"):
+        losses.get("capped")(cap=0)
+
+
+def test_a_broken_package_is_named(losses: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "broken_loss", "1 / 0", "[sdist.loss]\nbroken = broken_loss\n")
+    with pytest.raises(UserError, match="loss 'broken' of an installed package cannot be loaded: division by zero"):
+        losses.names()
+
+
+def test_troubleshooting_is_ordered_by_messages_that_exist() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "sdist").rglob("*.py")))
+    headings = re.findall(r"^### (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    messages = [message for heading in headings for message in re.findall(r"`([^`]+)`", heading)]
+    assert len(messages) > 10
+    assert [message for message in messages if message not in source] == []
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "sdist/tinyworld/weights/README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for link in (link for link in links if not link.startswith("http")):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, link
+
+
+def test_the_configuration_reference_is_that_of_the_code(capsys: pytest.CaptureFixture) -> None:
+    assert main(["methods", "--markdown"]) == 0
+    assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"), (
+        "write it anew: sdist methods --markdown > docs/configuration.md"
+    )
+
+
+def commands(page: Path) -> list[str]:
+    """What a page tells to type, lines that go on joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in re.findall(r"^(?: {4})?((?:[A-Z_]+=\S+ )?sdist [a-z].*)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_pages_are_understood(page: Path) -> None:
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        arguments = words[words.index("sdist") + 1 :]
+        if "..." not in line.partition("#")[0] and "sdist.error" not in line:
+            parser().parse_args(arguments[: arguments.index(">")] if ">" in arguments else arguments)
+
+
+def test_commands_are_found() -> None:
+    assert len(commands(ROOT / "README.md")) > 10
