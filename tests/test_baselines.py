@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.architectures import save_pipeline
 from sdist.backbone import Backbone, load_backbone
 from sdist.baselines.base import BASELINES, SHARED, Prompts
 from sdist.baselines.editing import edit_batch, load_model, prepare
@@ -22,7 +23,6 @@ from sdist.evaluation.results import find_results
 from sdist.images import to_images, to_pixels
 from sdist.job import Job
 
-from .architectures import save_pipeline
 from .conftest import read_json, save_tiny_pipeline
 
 NAMES = BASELINES.names()
