@@ -30,6 +30,7 @@ from sdist.tinyworld.scene import Scene
 SIDE, PATCH = 64, 8  # pixels that the model reads; tinyworld's pictures are twice as large
 CELLS = SIDE // PATCH
 WRONG = 3  # captions after an edit, for every picture
+SHARES = (0.1, 0.4, 0.15, 0.1, 0.15, 0.1)  # of the kinds of edit, in their order: what is attached is small, and hard to see
 PAIRS = len(NOUN_NAMES) * len(COLOUR_NAMES)
 
 
@@ -61,7 +62,7 @@ def numbers(scene: Scene) -> list[int]:
 def changed(rng: np.random.Generator, scene: Scene) -> Scene:
     """The scene after an edit of any kind that it allows: what a caption must be told from."""
     while True:  # ends: a change of place is always allowed
-        after = KINDS[str(rng.choice(list(KINDS)))](rng, scene)
+        after = KINDS[str(rng.choice(list(KINDS), p=SHARES))](rng, scene)
         if after is not None:
             return after
 
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
     parser.add_argument("--export", type=Path, help="where to save the model (default: WORK/clip)")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--samples", type=int, default=144_000)
+    parser.add_argument("--samples", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     args = parser.parse_args()
     trained = train_clip(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
