@@ -1,5 +1,6 @@
 """What a user sees of a run and says to it: a progress bar, a logger, every step of a picture, and an early end."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,32 +21,45 @@ from .editing import last_mask
 from .errors import UserError
 from .images import mask_image, panel, to_images
 
+log = logging.getLogger("sdist")
+
 SHOWN = 8  # pictures of a queue that are logged
 
 
-class ProgressBar(Callback):
-    """Accepted steps of all pictures, with the gradient's SD and the draws a step."""
+def steps_bar(total: int, label: str, unit: str = "step") -> tqdm:
+    """A bar with the time that is left; none under --quiet."""
+    quiet = not log.isEnabledFor(logging.INFO)
+    return tqdm(total=total, desc=label, unit=unit, mininterval=0.2, smoothing=0.1, disable=quiet)
 
-    def __init__(self, label: str = "edit") -> None:
-        self._label, self._draws, self._rounds = label, 0, 0
+
+class ProgressBar(Callback):
+    """Accepted steps of all pictures, with the gradient's SD and the draws a step; on the bar of a longer run if there is one."""
+
+    def __init__(self, label: str = "edit", run: tqdm | None = None) -> None:
+        self._label, self._run, self._steps, self._draws, self._rounds = label, run, 0, 0, 0
 
     def setup(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
-        total = distiller.method.steps * len(distiller.step)
-        self._bar = tqdm(total=total, desc=self._label, unit="step", mininterval=0.2)
+        own = self._run is None
+        self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label) if own else self._run
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
         self._draws += sum(len(r.slots) for r in distiller.rounds[self._rounds :])
         self._rounds = len(distiller.rounds)
-        self._bar.update(int(distiller.step.sum()) - self._bar.n)
+        before, self._steps = self._steps, int(distiller.step.sum())
+        self._bar.update(self._steps - before)
         if distiller.rounds:
             sd = float(distiller.rounds[-1].values["grad_std"].mean())
-            self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._bar.n):.2f}/step", refresh=False)
+            self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._steps):.2f}/step", refresh=False)
 
     def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
-        self._bar.close()
+        self._close()
 
     def on_exception(self, trainer: Trainer, distiller: ScoreDistiller, exception: BaseException) -> None:  # type: ignore[override]
-        self._bar.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._run is None:
+            self._bar.close()
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,15 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     _method(command)
+    _job(command)
     _common(command)
+
+
+def _job(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--limit", type=int, metavar="N", help="make at most N pictures now; the next call goes on")
+    command.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N",
+                         help="rows I, I+N, ... only, I = 0..N-1: N processes share one --output")  # fmt: skip
+    command.add_argument("--retry", action="store_true", help="try pictures again that failed in an earlier call")
 
 
 def _sweep(command: argparse.ArgumentParser) -> None:
@@ -137,10 +145,11 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", type=Path, metavar="DIR", help="as for sdist run")
     command.add_argument("--output", type=Path, metavar="DIR")
     command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
-    command.add_argument("--limit", type=int, metavar="N", help="take the first N rows of index.csv only")
+    command.add_argument("--first", type=int, metavar="N", help="take the first N rows of index.csv only")
     command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
     command.add_argument("--clip", metavar="ID|DIR", help="evaluate with this CLIP, see: sdist evaluate (default: no evaluation)")
     _scores(command)
+    _job(command)
     _common(command)
 
 
@@ -242,3 +251,10 @@ def _verify(command: argparse.ArgumentParser) -> None:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N-1, such as 0/4, got {text!r}")
+    return int(index), int(count)

@@ -19,10 +19,10 @@ from .backbone import Backbone, load_backbone
 from .baselines import editing as baselines
 from .config import Settings
 from .distiller import ScoreDistiller
-from .errors import UserError
+from .errors import PicturesError, UserError
 from .filters import StdThreshold
 from .hooks.layers import nearest_level
-from .images import fit, load_image, to_images, to_pixels
+from .images import fit, fitted_size, image_size, load_image, to_images, to_pixels
 from .job import Job, Prepared, Result
 from .method import Method
 from .models import find_model
@@ -48,15 +48,13 @@ def load_model(settings: Settings) -> Backbone:
     return backbone
 
 
-def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
-    """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
+def check(backbone: Backbone, settings: Settings, job: Job) -> tuple[int, int]:
+    """The size that the job's picture will have; UserError for what is wrong and known without reading pixels."""
     if settings.baseline is not None:
-        return baselines.prepare(backbone, settings, job)
+        return baselines.check(backbone, settings, job)
     if job.instruction:
         raise UserError("this method reads no instruction; the target prompt says what the picture should show")
-    native, factor = backbone.native_side, backbone.factor
-    image = fit(load_image(job.image), settings.size, native, factor)
-    mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
+    size = fitted_size(image_size(job.image), settings.size, backbone.native_side, backbone.factor)
     if job.mask is not None and "attention_mask" not in settings.regularizers:
         raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
     prompts = (job.source, job.target, settings.prompts.null, settings.prompts.negative)
@@ -64,6 +62,17 @@ def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     if source == target:
         raise UserError(f"source and target prompt are the same to this model ({job.source!r}, {job.target!r})")
     settings.timesteps.check(len(backbone.alphas_cumprod))
+    return size
+
+
+def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
+    """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
+    if settings.baseline is not None:
+        return baselines.prepare(backbone, settings, job)
+    check(backbone, settings, job)
+    native, factor = backbone.native_side, backbone.factor
+    image = fit(load_image(job.image), settings.size, native, factor)
+    mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
     chosen = (
         named_words(job.target, job.words) if job.words else differing_nouns(job.source, job.target, settings.prompts.difference)
     )
@@ -83,7 +92,7 @@ def edit_batch(
     """Edits a queue of pictures of one size; each result is what it would be alone, up to float rounding.
 
     `lanes` draws are tried at once (default: what suits the device), see Schedule. `deliver` gets each result as soon as it is
-    there. Raises FloatingPointError at the end if a picture failed; the others are delivered. A baseline has neither lanes nor
+    there. Raises PicturesError at the end if a picture failed; the others are delivered. A baseline has neither lanes nor
     a trainer with callbacks and a logger.
     """
     if settings.baseline is not None:
@@ -99,7 +108,7 @@ def edit_batch(
     finishing = Finishing(backbone, batch, deliver, (time.perf_counter() - start) / len(batch))
     optimize(distiller, backbone.device, [finishing, *callbacks], logger)
     if distiller.failures:
-        raise FloatingPointError("; ".join(f"{batch[i].job.image.name}: {text}" for i, text in distiller.failures.items()))
+        raise PicturesError({i: f"{batch[i].job.image.name}: {text}" for i, text in distiller.failures.items()})
     return [finishing.results[i] for i in range(len(batch))]
 
 

@@ -15,3 +15,11 @@ def unknown(kind: str, given: str, allowed: Iterable[str], where: str = "") -> U
     hint = f"; did you mean '{near[0]}'?" if near else ""
     place = f" in {where}" if where else ""
     return UserError(f"unknown {kind} '{given}'{place}: have {', '.join(names)}{hint}")
+
+
+class PicturesError(FloatingPointError):
+    """Some pictures of a batch came to nothing, the others are delivered; `reasons` says why by their places in the batch."""
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = reasons

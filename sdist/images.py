@@ -4,13 +4,15 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import UserError
@@ -34,7 +36,22 @@ def load_image(path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image by what stands before its pixels, which are not read; UserError as above."""
+    with _opened(path) as image:
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in range(5, 9)  # PNG's own would read the pixels
+        return image.size[::-1] if turned else image.size
+
+
 def _open(path: Path) -> Image.Image:
+    with _opened(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image with its header read; what is wrong with the file is a UserError, in the block too."""
     if not path.is_file():
         raise UserError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
     if path.stat().st_size == 0:
@@ -43,8 +60,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"image {path} is {image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
-            image.load()
-            return ImageOps.exif_transpose(image)
+            yield image
     except UnidentifiedImageError:
         raise UserError(f"image {path} is not an image that Pillow can read") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
@@ -68,15 +84,21 @@ def fit(image: Image.Image, size: str, native: int, factor: int) -> Image.Image:
     "native" scales the short side to the model's and crops the long side to a multiple of `factor`; "keep" takes the
     image as it is; "WIDTHxHEIGHT" scales and crops around the centre.
     """
-    width, height = _goal(image.size, size, native, factor)
+    goal = fitted_size(image.size, size, native, factor)
+    if goal == image.size:
+        return image
+    log.info("image resized from %d x %d to %d x %d (--size)", *image.size, *goal)
+    return ImageOps.fit(image, goal, Image.Resampling.LANCZOS)
+
+
+def fitted_size(given: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
+    """Width and height that `fit` gives an image of the given ones; UserError for what the model cannot take."""
+    width, height = _goal(given, size, native, factor)
     if width % factor or height % factor or min(width, height) < factor:
         raise UserError(f"size {width} x {height}: this model needs sides divisible by {factor}; try --size native")
     if max(width, height) > MAX_RATIO * native:
         raise UserError(f"size {width} x {height}: the long side may have {int(MAX_RATIO * native)} pixels on this model")
-    if (width, height) == image.size:
-        return image
-    log.info("image resized from %d x %d to %d x %d (--size)", *image.size, width, height)
-    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    return width, height
 
 
 def _goal(given: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
@@ -133,17 +155,31 @@ def png_bytes(image: Image.Image, card: str | None = None) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all: written beside, flushed to disk, then renamed.
+    """The file is there whole or not at all, also after a power cut: written beside, flushed to disk, then renamed.
 
-    What a kill leaves beside it has a fixed name, so that the next writing of the file takes it away.
+    A kill may leave .NAME.*.part beside it; that name is this writing's own, so that no two processes write into one file.
+    An OSError names the file.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+        _flush_folder(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a rename last; some file systems cannot be asked to, and the file itself is on disk by then."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

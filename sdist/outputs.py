@@ -1,13 +1,18 @@
-"""What a finished picture leaves on disk: the picture with its run card, a panel, and the card as json."""
+"""What a picture leaves on disk: itself with its run card, a panel, and the card as json; or why it could not be made."""
 
 import json
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from .editing import Result
+from PIL import Image
+
+from .editing import Job, Result
 from .errors import UserError
-from .images import mask_image, panel, png_bytes, write_atomic
+from .images import CARD_KEY, mask_image, panel, png_bytes, write_atomic
+
+ERRORS = "errors"  # folder of the pictures that failed
 
 
 def writable_folder(path: Path) -> Path:
@@ -37,3 +42,38 @@ def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -
     write_atomic(files["card"], text.encode())
     write_atomic(files["panel"], png_bytes(panel([result.prepared.image, *mask, result.image])))
     write_atomic(files["image"], png_bytes(result.image, text))
+
+
+def is_interrupted(files: dict[str, Path], card: str) -> bool:
+    """Whether the picture is an older one, whose replacement was killed after it had written this card."""
+    try:
+        with Image.open(files["image"]) as image:
+            inside = image.info.get(CARD_KEY)  # stands before the pixels, which are not read
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return inside is not None and inside != card
+
+
+def error_file(folder: Path, name: str) -> Path:
+    return folder / ERRORS / f"{name}.json"
+
+
+def write_error(folder: Path, name: str, error: str, job: Job) -> None:
+    """Remembers why a picture could not be made."""
+    path = error_file(folder, name)
+    path.parent.mkdir(exist_ok=True)
+    told = {"error": error, "image": str(job.image), "source": job.source, "target": job.target, "seed": job.seed}
+    write_atomic(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
+
+
+def failed_before(folder: Path) -> set[str]:
+    """Names of the pictures that could not be made."""
+    return {path.stem for path in (folder / ERRORS).glob("*.json")}
+
+
+def remove_parts(folder: Path, names: Container[str]) -> None:
+    """Removes what killed processes left of these pictures; no living one may be at work on them."""
+    for own in (folder, folder / ERRORS):
+        for part in own.glob(".*.part"):
+            if part.name[1:].partition(".")[0].removesuffix("_panel") in names:
+                part.unlink(missing_ok=True)

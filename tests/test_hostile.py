@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sdist.backbone import Backbone
 from sdist.card import read_card
-from sdist.commands.run import read_index
+from sdist.commands.plan import read_index
 from sdist.config import Settings, load_settings
 from sdist.datasets.base import load_dataset
 from sdist.editing import Job

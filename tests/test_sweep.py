@@ -177,7 +177,7 @@ def test_bad_variants_are_known_before_anything_is_made(
     [
         ([], "needs --input and --output"),
         (["--input", "x", "--output", "y", "--rows", "0"], "--rows must be at least 1, got 0"),
-        (["--input", "x", "--output", "y", "--limit", "0"], "--limit must be at least 1, got 0"),
+        (["--input", "x", "--output", "y", "--first", "0"], "--first must be at least 1, got 0"),
         (["--input", "x", "--output", "y", "--dino", "z"], "which --clip asks for"),
     ],
 )
@@ -220,20 +220,20 @@ def test_every_variant_is_what_run_makes_with_one_loaded_model(
 
 
 def test_only_what_is_missing_is_made_again(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
-    assert sweep(TWO, listed, tiny_folder, tmp_path, "--limit", "2") == 0
+    assert sweep(TWO, listed, tiny_folder, tmp_path, "--first", "2") == 0
     before = times(tmp_path / "out")
     assert len(before) == 2 * 2 * 3
     pixels = np.asarray(Image.open(tmp_path / "out" / "small" / "001_seed0.png"))
     (tmp_path / "out" / "small" / "001_seed0.png").unlink()
     capsys.readouterr()
-    assert sweep(TWO, listed, tiny_folder, tmp_path, "--limit", "2") == 0
+    assert sweep(TWO, listed, tiny_folder, tmp_path, "--first", "2") == 0
     assert "1 of 4 pictures made, 3 were there" in capsys.readouterr().out
     after = times(tmp_path / "out")
     assert {name for name in after if after[name] != before.get(name)} == {
         f"small/001_seed0{end}" for end in (".png", "_panel.png", ".json")
     }
     assert np.array_equal(Image.open(tmp_path / "out" / "small" / "001_seed0.png"), pixels)
-    assert sweep(TWO.replace("0.001", "0.002"), listed, tiny_folder, tmp_path, "--limit", "2") == 2
+    assert sweep(TWO.replace("0.001", "0.002"), listed, tiny_folder, tmp_path, "--first", "2") == 2
     assert "small/000_seed0.png was made with other optimizer" in error(capsys)
 
 
@@ -266,7 +266,7 @@ def recorded_run(path: Path) -> Any:
 
 
 def test_runs_of_a_sweep_are_one_wandb_group(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    assert sweep(TWO, listed, tiny_folder, tmp_path, "--limit", "1", "--log", "wandb") == 0
+    assert sweep(TWO, listed, tiny_folder, tmp_path, "--first", "1", "--log", "wandb") == 0
     for variant in ("plain", "small"):
         (path,) = (tmp_path / "out" / variant / "logs" / "wandb").glob("offline-run-*/run-*.wandb")
         run = recorded_run(path)
@@ -274,7 +274,7 @@ def test_runs_of_a_sweep_are_one_wandb_group(listed: Path, tiny_folder: Path, tm
 
 
 def test_grid_shows_two_keys_as_a_matrix(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    assert sweep(GRID, listed, tiny_folder, tmp_path, "--limit", "2", "--rows", "1", "--log", "csv") == 0
+    assert sweep(GRID, listed, tiny_folder, tmp_path, "--first", "2", "--rows", "1", "--log", "csv") == 0
     sheet = load_image(tmp_path / "out" / "grid.png")
     left = sheet.width - 4 * (CELL + GAP)
     assert left > 0
@@ -292,7 +292,7 @@ def test_evaluation_and_comparison_of_all_variants(
     listed: Path, tiny_folder: Path, clip_folder: Path, tmp_path: Path, capsys  # noqa: F811
 ) -> None:  # fmt: skip
     more = ("--clip", str(clip_folder), "--log", "csv", "--set", "log.images_every=1", "--quiet")
-    assert sweep(TWO, listed, tiny_folder, tmp_path, *more, "--limit", "3") == 0
+    assert sweep(TWO, listed, tiny_folder, tmp_path, *more, "--first", "3") == 0
     told = capsys.readouterr().out
     assert "| plain " in told
     assert "| small " in told

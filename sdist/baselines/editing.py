@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..backbone import Backbone, load_backbone
 from ..config import Settings
-from ..errors import UserError
-from ..images import fit, load_image
+from ..errors import PicturesError, UserError
+from ..images import fit, fitted_size, image_size, load_image
 from ..job import Job, Prepared, Result
 from ..precision import lower_all
 from ..sampling import Ticket
@@ -36,21 +36,31 @@ def load_model(settings: Settings) -> Backbone:
     return backbone
 
 
-def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
-    """Reads and checks all that belongs to one job; a baseline takes neither words nor a mask."""
-    baseline, factor = settings.baseline, lcm(backbone.factor, settings.baseline.divisor)
+def check(backbone: Backbone, settings: Settings, job: Job) -> tuple[int, int]:
+    """The size that the job's picture will have; a baseline takes neither words nor a mask."""
+    baseline = settings.baseline
     if job.words or job.mask is not None:
         raise UserError("words and a mask image are for methods with the regularizer attention_mask; a baseline has none")
     if job.instruction and not baseline.instructed:
         raise UserError("this baseline reads no instruction; the target prompt says what the picture should show")
     if baseline.steps > len(backbone.alphas_cumprod):
         raise UserError(f"the baseline asks for {baseline.steps} steps, this model has {len(backbone.alphas_cumprod)}")
-    image = fit(load_image(job.image), settings.size, backbone.native_side, factor)
     prompts = prompts_of(job)
     for prompt in prompts:
         backbone.text.token_ids(prompt)
     baseline.check(prompts)
-    return Prepared(job, image, None, (), ())
+    return fitted_size(image_size(job.image), settings.size, backbone.native_side, _factor(backbone, baseline))
+
+
+def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
+    """Reads and checks all that belongs to one job."""
+    check(backbone, settings, job)
+    factor = _factor(backbone, settings.baseline)
+    return Prepared(job, fit(load_image(job.image), settings.size, backbone.native_side, factor), None, (), ())
+
+
+def _factor(backbone: Backbone, baseline: Baseline) -> int:
+    return lcm(backbone.factor, baseline.divisor)
 
 
 def edit_batch(
@@ -58,24 +68,24 @@ def edit_batch(
 ) -> list[Result]:
     """Edits one picture after the other, so that company changes nothing; `deliver` gets each as soon as it is there.
 
-    Raises FloatingPointError at the end if a picture failed; the others are delivered.
+    Raises PicturesError at the end if a picture failed; the others are delivered.
     """
-    pipeline, results, failures = _pipeline(backbone, baseline), [], []
+    pipeline, results, failures = _pipeline(backbone, baseline), [], dict[int, str]()
     untold = sum(not prepared.job.instruction for prepared in batch) if baseline.instructed else 0
     if untold:
         log.warning("%d of %d pictures have no instruction: the target prompt is given as one", untold, len(batch))
-    for prepared in batch:
+    for place, prepared in enumerate(batch):
         start = time.perf_counter()
         generator = Ticket(prepared.job.seed, prepared.key, 0, 0).generator("baseline")
         pixels = baseline.edit(pipeline, prepared.image, prompts_of(prepared.job), generator)
         if not np.isfinite(pixels).all():
-            failures.append(f"{prepared.job.image.name}: the baseline's picture is not finite")
+            failures[place] = f"{prepared.job.image.name}: the baseline's picture is not finite"
             continue
         seconds = {"edit": round(time.perf_counter() - start, 3)}
         results.append(Result(prepared, Image.fromarray((pixels * 255).round().astype(np.uint8)), None, (), 1, seconds))
         deliver(results[-1])
     if failures:
-        raise FloatingPointError("; ".join(failures))
+        raise PicturesError(failures)
     return results
 
 

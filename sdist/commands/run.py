@@ -1,56 +1,24 @@
 """sdist run: a folder with index.csv, in queues; finished rows are skipped, bad rows are named and the rest goes on."""
 
 import argparse
-import csv
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 
-from ..datasets.index_csv import COLUMNS
-from ..editing import Job
-from ..errors import UserError
-from ..outputs import output_files
+from tqdm.auto import tqdm
+
+from ..callbacks import steps_bar
+from ..editing import Prepared
+from ..errors import PicturesError, UserError
+from ..outputs import ERRORS, failed_before, output_files, remove_parts, write_error
+from .plan import Plan, Task, plan, read_index
 from .session import Session
 
 log = logging.getLogger("sdist")
 
 QUEUE = 64  # pictures whose latents and embeddings are held at once; how many are in flight is --batch
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of index.csv; `number` counts rows from 0, `line` is the line of the file."""
-
-    number: int
-    line: int
-    image: Path
-    source: str
-    target: str
-    instruction: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """A picture to make; its own is read again with its queue, so that no more than a queue is held."""
-
-    name: str
-    job: Job
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All pictures of a session, and those that are not there yet."""
-
-    tasks: list[Task]
-    missing: list[Task]
-
-    @property
-    def there(self) -> int:
-        return len(self.tasks) - len(self.missing)
 
 
 class Complaints:
@@ -71,49 +39,66 @@ class Complaints:
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {args.seeds}")
+    check_counts(args, "seeds", "limit")
     complain = Complaints()
-    rows = read_index(args.input, complain)
+    rows = read_index(args.input, complain, args.shard)
     session = Session(args)
     if rows:
         session.load()
-    found = plan(session, rows, args, complain)
-    done = edit_all(session, found.missing, complain)
-    print(f"{done} of {len(found.tasks)} pictures made, {found.there} were there, {complain.count} problems")
+    found, start = plan(session, rows, args, complain), time.perf_counter()
+    edit_all(session, found, complain)
+    print(*summary({session: found}, time.perf_counter() - start, complain.count), sep="\n")
     return 2 if complain.count else 0
 
 
-def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: Callable[[str], None]) -> Plan:
-    """What is to be made of the rows; `complain` hears of rows that cannot be edited, UserError if other results are there."""
-    seeds = range(session.settings.seed, session.settings.seed + args.seeds)
-    tasks = []
-    for row in rows:
-        try:
-            job = Job(row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else "")
-            size = session.prepare(job).image.size
-        except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
-            complain(f"index.csv line {row.line}: {error}")
-        else:
-            tasks += [Task(result_name(row, seed), replace(job, seed=seed), size) for seed in seeds]
-    return Plan(tasks, [task for task in tasks if args.overwrite or not session.is_made(task.name, task.job)])
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        given = getattr(args, name)
+        if given is not None and given < 1:
+            raise UserError(f"--{name} must be at least 1, got {given}")
 
 
-def result_name(row: Row, seed: int) -> str:
-    return f"{row.number:03d}_seed{seed}"
+def summary(work: Mapping[Session, Plan], seconds: float, problems: int) -> list[str]:
+    """What became of all pictures, on one line, and what else there is to say, on another."""
+    made, plans = sum(session.made for session in work), work.values()
+    left, failed = (
+        sum(p.left for p in plans),
+        {s.folder / ERRORS: len(failed_before(s.folder) & {*p.names}) for s, p in work.items()},
+    )
+    more = [
+        *([f"{left} left by --limit"] if left else []),
+        *(f"{count} failed, see {folder}" for folder, count in failed.items() if count),
+        *([f"{seconds / made:.2f} s a picture"] if made else []),
+    ]
+    total, there = sum(len(p.names) for p in plans), sum(p.there for p in plans)
+    return [f"{made} of {total} pictures made, {there} were there, {problems} problems", *(["; ".join(more)] if more else [])]
 
 
-def edit_all(session: Session, tasks: list[Task], complain: Callable[[str], None]) -> int:
-    """Edits what is missing, and says how many pictures were made."""
-    for queue in queues(tasks):
-        label = f"{queue[0].name}-{queue[-1].name}"
-        log.info("%d pictures, %s", len(queue), label)
-        files = [output_files(session.folder, task.name) for task in queue]
-        try:
-            session.edit([session.prepare(task.job) for task in queue], files, label)
-        except FloatingPointError as error:
-            complain(str(error))
-    return session.made
+# --- queues ------------------------------------------------------------------------------------------------------------
+
+Fail = Callable[[Task, str], None]
+Ready = tuple[Task, Prepared]
+
+
+def edit_all(session: Session, found: Plan, complain: Callable[[str], None]) -> None:
+    """Edits what is to be made; a picture that fails is named and remembered, and the others go on."""
+    remove_parts(session.folder, {*found.names})
+    if found.failed:
+        complain(f"{found.failed} pictures failed in an earlier call, see {session.folder / ERRORS}; --retry tries them again")
+
+    def fail(task: Task, reason: str) -> None:
+        complain(reason)
+        write_error(session.folder, task.name, reason, task.job)
+
+    steps, unit = (1, "picture") if session.settings.baseline else (session.settings.steps, "step")
+    with steps_bar(steps * len(found.todo), session.name, unit) as bar:
+        done = 0
+        for queue in queues(found.todo):
+            done += len(queue)
+            for batch in _equal(_prepare(session, queue, fail)):
+                size = batch[0][1].image.size
+                _edit(session, batch, session.lanes(min(QUEUE, found.sizes[size]), size), bar, fail)
+            bar.update(steps * done - bar.n)
 
 
 def queues(tasks: list[Task]) -> Iterator[list[Task]]:
@@ -124,38 +109,28 @@ def queues(tasks: list[Task]) -> Iterator[list[Task]]:
         yield from (same[i : i + QUEUE] for i in range(0, len(same), QUEUE))
 
 
-def read_index(folder: Path, complain: Callable[[str], None]) -> list[Row]:
-    """The rows of folder/index.csv that can be used; `complain` hears of each that cannot, by its line."""
-    path = folder / "index.csv"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")
-    csv.field_size_limit(2**31 - 1)
-    rows: list[Row] = []
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
+def _prepare(session: Session, queue: list[Task], fail: Fail) -> list[Ready]:
+    ready = []
+    for task in queue:
         try:
-            missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
-            if missing:
-                raise UserError(f"{path} has no column {', '.join(missing)}: needs {', '.join(COLUMNS)}, in UTF-8")
-            for number, record in enumerate(reader):
-                try:
-                    rows.append(_read_row(folder, number, reader.line_num, record))
-                except (OSError, ValueError, RuntimeError) as error:
-                    complain(f"index.csv line {reader.line_num}: {error}")
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}, is not csv: {error}") from None
-    return rows
+            ready.append((task, session.prepare(task.job)))
+        except (OSError, ValueError) as error:
+            fail(task, f"index.csv line {task.line}: {error}")
+    return ready
 
 
-def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
-    name, source, target = fields = [record.get(c) for c in COLUMNS]
-    if not name or None in fields or None in record:
-        raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
-    instruction = record.get("instruction") or ""  # a column that may be there
-    if any("\udc80" <= character <= "\udcff" for character in "".join([*fields, instruction])):
-        raise UserError("is not UTF-8")
-    images = (folder / "images").resolve()
-    image = (images / name).resolve()
-    if not image.is_relative_to(images):
-        raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
-    return Row(number, line, image, source.strip(), target.strip(), instruction.strip())
+def _equal(ready: list[Ready]) -> Iterator[list[Ready]]:
+    """One group, or several if a picture turned out to be of another size than its header said."""
+    for _, group in groupby(sorted(ready, key=lambda own: own[1].image.size), key=lambda own: own[1].image.size):
+        yield list(group)
+
+
+def _edit(session: Session, ready: Sequence[Ready], lanes: int, bar: tqdm, fail: Fail) -> None:
+    tasks, batch = [task for task, _ in ready], [prepared for _, prepared in ready]
+    label = f"{tasks[0].name}-{tasks[-1].name}"
+    log.info("%d pictures, %s", len(tasks), label)
+    try:
+        session.edit(batch, [output_files(session.folder, task.name) for task in tasks], label, lanes, bar)
+    except PicturesError as error:
+        for place, reason in error.reasons.items():
+            fail(tasks[place], reason)

@@ -3,16 +3,20 @@
 import argparse
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
 
 from ..backbone import Backbone
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings, resolve
-from ..editing import Job, Prepared, Result, edit_batch, prepare
+from ..editing import Job, Prepared, Result, check, default_lanes, edit_batch, prepare
 from ..errors import UserError
 from ..loaded import LoadedModels
-from ..outputs import output_files, writable_folder, write_result
+from ..outputs import error_file, is_interrupted, output_files, remove_parts, writable_folder, write_result
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
@@ -33,6 +37,12 @@ def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
         raise UserError(f"{', '.join(foreign)}: of score distillation, and {args.method} is a baseline")
 
 
+@lru_cache(maxsize=8)
+def _recorded_settings(text: str) -> dict[str, Any]:
+    """The settings of a run card, with defaults for those that came later; the cards of a run have the same."""
+    return plain_settings(resolve(json.loads(text), "run card"))
+
+
 class Session:
     """One method's settings, model and output folder; `name` is that of its runs in a log."""
 
@@ -40,6 +50,7 @@ class Session:
         if args.batch is not None and args.batch < 1:
             raise UserError(f"--batch must be at least 1, got {args.batch}")
         self.settings: Settings = settings_of(args, args.method)
+        self._plain = plain_settings(self.settings)
         _check_arguments(args, self.settings)
         self.folder = writable_folder(args.output)
         self.name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
@@ -66,6 +77,7 @@ class Session:
         existing = [path for own in files for path in own.values() if path.exists()]
         if existing and not self._overwrite:
             raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
+        remove_parts(self.folder, set(names))
         return files
 
     def is_made(self, name: str, job: Job) -> bool:
@@ -74,13 +86,13 @@ class Session:
         if not files["image"].exists():
             return False
         try:
-            card = json.loads(files["card"].read_text(encoding="utf-8"))
-            own = resolve(card["settings"], f"run card {files['card'].name}")  # with defaults for settings that came later
-            recorded = {"settings": plain_settings(own), "job": card["job"]}
+            text = files["card"].read_text(encoding="utf-8")
+            card = json.loads(text)
+            recorded = {"settings": _recorded_settings(json.dumps(card["settings"])), "job": card["job"]}
             recorded["job"].pop("tokens")
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
-        wanted = {"settings": plain_settings(self.settings), "job": describe(job)}
+        wanted = {"settings": self._plain, "job": describe(job)}
         for part, given in wanted.items():
             differ = [key for key in given if key not in SAME and given[key] != recorded[part].get(key)]
             if differ:
@@ -88,25 +100,45 @@ class Session:
                     f"{files['image']} was made with other {', '.join(differ)}; --overwrite replaces it, --output names "
                     "another folder"
                 )
-        return True
+        return not is_interrupted(files, text)
+
+    def check(self, job: Job) -> tuple[int, int]:
+        """The size that the picture will have; UserError for what is wrong and known without reading pixels."""
+        return check(self.backbone, self.settings, job)
 
     def prepare(self, job: Job) -> Prepared:
         return prepare(self.backbone, self.settings, job)
 
-    def edit(self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str) -> None:
-        """Edits the batch and writes each result when it is there."""
+    def lanes(self, pictures: int, size: tuple[int, int]) -> int:
+        """How many draws at once for so many pictures of a size; a part of them is edited as all of them are."""
+        sides = (size[1] // self.backbone.factor, size[0] // self.backbone.factor)
+        return self._lanes or default_lanes(self.backbone.device, pictures, sides, self.settings.filter is not None)
+
+    def edit(
+        self,
+        batch: Sequence[Prepared],
+        files: Sequence[dict[str, Path]],
+        label: str,
+        lanes: int | None = None,
+        bar: tqdm | None = None,
+    ) -> None:
+        """Edits the batch and writes each result when it is there; steps, or pictures of a baseline, are told to the bar."""
         name, where = f"{self.name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
-        callbacks = [ProgressBar(label)]
+        callbacks = [ProgressBar(label, bar)]
         if logger is not None:
             logger.log_hyperparams(self.settings.plain())
             callbacks.append(RunLogger(self.backbone, self.settings.log.images_every))
 
         def write(result: Result) -> None:
-            write_result(where[id(result.prepared)], result, make_card(self.backbone, self.settings, result))
+            own = where[id(result.prepared)]
+            write_result(own, result, make_card(self.backbone, self.settings, result))
+            error_file(self.folder, own["image"].stem).unlink(missing_ok=True)
             self.made += 1
+            if bar is not None and self.settings.baseline is not None:
+                bar.update()
 
         try:
-            edit_batch(self.backbone, self.settings, batch, callbacks, logger, self._lanes, write)
+            edit_batch(self.backbone, self.settings, batch, callbacks, logger, lanes or self._lanes, write)
         finally:
             finish(logger)

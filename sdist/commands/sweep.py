@@ -3,12 +3,14 @@
 import argparse
 import json
 import logging
+import time
 
 from ..config import Settings
 from ..errors import UserError
 from ..loaded import LoadedModels
 from ..sweep import Sweep, Variant, changes, read_sweep
-from .run import Complaints, Plan, Row, edit_all, plan, read_index, result_name
+from .plan import WHOLE, Plan, Row, plan, read_index, result_name
+from .run import Complaints, check_counts, edit_all, summary
 from .session import SAME, Session, settings_of
 from .sweep_outputs import compare_all, evaluator, write_grid
 
@@ -23,30 +25,29 @@ def main(args: argparse.Namespace) -> int:
         print(*_listing(args, sweep, settings), sep="\n")
         return 0
     complain = Complaints()
-    rows = [row for row in read_index(args.input, complain) if args.limit is None or row.number < args.limit]
+    rows = [row for row in read_index(args.input, complain, args.shard) if args.first is None or row.number < args.first]
     evaluate = evaluator(args) if args.clip else None
-    work = _plan(args, sweep, rows, complain)
+    work, start = _plan(args, sweep, rows, complain), time.perf_counter()
     for session, own in work.items():
         _edit(session, own, complain)
-    if shown := _shown(work, rows)[: args.rows]:
-        print(write_grid(args.output / "grid.png", sweep, list(work), shown))
-    if evaluate is not None:
-        compare_all(args.output, list(work), evaluate, complain)
-    total, there = sum(len(own.tasks) for own in work.values()), sum(own.there for own in work.values())
-    done = sum(session.made for session in work)
-    print(f"{done} of {total} pictures made, {there} were there, {complain.count} problems")
+    seconds = time.perf_counter() - start
+    if args.shard == WHOLE and not any(own.left for own in work.values()):
+        if shown := _shown(work, rows)[: args.rows]:
+            print(write_grid(args.output / "grid.png", sweep, list(work), shown))
+        if evaluate is not None:
+            compare_all(args.output, list(work), evaluate, complain)
+    print(*summary(work, seconds, complain.count), sep="\n")
     return 2 if complain.count else 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("seeds", "limit", "rows"):
-        given = getattr(args, name)
-        if given is not None and given < 1:
-            raise UserError(f"--{name} must be at least 1, got {given}")
+    check_counts(args, "seeds", "first", "limit", "rows")
     if not args.list and (args.input is None or args.output is None):
         raise UserError("sdist sweep needs --input and --output, or --list")
     if args.clip is None and (args.dino or args.cache):
         raise UserError("--dino and --cache belong to an evaluation, which --clip asks for")
+    if args.clip is not None and args.shard != WHOLE:
+        raise UserError("--clip evaluates all pictures: give it to a call without --shard, when all shards are made")
 
 
 # --- variants ----------------------------------------------------------------------------------------------------------
@@ -93,26 +94,27 @@ def _listing(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Setting
 
 def _plan(args: argparse.Namespace, sweep: Sweep, rows: list[Row], complain: Complaints) -> dict[Session, Plan]:
     """What every variant has to make; what can be refused is refused here, before the first edit."""
-    models, work = LoadedModels(kept=1), {}
+    models, work, limit = LoadedModels(kept=1), dict[Session, Plan](), args.limit
     for variant in sweep.variants:
         session = Session(_arguments(args, sweep, variant), models, variant.name)
         session.settings.timesteps.check(len(session.backbone.alphas_cumprod))
-        work[session] = plan(session, rows, args, complain)
+        work[session] = own = plan(session, rows, argparse.Namespace(**{**vars(args), "limit": limit}), complain)
+        limit = None if limit is None else limit - len(own.todo)
     return work
 
 
 def _edit(session: Session, own: Plan, complain: Complaints) -> None:
     """Makes what is missing of a variant; a problem of one variant does not end the others."""
-    log.info("variant %s: %d pictures, %d are there", session.name, len(own.tasks), own.there)
+    log.info("variant %s: %d pictures, %d are there", session.name, len(own.names), own.there)
     try:
-        edit_all(session, own.missing, lambda text: complain(f"{session.name}: {text}"))
+        edit_all(session, own, lambda text: complain(f"{session.name}: {text}"))
     except UserError as error:
         complain(f"{session.name}: {error}")
-    print(f"{session.name}: {session.made} of {len(own.tasks)} pictures made, {own.there} were there", flush=True)
+    print(f"{session.name}: {session.made} of {len(own.names)} pictures made, {own.there} were there", flush=True)
 
 
 def _shown(work: dict[Session, Plan], rows: list[Row]) -> list[Row]:
     """Rows that could be planned."""
     first, own = next(iter(work.items()))
-    planned = {task.name for task in own.tasks}
+    planned = {*own.names}
     return [row for row in rows if result_name(row, first.settings.seed) in planned]

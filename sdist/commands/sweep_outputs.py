@@ -13,7 +13,8 @@ from ..outputs import output_files, writable_folder
 from ..sheet import Line, block, stack
 from ..sweep import Sweep
 from .extras import need
-from .run import Complaints, Row, result_name
+from .plan import Row, result_name
+from .run import Complaints
 from .session import Session
 
 Evaluate = Callable[[Session, Path], None]
@@ -62,7 +63,7 @@ def evaluator(args: argparse.Namespace) -> Evaluate:
 
     def own(session: Session, folder: Path) -> None:
         found = find_results(session.folder, pairs, session.settings.seed)
-        evaluate(writable_folder(folder), pairs[: args.limit], found, encoders, profile, session.name)
+        evaluate(writable_folder(folder), pairs[: args.first], found, encoders, profile, session.name)
 
     return own
 

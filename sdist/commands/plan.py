@@ -1,0 +1,122 @@
+"""What a run has to do: the rows of index.csv, which of their pictures are there, and which failed before."""
+
+import argparse
+import csv
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..datasets.index_csv import COLUMNS
+from ..editing import Job
+from ..errors import UserError
+from ..outputs import error_file, failed_before
+from .session import Session
+
+WHOLE = (0, 1)  # the shard that is everything
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of index.csv; `number` counts rows from 0, `line` is the line of the file."""
+
+    number: int
+    line: int
+    image: Path
+    source: str
+    target: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture to make; its own is read with its queue, so that no more than a queue is held."""
+
+    name: str
+    line: int
+    job: Job
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pictures of a call, all of which are there, to be made, failed in an earlier call, or left by --limit."""
+
+    names: list[str]
+    there: int
+    todo: list[Task]
+    failed: int
+    left: int
+    sizes: Counter[tuple[int, int]]  # pictures of each size in all shards, made or not
+
+
+def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: Callable[[str], None]) -> Plan:
+    """What is to be made of the rows; `complain` hears of rows that cannot be edited, UserError if other results are there."""
+    seeds = range(session.settings.seed, session.settings.seed + args.seeds)
+    tasks, sizes = [], Counter[tuple[int, int]]()
+    for row in rows:
+        try:
+            job = Job(row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else "")
+            size = session.check(job)
+        except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
+            if in_shard(row.number, args.shard):
+                complain(f"index.csv line {row.line}: {error}")
+        else:
+            sizes[size] += len(seeds)
+            if in_shard(row.number, args.shard):
+                tasks += [Task(result_name(row, seed), row.line, replace(job, seed=seed), size) for seed in seeds]
+    missing = [task for task in tasks if args.overwrite or not session.is_made(task.name, task.job)]
+    failed = failed_before(session.folder)
+    for name in failed.intersection(task.name for task in tasks).difference(task.name for task in missing):
+        error_file(session.folder, name).unlink(missing_ok=True)  # of a run that was killed just after it had made the picture
+    todo = [task for task in missing if args.retry or args.overwrite or task.name not in failed]
+    now = todo[: args.limit]
+    counts = (len(tasks) - len(missing), now, len(missing) - len(todo), len(todo) - len(now))
+    return Plan([task.name for task in tasks], *counts, sizes)
+
+
+def result_name(row: Row, seed: int) -> str:
+    return f"{row.number:03d}_seed{seed}"
+
+
+def in_shard(number: int, shard: tuple[int, int]) -> bool:
+    """Whether a row belongs to shard (i, n), which has rows i, i + n, ..."""
+    return number % shard[1] == shard[0]
+
+
+def read_index(folder: Path, complain: Callable[[str], None], shard: tuple[int, int] = WHOLE) -> list[Row]:
+    """The rows of folder/index.csv that can be used; `complain` hears of each of the shard that cannot, by its line."""
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")
+    csv.field_size_limit(2**31 - 1)
+    rows: list[Row] = []
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        try:
+            missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
+            if missing:
+                raise UserError(f"{path} has no column {', '.join(missing)}: needs {', '.join(COLUMNS)}, in UTF-8")
+            for number, record in enumerate(reader):
+                try:
+                    rows.append(_read_row(folder, number, reader.line_num, record))
+                except (OSError, ValueError, RuntimeError) as error:
+                    if in_shard(number, shard):
+                        complain(f"index.csv line {reader.line_num}: {error}")
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}, is not csv: {error}") from None
+    return rows
+
+
+def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
+    name, source, target = fields = [record.get(c) for c in COLUMNS]
+    if not name or None in fields or None in record:
+        raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
+    instruction = record.get("instruction") or ""  # a column that may be there
+    if any("\udc80" <= character <= "\udcff" for character in "".join([*fields, instruction])):
+        raise UserError("is not UTF-8")
+    images = (folder / "images").resolve()
+    image = (images / name).resolve()
+    if not image.is_relative_to(images):
+        raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
+    return Row(number, line, image, source.strip(), target.strip(), instruction.strip())
