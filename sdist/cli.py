@@ -122,7 +122,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         "Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt, for instruct_pix2pix also instruction; "
         "images in DIR/images)."
     )
-    command.add_argument("--input", type=Path, required=True, metavar="DIR")
+    command.add_argument("--input", required=True, metavar="DIR|FORMAT:DIR", help="or a dataset as for sdist evaluate")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     _method(command)
     _job(command)
@@ -142,7 +142,7 @@ def _sweep(command: argparse.ArgumentParser) -> None:
         "evaluates and compares them too. Skips what is there."
     )
     command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
-    command.add_argument("--input", type=Path, metavar="DIR", help="as for sdist run")
+    command.add_argument("--input", metavar="DIR|FORMAT:DIR", help="as for sdist run")
     command.add_argument("--output", type=Path, metavar="DIR")
     command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
     command.add_argument("--first", type=int, metavar="N", help="take the first N rows of index.csv only")

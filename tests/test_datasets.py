@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdist.datasets.base import Pair, load_dataset
+from sdist.cli import main
+from sdist.datasets.base import Pair, check, load_dataset
 from sdist.errors import UserError
 from sdist.tinyworld.edits import sample_edit, write_pairs
 
@@ -204,3 +205,19 @@ def test_magicbrush_of_the_hub(hub: Path) -> None:
     assert load_dataset(f"magicbrush_hub:{hub}")[0].image == first.image
     with pytest.raises(UserError, match=r"saved@train cannot be loaded: .*train"):
         load_dataset(f"magicbrush_hub:{hub}@train")
+
+
+def test_a_run_takes_a_dataset_and_names_results_by_its_keys(magicbrush: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results"
+    command = ["run", "--input", f"magicbrush:{magicbrush}", "--output", str(output), "--model", str(tiny_folder), "--quiet"]
+    assert main([*command, "--method", "dds", "--steps", "1", "--limit", "2"]) == 0
+    assert sorted(path.name for path in output.glob("*_seed0.png")) == ["12_1_seed0.png", "243361_1_seed0.png"]
+    assert (
+        json.loads((output / "12_1_seed0.json").read_text())["job"]["target"]
+        == load_dataset(f"magicbrush:{magicbrush}")[0].target
+    )
+
+
+def test_a_key_that_cannot_name_a_file_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot name a file"):
+        check([Pair("../up", Path(__file__), "", "a cat")], "here")

@@ -1,4 +1,4 @@
-"""What a run has to do: the rows of index.csv, which of their pictures are there, and which failed before."""
+"""What a run has to do: rows of index.csv or pairs of a dataset, whose pictures are there, or failed before, or are to be made."""
 
 import argparse
 import csv
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..datasets.base import DATASETS, load_dataset
 from ..datasets.index_csv import COLUMNS
 from ..editing import Job
 from ..errors import UserError
@@ -18,10 +19,11 @@ WHOLE = (0, 1)  # the shard that is everything
 
 @dataclass(frozen=True)
 class Row:
-    """One line of index.csv; `number` counts rows from 0, `line` is the line of the file."""
+    """One line of index.csv, or one pair of a dataset; `number` counts them from 0, `where` names it in messages."""
 
     number: int
-    line: int
+    name: str
+    where: str
     image: Path
     source: str
     target: str
@@ -33,7 +35,7 @@ class Task:
     """A picture to make; its own is read with its queue, so that no more than a queue is held."""
 
     name: str
-    line: int
+    where: str
     job: Job
     size: tuple[int, int]
 
@@ -60,11 +62,11 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
             size = session.check(job)
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             if in_shard(row.number, args.shard):
-                complain(f"index.csv line {row.line}: {error}")
+                complain(f"{row.where}: {error}")
         else:
             sizes[size] += len(seeds)
             if in_shard(row.number, args.shard):
-                tasks += [Task(result_name(row, seed), row.line, replace(job, seed=seed), size) for seed in seeds]
+                tasks += [Task(result_name(row, seed), row.where, replace(job, seed=seed), size) for seed in seeds]
     missing = [task for task in tasks if args.overwrite or not session.is_made(task.name, task.job)]
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks).difference(task.name for task in missing):
@@ -76,12 +78,28 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
 
 
 def result_name(row: Row, seed: int) -> str:
-    return f"{row.number:03d}_seed{seed}"
+    return f"{row.name}_seed{seed}"
 
 
 def in_shard(number: int, shard: tuple[int, int]) -> bool:
     """Whether a row belongs to shard (i, n), which has rows i, i + n, ..."""
     return number % shard[1] == shard[0]
+
+
+def dataset_of(source: str) -> str:
+    """The name of a dataset for what --input names: FORMAT:DIR, or a folder with index.csv."""
+    return source if source.partition(":")[0] in DATASETS.names() else f"index:{source}"
+
+
+def read_rows(source: str, complain: Callable[[str], None], shard: tuple[int, int] = WHOLE) -> list[Row]:
+    """The rows of what --input names; `complain` hears of lines of index.csv that cannot be used."""
+    dataset = dataset_of(source)
+    if dataset != source:
+        return read_index(Path(source), complain, shard)
+    return [
+        Row(number, pair.key, f"{dataset}, pair {pair.key}", pair.image, pair.source, pair.target, pair.instruction)
+        for number, pair in enumerate(load_dataset(dataset))
+    ]
 
 
 def read_index(folder: Path, complain: Callable[[str], None], shard: tuple[int, int] = WHOLE) -> list[Row]:
@@ -119,4 +137,4 @@ def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
     image = (images / name).resolve()
     if not image.is_relative_to(images):
         raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
-    return Row(number, line, image, source.strip(), target.strip(), instruction.strip())
+    return Row(number, f"{number:03d}", f"index.csv line {line}", image, source.strip(), target.strip(), instruction.strip())

@@ -13,7 +13,7 @@ from ..callbacks import steps_bar
 from ..editing import Prepared
 from ..errors import PicturesError, UserError
 from ..outputs import ERRORS, failed_before, output_files, remove_parts, write_error
-from .plan import Plan, Task, plan, read_index
+from .plan import Plan, Task, plan, read_rows
 from .session import Session
 
 log = logging.getLogger("sdist")
@@ -41,7 +41,7 @@ class Complaints:
 def main(args: argparse.Namespace) -> int:
     check_counts(args, "seeds", "limit")
     complain = Complaints()
-    rows = read_index(args.input, complain, args.shard)
+    rows = read_rows(args.input, complain, args.shard)
     session = Session(args)
     if rows:
         session.load()
@@ -115,7 +115,7 @@ def _prepare(session: Session, queue: list[Task], fail: Fail) -> list[Ready]:
         try:
             ready.append((task, session.prepare(task.job)))
         except (OSError, ValueError) as error:
-            fail(task, f"index.csv line {task.line}: {error}")
+            fail(task, f"{task.where}: {error}")
     return ready
 
 

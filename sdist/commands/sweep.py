@@ -9,7 +9,7 @@ from ..config import Settings
 from ..errors import UserError
 from ..loaded import LoadedModels
 from ..sweep import Sweep, Variant, changes, read_sweep
-from .plan import WHOLE, Plan, Row, plan, read_index, result_name
+from .plan import WHOLE, Plan, Row, plan, read_rows, result_name
 from .run import Complaints, check_counts, edit_all, summary
 from .session import SAME, Session, settings_of
 from .sweep_outputs import compare_all, evaluator, write_grid
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
         print(*_listing(args, sweep, settings), sep="\n")
         return 0
     complain = Complaints()
-    rows = [row for row in read_index(args.input, complain, args.shard) if args.first is None or row.number < args.first]
+    rows = [row for row in read_rows(args.input, complain, args.shard) if args.first is None or row.number < args.first]
     evaluate = evaluator(args) if args.clip else None
     work, start = _plan(args, sweep, rows, complain), time.perf_counter()
     for session, own in work.items():

@@ -13,7 +13,7 @@ from ..outputs import output_files, writable_folder
 from ..sheet import Line, block, stack
 from ..sweep import Sweep
 from .extras import need
-from .plan import Row, result_name
+from .plan import Row, dataset_of, result_name
 from .run import Complaints
 from .session import Session
 
@@ -25,7 +25,7 @@ def write_grid(path: Path, sweep: Sweep, sessions: Sequence[Session], rows: Sequ
     blocks = []
     for row in rows:
         source = load_image(row.image)
-        caption = " -> ".join(filter(None, (f"{row.number:03d}: {row.source}".strip(), row.target)))
+        caption = " -> ".join(filter(None, (f"{row.name}: {row.source}".strip(), row.target)))
         blocks.append(block(caption, *_table(sweep, source, [_result(session, row, source) for session in sessions])))
     write_atomic(path, png_bytes(stack(blocks)))
     return path
@@ -58,7 +58,7 @@ def evaluator(args: argparse.Namespace) -> Evaluate:
     from ..metrics.profile import check_profile
 
     profile = check_profile(args.profile)
-    pairs = load_dataset(f"index:{args.input}")
+    pairs = load_dataset(dataset_of(args.input), profile)
     encoders = load_encoders(args.clip, args.dino, None, args.cache, args.device or "auto")
 
     def own(session: Session, folder: Path) -> None:

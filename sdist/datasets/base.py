@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ from ..metrics.masks import Mask
 from ..metrics.profile import Profile
 from ..registry import Registry
 
+KEY = re.compile(r"[\w.-]*\w")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
 
 
@@ -29,6 +31,7 @@ class Pair:
     caption: str = ""  # of the wanted picture, where a benchmark scores against another text than the prompt
     truth: Path | None = None  # the wanted picture, where the benchmark has one
     mask: Callable[[], Mask] | None = None  # true where the edit may happen; decoded when asked for
+    instruction: str = ""  # the edit as an order, where the format has one
     counted: int = 1  # how often it enters means: in the official profile as often as the benchmark's own tables have it
 
     @property
@@ -71,6 +74,9 @@ def check(pairs: Iterable[Pair], where: object) -> None:
     twice = [key for key, count in Counter(pair.key for pair in pairs).items() if count > 1]
     if twice:
         raise UserError(f"{where}: {', '.join(twice[:3])} stand there more than once")
+    odd = [pair.key for pair in pairs if not KEY.fullmatch(pair.key)]
+    if odd:
+        raise UserError(f"{where}: {odd[0]!r} cannot name a file")
     missing = [path for pair in pairs for path in (pair.image, pair.truth) if path is not None and not path.is_file()]
     if missing:
         raise UserError(f"{where}: {len(missing)} pictures are missing, the first is {missing[0]}")

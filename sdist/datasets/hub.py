@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ..errors import UserError
 from ..images import write_atomic
 from ..metrics.profile import Profile
-from .base import DATASETS, Dataset, Pair
+from .base import DATASETS, Dataset, Pair, inside
 
 COLUMNS = ("img_id", "turn_index", "source_img", "target_img", "instruction")
 
@@ -54,14 +54,14 @@ def _pairs(rows: Any, cache: Path) -> Iterator[Pair]:
     for row in rows:
         key = f"{row['img_id']}_1" if row["turn_index"] == 1 else f"{row['img_id']}_inde_{row['turn_index']}"
         image, truth = (_kept(cache, f"{key}_{kind}", row[f"{kind}_img"]) for kind in ("source", "target"))
-        yield Pair(key, image, "", row["instruction"], truth=truth)
+        yield Pair(key, image, "", row["instruction"], truth=truth, instruction=row["instruction"])
 
 
 def _kept(cache: Path, name: str, picture: dict[str, Any]) -> Path:
     """The picture as a file."""
     if picture["bytes"] is None:
         return Path(picture["path"])
-    path = cache / name
+    path = inside(cache, name)
     if not path.exists():
         write_atomic(path, picture["bytes"])
     return path

@@ -27,5 +27,5 @@ def _pair(folder: Path, number: int, record: dict[str, str], path: Path) -> Pair
         raise UserError(f"{path}, row {number}: img_path and target_prompt must not be empty")
     return Pair(
         f"{number:03d}", inside(images, name), source, target, record.get("category") or "", record.get("caption") or "",
-        truth if truth is None else inside(images, truth),
+        truth if truth is None else inside(images, truth), instruction=record.get("instruction") or "",
     )  # fmt: skip

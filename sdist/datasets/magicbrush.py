@@ -61,6 +61,7 @@ def _pair(folder: Path, turn: dict, prompts: dict, captions: dict) -> Pair:
         key, inside(images, f"{name}.png"),
         text(told, f"{name}.png", folder / "global_descriptions.json"), text(told, output, folder / "global_descriptions.json"),
         caption=text(local, output, folder / "local_descriptions.json"), truth=inside(images, output),
+        instruction=turn.get("instruction") or "",
     )  # fmt: skip
 
 

@@ -38,4 +38,5 @@ def _pair(folder: Path, key: str, record: Any, where: str) -> Pair:
     if not isinstance(lengths, list) or len(lengths) % 2 or not all(isinstance(n, int) and n >= 0 for n in lengths):
         raise UserError(f"{where}: mask is not a list of starts and lengths")
     image = inside(folder / "annotation_images", text(record, "image_path", where))
-    return Pair(key, image, source, target, KINDS[int(kind)], mask=partial(decode_runs, lengths))
+    order = record.get("editing_instruction") or ""
+    return Pair(key, image, source, target, KINDS[int(kind)], mask=partial(decode_runs, lengths), instruction=order)
