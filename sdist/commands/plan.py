@@ -1,4 +1,4 @@
-"""What a run has to do: rows of index.csv or pairs of a dataset, whose pictures are there, or failed before, or are to be made."""
+"""What a run has to do: rows of index.csv or pairs of a dataset, whose pictures are there, failed before, or are to be made."""
 
 import argparse
 import csv
