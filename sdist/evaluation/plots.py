@@ -41,10 +41,11 @@ def success_curves(ratios: Mapping[str, np.ndarray]) -> bytes:
     """
     figure, axes = _figure()
     k = np.linspace(1, AUC_END, 200)
-    for name, values in ratios.items():
-        axes.plot(k, [(values > at).mean() for at in k], label=name)
+    dashes = ("-", "--", ":")  # ten colours each
+    for number, (name, values) in enumerate(ratios.items()):
+        axes.plot(k, [(values > at).mean() for at in k], dashes[number // 10 % len(dashes)], label=name)
     axes.set(xlabel="k", ylabel="share of edits with CLIP-R > k", xlim=(1, AUC_END), ylim=(0, 1))
-    axes.legend()
+    figure.legend(loc="outside right upper", frameon=False)
     return _png(figure)
 
 
