@@ -153,15 +153,15 @@ def test_a_kill_at_any_point_of_writing_leaves_no_half_result(tmp_path: Path, ol
 
 
 def test_a_picture_whose_replacement_was_killed_is_made_again(
-    folder: Path, tiny_folder: Path, whole: tuple[Path, float], tmp_path: Path, capsys
+    started: Forks, folder: Path, tiny_folder: Path, whole: tuple[Path, float], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     shutil.copytree(whole[0], output)
     files, arguments = output_files(output, "001_seed0"), run_arguments(folder, tiny_folder, output)
     files["card"].write_text(json.dumps(json.loads(files["card"].read_text()) | {"created": "later"}))
     (output / ".001_seed0_panel.png.0123abcd.part").touch()
-    assert main(arguments) == 0
-    assert "1 of 6 pictures made, 5 were there, 0 problems" in capsys.readouterr().out
+    assert started.run(arguments) == 0
+    assert "1 of 6 pictures made, 5 were there, 0 problems" in started.log.read_text()
     assert_same(whole[0], output)
 
 
