@@ -5,7 +5,6 @@ python experiments/train_clip.py --work runs/tinyworld --export sdist/tinyworld/
 """
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train_judge import worsen
+from train_judge import parse, worsen
 from train_tinyworld import Run, as_pixels, make_labels, make_renders, scene_of, train
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -136,19 +135,12 @@ def measure(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
-    parser.add_argument("--export", type=Path, help="where to save the model (default: WORK/clip)")
-    parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--samples", type=int, default=200_000)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
-    args = parser.parse_args()
+    args = parse(__doc__, "clip", 200_000)
     trained = train_clip(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    folder = args.export or args.work / "clip"
-    trained.clip.half().save_pretrained(folder)
-    trained.tokenizer.save_pretrained(folder)
-    print(f"saved {folder}")
-    measure(folder, 100)
+    trained.clip.half().save_pretrained(args.export)
+    trained.tokenizer.save_pretrained(args.export)
+    print(f"saved {args.export}")
+    measure(args.export, 100)
 
 
 if __name__ == "__main__":

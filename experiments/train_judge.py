@@ -43,14 +43,21 @@ def worsen(x: Tensor, rng: np.random.Generator) -> Tensor:
     return x + strength * noise + shift
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(told: str, saved: str, samples: int) -> argparse.Namespace:
+    """The arguments of a training on the renders of tinyworld; it saves WORK/`saved` unless told otherwise."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
-    parser.add_argument("--export", type=Path, help="where to save the weights (default: WORK/judge.safetensors)")
+    parser.add_argument("--export", type=Path, help=f"where to save the weights (default: WORK/{saved})")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--samples", type=int, default=200_000)
+    parser.add_argument("--samples", type=int, default=samples)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     args = parser.parse_args()
+    args.export = args.export or args.work / saved
+    return args
+
+
+def main() -> None:
+    args = parse(__doc__, "judge.safetensors", 200_000)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     renders = make_renders(args.work / "renders.npy", args.scenes, args.workers)
     pairs, places = truth(len(renders))
@@ -71,9 +78,8 @@ def main() -> None:
 
     train(run, 32, loss_of, 200, "judge")
     weights = {name: value.half().contiguous() for name, value in run.use_average()["judge"].state_dict().items()}
-    path = args.export or args.work / "judge.safetensors"
-    save_file(weights, path)
-    print(f"saved {path}")
+    save_file(weights, args.export)
+    print(f"saved {args.export}")
 
 
 if __name__ == "__main__":

@@ -35,9 +35,8 @@ class Baseline(ABC):
     def steps(self) -> int:
         """How many of the model's timesteps the scheduler is asked for."""
 
-    @abstractmethod
-    def check(self, prompts: Prompts) -> None:
-        """UserError for prompts that it can make nothing of."""
+    def check(self, prompts: Prompts) -> None:  # noqa: B027
+        """UserError for prompts that it can make nothing of; any will do where this is not overridden."""
 
     @abstractmethod
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:

@@ -36,9 +36,6 @@ class InstructPix2Pix(Baseline):
     def steps(self) -> int:
         return self.num_inference_steps
 
-    def check(self, prompts: Prompts) -> None:
-        """Any will do."""
-
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
         from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
 

@@ -33,9 +33,6 @@ class SDEdit(Baseline):
     def steps(self) -> int:
         return self.num_inference_steps
 
-    def check(self, prompts: Prompts) -> None:
-        """Any will do."""
-
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
         from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 

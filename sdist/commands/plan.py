@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..datasets.base import DATASETS, load_dataset
 from ..datasets.index_csv import COLUMNS
-from ..editing import Job
+from ..editing import Job, check
 from ..errors import UserError
 from ..outputs import error_file, failed_before
 from .session import Session
@@ -56,10 +56,11 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
     """What is to be made of the rows; `complain` hears of rows that cannot be edited, UserError if other results are there."""
     seeds = range(session.settings.seed, session.settings.seed + args.seeds)
     tasks, sizes = [], Counter[tuple[int, int]]()
+    backbone = session.backbone if rows else None
     for row in rows:
         try:
             job = Job(row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else "")
-            size = session.check(job)
+            size = check(backbone, session.settings, job)
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             if in_shard(row.number, args.shard):
                 complain(f"{row.where}: {error}")

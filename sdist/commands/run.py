@@ -61,10 +61,8 @@ def check_counts(args: argparse.Namespace, *names: str) -> None:
 def summary(work: Mapping[Session, Plan], seconds: float, problems: int) -> list[str]:
     """What became of all pictures, on one line, and what else there is to say, on another."""
     made, plans = sum(session.made for session in work), work.values()
-    left, failed = (
-        sum(p.left for p in plans),
-        {s.folder / ERRORS: len(failed_before(s.folder) & {*p.names}) for s, p in work.items()},
-    )
+    left = sum(p.left for p in plans)
+    failed = {s.folder / ERRORS: len(failed_before(s.folder) & {*p.names}) for s, p in work.items()}
     more = [
         *([f"{left} left by --limit"] if left else []),
         *(f"{count} failed, see {folder}" for folder, count in failed.items() if count),

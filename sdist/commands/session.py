@@ -13,7 +13,7 @@ from ..backbone import Backbone
 from ..callbacks import ProgressBar, RunLogger, finish, make_logger
 from ..card import describe, make_card, plain_settings
 from ..config import Settings, load_settings, resolve
-from ..editing import Job, Prepared, Result, check, default_lanes, edit_batch, prepare
+from ..editing import Job, Prepared, Result, default_lanes, edit_batch, prepare
 from ..errors import UserError
 from ..loaded import LoadedModels
 from ..outputs import error_file, is_interrupted, output_files, remove_parts, writable_folder, write_result
@@ -101,10 +101,6 @@ class Session:
                     "another folder"
                 )
         return not is_interrupted(files, text)
-
-    def check(self, job: Job) -> tuple[int, int]:
-        """The size that the picture will have; UserError for what is wrong and known without reading pixels."""
-        return check(self.backbone, self.settings, job)
 
     def prepare(self, job: Job) -> Prepared:
         return prepare(self.backbone, self.settings, job)

@@ -84,6 +84,9 @@ def _chunk(pairs: Sequence[Pair], results: Mapping[str, Path | None], encoders: 
 def _scores(
     pairs: Sequence[Pair], edits: list[Image.Image], sources: list[Image.Image], encoders: Encoders, profile: Profile
 ) -> dict[str, Scores]:
+    masked = all(pair.mask is not None for pair in pairs)
+    if masked and encoders.dino is None:
+        raise UserError("a dataset with masks needs a DINO model for the structure distance; name one with --dino")
     clip, local, whole = encoders.clip, [pair.text for pair in pairs], [pair.target for pair in pairs]
     if all(pair.truth is not None for pair in pairs):
         truths = [load_image(pair.truth) for pair in pairs]  # type: ignore[arg-type]
@@ -91,9 +94,7 @@ def _scores(
         found = magicbrush.score(turns, clip, encoders.dino, profile)
     else:
         found = magicbrush.against_text(clip.images(edits, profile), sources, local, whole, clip, profile)
-    if all(pair.mask is not None for pair in pairs):
-        if encoders.dino is None:
-            raise UserError("a dataset with masks needs a DINO model for the structure distance; name one with --dino")
+    if masked:
         cases = [pie_bench.Case(e, s, p.mask(), p.target) for e, s, p in zip(edits, sources, pairs, strict=True)]  # type: ignore[misc]
         found |= pie_bench.score(cases, clip, encoders.dino, encoders.lpips, profile)
     return found
