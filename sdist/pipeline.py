@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Optional
 
 import numpy as np
 import torch
@@ -61,8 +61,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         tokenizer: CLIPTokenizer,
         unet: UNet2DConditionModel,
         scheduler: SchedulerMixin,
-        text_encoder_2: CLIPTextModelWithProjection | None = None,
-        tokenizer_2: CLIPTokenizer | None = None,
+        text_encoder_2: Optional[CLIPTextModelWithProjection] = None,  # noqa: UP045 (older diffusers cannot read X | None)
+        tokenizer_2: Optional[CLIPTokenizer] = None,  # noqa: UP045
         force_zeros_for_empty_prompt: bool = True,
     ) -> None:
         super().__init__()
