@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
+from .allocator import keep_freed_memory
 from .errors import UserError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("sdist").setLevel(logging.WARNING if args.quiet else logging.INFO)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
     try:
         return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:
