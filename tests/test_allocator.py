@@ -14,7 +14,7 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 def work():
     return [torch.ones(2**20) for _ in range(8)]  # of 4 MiB each
-work()
+work(), work(), work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     work()
@@ -28,4 +28,4 @@ def faults(mode: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 def test_pages_that_were_freed_are_used_again() -> None:
-    assert faults("kept") * 4 < faults("default")
+    assert faults("kept") < 1000 < faults("default")
