@@ -11,7 +11,7 @@ from PIL import Image
 from .editing import Job, Result
 from .errors import UserError
 from .images import CARD_KEY, mask_image, panel, png_bytes
-from .places import names, naming, read, remove, try_writing, write
+from .places import make_folder, names, read, remove, try_writing, write
 
 ERRORS = "errors"  # folder of the pictures that failed
 HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
@@ -62,8 +62,7 @@ def error_file(folder: Path, name: str) -> Path:
 def write_error(folder: Path, name: str, error: str, job: Job) -> None:
     """Remembers why a picture could not be made."""
     path = error_file(folder, name)
-    with naming(path):
-        path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     told = {"error": error, "image": str(job.image), "source": job.source, "target": job.target, "seed": job.seed}
     write(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
 

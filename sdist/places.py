@@ -28,11 +28,12 @@ def place(text: str) -> Path:
     protocol, is_url, rest = text.partition("://")
     if not is_url:
         return Path(text)
-    if "::" in text:
+    if "::" in protocol or "://" in rest:
         raise UserError(f"{text} is a chain of file systems, which may answer from a cache; name the store itself")
     if protocol in LOCAL:
         return _local(rest, text)
     try:
+        from fsspec import get_filesystem_class
         from upath import UPath
         from upath.registry import available_implementations
     except ImportError:
@@ -44,7 +45,10 @@ def place(text: str) -> Path:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of drivers that UPath has no class of its own for
-            return UPath(text)  # type: ignore[return-value]
+            folder = UPath(text)
+            get_filesystem_class(folder.protocol)  # fails if the driver is missing
+            str(folder / "name")  # is when some kinds read what they were given
+            return folder  # type: ignore[return-value]
     except Exception as error:  # a driver's, of any class
         raise UserError(f"{text} cannot be used: {_reason(error)}") from None
 
@@ -100,18 +104,30 @@ def read(path: Path, limit: int | None = None) -> bytes:
 # --- writing -----------------------------------------------------------------------------------------------------------
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the folder if needed; in an object store there is nothing to make, and a bucket that is not there stays so."""
+    with naming(folder):
+        if isinstance(folder, Path) or _moves(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def _moves(path: Path) -> bool:
+    """Whether the store has files in folders, as disks do; in fsspec a driver of an object store moves by copying."""
+    from fsspec import AbstractFileSystem
+
+    return type(path.fs).mv is not AbstractFileSystem.mv
+
+
 def try_writing(folder: Path) -> None:
-    """Makes the folder if needed, and a file in it that does not stay; OSError. A bucket is never made."""
+    """Makes the folder if needed, and a file in it that does not stay; OSError."""
     if isinstance(folder, Path):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             return
     try:
+        make_folder(folder)
         with naming(folder):
             folder.fs.invalidate_cache()  # others may have written since this process last listed something
-            for own in reversed([folder, *folder.parents]):
-                if own.parent != own:  # the root, or the bucket
-                    own.mkdir(exist_ok=True)
             trial = (folder / f".{token_hex(4)}.part").path
             folder.fs.pipe_file(trial, b"")
             folder.fs.rm_file(trial)
@@ -124,24 +140,22 @@ def write(path: Path, data: bytes) -> None:
     """The file is there whole or not at all. OSError names it.
 
     A local one as `write_atomic` does it. An object store (S3, GCS, Azure, memory) shows an object when it has all of it, so
-    that is one put. Where a driver knows how to move (SFTP, FTP, HDFS), written beside and moved, but not flushed to disk: a
-    power cut over there may still cost it. Drivers of neither kind promise nothing.
+    that is one put. Where there are files in folders (SFTP, HDFS), it is written beside and moved, but not flushed to disk: a
+    power cut over there may still cost it.
     """
     if isinstance(path, Path):
         from .images import write_atomic  # imports torch, and the command line comes here for `place`
 
         write_atomic(path, data)
-    else:
-        with naming(path):
-            _put(path, data)
-
-
-def _put(path: Path, data: bytes) -> None:
-    from fsspec import AbstractFileSystem
-
-    if type(path.fs).mv is AbstractFileSystem.mv:  # which copies
-        path.fs.pipe_file(path.path, data)
         return
+    with naming(path):
+        if _moves(path):
+            _move_in(path, data)
+        else:
+            path.fs.pipe_file(path.path, data)
+
+
+def _move_in(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.{token_hex(4)}.part").path
     try:
         path.fs.pipe_file(beside, data)
