@@ -7,20 +7,25 @@ place; only here is a store told from a local folder.
 import errno
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeVar
 from urllib.request import url2pathname
 
 from .errors import UserError, unknown
 
+READERS = 16  # questions that a store is asked at once
 LOCAL = ("file", "local")  # protocols of a folder on this machine
 ACCOUNTS = {
     "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY": ("s3", "s3a"),
     "GOOGLE_APPLICATION_CREDENTIALS": ("gs", "gcs"),
     "AZURE_STORAGE_CONNECTION_STRING": ("az", "abfs", "abfss", "adl"),
 }
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 def place(text: str) -> Path:
@@ -99,6 +104,15 @@ def read(path: Path, limit: int | None = None) -> bytes:
             return file.read(limit)
     with naming(path):
         return path.fs.cat_file(path.path, end=limit)
+
+
+def mapped(folder: Path, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The values of a function that reads in the folder; a store, which takes its time to answer, is asked side by side."""
+    if isinstance(folder, Path):
+        yield from map(function, items)
+    else:
+        with ThreadPoolExecutor(READERS) as readers:
+            yield from readers.map(function, items)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------

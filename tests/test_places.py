@@ -250,7 +250,7 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_one_without_cards(
     assert main(arguments) == 0
     for answered in (0, 1, 5):  # at a card, and at a picture
         with monkeypatch.context() as patch:
-            patch.setattr("sdist.commands.plan.READERS", 1)
+            patch.setattr("sdist.places.READERS", 1)
             refusing(patch, TimeoutError("timed out"), "get", after=answered)
             assert main(arguments) == 2
             assert error(capsys).endswith(f"/00{answered // 2}_seed0.{'png' if answered % 2 else 'json'}: timed out")

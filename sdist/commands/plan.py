@@ -4,7 +4,6 @@ import argparse
 import csv
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from ..datasets.index_csv import COLUMNS
 from ..editing import Job, check
 from ..errors import UserError
 from ..outputs import failed_before, forget_error
-from ..places import names
+from ..places import mapped, names
 from .session import Session
 
 WHOLE = (0, 1)  # the shard that is everything
-READERS = 16  # run cards that are read at once: a store takes its time to answer
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,10 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
 
 
 def _missing(session: Session, tasks: list[Task]) -> list[Task]:
-    """Those whose picture is not there as a whole: one listing says what is, and the cards of that are read side by side."""
+    """Those whose picture is not there as a whole: one listing says what is, then the cards of that are read."""
     there = names(session.folder)
-    with ThreadPoolExecutor(READERS) as readers:
-        made = readers.map(lambda task: session.is_made(task.name, task.job, there), tasks)
-        return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]
+    made = mapped(session.folder, lambda task: session.is_made(task.name, task.job, there), tasks)
+    return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]
 
 
 def result_name(row: Row, seed: int) -> str:
