@@ -84,7 +84,7 @@ class Session:
         return files
 
     def is_made(self, name: str, job: Job, there: Container[str] | None = None) -> bool:
-        """Whether the picture is there, given the names that are; UserError if it was made with other settings or from something else."""
+        """Whether the picture is there, by the names that are; UserError if made with other settings or from something else."""
         files = output_files(self.folder, name)
         if files["image"].name not in (names(self.folder) if there is None else there):
             return False
