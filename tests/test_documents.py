@@ -125,7 +125,7 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_of_the_pages_are_understood(page: Path) -> None:
     for line in commands(page):
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line.replace("s3://", "memory://"), comments=True)  # a store whose driver is always there
         arguments = words[words.index("sdist") + 1 :]
         if "..." not in line.partition("#")[0] and "sdist.error" not in line:
             parser().parse_args(arguments[: arguments.index(">")] if ">" in arguments else arguments)
