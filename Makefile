@@ -1,8 +1,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
+OLDEST_PYTHON ?= python3.10
+OLDEST = build/oldest
 
-.PHONY: demo test lint reproduce
+.PHONY: demo test oldest lint reproduce
 
 # Installs into $(VENV), edits one picture with the embedded model, and prints where the results are.
 demo: $(VENV)/installed
@@ -10,6 +12,13 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+# The tests with the oldest Python and the oldest packages that setup.cfg allows: gigabytes, PyPI's torch of that time being CUDA's.
+oldest:
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	sed -nE 's/^    ([a-z-]+)>=/\1==/p' setup.cfg | sort -u > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/pip install -q -c $(OLDEST)/constraints.txt -e ".[test]"
+	$(OLDEST)/bin/python -m pytest
 
 # The tables of docs/results.md: edits where they are missing in runs/compare (hours on two cores), then all metrics.
 reproduce: $(VENV)/installed

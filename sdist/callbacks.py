@@ -18,7 +18,6 @@ from .backbone import Backbone
 from .config import LogSettings
 from .distiller import Round, ScoreDistiller
 from .editing import last_mask
-from .errors import UserError
 from .images import mask_image, panel, to_images
 
 log = logging.getLogger("sdist")
@@ -150,15 +149,12 @@ def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Lo
     if kind == "none":
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        if kind == "csv":
-            return CSVLogger(folder, name="csv", version=name)
-        if kind == "tensorboard":
-            return TensorBoardLogger(folder, name="tensorboard", version=name)
-        group = settings.group or None
-        return WandbLogger(name=name, project=settings.project, group=group, offline=settings.offline, save_dir=folder)
-    except ModuleNotFoundError as error:
-        raise UserError(f"--log {kind} needs a package that is not installed: {str(error).splitlines()[0]}") from None
+    if kind == "csv":
+        return CSVLogger(folder, name="csv", version=name)
+    if kind == "tensorboard":
+        return TensorBoardLogger(folder, name="tensorboard", version=name)
+    group = settings.group or None
+    return WandbLogger(name=name, project=settings.project, group=group, offline=settings.offline, save_dir=folder)
 
 
 def finish(logger: Logger | None) -> None:

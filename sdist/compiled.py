@@ -60,7 +60,8 @@ class CompiledForward:
 
     def _compiled(self) -> Any:
         if self._function is None:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+            config = torch._dynamo.config
+            config.cache_size_limit = max(config.cache_size_limit, SHAPES)  # recompile_limit in torch 2.6 and later
             self._function = torch.compile(self._forward, dynamic=False, options=self._options)
         return self._function
 

@@ -11,7 +11,7 @@ log = logging.getLogger("sdist")
 
 
 def main(args: argparse.Namespace) -> int:
-    need("compare", "matplotlib", "pandas")
+    need("compare", "matplotlib", "pandas", "scipy", "tabulate")
     from ..evaluation.comparison import compare, write_comparison
     from ..evaluation.folder import read_evaluation
     from ..evaluation.plots import choose_axes

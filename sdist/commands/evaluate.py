@@ -10,7 +10,7 @@ log = logging.getLogger("sdist")
 
 
 def main(args: argparse.Namespace) -> int:
-    need("evaluate", "pandas", "scipy")
+    need("evaluate", "pandas", "pyarrow", "scipy", "tabulate")
     from tqdm.auto import tqdm
 
     from ..datasets.base import load_dataset

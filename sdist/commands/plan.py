@@ -119,7 +119,7 @@ def read_index(folder: Path, complain: Callable[[str], None], shard: tuple[int, 
     csv.field_size_limit(2**31 - 1)
     rows: list[Row] = []
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(line.replace("\0", "\udc00") for line in file)  # Python 3.10 would end at a zero byte
         try:
             missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
             if missing:
@@ -140,8 +140,8 @@ def _read_row(folder: Path, number: int, line: int, record: dict) -> Row:
     if not name or None in fields or None in record:
         raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
     instruction = record.get("instruction") or ""  # a column that may be there
-    if any("\udc80" <= character <= "\udcff" for character in "".join([*fields, instruction])):
-        raise UserError("is not UTF-8")
+    if any("\udc00" <= character <= "\udcff" for character in "".join([*fields, instruction])):
+        raise UserError("is not UTF-8 text")
     images = (folder / "images").resolve()
     image = (images / name).resolve()
     if not image.is_relative_to(images):

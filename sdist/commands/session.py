@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..loaded import LoadedModels
 from ..outputs import forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
 from ..places import names, need_local, read
+from .extras import need
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
@@ -33,6 +34,8 @@ def settings_of(args: argparse.Namespace, method: str) -> Settings:
 def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
     if args.log != "none":
         need_local(args.output, f"--log {args.log}")
+    if args.log == "tensorboard":
+        need(f"{args.command} --log tensorboard", "tensorboard", extra="tensorboard")
     if settings.baseline is None:
         return
     foreign = [f"--{name}" for name, default in DISTILLING.items() if getattr(args, name, default) != default]

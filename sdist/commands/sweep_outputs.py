@@ -50,7 +50,7 @@ def _result(session: Session, row: Row, source: Image.Image) -> Image.Image:
 
 def evaluator(args: argparse.Namespace) -> Evaluate:
     """What `sdist evaluate` does, with pairs and encoders that are read now, before the edits."""
-    need("sweep --clip", "pandas", "scipy", "matplotlib")
+    need("sweep --clip", "matplotlib", "pandas", "pyarrow", "scipy", "tabulate")
     from ..datasets.base import load_dataset
     from ..evaluation.evaluate import evaluate
     from ..evaluation.results import find_results
