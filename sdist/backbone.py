@@ -202,12 +202,12 @@ def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
     from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 
     where = {"local_files_only": local}
-    options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False, **where}
-    unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options)
+    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, **where}
+    unet = _load_network(UNet2DConditionModel, source, "unet", **options)
     two = reads_pooled(unet)
     parts = {
         "unet": unet,
-        "vae": AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
+        "vae": _load_network(AutoencoderKL, source, "vae", **options),
         "scheduler": DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
         **_load_text(source, two, where),
     }
@@ -218,11 +218,21 @@ def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
 def _load_text(source: str, two: bool, where: dict[str, bool]) -> dict[str, Any]:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    options = {"dtype": torch.float32, "use_safetensors": True, **where}
+    options = {"dtype": torch.float32, **where}
     classes = {"text_encoder": CLIPTextModel} | ({"text_encoder_2": CLIPTextModelWithProjection} if two else {})
-    encoders = {name: cls.from_pretrained(source, subfolder=name, **options) for name, cls in classes.items()}
+    encoders = {name: _load_network(cls, source, name, **options) for name, cls in classes.items()}
     names = [name.replace("text_encoder", "tokenizer") for name in classes]
     return {**encoders, **{name: CLIPTokenizer.from_pretrained(source, subfolder=name, **where) for name in names}}
+
+
+def _load_network(cls: Any, source: str, part: str, **options: Any) -> Any:
+    """One part with all of its weights; UserError where the libraries would go on with random ones."""
+    network, report = cls.from_pretrained(source, subfolder=part, use_safetensors=True, output_loading_info=True, **options)
+    if report["missing_keys"]:
+        raise UserError(
+            f"{part} lacks {len(report['missing_keys'])} weights of {cls.__name__}, {min(report['missing_keys'])} among them"
+        )
+    return network
 
 
 def reads_pooled(unet: Any) -> bool:

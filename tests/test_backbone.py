@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from sdist.backbone import Backbone, choose_device, load_backbone
 from sdist.diffusion import alpha_sigma
@@ -81,6 +82,20 @@ def test_other_prediction_types_are_refused(tiny_folder: Path, tmp_path: Path) -
     path.write_text(path.read_text().replace('"epsilon"', '"sample"'))
     with pytest.raises(UserError, match=r"predicts 'sample'.*epsilon and v_prediction"):
         load_backbone(str(model), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("part", "file"), [("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model")]
+)
+def test_a_part_that_lacks_weights_is_refused(tiny_folder: Path, tmp_path: Path, part: str, file: str) -> None:
+    folder = tmp_path / "partial"
+    shutil.copytree(tiny_folder, folder)
+    path = folder / part / f"{file}.safetensors"
+    weights = load_file(path)
+    lost = sorted(weights)[0]
+    save_file({name: value for name, value in weights.items() if name != lost}, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"{part} lacks 1 weights of \w+, .*{lost.removeprefix('text_model.')}"):
+        load_backbone(str(folder), "cpu")
 
 
 def test_every_source_that_failed_is_named() -> None:
