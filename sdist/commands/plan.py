@@ -11,6 +11,7 @@ from ..datasets.base import DATASETS, load_dataset
 from ..datasets.index_csv import COLUMNS
 from ..editing import Job, check
 from ..errors import UserError
+from ..loaded import LoadedModels
 from ..outputs import error_file, failed_before
 from .session import Session
 
@@ -50,6 +51,17 @@ class Plan:
     failed: int
     left: int
     sizes: Counter[tuple[int, int]]  # pictures of each size in all shards, made or not
+
+
+def planned(
+    args: argparse.Namespace, complain: Callable[[str], None], models: LoadedModels | None = None
+) -> tuple[Session, Plan]:
+    """The session of a run, with its model loaded if there are rows, and what it has to do."""
+    rows = read_rows(args.input, complain, args.shard)
+    session = Session(args, models)
+    if rows:
+        session.load()
+    return session, plan(session, rows, args, complain)
 
 
 def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: Callable[[str], None]) -> Plan:
