@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from PIL import Image
 from lightning_fabric.plugins.environments import LightningEnvironment
+from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor

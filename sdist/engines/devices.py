@@ -9,8 +9,9 @@ import logging
 import multiprocessing
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed import all_gather_object
 from torch.multiprocessing import ProcessExitedException
+from tqdm.auto import tqdm
 
 from ..backbone import choose_device
 from ..commands.plan import planned
@@ -33,7 +35,8 @@ from .queues import begin, by_size
 LONG = timedelta(days=365)  # until the slowest has made its share; one that is gone is noticed without waiting
 ENDING = (UserError, FloatingPointError, OSError)  # what the command line prints as one line
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # in the started processes too
+for name in ("lightning_fabric", "pytorch_lightning"):  # in the started processes too
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 Done = tuple[list[str], int]
 
@@ -65,7 +68,7 @@ def _fabric(args: argparse.Namespace) -> Fabric:
 
 
 @contextmanager
-def _processes() -> Any:
+def _processes() -> Iterator[None]:
     """None of the started processes outlives the block; one that was killed is said in one line."""
     try:
         yield
@@ -108,6 +111,7 @@ def _settle(quiet: bool) -> None:
     logging.getLogger("sdist").setLevel(logging.WARNING if quiet else logging.INFO)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
     rank_zero_only.rank = 0
+    tqdm.set_lock(threading.RLock())  # the default one has a semaphore, which a killed process would leave behind
 
 
 def _tried(function: Callable[[], Any]) -> Any:
