@@ -7,7 +7,7 @@ from ..callbacks import steps_bar
 from ..commands.plan import Plan, Task, planned
 from ..commands.session import Session
 from ..commands.summary import Complaints, summary
-from .queues import Complain, Sizes, begin, edit_queue, queues, remembering
+from .queues import QUEUE, Complain, Sizes, begin, edit_queue, queues, remembering
 
 
 def make(args: argparse.Namespace) -> tuple[list[str], int]:
@@ -31,7 +31,7 @@ def edit_tasks(session: Session, tasks: list[Task], sizes: Sizes, complain: Comp
     steps, unit = (1, "picture") if session.settings.baseline else (session.settings.steps, "step")
     with steps_bar(steps * len(tasks), session.name, unit) as bar:
         done = 0
-        for queue in queues(tasks):
+        for queue in queues(tasks, QUEUE):
             done += len(queue)
             edit_queue(session, queue, sizes, bar, fail)
             bar.update(steps * done - bar.n)

@@ -44,7 +44,7 @@ def by_size(tasks: list[Task]) -> list[Task]:
     return sorted(tasks, key=lambda task: task.size)
 
 
-def queues(tasks: list[Task], most: int = QUEUE) -> Iterator[list[Task]]:
+def queues(tasks: list[Task], most: int) -> Iterator[list[Task]]:
     """Groups of at most so many pictures of equal width and height."""
     for _, group in groupby(by_size(tasks), key=lambda task: task.size):
         same = list(group)
