@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
+from .allocator import keep_freed_memory
 from .errors import UserError
+from .places import place
 
 BAD_INPUT, INTERRUPTED = 2, 130
 DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
@@ -23,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("sdist").setLevel(logging.WARNING if args.quiet else logging.INFO)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
     try:
         return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:
@@ -110,7 +113,7 @@ def _edit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
     command.add_argument("--mask", type=Path, metavar="IMAGE", help="grey image, white where the edit may happen")
     command.add_argument("--instruction", default="", metavar="TEXT", help="for instruct_pix2pix (default: the target prompt)")
-    command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR")
+    command.add_argument("--output", type=_place, default=Path("outputs"), metavar="DIR|URL")
     command.add_argument("--record", type=Path, metavar="DIR",
                          help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip
     _method(command)
@@ -123,7 +126,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         "images in DIR/images)."
     )
     command.add_argument("--input", required=True, metavar="DIR|FORMAT:DIR", help="or a dataset as for sdist evaluate")
-    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.add_argument("--output", type=_place, required=True, metavar="DIR|URL", help="a URL is such as s3://bucket/results")
     _method(command)
     _job(command)
     _engine(command)
@@ -152,7 +155,7 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
     command.add_argument("--input", metavar="DIR|FORMAT:DIR", help="as for sdist run")
-    command.add_argument("--output", type=Path, metavar="DIR")
+    command.add_argument("--output", type=_place, metavar="DIR")
     command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
     command.add_argument("--first", type=int, metavar="N", help="take the first N rows of index.csv only")
     command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
@@ -266,6 +269,13 @@ def _devices(text: str) -> int | str:
     if text != "auto" and not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"must be auto or a number from 1, got {text!r}")
     return text if text == "auto" else int(text)
+
+
+def _place(text: str) -> Path:
+    try:
+        return place(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from ..datasets.index_csv import COLUMNS
 from ..editing import Job, check
 from ..errors import UserError
 from ..loaded import LoadedModels
-from ..outputs import error_file, failed_before
+from ..outputs import failed_before, forget_error
+from ..places import mapped, names
 from .session import Session
 
 WHOLE = (0, 1)  # the shard that is everything
@@ -80,14 +81,21 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
             sizes[size] += len(seeds)
             if in_shard(row.number, args.shard):
                 tasks += [Task(result_name(row, seed), row.where, replace(job, seed=seed), size) for seed in seeds]
-    missing = [task for task in tasks if args.overwrite or not session.is_made(task.name, task.job)]
+    missing = tasks if args.overwrite else missing_of(session, tasks)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks).difference(task.name for task in missing):
-        error_file(session.folder, name).unlink(missing_ok=True)  # of a run that was killed just after it had made the picture
+        forget_error(session.folder, name)  # of a run that was killed just after it had made the picture
     todo = [task for task in missing if args.retry or args.overwrite or task.name not in failed]
     now = todo[: args.limit]
     counts = (len(tasks) - len(missing), now, len(missing) - len(todo), len(todo) - len(now))
     return Plan([task.name for task in tasks], *counts, sizes)
+
+
+def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
+    """Those whose picture is not there as a whole: one listing says what is, then the cards of that are read."""
+    there = names(session.folder)
+    made = mapped(session.folder, lambda task: session.is_made(task.name, task.job, there), tasks)
+    return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]
 
 
 def result_name(row: Row, seed: int) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from ..config import Settings, load_settings, resolve
 from ..editing import Job, Prepared, Result, default_lanes, edit_batch, prepare
 from ..errors import UserError
 from ..loaded import LoadedModels
-from ..outputs import error_file, is_interrupted, output_files, remove_parts, writable_folder, write_result
+from ..outputs import forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
+from ..places import names, need_local, read
 
 GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
@@ -30,6 +31,8 @@ def settings_of(args: argparse.Namespace, method: str) -> Settings:
 
 
 def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
+    if args.log != "none":
+        need_local(args.output, f"--log {args.log}")
     if settings.baseline is None:
         return
     foreign = [f"--{name}" for name, default in DISTILLING.items() if getattr(args, name, default) != default]
@@ -71,26 +74,26 @@ class Session:
         """Loads the model now, so that one that cannot be had is one error, not one a picture."""
         _ = self.backbone
 
-    def output_files(self, names: Sequence[str]) -> list[dict[str, Path]]:
+    def output_files(self, pictures: Sequence[str]) -> list[dict[str, Path]]:
         """Where results go; UserError if one exists and may not be replaced."""
-        files = [output_files(self.folder, name) for name in names]
-        existing = [path for own in files for path in own.values() if path.exists()]
+        files, there = [output_files(self.folder, name) for name in pictures], names(self.folder)
+        existing = [path for own in files for path in own.values() if path.name in there]
         if existing and not self.overwrite:
             raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
-        remove_parts(self.folder, set(names))
+        remove_parts(self.folder, set(pictures))
         return files
 
-    def is_made(self, name: str, job: Job) -> bool:
-        """Whether the picture is there; UserError if it was made with other settings or from something else."""
+    def is_made(self, name: str, job: Job, there: Container[str] | None = None) -> bool:
+        """Whether the picture is there, by the names that are; UserError if made with other settings or from something else."""
         files = output_files(self.folder, name)
-        if not files["image"].exists():
+        if files["image"].name not in (names(self.folder) if there is None else there):
             return False
         try:
-            text = files["card"].read_text(encoding="utf-8")
+            text = read(files["card"]).decode()
             card = json.loads(text)
             recorded = {"settings": _recorded_settings(json.dumps(card["settings"])), "job": card["job"]}
             recorded["job"].pop("tokens")
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
         wanted = {"settings": self._plain, "job": describe(job)}
         for part, given in wanted.items():
@@ -129,7 +132,7 @@ class Session:
         def write(result: Result) -> None:
             own = where[id(result.prepared)]
             write_result(own, result, make_card(self.backbone, self.settings, result))
-            error_file(self.folder, own["image"].stem).unlink(missing_ok=True)
+            forget_error(self.folder, own["image"].stem)
             self.made += 1
             if bar is not None and self.settings.baseline is not None:
                 bar.update()

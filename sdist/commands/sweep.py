@@ -9,6 +9,7 @@ from ..config import Settings
 from ..engines.local import edit_all
 from ..errors import UserError
 from ..loaded import LoadedModels
+from ..places import need_local
 from ..sweep import Sweep, Variant, changes, read_sweep
 from .plan import WHOLE, Plan, Row, plan, read_rows, result_name
 from .run import check_counts
@@ -46,6 +47,8 @@ def _check(args: argparse.Namespace) -> None:
     check_counts(args, "seeds", "first", "limit", "rows")
     if not args.list and (args.input is None or args.output is None):
         raise UserError("sdist sweep needs --input and --output, or --list")
+    if args.output is not None:
+        need_local(args.output, "sdist sweep")
     if args.clip is None and (args.dino or args.cache):
         raise UserError("--dino and --cache belong to an evaluation, which --clip asks for")
     if args.clip is not None and args.shard != WHOLE:

@@ -25,6 +25,7 @@ from torch.distributed import all_gather_object
 from torch.multiprocessing import ProcessExitedException
 from tqdm.auto import tqdm
 
+from ..allocator import keep_freed_memory
 from ..backbone import choose_device
 from ..commands.plan import planned
 from ..commands.summary import Complaints, summary
@@ -109,6 +110,7 @@ def _settle(quiet: bool) -> None:
     """What the command line does in its own process. Each trainer is one of its own, and logs, whatever its process' rank is."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("sdist").setLevel(logging.WARNING if quiet else logging.INFO)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
     rank_zero_only.rank = 0
     tqdm.set_lock(threading.RLock())  # the default one has a semaphore, which a killed process would leave behind

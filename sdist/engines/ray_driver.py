@@ -11,7 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from tqdm.auto import tqdm
 
-from ..commands.plan import Task
+from ..commands.plan import Task, missing_of
 from ..commands.session import Session
 from ..errors import UserError
 from ..outputs import remove_parts
@@ -121,7 +121,9 @@ class Driver:
     def _again(self, chunk: Chunk) -> None:
         """What is not yet made; the last time picture by picture, so that the one that kills is alone."""
         remove_parts(self._session.folder, {task.name for task in chunk.tasks})
-        left, deaths = [task for task in chunk.tasks if not self._is_made(task)], chunk.deaths + 1
+        left = chunk.tasks if self._session.overwrite else missing_of(self._session, chunk.tasks)  # an older one tells nothing
+        deaths, made = chunk.deaths + 1, len(chunk.tasks) - len(left)
+        self._session.made += made
         if deaths < DEATHS - 1:
             self._waiting.append(Chunk(left, deaths))
         elif deaths == DEATHS - 1:
@@ -129,10 +131,4 @@ class Driver:
         else:
             for task in left:
                 self._fail(task, f"{task.where}: {deaths} actors in a row died while they edited it; Ray's logs say why")
-        self._bar.update(len(chunk.tasks) - len(left) * (deaths < DEATHS))
-
-    def _is_made(self, task: Task) -> bool:
-        """An older picture, which is to be replaced, tells nothing."""
-        made = not self._session.overwrite and self._session.is_made(task.name, task.job)
-        self._session.made += made
-        return made
+        self._bar.update(made if deaths < DEATHS else len(chunk.tasks))

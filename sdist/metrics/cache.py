@@ -1,4 +1,4 @@
-"""Embeddings on disk, found by the content of what was embedded and by what embedded it."""
+"""Embeddings that are kept, found by the content of what was embedded and by what embedded it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,23 +22,36 @@ BATCH = 32  # items that an encoder reads at once
 T = TypeVar("T")
 
 
-def embed(
-    items: Sequence[T], keys: Sequence[str], compute: Callable[[list[T]], Float[Tensor, "b d"]], folder: Path | None
-) -> Float[Tensor, "n d"]:
-    """One embedding an item, on the CPU; `compute` sees each key once, in batches, and only if the folder has it not.
+class Embeddings:
+    """Those that were made so far, in memory and, if a folder is given, on disk."""
 
-    Every batch is written when it is done, each embedding atomically in a safetensors file of its own; a file that cannot be
-    read is made again. Without a folder nothing is kept.
-    """
-    found = {key: vector for key in keys if folder is not None and (vector := _read(folder, key)) is not None}
-    missing = {key: item for key, item in zip(keys, items, strict=True) if key not in found}
-    for start in range(0, len(missing), BATCH):
-        batch = list(missing)[start : start + BATCH]
-        for key, vector in zip(batch, compute([missing[key] for key in batch]).float().cpu(), strict=True):
-            found[key] = vector
-            if folder is not None:
-                _write(folder, key, vector)
-    return torch.stack([found[key] for key in keys])
+    def __init__(self, folder: Path | None) -> None:
+        self._folder, self._found = folder, dict[str, Float[Tensor, " d"]]()
+
+    def __call__(
+        self, items: Sequence[T], keys: Sequence[str], compute: Callable[[list[T]], Float[Tensor, "b d"]]
+    ) -> Float[Tensor, "n d"]:
+        """One embedding an item, on the CPU; `compute` sees each key once, in batches, and only if it is nowhere yet.
+
+        Every batch is written when it is done, each embedding atomically in a safetensors file of its own; a file that cannot
+        be read is made again.
+        """
+        missing = {key: item for key, item in zip(keys, items, strict=True) if not self._has(key)}
+        for start in range(0, len(missing), BATCH):
+            batch = list(missing)[start : start + BATCH]
+            for key, vector in zip(batch, compute([missing[key] for key in batch]).float().cpu(), strict=True):
+                self._keep(key, vector)
+        return torch.stack([self._found[key] for key in keys])
+
+    def _has(self, key: str) -> bool:
+        if key not in self._found and self._folder is not None and (vector := _read(self._folder, key)) is not None:
+            self._found[key] = vector
+        return key in self._found
+
+    def _keep(self, key: str, vector: Float[Tensor, " d"]) -> None:
+        self._found[key] = vector
+        if self._folder is not None:
+            _write(self._folder, key, vector)
 
 
 def image_key(encoder: str, image: Image.Image) -> str:

@@ -1,4 +1,4 @@
-"""CLIP and DINO through transformers: embeddings of pictures and texts, in float32, kept on disk if a folder is given."""
+"""CLIP and DINO through transformers: embeddings of pictures and texts, in float32, kept, also on disk if a folder is given."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from transformers import CLIPModel, CLIPTokenizer, ViTModel
 from ..backbone import choose_device, fingerprint
 from ..errors import UserError
 from ..models import TINYWORLD, hub_problem, is_cached, is_folder
-from .cache import embed, image_key, text_key
+from .cache import Embeddings, image_key, text_key
 from .preprocessing import clip_pixels, dino_pixels, structure_pixels
 from .profile import Profile
 
@@ -31,18 +31,18 @@ class Clip:
         source = EMBEDDED.get(source, source)
         self.model = _load(CLIPModel, source, device)
         self.tokenizer = _call(CLIPTokenizer, source)
-        self.name, self.cache = f"{source} {fingerprint([self.model])}", cache
+        self.name, self._embed = f"{source} {fingerprint([self.model])}", Embeddings(cache)
 
     def images(self, images: Sequence[Image.Image], profile: Profile) -> Float[Tensor, "n d"]:
         """Embeddings of pictures of any size; the profile decides about a pixel of the centre crop."""
         keys = [image_key(f"{self.name} {profile}", image) for image in images]
-        return embed(images, keys, lambda batch: self._embed_images(batch, profile), self.cache)
+        return self._embed(images, keys, lambda batch: self._embed_images(batch, profile))
 
     def texts(self, texts: Sequence[str], cut: bool = False) -> Float[Tensor, "n d"]:
         """Embeddings of texts; UserError for one beyond the model's limit, unless it may be cut."""
         for text in () if cut else texts:
             self._check_length(text)
-        return embed(texts, [text_key(self.name, text) for text in texts], self._embed_texts, self.cache)
+        return self._embed(texts, [text_key(self.name, text) for text in texts], self._embed_texts)
 
     @property
     def _limit(self) -> int:
@@ -71,7 +71,7 @@ class Dino:
 
     def __init__(self, source: str, device: str = "auto", cache: Path | None = None) -> None:
         self.model = _load(ViTModel, source, device, add_pooling_layer=False)
-        self.name, self.cache = f"{source} {fingerprint([self.model])}", cache
+        self.name, self._embed = f"{source} {fingerprint([self.model])}", Embeddings(cache)
 
     @property
     def _side(self) -> int:
@@ -80,7 +80,7 @@ class Dino:
     def images(self, images: Sequence[Image.Image], profile: Profile) -> Float[Tensor, "n d"]:
         """The class token after the last normalization, of pictures of any size; the profile decides about the centre crop."""
         keys = [image_key(f"{self.name} {profile}", image) for image in images]
-        return embed(images, keys, lambda batch: self._class_tokens(batch, profile), self.cache)
+        return self._embed(images, keys, lambda batch: self._class_tokens(batch, profile))
 
     @torch.no_grad()
     def keys(self, images: Sequence[Image.Image], profile: Profile) -> Float[Tensor, "b tokens d"]:
