@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -185,10 +186,58 @@ def living(folder: Path) -> list[str]:
     return found
 
 
-def test_actors_that_die_cost_no_picture_but_one_that_always_kills(
-    start: Start, whole: Path, folder: Path, deadly: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ModuleType]:
+    """Ray, with a cluster of two CPUs."""
+    ray = pytest.importorskip("ray", reason="needs sdist[ray]")
+    try:
+        ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # of many classes
+        pytest.skip(f"Ray cannot start a cluster here: {error}")
+    yield ray
+    ray.shutdown()
+
+
+COARSE = ["--workers", "1", "--method", "lusd", "--precision", "fp16", "--set", "scale.threshold=0.000001"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--workers", "3"], "--workers 3: Ray's cluster has 2 CPUs"),
+        (["--device", "cuda"], "--device cuda: Ray's cluster has no GPU"),
+        (["--device", "cuda:0"], "--engine ray chooses the devices; --device must be auto, cuda or cpu, got 'cuda:0'"),
+        (COARSE, "precision fp16: SD "),  # which only the actor finds
+    ],
+)
+def test_what_a_cluster_cannot_do_is_one_error(
+    cluster: ModuleType, start: Start, folder: Path, capfd, more: list[str], message: str
 ) -> None:
-    pytest.importorskip("ray", reason="needs sdist[ray]")
+    assert start("--engine", "ray", "--quiet", *more)[0] == 2
+    problems, out = told(capfd, folder)
+    assert problems[-1].startswith(message)
+    assert len(problems) == 2  # the other is the missing picture
+    assert "pictures made" not in out
+
+
+def test_actors_that_never_load_end_the_run(cluster: ModuleType) -> None:
+    from sdist.engines.ray_driver import Chunk, Driver
+
+    class Stillborn:
+        def load(self) -> None:
+            os._exit(1)
+
+    driver = Driver(None, {}, None, None, lambda: cluster.remote(Stillborn).remote())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="3 actors in a row died before they had loaded the model: "):
+        driver.run([Chunk([])], 1)
+    driver.end()
+
+
+def test_actors_that_die_cost_no_picture_but_one_that_always_kills(
+    cluster: ModuleType, start: Start, whole: Path, folder: Path, deadly: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    cluster.shutdown()  # the command starts one of its own
     with monkeypatch.context() as patch:
         patch.setenv("ONCE", key_of(folder, ONCE))
         patch.setenv("ONCE_FILE", str(tmp_path / "once"))
@@ -211,50 +260,6 @@ def test_actors_that_die_cost_no_picture_but_one_that_always_kills(
     while living(deadly.parent) and time.monotonic() < until:
         time.sleep(0.2)
     assert living(deadly.parent) == []
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """Of two CPUs."""
-    ray = pytest.importorskip("ray", reason="needs sdist[ray]")
-    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
-COARSE = ["--workers", "1", "--method", "lusd", "--precision", "fp16", "--set", "scale.threshold=0.000001"]
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--workers", "3"], "--workers 3: Ray's cluster has 2 CPUs"),
-        (["--device", "cuda"], "--device cuda: Ray's cluster has no GPU"),
-        (["--device", "cuda:0"], "--engine ray chooses the devices; --device must be auto, cuda or cpu, got 'cuda:0'"),
-        (COARSE, "precision fp16: SD "),  # which only the actor finds
-    ],
-)
-def test_what_a_cluster_cannot_do_is_one_error(cluster, start: Start, folder: Path, capfd, more: list[str], message: str) -> None:
-    assert start("--engine", "ray", "--quiet", *more)[0] == 2
-    problems, out = told(capfd, folder)
-    assert problems[-1].startswith(message)
-    assert len(problems) == 2  # the other is the missing picture
-    assert "pictures made" not in out
-
-
-def test_actors_that_never_load_end_the_run(cluster) -> None:
-    import ray
-
-    from sdist.engines.ray_driver import Chunk, Driver
-
-    class Stillborn:
-        def load(self) -> None:
-            os._exit(1)
-
-    driver = Driver(None, {}, None, None, lambda: ray.remote(Stillborn).remote())  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="3 actors in a row died before they had loaded the model: "):
-        driver.run([Chunk([])], 1)
-    driver.end()
 
 
 # --- options -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from dataclasses import replace
 
@@ -54,7 +54,6 @@ def make(args: argparse.Namespace) -> tuple[list[str], int]:
 def edit_all(session: Session, found: Plan, fail: Fail, wanted: int | None) -> None:
     """Has what is to be made edited by so many actors, which end with this call."""
     workers, resources = shares(wanted, session.settings.device)
-    log.info("%d actors, each with %s", workers, resources)
     pictures, given = len(found.todo), ray.put(session)
     most = min(QUEUE, -(-pictures // workers), max(LEAST, pictures // (4 * workers)))
     with steps_bar(pictures, session.name, "picture") as bar:
@@ -73,8 +72,9 @@ def cluster() -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        yield
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray prints pages about each death
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            yield
     except ConnectionError as error:
         raise UserError(f"Ray's cluster cannot be reached: {error}") from None
     finally:
@@ -94,5 +94,6 @@ def shares(wanted: int | None, device: str) -> tuple[int, dict]:
     if workers > have:
         raise UserError(f"--workers {workers}: Ray's cluster has {have} {'GPUs' if on_gpus else 'CPUs'}")
     threads = max(1, min(sum(cpus) // workers, *cpus))
+    log.info("%d actors, each with %s", workers, "a GPU" if on_gpus else f"a share of {threads} CPU{'s' * (threads > 1)}")
     own = {"num_gpus": 1, "num_cpus": 0} if on_gpus else {"num_cpus": threads}
     return workers, {**own, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}}}

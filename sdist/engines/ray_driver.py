@@ -111,7 +111,7 @@ class Driver:
         oldest, *others = [self._calls.pop(call)[1] for call in self._calls_of(actor)]
         self._waiting.extendleft(reversed(others))
         if oldest is not None:
-            log.info("an actor died; what it had in work is given out again")
+            log.warning("an actor died, and what it had in work is given out again; Ray's logs say why")
             self._again(oldest)
             return
         self._unloaded += 1
