@@ -158,11 +158,12 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_the_next_call_goes_on(
     assert_same(whole, output)
 
 
-def test_an_error_that_ends_a_run_is_one_line(start: Start, folder: Path, capfd) -> None:
-    assert start("--devices", "2", "--quiet", "--set", "loss.guidance=5")[0] == 2
+def test_an_error_that_all_processes_find_is_one_line(start: Start, whole: Path, folder: Path, tmp_path: Path, capfd) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    assert start("--devices", "2", "--quiet", "--steps", "3")[0] == 2
     problems, out = told(capfd, folder)
-    assert (len(problems), out) == (1, "")
-    assert "did you mean 'guidance_scale'?" in problems[0]
+    assert (len(problems), out) == (2, "")  # the other is the missing picture
+    assert "000_seed0.png was made with other steps" in problems[1]
 
 
 def test_slurm_and_torchrun_do_not_change_the_trainer(picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:

@@ -27,7 +27,8 @@ from tqdm.auto import tqdm
 
 from ..allocator import keep_freed_memory
 from ..backbone import choose_device
-from ..commands.plan import planned
+from ..commands.plan import Plan, planned
+from ..commands.session import Session, settings_of
 from ..commands.summary import Complaints, summary
 from ..errors import UserError
 from .local import edit_tasks
@@ -55,7 +56,7 @@ def make(args: argparse.Namespace) -> Done:
 
 
 def _fabric(args: argparse.Namespace) -> Fabric:
-    kind, wanted = choose_device(args.device or "auto"), args.devices
+    kind, wanted = choose_device(settings_of(args, args.method).device), args.devices
     if kind not in ("cpu", "cuda"):
         raise UserError(f"--devices chooses among all GPUs or works on the CPU; --device must be auto, cuda or cpu, got '{kind}'")
     have = torch.cuda.device_count() if kind == "cuda" else 1
@@ -70,7 +71,8 @@ def _fabric(args: argparse.Namespace) -> Fabric:
 
 @contextmanager
 def _processes() -> Iterator[None]:
-    """None of the started processes outlives the block; one that was killed is said in one line."""
+    """None of the processes that are started in the block outlives it; one that was killed is said in one line."""
+    others = multiprocessing.active_children()
     try:
         yield
     except ProcessExitedException as error:
@@ -80,7 +82,7 @@ def _processes() -> Iterator[None]:
             "and the same command goes on from there"
         ) from None
     finally:
-        for process in multiprocessing.active_children():
+        for process in {*multiprocessing.active_children()}.difference(others):
             process.terminate()
             process.join()
 
@@ -92,11 +94,8 @@ def _work(fabric: Fabric, args: argparse.Namespace) -> Done | Exception:
     if fabric.device.type == "cuda":
         args.device = str(fabric.device)
     complain = Complaints()
-    own = _tried(lambda: planned(args, complain if first else lambda text: None))
-    if first and isinstance(own, tuple):
-        begin(*own, complain)
-    errors = [error for error in _meet(None if isinstance(own, tuple) else own) if error is not None]
-    if errors:
+    own = _tried(lambda: _planned(args, complain if first else None))
+    if errors := [error for error in _meet(None if isinstance(own, tuple) else own) if error is not None]:
         return errors[0]
     (session, found), start = own, time.perf_counter()
     share = by_size(found.todo)[fabric.global_rank :: fabric.world_size]
@@ -104,6 +103,14 @@ def _work(fabric: Fabric, args: argparse.Namespace) -> Done | Exception:
     counts, told, failures = zip(*_meet((session.made, complain.told, failure)), strict=True)
     session.made, problems = sum(counts), len(set().union(*told))
     return next(filter(None, failures), (summary({session: found}, time.perf_counter() - start, problems), problems))
+
+
+def _planned(args: argparse.Namespace, complain: Complaints | None) -> tuple[Session, Plan]:
+    """The plan, which one of the processes speaks about, and clears the way for."""
+    session, found = planned(args, complain or (lambda text: None))
+    if complain is not None:
+        begin(session, found, complain)
+    return session, found
 
 
 def _settle(quiet: bool) -> None:

@@ -71,14 +71,16 @@ def cluster() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray prints pages about each death
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray prints pages about each death
+        try:
+            ray.init(log_to_driver=False, configure_logging=False)
+        except ConnectionError as error:
+            raise UserError(f"Ray's cluster cannot be reached: {error}") from None
+        try:
             yield
-    except ConnectionError as error:
-        raise UserError(f"Ray's cluster cannot be reached: {error}") from None
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def shares(wanted: int | None, device: str) -> tuple[int, dict]:
