@@ -8,11 +8,18 @@ if TYPE_CHECKING:
     from .callbacks import Snapshot
     from .editing import Result
     from .errors import UserError
+    from .pipeline import ScoreDistillationPipeline
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Snapshot", "UserError", "edit"]
+__all__ = ["Result", "ScoreDistillationPipeline", "Snapshot", "UserError", "edit"]
 
-_HOMES = {"Result": "editing", "Snapshot": "callbacks", "UserError": "errors", "edit": "api"}
+_HOMES = {
+    "Result": "editing",
+    "ScoreDistillationPipeline": "pipeline",
+    "Snapshot": "callbacks",
+    "UserError": "errors",
+    "edit": "api",
+}
 
 
 def __getattr__(name: str) -> Any:

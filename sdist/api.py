@@ -60,11 +60,10 @@ def edit(
     resolved = settings_of(method, settings, {key: value for key, value in given.items() if value is not None})
     chosen = (words,) if isinstance(words, str) else tuple(words)
     with ExitStack() as stack:
-        files = [None if picture is None else stack.enter_context(_on_disk(picture)) for picture in (image, mask)]
+        files = [None if picture is None else stack.enter_context(picture_file(picture)) for picture in (image, mask)]
         job = Job(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
         result = make(resolved, job, () if on_step is None else [Watching(on_step)])
-    passing = [key for key, picture in {"image": image, "mask": mask}.items() if isinstance(picture, (Image.Image, np.ndarray))]
-    return replace(result, card=without_folders(result.card, passing))
+    return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 
 def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], given: Mapping[str, Any]) -> Settings:
@@ -97,11 +96,16 @@ def without_folders(card: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]
     return {**card, "job": {**card["job"], **names}}
 
 
+def in_memory(**pictures: Picture | None) -> list[str]:
+    """The names of those that are no files."""
+    return [name for name, picture in pictures.items() if isinstance(picture, (Image.Image, np.ndarray))]
+
+
 @contextmanager
-def _on_disk(picture: Picture) -> Iterator[Path]:
+def picture_file(picture: Picture) -> Iterator[Path]:
     """Where a picture is; one in memory becomes a temporary PNG, named after its content."""
-    if not isinstance(picture, (Image.Image, np.ndarray)):
-        yield Path(picture)
+    if not in_memory(given=picture):
+        yield Path(picture)  # type: ignore[arg-type]
         return
     data = png_bytes(_as_image(picture))
     with TemporaryDirectory() as folder:

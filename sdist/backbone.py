@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -199,34 +199,53 @@ def _try_load(source: str, device: str, conditions: int) -> tuple[Backbone | Non
 
 def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
     """Only the parts that score distillation needs: no safety checker, no image processor, safetensors alone."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 
     where = {"local_files_only": local}
     options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False, **where}
     unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", **options)
-    kind = getattr(unet.config, "addition_embed_type", None)
-    if kind not in (None, "text_time"):
-        raise UserError(f"this model wants '{kind}' beside a prompt's embedding, which is not supported")
-    return Backbone(
-        unet=unet,
-        vae=AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
-        text=_load_text(source, kind == "text_time", where),
-        scheduler=DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
-        device=device,
-        conditions=conditions,
-    )
+    two = reads_pooled(unet)
+    parts = {
+        "unet": unet,
+        "vae": AutoencoderKL.from_pretrained(source, subfolder="vae", **options),
+        "scheduler": DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
+        **_load_text(source, two, where),
+    }
+    index = DiffusionPipeline.load_config(source, **where) if two else {}
+    return assemble(parts, device, conditions, bool(index.get("force_zeros_for_empty_prompt", True)))
 
 
-def _load_text(source: str, two: bool, where: dict[str, bool]) -> PromptEncoder:
-    from diffusers import DiffusionPipeline
+def _load_text(source: str, two: bool, where: dict[str, bool]) -> dict[str, Any]:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     options = {"dtype": torch.float32, "use_safetensors": True, **where}
-    encoders = [CLIPTextModel.from_pretrained(source, subfolder="text_encoder", **options)]
-    tokenizers = [CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **where)]
-    if not two:
-        return PromptEncoder(encoders, tokenizers)
-    encoders.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder="text_encoder_2", **options))
-    tokenizers.append(CLIPTokenizer.from_pretrained(source, subfolder="tokenizer_2", **where))
-    index = DiffusionPipeline.load_config(source, **where)
-    return PromptEncoder(encoders, tokenizers, zero_empty=bool(index.get("force_zeros_for_empty_prompt", True)))
+    classes = {"text_encoder": CLIPTextModel} | ({"text_encoder_2": CLIPTextModelWithProjection} if two else {})
+    encoders = {name: cls.from_pretrained(source, subfolder=name, **options) for name, cls in classes.items()}
+    names = [name.replace("text_encoder", "tokenizer") for name in classes]
+    return {**encoders, **{name: CLIPTokenizer.from_pretrained(source, subfolder=name, **where) for name in names}}
+
+
+def reads_pooled(unet: Any) -> bool:
+    """Whether a UNet reads a second text encoder's pooled embedding, as SDXL's does; UserError if it wants anything else."""
+    kind = getattr(unet.config, "addition_embed_type", None)
+    if kind not in (None, "text_time"):
+        raise UserError(f"this model wants '{kind}' beside a prompt's embedding, which is not supported")
+    return kind == "text_time"
+
+
+def assemble(parts: Mapping[str, Any], device: str, conditions: int = 0, zero_empty: bool = True) -> Backbone:
+    """The backbone of components, by their names in diffusers; of the scheduler, of any class, only the noise schedule is read.
+
+    `zero_empty`: whether a model with two text encoders was trained with zeros for an empty prompt.
+    """
+    from diffusers import DDPMScheduler
+
+    two = reads_pooled(parts["unet"])
+    suffixes = ("", "_2") if two else ("",)
+    missing = [name + s for name in ("text_encoder", "tokenizer") for s in suffixes if parts.get(name + s) is None]
+    if missing:
+        raise UserError(f"this UNet needs {', '.join(missing)} beside it, which the pipeline does not have")
+    encoders, tokenizers = ([parts[name + s] for s in suffixes] for name in ("text_encoder", "tokenizer"))
+    text = PromptEncoder(encoders, tokenizers, two and zero_empty)
+    scheduler = DDPMScheduler.from_config(parts["scheduler"].config)
+    return Backbone(parts["unet"], parts["vae"], text, scheduler, device, conditions)

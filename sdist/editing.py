@@ -39,7 +39,13 @@ def load_model(settings: Settings) -> Backbone:
     """The model of the settings, in their precision; UserError if that is too coarse for the method's filter."""
     if settings.baseline is not None:
         return baselines.load_model(settings)
-    backbone = load_backbone(settings.model, settings.device)
+    return adapt(load_backbone(settings.model, settings.device), settings)
+
+
+def adapt(backbone: Backbone, settings: Settings) -> Backbone:
+    """A backbone in float32, made into what the settings want; UserError if their precision is too coarse for the filter."""
+    if settings.baseline is not None:
+        return baselines.adapt(backbone, settings)
     accept = settings.filter
     lower(backbone, settings.precision, accept.threshold if isinstance(accept, StdThreshold) else None)
     if settings.compile:

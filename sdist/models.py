@@ -8,6 +8,7 @@ from .errors import UserError, unknown
 TINYWORLD = Path(__file__).parent / "tinyworld" / "weights"
 
 
+IN_MEMORY = "(in memory)"  # a pipeline that was made of components in Python: on no disk, with Stable Diffusion's scale
 LAST_FILE = "scheduler/scheduler_config.json"  # the last that loading fetches: when it is cached, all of it is
 
 
@@ -48,6 +49,8 @@ def find_model(name: str) -> Model:
     """
     if name in MODELS:
         return MODELS[name]
+    if name == IN_MEMORY:
+        return Model((IN_MEMORY,), STABLE_DIFFUSION)
     known = [m for m in MODELS.values() if name in m.sources or (Path(name).is_dir() and _is_source(name, m))]
     if known:
         return Model((name,), known[0].scale)

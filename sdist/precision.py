@@ -48,7 +48,7 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
         )
         if not max(floor) <= SHARE * threshold:
             if precision != "auto":
-                raise UserError(f"precision {told}. Use --precision fp32")
+                raise UserError(f"precision {told}. Use --precision fp32, or a pipeline of torch.float32")
             log.warning("precision stays fp32. %s", told)
             return
         log.info("precision %s", told)

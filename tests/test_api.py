@@ -139,4 +139,4 @@ def test_importing_is_light_and_names_are_public() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (Path(sdist.__file__).parent / "py.typed").is_file()
-    assert json.dumps(sdist.__all__) == '["Result", "Snapshot", "UserError", "edit"]'
+    assert json.dumps(sdist.__all__) == '["Result", "ScoreDistillationPipeline", "Snapshot", "UserError", "edit"]'

@@ -24,15 +24,18 @@ log = logging.getLogger("sdist")
 
 def load_model(settings: Settings) -> Backbone:
     """The model of the settings, all of its networks in their precision; UserError if the pipeline cannot use it."""
-    baseline = settings.baseline
-    backbone = load_backbone(settings.model, settings.device, baseline.conditions)
+    return adapt(load_backbone(settings.model, settings.device, settings.baseline.conditions), settings)
+
+
+def adapt(backbone: Backbone, settings: Settings) -> Backbone:
+    """A backbone in float32, all of its networks lowered to the settings' precision; UserError as above."""
     lower_all(backbone, settings.precision)
     if len(backbone.text.encoders) > 1:
         raise UserError(f"model '{settings.model}' has two text encoders; baselines are for Stable Diffusion 1 and 2")
     if backbone.vae.config.shift_factor:
         raise UserError(f"model '{settings.model}' shifts its latents, which these pipelines of diffusers do not know")
     with _quiet("transformers"):  # it warns that torchvision, which no pipeline here needs, is not installed
-        _pipeline(backbone, baseline)
+        _pipeline(backbone, settings.baseline)
     return backbone
 
 
