@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from sdist.cli import main
 from sdist.errors import UserError
 from sdist.images import load_image
 from sdist.job import Job, Prepared
+from sdist.losses.base import LOSSES
 
 from .conftest import read_json
 from .test_cli import edit, error, run_arguments, write_index
@@ -62,13 +64,17 @@ def deadly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly_loss\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[sdist.loss]\ndeadly = deadly_loss\n")
     (folder / "deadly.yaml").write_text("base: dds\nloss: {name: deadly}\n")
+    LOSSES.names()  # the registry is asked anew for the new package, and is what it was at the end
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(LOSSES, "_classes", dict(LOSSES._classes))
+        patch.setattr(LOSSES, "_complete", False)
         torch.set_num_threads(1)
         yield folder / "deadly.yaml"
         torch.set_num_threads(threads)
+        sys.modules.pop("deadly_loss", None)
 
 
 @pytest.fixture(scope="module")
