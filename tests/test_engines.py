@@ -289,6 +289,15 @@ def test_options_that_do_not_fit(start: Start, monkeypatch: pytest.MonkeyPatch, 
     assert message in error(capsys)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there(start: Start, folder: Path, monkeypatch, capfd, address: str) -> None:
+    pytest.importorskip("ray", reason="needs sdist[ray]")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert start("--engine", "ray", "--quiet")[0] == 2
+    problems, _ = told(capfd, folder)
+    assert problems[-1].startswith("Ray's cluster cannot be reached: ")
+
+
 @pytest.mark.parametrize("given", ["0", "-1", "x"])
 def test_devices_is_a_number_or_auto(start: Start, capsys, given: str) -> None:
     with pytest.raises(SystemExit):

@@ -6,6 +6,7 @@ This process plans; the driver gives the pictures out; the actors edit and write
 import argparse
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -74,13 +75,21 @@ def cluster() -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray prints pages about each death
         try:
+            _knock(os.environ.get("RAY_ADDRESS", ""))
             ray.init(log_to_driver=False, configure_logging=False)
-        except ConnectionError as error:
-            raise UserError(f"Ray's cluster cannot be reached: {error}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"Ray's cluster cannot be reached: {error}; RAY_ADDRESS is HOST:PORT, or not set") from None
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError if nothing answers at HOST:PORT; Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def shares(wanted: int | None, device: str) -> tuple[int, dict]:
