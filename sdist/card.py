@@ -67,7 +67,7 @@ def describe(job: Job) -> dict[str, Any]:
     """What a card says about one job, beside the tokens that were found."""
     return {
         "image": str(job.image.resolve()),
-        "sha256": file_digest(job.image),
+        "sha256": file_digest(job.file),
         "source": job.source,
         "target": job.target,
         "seed": job.seed,

@@ -129,6 +129,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", type=_place, required=True, metavar="DIR|URL", help="a URL is such as s3://bucket/results")
     _method(command)
     _job(command)
+    _engine(command)
     _common(command)
 
 
@@ -137,6 +138,14 @@ def _job(command: argparse.ArgumentParser) -> None:
     command.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N",
                          help="rows I, I+N, ... only, I = 0..N-1: N processes share one --output")  # fmt: skip
     command.add_argument("--retry", action="store_true", help="try pictures again that failed in an earlier call")
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--devices", type=_devices, metavar="N|auto",
+                         help="N processes on this machine, one a GPU; auto: all GPUs (default: this process alone)")  # fmt: skip
+    command.add_argument("--engine", choices=("local", "ray"), default="local",
+                         help="ray: the actors of a Ray cluster, see docs/scale.md (default: local)")  # fmt: skip
+    command.add_argument("--workers", type=int, metavar="N", help="actors (default: one a GPU, or one a machine without)")
 
 
 def _sweep(command: argparse.ArgumentParser) -> None:
@@ -254,6 +263,12 @@ def _verify(command: argparse.ArgumentParser) -> None:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _devices(text: str) -> int | str:
+    if text != "auto" and not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be auto or a number from 1, got {text!r}")
+    return text if text == "auto" else int(text)
 
 
 def _place(text: str) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
@@ -60,7 +61,7 @@ def check(backbone: Backbone, settings: Settings, job: Job) -> tuple[int, int]:
         return baselines.check(backbone, settings, job)
     if job.instruction:
         raise UserError("this method reads no instruction; the target prompt says what the picture should show")
-    size = fitted_size(image_size(job.image), settings.size, backbone.native_side, backbone.factor)
+    size = fitted_size(image_size(job.file), settings.size, backbone.native_side, backbone.factor)
     if job.mask is not None and "attention_mask" not in settings.regularizers:
         raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
     prompts = (job.source, job.target, settings.prompts.null, settings.prompts.negative)
@@ -77,7 +78,7 @@ def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
         return baselines.prepare(backbone, settings, job)
     check(backbone, settings, job)
     native, factor = backbone.native_side, backbone.factor
-    image = fit(load_image(job.image), settings.size, native, factor)
+    image = fit(load_image(job.file), settings.size, native, factor)
     mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
     chosen = (
         named_words(job.target, job.words) if job.words else differing_nouns(job.source, job.target, settings.prompts.difference)
@@ -222,6 +223,7 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
             enable_model_summary=False,
             enable_progress_bar=False,
             default_root_dir=folder,
+            plugins=[LightningEnvironment()],  # one process of its own, also where torchrun, SLURM or --devices started several
         )
         try:
             trainer.fit(distiller)

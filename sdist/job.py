@@ -25,12 +25,18 @@ class Job:
     words: tuple[str, ...] = ()
     mask: Path | None = None  # grey picture, white where the edit may happen
     instruction: str = ""  # what to do, for a baseline that is told so; empty: the target prompt
+    copy: Path | None = None  # of the image, read in its place on a machine that does not have it
 
     def __post_init__(self) -> None:
         if not self.target.strip():
             raise UserError("the target prompt is empty; say what the picture should show")
         if self.source.split() == self.target.split():
             raise UserError(f"source and target prompt are identical ({self.target!r}): there is nothing to edit")
+
+    @property
+    def file(self) -> Path:
+        """What is read; `image` is what cards and messages name."""
+        return self.copy or self.image
 
 
 @dataclass(frozen=True)

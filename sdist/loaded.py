@@ -23,6 +23,10 @@ class LoadedModels:
     def __init__(self, kept: int) -> None:
         self._kept, self._models, self._lock = kept, OrderedDict[Hashable, Backbone](), threading.Lock()
 
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        """Another process gets an empty one, and loads for itself."""
+        return LoadedModels, (self._kept,)
+
     def __call__(self, settings: Settings) -> Backbone:
         """The model of the settings, as `load_model` gives it."""
         key = _identity(settings)

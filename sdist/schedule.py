@@ -15,7 +15,8 @@ class Schedule:
     are rejected. So lanes change the time that a run takes, not its result.
 
     With more than one lane the number of draws is even, if need be by one more: kernels round by the shape of what they get,
-    and those of a CPU round alike for any multiple of four rows. So a picture has the same bits whoever shares its rounds.
+    and those of a CPU mostly round alike for any multiple of four rows. So a picture seldom depends on who shares its rounds,
+    and then by a rounding (a grey level, seen with the smallest networks).
     """
 
     def __init__(self, images: int, steps: int, lanes: int, least: int | None = None) -> None:

@@ -305,7 +305,7 @@ def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny
 
 
 def test_each_queue_is_a_wandb_run_of_its_own(listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("sdist.commands.run.QUEUE", 2)
+    monkeypatch.setattr("sdist.engines.local.QUEUE", 2)
     assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "2", "--log", "wandb")) == 0
     assert len(list((tmp_path / "out" / "logs" / "wandb").glob("offline-run-*"))) == 2
 

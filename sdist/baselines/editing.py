@@ -52,14 +52,14 @@ def check(backbone: Backbone, settings: Settings, job: Job) -> tuple[int, int]:
     for prompt in prompts:
         backbone.text.token_ids(prompt)
     baseline.check(prompts)
-    return fitted_size(image_size(job.image), settings.size, backbone.native_side, _factor(backbone, baseline))
+    return fitted_size(image_size(job.file), settings.size, backbone.native_side, _factor(backbone, baseline))
 
 
 def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
     """Reads and checks all that belongs to one job."""
     check(backbone, settings, job)
     factor = _factor(backbone, settings.baseline)
-    return Prepared(job, fit(load_image(job.image), settings.size, backbone.native_side, factor), None, (), ())
+    return Prepared(job, fit(load_image(job.file), settings.size, backbone.native_side, factor), None, (), ())
 
 
 def _factor(backbone: Backbone, baseline: Baseline) -> int:

@@ -11,6 +11,7 @@ from ..datasets.base import DATASETS, load_dataset
 from ..datasets.index_csv import COLUMNS
 from ..editing import Job, check
 from ..errors import UserError
+from ..loaded import LoadedModels
 from ..outputs import failed_before, forget_error
 from ..places import mapped, names
 from .session import Session
@@ -53,6 +54,17 @@ class Plan:
     sizes: Counter[tuple[int, int]]  # pictures of each size in all shards, made or not
 
 
+def planned(
+    args: argparse.Namespace, complain: Callable[[str], None], models: LoadedModels | None = None
+) -> tuple[Session, Plan]:
+    """The session of a run, with its model loaded if there are rows, and what it has to do."""
+    rows = read_rows(args.input, complain, args.shard)
+    session = Session(args, models)
+    if rows:
+        session.load()
+    return session, plan(session, rows, args, complain)
+
+
 def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: Callable[[str], None]) -> Plan:
     """What is to be made of the rows; `complain` hears of rows that cannot be edited, UserError if other results are there."""
     seeds = range(session.settings.seed, session.settings.seed + args.seeds)
@@ -69,7 +81,7 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
             sizes[size] += len(seeds)
             if in_shard(row.number, args.shard):
                 tasks += [Task(result_name(row, seed), row.where, replace(job, seed=seed), size) for seed in seeds]
-    missing = tasks if args.overwrite else _missing(session, tasks)
+    missing = tasks if args.overwrite else missing_of(session, tasks)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks).difference(task.name for task in missing):
         forget_error(session.folder, name)  # of a run that was killed just after it had made the picture
@@ -79,7 +91,7 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
     return Plan([task.name for task in tasks], *counts, sizes)
 
 
-def _missing(session: Session, tasks: list[Task]) -> list[Task]:
+def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
     """Those whose picture is not there as a whole: one listing says what is, then the cards of that are read."""
     there = names(session.folder)
     made = mapped(session.folder, lambda task: session.is_made(task.name, task.job, there), tasks)

@@ -50,7 +50,7 @@ def _recorded_settings(text: str) -> dict[str, Any]:
 
 
 class Session:
-    """One method's settings, model and output folder; `name` is that of its runs in a log."""
+    """One method's settings, model and output folder; `name` is that of its runs in a log. It travels without its model."""
 
     def __init__(self, args: argparse.Namespace, models: LoadedModels | None = None, name: str = "") -> None:
         if args.batch is not None and args.batch < 1:
@@ -59,7 +59,7 @@ class Session:
         self._plain = plain_settings(self.settings)
         _check_arguments(args, self.settings)
         self.folder = writable_folder(args.output)
-        self.name, self._log, self._overwrite = name or Path(args.method).stem, args.log, args.overwrite
+        self.name, self._log, self.overwrite = name or Path(args.method).stem, args.log, args.overwrite
         self._lanes: int | None = args.batch
         self.made = 0  # pictures written
         self._models = models or LoadedModels(kept=1)
@@ -81,7 +81,7 @@ class Session:
         """Where results go; UserError if one exists and may not be replaced."""
         files, there = [output_files(self.folder, name) for name in pictures], names(self.folder)
         existing = [path for own in files for path in own.values() if path.name in there]
-        if existing and not self._overwrite:
+        if existing and not self.overwrite:
             raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
         remove_parts(self.folder, set(pictures))
         return files

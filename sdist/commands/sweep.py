@@ -6,13 +6,15 @@ import logging
 import time
 
 from ..config import Settings
+from ..engines.local import edit_all
 from ..errors import UserError
 from ..loaded import LoadedModels
 from ..places import need_local
 from ..sweep import Sweep, Variant, changes, read_sweep
 from .plan import WHOLE, Plan, Row, plan, read_rows, result_name
-from .run import Complaints, check_counts, edit_all, summary
+from .run import check_counts
 from .session import SAME, Session, settings_of
+from .summary import Complaints, summary
 from .sweep_outputs import compare_all, evaluator, write_grid
 
 log = logging.getLogger("sdist")

@@ -14,8 +14,8 @@ from ..sheet import Line, block, stack
 from ..sweep import Sweep
 from .extras import need
 from .plan import Row, dataset_of, result_name
-from .run import Complaints
 from .session import Session
+from .summary import Complaints
 
 Evaluate = Callable[[Session, Path], None]
 
