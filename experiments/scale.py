@@ -38,12 +38,12 @@ def seconds_per_image(figures: dict, steps: int, bench_steps: int) -> float:
 
 
 def bytes_per_image(results: Path) -> float:
-    """Mean over the pictures of a folder, each with its panel and its run card."""
+    """Mean over the pictures of a folder, each with its run card and, if it is there, its panel."""
     cards = [path for path in results.glob("*.json") if path.with_suffix(".png").exists()]
     if not cards:
         raise SystemExit(f"{results} holds no results")
     files = [path for card in cards for path in (card, card.with_suffix(".png"), card.with_name(f"{card.stem}_panel.png"))]
-    return sum(path.stat().st_size for path in files) / len(cards)
+    return sum(path.stat().st_size for path in files if path.exists()) / len(cards)
 
 
 def table(plan: Plan, days: float, price: float | None) -> str:
