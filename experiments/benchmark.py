@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
     parser.add_argument("--device")
-    parser.add_argument("--steps", type=int, default=8, help="accepted steps (default: 8)")
+    parser.add_argument("--steps", type=int, default=20, help="accepted steps (default: 20)")
     parser.add_argument("--edits", type=int, default=16)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--set", nargs="+", default=[], dest="overrides", metavar="KEY=VALUE")

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .allocator import keep_freed_memory
 from .compiled import CompiledForward
 from .diffusion import alpha_sigma, eps_from_v
 from .errors import UserError
@@ -150,6 +151,7 @@ def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backb
     `conditions`: how many latents its UNet reads beside the noisy one, 1 for InstructPix2Pix.
     """
     model, where = find_model(name), choose_device(device)
+    keep_freed_memory()
     backbone = _load_first(name, model, where, conditions)
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .allocator import keep_freed_memory
 from .errors import UserError
 from .places import place
 
@@ -25,7 +24,6 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("sdist").setLevel(logging.WARNING if args.quiet else logging.INFO)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    keep_freed_memory()
     try:
         return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:

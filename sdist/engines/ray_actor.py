@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from ..allocator import keep_freed_memory
 from ..commands.plan import Task
 from ..commands.session import Session
 from .queues import Sizes, edit_queue
@@ -43,7 +42,6 @@ class Editor:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        keep_freed_memory()
 
     def load(self) -> None:
         self._session.load()
