@@ -86,10 +86,10 @@ class Session:
         remove_parts(self.folder, set(pictures))
         return files
 
-    def is_made(self, name: str, job: Job, there: Container[str] | None = None) -> bool:
-        """Whether the picture is there, by the names that are; UserError if made with other settings or from something else."""
+    def is_made(self, name: str, job: Job, there: Container[str]) -> bool:
+        """Whether the picture is there, by the names of what is; UserError if made with other settings or from something else."""
         files = output_files(self.folder, name)
-        if files["image"].name not in (names(self.folder) if there is None else there):
+        if files["image"].name not in there:
             return False
         try:
             text = read(files["card"]).decode()
