@@ -26,11 +26,11 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from sdist.benchmark import make_jobs
-from sdist.config import load_settings
-from sdist.distiller import ScoreDistiller
-from sdist.editing import load_model, make_edit, method_for
-from sdist.models import TINYWORLD
+from sdist.benchmark.measure import make_jobs
+from sdist.config.build import load_settings
+from sdist.distillation.distiller import ScoreDistiller
+from sdist.editors.score_distillation import load_model, make_edit, method_for
+from sdist.models.catalogue import TINYWORLD
 
 CROSS = ("CrossAttnDownBlock2D",), ("CrossAttnUpBlock2D",)
 

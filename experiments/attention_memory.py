@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from sdist.benchmark import resident
+from sdist.benchmark.measure import resident
 from sdist.hooks.attention import Attention
 from sdist.hooks.layers import Layer
 

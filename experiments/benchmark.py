@@ -15,9 +15,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sdist.benchmark import Stopwatch, make_jobs, measure
-from sdist.config import Settings, load_settings
-from sdist.editing import edit_batch, load_model
+from sdist.benchmark.measure import Stopwatch, make_jobs, measure
+from sdist.config.build import load_settings
+from sdist.config.settings import Settings
+from sdist.editors.score_distillation import edit_batch, load_model
 
 LANES = (1, 2, 4, 8)
 THRESHOLDS = (0.0, 1.0, 2.0)  # times the model's own

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation, uniform_filter
 
 from sdist.cli import main as sdist
-from sdist.config import load_settings
+from sdist.config.build import load_settings
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.judge import Facts, facts, look
 

@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdist.backbone import load_backbone
+from sdist.models.loading import load_backbone
 
 PARTS = {
     "text keys and values": (".attn2.to_k", ".attn2.to_v"),

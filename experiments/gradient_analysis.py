@@ -24,14 +24,18 @@ from PIL import Image
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from sdist.backbone import Backbone, load_backbone
-from sdist.config import Settings, load_settings
+from sdist.config.build import load_settings
+from sdist.config.settings import Settings
 from sdist.diffusion import alpha_sigma, std
-from sdist.distiller import ScoreDistiller
-from sdist.editing import Job, make_edit, optimize, prepare
-from sdist.images import mask_image, panel, to_images
+from sdist.distillation.distiller import ScoreDistiller
+from sdist.distillation.trainer import optimize
+from sdist.draws import RandomSampler, Ticket
+from sdist.editors.score_distillation import make_edit, prepare
+from sdist.edits.request import Job
+from sdist.files.images import mask_image, panel, to_images
+from sdist.models.backbone import Backbone
+from sdist.models.loading import load_backbone
 from sdist.prediction import Draw, Edit, Progress, predict
-from sdist.sampling import RandomSampler, Ticket
 from sdist.tinyworld.captions import PLAIN
 from sdist.tinyworld.edits import EditPair, make_pair, sample_edit
 from sdist.tinyworld.scene import Attachment, Scene, Thing, sample_scene, sample_thing

@@ -18,11 +18,12 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from sdist.backbone import Backbone, load_backbone
+from sdist.files.images import mask_image, panel
 from sdist.hooks.attention import Attention, AttentionRecorder, Queries
 from sdist.hooks.layers import Layer, attention_layers
-from sdist.images import mask_image, panel
-from sdist.models import MODELS
+from sdist.models.backbone import Backbone
+from sdist.models.catalogue import MODELS
+from sdist.models.loading import load_backbone
 from sdist.prediction import SOURCE_SOURCE
 from sdist.regularizers.attention_mask import resize, unit_range
 from sdist.tinyworld.quality import RENDER_SEED, TIMESTEPS, auc, observe

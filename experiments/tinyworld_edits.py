@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sdist.cli import main as sdist
-from sdist.images import panel
+from sdist.files.images import panel
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 
 

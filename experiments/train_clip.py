@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, C
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from sdist.metrics.encoders import Clip
-from sdist.models import TINYWORLD
+from sdist.models.catalogue import TINYWORLD
 from sdist.tinyworld.captions import caption, sample_wording
 from sdist.tinyworld.edits import KINDS, sample_edit
 from sdist.tinyworld.judge import COLOUR_NAMES, NOUN_NAMES, facts

@@ -5,18 +5,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import edit
-    from .callbacks import Snapshot
-    from .editing import Result
+    from .distillation.callbacks import Snapshot
+    from .edits.request import Result
     from .errors import UserError
-    from .pipeline import ScoreDistillationPipeline
+    from .losses.base import Loss
+    from .pipeline.pipeline import ScoreDistillationPipeline
+    from .prediction import Branch, Prediction
+    from .registry import LOSSES, REGULARIZERS
+    from .regularizers.base import Regularizer
 
 __version__ = "0.1.0"
-__all__ = ["Result", "ScoreDistillationPipeline", "Snapshot", "UserError", "edit"]
+__all__ = [
+    "LOSSES",
+    "REGULARIZERS",
+    "Branch",
+    "Loss",
+    "Prediction",
+    "Regularizer",
+    "Result",
+    "ScoreDistillationPipeline",
+    "Snapshot",
+    "UserError",
+    "edit",
+]
 
 _HOMES = {
-    "Result": "editing",
-    "ScoreDistillationPipeline": "pipeline",
-    "Snapshot": "callbacks",
+    "LOSSES": "registry",
+    "REGULARIZERS": "registry",
+    "Branch": "prediction",
+    "Loss": "losses.base",
+    "Prediction": "prediction",
+    "Regularizer": "regularizers.base",
+    "Result": "edits.request",
+    "ScoreDistillationPipeline": "pipeline.pipeline",
+    "Snapshot": "distillation.callbacks",
     "UserError": "errors",
     "edit": "api",
 }

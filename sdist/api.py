@@ -20,13 +20,15 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageOps
 from pytorch_lightning import Callback
 
-from .callbacks import Snapshot, Watching
-from .card import make_card
-from .config import Settings, load_settings
-from .editing import Job, Result, edit_batch, prepare
+from .config.build import load_settings
+from .config.settings import Settings
+from .distillation.callbacks import Snapshot, Watching
+from .editors.loading import loaded
+from .editors.score_distillation import edit_batch, prepare
+from .edits.request import Job, Result
+from .edits.run_card import make_card
 from .errors import UserError
-from .images import png_bytes
-from .loaded import loaded
+from .files.images import png_bytes
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # that a PNG can hold

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from . import __version__
 from .errors import UserError
-from .places import place
+from .files.storage import place
 
 BAD_INPUT, INTERRUPTED = 2, 130
 DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from .diffusion import Latents, PerImage, std
 from .errors import UserError
-from .registry import Registry
-
-FILTERS: Registry["Filter"] = Registry("filter", "sdist.filters")
+from .registry import FILTERS
 
 
 @dataclass(frozen=True)

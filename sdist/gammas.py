@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .diffusion import PerImage
-from .registry import Registry
-
-GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
+from .registry import GAMMAS
 
 
 class Gamma(ABC):

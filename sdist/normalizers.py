@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .diffusion import Latents, per_image, std
-from .registry import Registry
-
-NORMALIZERS: Registry["Normalizer"] = Registry("normalizer", "sdist.normalizers")
+from .registry import NORMALIZERS
 
 
 class Normalizer(ABC):

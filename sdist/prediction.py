@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .diffusion import Latents, PerImage, add_noise
-from .sampling import Sampler, Ticket
+from .draws import Sampler, Ticket
 
 Prompt = Literal["target", "source", "null", "negative"]
 

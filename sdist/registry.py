@@ -7,9 +7,18 @@ import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from .datasets.base import Dataset
+    from .editors.base import Baseline
+    from .filters import Filter
+    from .gammas import Gamma
+    from .losses.base import Loss
+    from .normalizers import Normalizer
+    from .regularizers.base import Regularizer
 
 T = TypeVar("T")
 
@@ -56,3 +65,12 @@ class Registry(Generic[T]):
             except Exception as error:
                 raise UserError(f"{self.slot} '{point.name}' of an installed package cannot be loaded: {error}") from error
         self._complete = True
+
+
+LOSSES: Registry["Loss"] = Registry("loss", "sdist.losses")
+REGULARIZERS: Registry["Regularizer"] = Registry("regularizer", "sdist.regularizers")
+FILTERS: Registry["Filter"] = Registry("filter", "sdist.filters")
+NORMALIZERS: Registry["Normalizer"] = Registry("normalizer", "sdist.normalizers")
+GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
+BASELINES: Registry["Baseline"] = Registry("baseline", "sdist.editors")
+DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")

@@ -16,10 +16,11 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sdist.backbone import Backbone, load_backbone
-from sdist.distiller import ScoreDistiller
+from sdist.distillation.distiller import ScoreDistiller
+from sdist.draws import RandomSampler, Ticket
+from sdist.models.backbone import Backbone
+from sdist.models.loading import load_backbone
 from sdist.prediction import Branch, Draw, Edit, Progress
-from sdist.sampling import RandomSampler, Ticket
 
 WORDS = ("cat", "hat", "party", "dog", "red", "house", "a", "in", "wearing", "and", "the", "snow")
 

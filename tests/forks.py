@@ -67,7 +67,7 @@ def serve() -> None:
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
     from sdist.commands import run  # noqa: F401
-    from sdist.engines import local  # noqa: F401
+    from sdist.jobs.engines import local  # noqa: F401
     from sdist.prompts import default_tagger
 
     default_tagger()

@@ -13,10 +13,10 @@ from PIL import Image
 
 import sdist
 from sdist.api import make, settings_of
-from sdist.callbacks import Snapshot, Stopping
 from sdist.cli import main
-from sdist.editing import Job
-from sdist.loaded import LoadedModels
+from sdist.distillation.callbacks import Snapshot, Stopping
+from sdist.editors.loading import LoadedModels
+from sdist.edits.request import Job
 
 SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
 
@@ -111,7 +111,7 @@ def test_a_run_works_in_a_thread(picture: Path, tiny_folder: Path) -> None:
 
 def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
     loads: list[str] = []
-    monkeypatch.setattr("sdist.loaded.load_model", lambda settings: loads.append(settings.precision) or object())
+    monkeypatch.setattr("sdist.editors.loading.load_model", lambda settings: loads.append(settings.precision) or object())
     loaded = LoadedModels(kept=2)
     lusd, dds = (settings_of(method, {}, {"model": str(tiny_folder)}) for method in ("lusd", "dds"))
     assert loaded(lusd) is loaded(dds)  # the filter's threshold matters to half precision alone

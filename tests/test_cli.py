@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
-from sdist.images import png_bytes
+from sdist.files.images import png_bytes
 
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
 QUICK = ("--set", "scale.threshold=0.01", "scale.cross_level=1", "--set", "scale.self_level=0", "--steps", "2")
@@ -78,7 +78,7 @@ def test_replay_follows_the_recorded_tokens_and_says_what_changed(
     monkeypatch.setattr("sdist.prompts.default_tagger", lambda: ("none", lambda words: ["XX"] * len(words)))
     capsys.readouterr()
     assert main(["replay", str(png)]) == 0
-    monkeypatch.setattr("sdist.backbone.fingerprint", lambda networks: "of other weights")
+    monkeypatch.setattr("sdist.models.backbone.fingerprint", lambda networks: "of other weights")
     assert main(["replay", str(png)]) == 0
     assert "not those that made this picture" in caplog.text
 
@@ -305,7 +305,7 @@ def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny
 
 
 def test_each_queue_is_a_wandb_run_of_its_own(listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("sdist.engines.local.QUEUE", 2)
+    monkeypatch.setattr("sdist.jobs.engines.local.QUEUE", 2)
     assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "2", "--log", "wandb")) == 0
     assert len(list((tmp_path / "out" / "logs" / "wandb").glob("offline-run-*"))) == 2
 

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdist.backbone import Backbone
 from sdist.errors import UserError
 from sdist.filters import StdThreshold
 from sdist.gammas import Constant, Cosine, Linear, ReverseSigmoid
+from sdist.models.backbone import Backbone
 from sdist.normalizers import UnitStd
 from sdist.prediction import Edit, Prediction, Progress, predict
 from sdist.regularizers.attention_mask import AttentionMask, resize, unit_range

@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdist.backbone import Backbone
-from sdist.config import load_settings, resolve, shipped
-from sdist.filters import FILTERS
-from sdist.gammas import GAMMAS
-from sdist.losses.base import LOSSES
-from sdist.normalizers import NORMALIZERS
+from sdist.config.build import load_settings, resolve
+from sdist.config.methods import shipped
+from sdist.models.backbone import Backbone
 from sdist.prediction import Prediction, predict
-from sdist.registry import Registry
-from sdist.regularizers.base import REGULARIZERS, Memory
+from sdist.registry import FILTERS, GAMMAS, LOSSES, NORMALIZERS, REGULARIZERS, Registry
+from sdist.regularizers.base import Memory
 
 from .conftest import make_draw, progress, tiny_edit
 

@@ -11,8 +11,7 @@ from PIL import Image
 
 from sdist.cli import main, parser
 from sdist.errors import UserError
-from sdist.losses.base import LOSSES
-from sdist.registry import Registry
+from sdist.registry import LOSSES, Registry
 
 ROOT = Path(__file__).parent.parent
 LOSS, PYTHON = ROOT / "docs" / "write_a_loss.md", ROOT / "docs" / "python.md"

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdist.backbone import Backbone
-from sdist.card import read_card
-from sdist.commands.plan import read_index
-from sdist.config import Settings, load_settings
+from sdist.config.build import load_settings
+from sdist.config.settings import Settings
 from sdist.datasets.base import load_dataset
-from sdist.editing import Job
+from sdist.edits.request import Job
+from sdist.edits.run_card import read_card
 from sdist.errors import UserError
-from sdist.images import CARD_KEY, MAX_PIXELS, load_image
+from sdist.files.images import CARD_KEY, MAX_PIXELS, load_image
+from sdist.jobs.plan import read_index
+from sdist.models.backbone import Backbone
 from sdist.prompts import differing_nouns, token_indices
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -137,7 +137,7 @@ def test_a_missing_extra_is_one_line_before_any_work(
     command: list[str], extra: str, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sdist.commands.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("sdist.extras.find_spec", lambda name: None)
     assert main(command) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1

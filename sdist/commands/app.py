@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 
 from ..errors import UserError
-from .extras import need
+from ..extras import need
 
 log = logging.getLogger("sdist")
 

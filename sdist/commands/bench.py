@@ -10,8 +10,8 @@ from ..errors import UserError
 def main(args: argparse.Namespace) -> int:
     if min(args.edits, args.repetitions) < 1:
         raise UserError(f"--edits and --repetitions must be at least 1, got {args.edits} and {args.repetitions}")
-    from ..benchmark import as_lines, measure
-    from .session import settings_of
+    from ..benchmark.measure import as_lines, measure
+    from ..jobs.session import settings_of
 
     settings = settings_of(args, "lusd")
     figures = measure(settings, args.edits, args.repetitions, args.batch, lambda text: print(text, file=sys.stderr, flush=True))

@@ -5,18 +5,18 @@ import logging
 from pathlib import Path
 
 from ..errors import UserError
-from .extras import need
+from ..extras import need
 
 log = logging.getLogger("sdist")
 
 
 def main(args: argparse.Namespace) -> int:
     need("compare", "matplotlib", "pandas", "scipy", "tabulate")
+    from ..edits.outputs import writable_folder
     from ..evaluation.comparison import compare, write_comparison
     from ..evaluation.folder import read_evaluation
     from ..evaluation.plots import choose_axes
     from ..evaluation.published import beside, load_published
-    from ..outputs import writable_folder
 
     names = [Path(folder).resolve().name for folder in args.evaluations]
     twice = [name for name in names if names.count(name) > 1]

@@ -13,7 +13,7 @@ PACKAGES = (
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..models import MODELS
+    from ..models.catalogue import MODELS
 
     report = {
         "python": platform.python_version(),
@@ -70,7 +70,7 @@ def _tagger() -> str:
 
 def _where(sources: tuple[str, ...], online: bool) -> str:
     """The first source that is on this disk, or with --online on the hub, or what an edit would have to download."""
-    from ..models import hub_problem, on_disk
+    from ..models.catalogue import hub_problem, on_disk
 
     ready = [source for source in sources if on_disk(source)]
     if ready:

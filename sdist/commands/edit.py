@@ -13,10 +13,10 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--seeds must be at least 1, got {args.seeds}")
     if args.record is not None and args.seeds > 1:
         raise UserError("--record keeps the trace of one picture; --seeds must be 1")
-    from ..editing import Job
+    from ..edits.request import Job
+    from ..jobs.session import Session  # these import torch and diffusers
     from ..traces.record import record
     from ..traces.trace import new_trace_folder, write_trace
-    from .session import Session  # these import torch and diffusers
 
     session = Session(args)
     if args.record is not None:

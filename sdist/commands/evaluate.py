@@ -4,7 +4,7 @@ import argparse
 import logging
 
 from ..errors import UserError
-from .extras import need
+from ..extras import need
 
 log = logging.getLogger("sdist")
 
@@ -14,12 +14,12 @@ def main(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from ..datasets.base import load_dataset
+    from ..edits.outputs import writable_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.results import find_results
     from ..evaluation.scores import load_encoders
     from ..evaluation.tables import told
     from ..metrics.profile import check_profile
-    from ..outputs import writable_folder
 
     profile = check_profile(args.profile)
     pairs = load_dataset(args.dataset, profile)

@@ -8,9 +8,10 @@ from typing import Any
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..config import SLOTS, shipped
-    from ..configuration import about, page
-    from ..regularizers.base import REGULARIZERS
+    from ..config.methods import shipped
+    from ..config.reference import about, page
+    from ..config.settings import SLOTS
+    from ..registry import REGULARIZERS
 
     if args.markdown:
         print(page(), end="")

@@ -15,11 +15,12 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
-    from ..callbacks import ProgressBar, Stopping
-    from ..card import read_card
-    from ..editing import edit_batch, load_model, prepare
-    from ..images import load_image, png_bytes, write_atomic
-    from ..outputs import writable_folder
+    from ..distillation.callbacks import ProgressBar, Stopping
+    from ..editors.score_distillation import edit_batch, load_model, prepare
+    from ..edits.outputs import writable_folder
+    from ..edits.run_card import read_card
+    from ..files.images import load_image, png_bytes
+    from ..files.storage import write_atomic
 
     if not args.image.is_file():
         raise UserError(f"image {args.image} does not exist")

@@ -4,12 +4,12 @@ import argparse
 from importlib import import_module
 
 from ..errors import UserError
-from .extras import need
+from ..extras import need
 
 
 def main(args: argparse.Namespace) -> int:
     check_counts(args, "seeds", "limit", "workers")
-    engine = import_module(f"sdist.engines.{_engine(args)}")
+    engine = import_module(f"sdist.jobs.engines.{_engine(args)}")
     lines, problems = engine.make(args)
     print(*lines, sep="\n")
     return 2 if problems else 0
@@ -23,7 +23,7 @@ def check_counts(args: argparse.Namespace, *names: str) -> None:
 
 
 def _engine(args: argparse.Namespace) -> str:
-    """The module of sdist/engines that is asked for; UserError for options that do not go together."""
+    """The module of sdist/jobs/engines that is asked for; UserError for options that do not go together."""
     if args.engine == "ray":
         if args.devices is not None:
             raise UserError("--devices is for this machine alone; with --engine ray it is --workers N")

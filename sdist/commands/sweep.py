@@ -5,17 +5,17 @@ import json
 import logging
 import time
 
-from ..config import Settings
-from ..engines.local import edit_all
+from ..config.settings import Settings
+from ..config.sweep import Sweep, Variant, changes, read_sweep
+from ..editors.loading import LoadedModels
 from ..errors import UserError
-from ..loaded import LoadedModels
-from ..places import need_local
-from ..sweep import Sweep, Variant, changes, read_sweep
-from .plan import WHOLE, Plan, Row, plan, read_rows, result_name
+from ..files.storage import need_local
+from ..jobs.engines.local import edit_all
+from ..jobs.plan import WHOLE, Plan, Row, plan, read_rows, result_name
+from ..jobs.session import SAME, Session, settings_of
+from ..jobs.summary import Complaints, summary
+from ..jobs.sweep_outputs import compare_all, evaluator, write_grid
 from .run import check_counts
-from .session import SAME, Session, settings_of
-from .summary import Complaints, summary
-from .sweep_outputs import compare_all, evaluator, write_grid
 
 log = logging.getLogger("sdist")
 

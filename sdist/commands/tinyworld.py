@@ -7,7 +7,7 @@ from ..errors import UserError
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..backbone import load_backbone
+    from ..models.loading import load_backbone
     from ..tinyworld.quality import measure
 
     if args.n < 1 or args.seed < 0:

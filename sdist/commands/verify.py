@@ -11,7 +11,7 @@ from ..errors import UserError
 def main(args: argparse.Namespace) -> int:
     if not args.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, got {args.tolerance}")
-    from ..backbone import load_backbone
+    from ..models.loading import load_backbone
     from ..traces.trace import Trace, new_trace_folder, read_trace, write_trace
     from ..traces.verify import adapt, deviations, replay
 

@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 from ..errors import UserError
 from ..metrics.masks import Mask
 from ..metrics.profile import Profile
-from ..registry import Registry
+from ..registry import DATASETS
 
 KEY = re.compile(r"[\w.-]*\w")
-DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError
-from ..images import write_atomic
+from ..files.storage import write_atomic
 from ..metrics.profile import Profile
-from .base import DATASETS, Dataset, Pair, inside
+from ..registry import DATASETS
+from .base import Dataset, Pair, inside
 
 COLUMNS = ("img_id", "turn_index", "source_img", "target_img", "instruction")
 

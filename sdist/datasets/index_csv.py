@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..metrics.profile import Profile
-from .base import DATASETS, Dataset, Pair, inside, read_csv
+from ..registry import DATASETS
+from .base import Dataset, Pair, inside, read_csv
 
 COLUMNS = ("img_path", "source_prompt", "target_prompt")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..metrics.profile import Profile
-from .base import DATASETS, Dataset, Pair, inside, read_json, text
+from ..registry import DATASETS
+from .base import Dataset, Pair, inside, read_json, text
 from .categories import read_categories
 
 CATEGORIES = "magicbrush_category.csv"  # of LUSD's release: which turns add something

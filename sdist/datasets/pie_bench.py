@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import UserError
 from ..metrics.masks import decode_runs
 from ..metrics.profile import Profile
-from .base import DATASETS, Dataset, Pair, inside, read_json, text
+from ..registry import DATASETS
+from .base import Dataset, Pair, inside, read_json, text
 
 KINDS = (
     "random", "change_object", "add_object", "delete_object", "change_content", "change_pose", "change_color",

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..metrics.profile import Profile
-from .base import DATASETS, Dataset, Pair
+from ..registry import DATASETS
+from .base import Dataset, Pair
 from .index_csv import IndexCsv
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError
-from ..images import write_atomic
+from ..files.storage import write_atomic
 from .folder import Evaluation
 from .page import report_page
 from .plots import success_curves, trade_off

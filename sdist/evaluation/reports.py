@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..images import write_atomic
+from ..files.storage import write_atomic
 from .folder import Evaluation, to_json
 from .page import report_page
 from .tables import told

@@ -9,14 +9,14 @@ import pandas as pd
 from PIL import Image
 
 from ..datasets.base import Pair
+from ..edits.outputs import writable_folder
 from ..errors import UserError
-from ..images import load_image
+from ..files.images import load_image
 from ..metrics import magicbrush, pie_bench
 from ..metrics.encoders import Clip, Dino
 from ..metrics.lpips import Lpips, load_lpips
 from ..metrics.profile import Profile
 from ..metrics.similarity import Scores
-from ..outputs import writable_folder
 
 log = logging.getLogger("sdist")
 

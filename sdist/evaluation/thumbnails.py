@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import UserError
-from ..images import load_image
+from ..files.images import load_image
 
 SIDE = 256  # pixels of the long side at most
 QUALITY = 75

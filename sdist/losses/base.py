@@ -1,13 +1,15 @@
 """What a loss is: the branches that it needs and dL/dz made of their predictions."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from ..diffusion import Latents
-from ..prediction import Branch, Prediction, Recorder
-from ..registry import Registry
+from jaxtyping import Float
+from torch import Tensor, ones_like
 
-LOSSES: Registry["Loss"] = Registry("loss", "sdist.losses")
+from ..diffusion import Latents, per_image
+from ..prediction import Branch, Draw, Prediction, Recorder
+
+Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
 
 
 class Loss(ABC):
@@ -28,3 +30,13 @@ class Loss(ABC):
     @abstractmethod
     def gradient(self, p: Prediction) -> Latents:
         """dL/dz: an optimizer moves the latents against it."""
+
+
+def weight(name: Weighting, draw: Draw) -> Float[Tensor, "b 1 1 1"]:
+    """1, sigma^2 = 1 - alpha_bar (DreamFusion, SBP) or alpha sigma^2 (Fantasia3D), one value an image."""
+    values = {
+        "uniform": ones_like(draw.sigma),
+        "sigma2": draw.sigma**2,
+        "alpha_sigma2": draw.alpha * draw.sigma**2,
+    }
+    return per_image(values[name])

@@ -13,8 +13,8 @@ from ..diffusion import Latents
 from ..errors import UserError
 from ..hooks.features import FeatureRecorder
 from ..prediction import SOURCE_SOURCE, TARGET, Branch, Prediction, Recorder
-from ..weighting import Weighting
-from .base import LOSSES, Loss
+from ..registry import LOSSES
+from .base import Loss, Weighting
 from .dds import DDS
 
 DIAGONAL = -10.0  # similarity given to a patch with itself among its negatives, before the temperature

@@ -9,8 +9,8 @@ import torch
 from ..diffusion import Latents, per_image
 from ..errors import UserError
 from ..prediction import Branch, Draw, Prediction
-from ..weighting import Weighting, weight
-from .base import LOSSES, Loss
+from ..registry import LOSSES
+from .base import Loss, Weighting, weight
 
 Coefficient = Any  # a number, or a mapping {from timestep: number}; omegaconf has no union of the two
 TERMS = {

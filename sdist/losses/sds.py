@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from ..diffusion import Latents, cfg
 from ..prediction import NULL, TARGET, Branch, Prediction
-from ..weighting import Weighting, weight
-from .base import LOSSES, Loss
+from ..registry import LOSSES
+from .base import Loss, Weighting, weight
 
 
 @LOSSES.register("sds")

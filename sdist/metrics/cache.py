@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..images import write_atomic
+from ..files.storage import write_atomic
 
 log = logging.getLogger("sdist")
 

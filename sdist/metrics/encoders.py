@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer, ViTModel
 
-from ..backbone import choose_device, fingerprint
 from ..errors import UserError
-from ..models import TINYWORLD, hub_problem, is_cached, is_folder
+from ..models.backbone import fingerprint
+from ..models.catalogue import TINYWORLD, hub_problem, is_cached, is_folder
+from ..models.devices import choose_device
 from .cache import Embeddings, image_key, text_key
 from .preprocessing import clip_pixels, dino_pixels, structure_pixels
 from .profile import Profile

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbone import choose_device
 from ..errors import UserError
+from ..models.devices import choose_device
 from .masks import Mask
 from .pixels import Pixels
 from .profile import Profile

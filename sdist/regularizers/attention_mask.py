@@ -12,7 +12,8 @@ from ..diffusion import Latents, PerImage, per_image
 from ..errors import UserError
 from ..hooks.attention import AttentionRecorder
 from ..prediction import TARGET, Prediction, Recorder
-from .base import REGULARIZERS, Memory, Regularizer
+from ..registry import REGULARIZERS
+from .base import Memory, Regularizer
 
 Mask = Float[Tensor, "b 1 h w"]
 

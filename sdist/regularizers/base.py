@@ -7,9 +7,6 @@ from torch import Tensor
 
 from ..diffusion import Latents, PerImage
 from ..prediction import Prediction, Recorder
-from ..registry import Registry
-
-REGULARIZERS: Registry["Regularizer"] = Registry("regularizer", "sdist.regularizers")
 
 
 @dataclass

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from ..diffusion import Latents
 from ..errors import UserError
 from ..prediction import Prediction
-from .base import REGULARIZERS, Memory, Regularizer
+from ..registry import REGULARIZERS
+from .base import Memory, Regularizer
 
 
 @REGULARIZERS.register("source_pull")

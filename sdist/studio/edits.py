@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..api import make, without_folders
-from ..callbacks import Snapshot, Stopping, Watching
-from ..config import Settings
-from ..editing import Job, Result
-from ..images import load_image
-from ..loaded import loaded
+from ..config.settings import Settings
+from ..distillation.callbacks import Snapshot, Stopping, Watching
+from ..editors.loading import loaded
+from ..edits.request import Job, Result
+from ..files.images import load_image
 from .limits import AtMost, Limits
 from .timeline import Timeline
 

@@ -4,7 +4,9 @@ from functools import partial
 
 import gradio as gr
 
-from . import giving, making, restoring
+from . import handle_card as restoring
+from . import handle_edit as making
+from . import handle_source as giving
 from .limits import Offer
 from .page import Page
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
 
-from ..backbone import Backbone
-from ..distiller import ScoreDistiller
+from ..distillation.distiller import ScoreDistiller
 from ..errors import UserError, unknown
+from ..models.backbone import Backbone
 
 log = logging.getLogger("sdist")
 

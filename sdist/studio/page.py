@@ -7,10 +7,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from .desk import Desk
+from .html import empty_stage
 from .limits import Offer
-from .looks import empty_stage
 from .scenes import thumbnails
+from .visitor import Desk
 
 SIDE = 512  # pixels of the short side of a picture that is painted on
 BRUSH = "#e8590c"

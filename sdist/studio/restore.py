@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..card import card_text, plain_settings
-from ..config import Settings, load_settings, resolve
+from ..config.build import load_settings, resolve
+from ..config.settings import Settings
+from ..edits.run_card import card_text, plain_settings
 from ..errors import UserError
 from .limits import check_literal, check_prompts
 

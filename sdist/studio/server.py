@@ -12,14 +12,15 @@ from PIL import Image as Pillow
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..config import load_settings, shipped
+from ..config.build import load_settings
+from ..config.methods import shipped
+from ..editors.loading import loaded
 from ..errors import UserError
-from ..images import MAX_PIXELS
-from ..loaded import loaded
-from ..models import MODELS, on_disk
+from ..files.images import MAX_PIXELS
+from ..models.catalogue import MODELS, on_disk
 from .events import connect
+from .html import CSS, theme
 from .limits import Limits, Offer
-from .looks import CSS, theme
 from .page import layout
 
 # nothing but this server: whatever a library of the page would fetch from elsewhere is refused by the browser

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch import Tensor
 
-from ..backbone import Backbone
-from ..callbacks import Snapshot
-from ..images import to_images
+from ..distillation.callbacks import Snapshot
+from ..files.images import to_images
+from ..models.backbone import Backbone
 
 KEPT = 40  # frames of a run, beside the first and the last
 

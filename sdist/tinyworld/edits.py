@@ -11,15 +11,7 @@ from PIL import Image
 from .backgrounds import PLACES
 from .captions import Wording, caption, sample_wording
 from .objects import NOUNS, attachments_of
-from .scene import (
-    SIDE,
-    Scene,
-    render_parts,
-    sample_attachment,
-    sample_colour,
-    sample_scene,
-    sample_thing,
-)
+from .scene import SIDE, Scene, render_parts, sample_attachment, sample_colour, sample_scene, sample_thing
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..images import to_pixels
+from ..files.images import to_pixels
 from .backgrounds import PLACES
 from .drawing import PALETTE
 from .objects import NOUNS

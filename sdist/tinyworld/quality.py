@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch.nn import functional as F
 
-from ..backbone import Backbone
 from ..diffusion import add_noise, alpha_sigma
+from ..files.images import to_pixels
 from ..hooks.attention import Attention, AttentionRecorder
-from ..images import to_pixels
 from ..metrics.encoders import Clip
 from ..metrics.similarity import cosine
-from ..models import MODELS, TINYWORLD
+from ..models.backbone import Backbone
+from ..models.catalogue import MODELS, TINYWORLD
 from ..prediction import SOURCE_SOURCE
 from .captions import caption, sample_wording
 from .compositions import HELD_OUT, has_held_out

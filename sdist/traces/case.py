@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import build
+from ..config.build import build
+from ..distillation.method import Method
 from ..errors import UserError, unknown
 from ..filters import StdThreshold
 from ..gammas import ReverseSigmoid
@@ -15,7 +16,6 @@ from ..losses.cds import CDS
 from ..losses.dds import DDS
 from ..losses.sbp import SBP
 from ..losses.sds import SDS
-from ..method import Method
 from ..normalizers import UnitStd
 from ..optimizer import OptimizerSettings
 from ..regularizers.attention_mask import AttentionMask

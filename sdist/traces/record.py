@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from ..backbone import Backbone
-from ..config import Settings
-from ..editing import Prepared, make_edit, method_for
+from ..config.settings import Settings
+from ..editors.score_distillation import make_edit, method_for
+from ..edits.request import Prepared
 from ..errors import UserError
+from ..models.backbone import Backbone
 from .case import case_of
 from .run import observe
 from .trace import Trace, names_of

@@ -8,12 +8,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..diffusion import Latents
-from ..distiller import ScoreDistiller
+from ..distillation.distiller import ScoreDistiller
+from ..distillation.method import Method
+from ..draws import Sampler, Ticket
 from ..filters import Filter
 from ..losses.cds import CDS, Terms
-from ..method import Method
 from ..prediction import Edit, Network, Prediction
-from ..sampling import Sampler, Ticket
 from .trace import Trace
 
 Arrays = dict[str, Tensor]

@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..edits.outputs import writable_folder
 from ..errors import UserError
-from ..images import write_atomic
-from ..outputs import writable_folder
+from ..files.storage import write_atomic
 from .case import Case, case_json, read_case
 
 CASE, ARRAYS = "case.json", "trace.safetensors"

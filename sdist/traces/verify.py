@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..backbone import PREDICTION_TYPES, Backbone
 from ..errors import UserError, unknown
-from ..images import to_pixels
+from ..files.images import to_pixels
 from ..losses.cds import CDS
+from ..models.backbone import PREDICTION_TYPES, Backbone
 from ..prediction import Edit
 from .case import Case
 from .run import Arrays, Playback, observe

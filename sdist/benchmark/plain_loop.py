@@ -1,0 +1,113 @@
+"""LUSD as a plain loop, in the way of the released code: what the benchmark compares this package with, and nothing else.
+
+One image at a time, two rows a call, explicit softmax matrices in every attention layer, all of them kept, a decision and a
+log line read from the device at every attempt, a preview every 30 steps. Draws are ours, so that the results can be compared.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..distillation.method import Method
+from ..draws import Sampler, Ticket
+from ..hooks.layers import Layer, attention_layers
+from ..models.backbone import Backbone
+from ..prediction import Edit
+
+PREVIEW_EVERY = 30  # accepted steps
+
+
+@dataclass
+class ReferenceRun:
+    """What came out: latents (1, c, h, w), the draws of each step, and how often the network was called."""
+
+    latents: Tensor
+    attempts: list[int] = field(default_factory=list)
+    evaluations: int = 0
+
+
+class ExplicitAttention:
+    """An attention processor that builds softmax(Q K^T s) and keeps it."""
+
+    def __init__(self, store: dict[str, Tensor], name: str) -> None:
+        self.store, self.name = store, name
+
+    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = (attn.head_to_batch_dim(x) for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)))
+        probabilities = (q @ k.mT * attn.scale).softmax(-1)
+        self.store[self.name] = probabilities
+        return attn.to_out[1](attn.to_out[0](attn.batch_to_head_dim(probabilities @ v)))
+
+
+def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identity: tuple[int, str]) -> ReferenceRun:
+    """Edits one image with LUSD's parts as `method` sets them; the backbone must have `explicit_attention`."""
+    mask_of, pull = method.regularizers["attention_mask"], method.regularizers["source_pull"].weight
+    accept, device = method.filter, backbone.device
+    z, average = one.source.clone(), None
+    text = torch.cat([one.text["target"], one.text["source"]])
+    run = ReferenceRun(z)
+    for k in range(method.steps):
+        for attempt in range(accept.max_attempts):
+            ticket = Ticket(*identity, k, attempt)
+            t = sampler.timestep(ticket if accept.redraw_timestep else Ticket(*identity, k, 0))
+            noise = sampler.noise(ticket, z.shape[1:])[None].to(device)
+            bar = backbone.alphas_cumprod[t]
+            z_t = bar.sqrt() * z + (1 - bar).sqrt() * noise
+            eps = backbone.eps(z_t.repeat(2, 1, 1, 1), torch.tensor([t, t], device=device), text)
+            gradient = eps[:1] - eps[1:]
+            run.evaluations += 1
+            if not bool(gradient.isfinite().all()):
+                raise FloatingPointError(f"step {k}, timestep {t}")
+            sd = gradient.std().item()
+            if sd >= accept.threshold * accept.decay**attempt:
+                break
+        newest = dense_map(backbone, mask_of.cross_level, mask_of.self_level, one.focus, z.shape[-2:])
+        average = newest if average is None else (1 - mask_of.momentum) * average + mask_of.momentum * newest
+        beta = k / method.steps
+        masked = gradient * (beta * average + 1 - beta) if one.focus.any() else gradient
+        pulled = (1 - pull) * masked + pull * (z - one.source)
+        gamma = method.gamma(torch.tensor([k / max(1, method.steps - 1)])).item()
+        direction = gamma * pulled / pulled.std()
+        z = z - method.optimizer.step_size(z) * direction
+        run.attempts.append(attempt + 1)
+        if (k + 1) % PREVIEW_EVERY == 0:
+            backbone.decode(z)
+    run.latents = z
+    return run
+
+
+def explicit_attention(backbone: Backbone) -> None:
+    """Sets the network up as the released code does: explicit attention everywhere, the memory format left alone."""
+    backbone.arrange(torch.contiguous_format)
+    backbone.explicit_maps = {}  # type: ignore[attr-defined]
+    names = [name.removesuffix(".processor") for name in backbone.unet.attn_processors]
+    maps = {f"{name}.processor": ExplicitAttention(backbone.explicit_maps, name) for name in names}  # type: ignore[attr-defined]
+    backbone.unet.set_attn_processor(maps)
+
+
+def dense_map(backbone: Backbone, cross_level: int, self_level: int, focus: Tensor, size: tuple[int, int]) -> Tensor:
+    """The refined map of the kept matrices of the target's row, (1, 1, h, w) in 0..1."""
+    kept = defaultdict[str, list[Tensor]](list)
+    for kind, level in (("cross", cross_level), ("self", self_level)):
+        for layer in attention_layers(backbone.unet, kind):
+            if layer.level == level:
+                kept[kind].append(_of_target(backbone.explicit_maps[layer.name], layer))  # type: ignore[attr-defined]
+                grid = layer.size(*size)
+        if kind == "cross":
+            tokens = focus[0].bool()
+            raw = torch.stack(kept[kind]).mean((0, 1))[:, tokens].mean(-1)
+            raw = raw.reshape(1, 1, *grid)
+    column = F.interpolate(raw, grid, mode="bicubic").reshape(-1, 1)
+    refined = torch.stack(kept["self"]).mean((0, 1)) @ column
+    resized = F.interpolate(refined.reshape(1, 1, *grid), size, mode="bicubic")
+    return ((resized - resized.min()) / (resized.max() - resized.min())).clamp(0, 1)
+
+
+def _of_target(probabilities: Tensor, layer: Layer) -> Tensor:
+    """(heads, queries, keys) of the first of the two rows."""
+    return probabilities[: layer.heads]

@@ -1,0 +1,1 @@
+"""Settings from yaml and the command line: defaults < yaml < command line."""

@@ -1,0 +1,88 @@
+"""The configuration reference, read off the classes: their docstrings, fields, defaults, and the comments beside the fields."""
+
+import inspect
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from ..draws import RandomSampler
+from ..models.catalogue import Scale
+from ..optimizer import OptimizerSettings
+from ..registry import REGULARIZERS
+from .settings import SLOTS, LogSettings, PromptSettings, Settings
+
+GROUPS = {
+    "timesteps": RandomSampler,
+    "prompts": PromptSettings,
+    "optimizer": OptimizerSettings,
+    "scale": Scale,
+    "log": LogSettings,
+}
+FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.*?))?(?: +# (.*))?$", re.MULTILINE)  # name, type, default, comment
+
+
+class Key(NamedTuple):
+    """One thing that can be set."""
+
+    name: str
+    kind: str  # its type, as the source says it
+    default: str
+    about: str
+
+
+def page() -> str:
+    """The reference as Markdown."""
+    parts = [HEAD, _table(keys(Settings)), "\n## Groups\n"]
+    parts += [f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), f'{name}.')}" for name, cls in GROUPS.items()]
+    for slot, registry in {**SLOTS, "regularizers": REGULARIZERS}.items():
+        parts.append(f"\n## {slot.capitalize()}\n")
+        prefix = f"{slot}." if slot != "regularizers" else "regularizers.{}."
+        for name in registry.names():
+            cls = registry.get(name)
+            parts.append(f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), prefix.format(name))}")
+    return "".join(parts)
+
+
+def about(cls: type) -> str:
+    """The first paragraph of the docstring."""
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
+def keys(cls: Any) -> list[Key]:
+    """The fields of a dataclass, those of its bases too."""
+    source = "".join(inspect.getsource(base) for base in reversed(cls.__mro__) if is_dataclass(base))
+    told = {found[1]: (found[2], found[4] or "") for found in FIELD.finditer(source)}
+    hints = get_type_hints(cls)
+    return [Key(f.name, _kind(hints[f.name], told[f.name][0]), _default(f), told[f.name][1]) for f in fields(cls)]
+
+
+def _kind(hint: Any, source: str) -> str:
+    return " | ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else source
+
+
+def _default(field: Any) -> str:
+    if field.default is MISSING and field.default_factory is MISSING:
+        return "of the model"
+    value = field.default if field.default is not MISSING else field.default_factory()
+    return "see below" if is_dataclass(value) else repr(value)
+
+
+HEAD = """# Configuration
+
+Written by `sdist methods --markdown`; a test holds this page against the code. Every key can stand in a method's yaml and after
+`--set` (`--set steps=100 loss.guidance_scale=5`). A component is chosen by its name, alone (`gamma: cosine`) or with values
+(`gamma: {name: cosine, high: 0.2}`); regularizers are a mapping of names, and `null` switches one off.
+
+## Settings
+
+"""
+
+
+def _table(rows: list[Key], prefix: str = "") -> str:
+    if not rows:
+        return "It has no settings.\n"
+    lines = ["| key | type | default | |", "|---|---|---|---|"]
+    for row in rows:
+        cells = (f"`{prefix}{row.name}`", f"`{row.kind}`", f"`{row.default}`", row.about)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+"""What a user sees of a run and says to it: a progress bar, a logger, every step of a picture, and an early end."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..files.images import to_images
+from ..models.backbone import Backbone
+from .distiller import ScoreDistiller, last_mask
+
+log = logging.getLogger("sdist")
+
+
+def steps_bar(total: int, label: str, unit: str = "step") -> tqdm:
+    """A bar with the time that is left; none under --quiet."""
+    quiet = not log.isEnabledFor(logging.INFO)
+    return tqdm(total=total, desc=label, unit=unit, mininterval=0.2, smoothing=0.1, disable=quiet)
+
+
+class ProgressBar(Callback):
+    """Accepted steps of all pictures, with the gradient's SD and the draws a step; on the bar of a longer run if there is one."""
+
+    def __init__(self, label: str = "edit", run: tqdm | None = None) -> None:
+        self._label, self._run, self._steps, self._draws, self._rounds = label, run, 0, 0, 0
+
+    def setup(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
+        own = self._run is None
+        self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label) if own else self._run
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        self._draws += sum(len(r.slots) for r in distiller.rounds[self._rounds :])
+        self._rounds = len(distiller.rounds)
+        before, self._steps = self._steps, int(distiller.step.sum())
+        self._bar.update(self._steps - before)
+        if distiller.rounds:
+            sd = float(distiller.rounds[-1].values["grad_std"].mean())
+            self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._steps):.2f}/step", refresh=False)
+
+    def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        self._close()
+
+    def on_exception(self, trainer: Trainer, distiller: ScoreDistiller, exception: BaseException) -> None:  # type: ignore[override]
+        self._close()
+
+    def _close(self) -> None:
+        if self._run is None:
+            self._bar.close()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A picture before its first step, or just after one."""
+
+    step: int  # made so far, 0..steps
+    steps: int
+    attempts: int  # draws that this step took; 0 before the first, as the next two
+    grad_std: float  # SD of the gradient that was accepted
+    threshold: float  # that it had to reach; 0 without a filter
+    latents: Tensor  # (1, c, h, w), a copy
+    mask: Tensor | None  # (1, h, w) in 0..1, a copy
+    backbone: Backbone
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, decoded now: this takes longer than a step of a small model."""
+        return to_images(self.backbone.decode(self.latents))[0]
+
+
+class Watching(Callback):
+    """Hands the encoded first picture to `on_step`, and then every step of it."""
+
+    def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
+        self._on_step = on_step
+
+    def on_train_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+        self._tell(distiller, 0, 0.0, 0.0)
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        if 0 not in distiller.accepted:
+            return
+        last = distiller.rounds[-1]
+        (row,) = ((last.slots == 0) & last.accepted).nonzero()[:, 0].tolist()
+        values = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
+        self._tell(distiller, int(last.attempt[row]) + 1, *values)
+
+    def _tell(self, distiller: ScoreDistiller, attempts: int, grad_std: float, threshold: float) -> None:
+        step, latents = int(distiller.step[0]), distiller.latents[:1].detach().clone()
+        told = (step, distiller.method.steps, attempts, grad_std, threshold, latents, last_mask(distiller, 0))
+        self._on_step(Snapshot(*told, distiller.network))  # type: ignore[arg-type]
+
+
+class Stopping(Callback):
+    """Ends the run after the first round at which it is `wanted`; each picture is then delivered as it is."""
+
+    def __init__(self, wanted: Callable[[ScoreDistiller], bool]) -> None:
+        self._wanted = wanted
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        distiller.schedule.stopped |= self._wanted(distiller)

@@ -1,0 +1,54 @@
+"""Runs a distiller under a silent Lightning trainer; how many draws at once suit a device."""
+
+import logging
+import signal
+import tempfile
+import warnings
+from collections.abc import Sequence
+
+import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+
+from .distiller import ScoreDistiller
+
+LEAST = 2  # draws of a round on a CPU with more than one lane, see Schedule
+
+
+def default_lanes(device: torch.device, pictures: int, size: tuple[int, int], filtered: bool) -> int:
+    """How many draws at once suit a device, by measurement (docs/performance.md).
+
+    A GPU gains until about 32 rows of the network, and up to 4 draws of one picture in less time than one after the other. A
+    CPU gains as long as a row does not keep it busy, and by pictures only.
+    """
+    if device.type == "cuda":
+        return min(16, pictures * (4 if filtered else 1))
+    at_most = 8 * 32 * 32 // (size[0] * size[1]) if device.type == "cpu" else 1
+    return max(1, min(16, pictures, at_most))
+
+
+def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequence[Callback], logger: Logger | None) -> None:
+    """Runs the distiller to its end with a silent Lightning trainer that writes nothing by itself."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    accelerator = {"cuda": "gpu"}.get(device.type, device.type)
+    before = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
+            max_epochs=1,
+            callbacks=list(callbacks),
+            logger=logger or False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            default_root_dir=folder,
+            plugins=[LightningEnvironment()],  # one process of its own, also where torchrun, SLURM or --devices started several
+        )
+        try:
+            trainer.fit(distiller)
+        except SystemExit:  # how Lightning reports an interrupt, after it has told SIGINT to be ignored
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from None

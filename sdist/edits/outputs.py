@@ -1,0 +1,84 @@
+"""What a picture leaves in its folder: itself with its run card, a panel, and the card as json; or why it could not be made."""
+
+import json
+from collections.abc import Container
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import UserError
+from ..files.images import CARD_KEY, mask_image, panel, png_bytes
+from ..files.storage import make_folder, names, read, remove, try_writing, write
+from .request import Job, Result
+
+ERRORS = "errors"  # folder of the pictures that failed
+HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
+
+
+def writable_folder(path: Path) -> Path:
+    """The folder, made if needed; UserError if nothing can be written there."""
+    try:
+        try_writing(path)
+    except OSError as error:
+        raise UserError(f"output folder {path} cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def output_files(folder: Path, name: str) -> dict[str, Path]:
+    """The files of one picture, the picture itself last written, so that it is there only if all are."""
+    return {
+        "card": folder / f"{name}.json",
+        "panel": folder / f"{name}_panel.png",
+        "image": folder / f"{name}.png",
+    }
+
+
+def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:
+    """Writes card, panel (source, mask if there is one, edit) and picture, each atomically, in this order."""
+    text = json.dumps(card, indent=1, ensure_ascii=False)
+    mask = [] if result.mask is None else [mask_image(result.mask, result.image.size)]
+    write(files["card"], text.encode())
+    write(files["panel"], png_bytes(panel([result.prepared.image, *mask, result.image])))
+    write(files["image"], png_bytes(result.image, text))
+
+
+def is_interrupted(files: dict[str, Path], card: str) -> bool:
+    """Whether the picture is an older one, whose replacement was killed after it had written this card."""
+    head = read(files["image"], HEAD)
+    try:
+        with Image.open(BytesIO(head)) as image:
+            inside = image.info.get(CARD_KEY)
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return inside is not None and inside != card
+
+
+def error_file(folder: Path, name: str) -> Path:
+    return folder / ERRORS / f"{name}.json"
+
+
+def write_error(folder: Path, name: str, error: str, job: Job) -> None:
+    """Remembers why a picture could not be made."""
+    path = error_file(folder, name)
+    make_folder(path.parent)
+    told = {"error": error, "image": str(job.image), "source": job.source, "target": job.target, "seed": job.seed}
+    write(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
+
+
+def failed_before(folder: Path) -> set[str]:
+    """Names of the pictures that could not be made."""
+    return {name.removesuffix(".json") for name in names(folder / ERRORS) if name.endswith(".json")}
+
+
+def forget_error(folder: Path, name: str) -> None:
+    remove(error_file(folder, name))
+
+
+def remove_parts(folder: Path, pictures: Container[str]) -> None:
+    """Removes what killed processes left of these pictures; no living one may be at work on them."""
+    for own in (folder, folder / ERRORS):
+        for name in names(own):
+            if name.startswith(".") and name.endswith(".part") and name[1:].partition(".")[0].removesuffix("_panel") in pictures:
+                remove(own / name)

@@ -1,0 +1,73 @@
+"""One picture to make: what was asked for, what was read, what came out."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+from ..files.images import png_bytes
+from ..files.storage import write_atomic
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make; `words` names what the mask follows, instead of the nouns that differ."""
+
+    image: Path
+    source: str
+    target: str
+    seed: int = 0
+    words: tuple[str, ...] = ()
+    mask: Path | None = None  # grey picture, white where the edit may happen
+    instruction: str = ""  # what to do, for a baseline that is told so; empty: the target prompt
+    copy: Path | None = None  # of the image, read in its place on a machine that does not have it
+
+    def __post_init__(self) -> None:
+        if not self.target.strip():
+            raise UserError("the target prompt is empty; say what the picture should show")
+        if self.source.split() == self.target.split():
+            raise UserError(f"source and target prompt are identical ({self.target!r}): there is nothing to edit")
+
+    @property
+    def file(self) -> Path:
+        """What is read; `image` is what cards and messages name."""
+        return self.copy or self.image
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with its picture read and its words found."""
+
+    job: Job
+    image: Image.Image
+    mask: Image.Image | None
+    words: tuple[str, ...]
+    tokens: tuple[int, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """Identifies the picture in draws: the same pixels and seed give the same noise, whatever the prompts."""
+        return sha256(self.image.tobytes() + repr(self.image.size).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An edited picture and what is known about how it came about."""
+
+    prepared: Prepared
+    image: Image.Image
+    mask: Tensor | None  # the last mask, (1, h, w) in 0..1
+    attempts: tuple[int, ...]  # draws for each step
+    lanes: int  # draws that the network saw at once, at most; rounding depends on it
+    timings: dict[str, float]  # seconds, its share where it was not alone
+    card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/edits/run_card.py
+
+    def save(self, path: str | Path) -> None:
+        """Writes the picture as a PNG with the run card inside, atomically."""
+        write_atomic(Path(path), png_bytes(self.image, json.dumps(self.card, indent=1, ensure_ascii=False)))

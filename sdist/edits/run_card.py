@@ -1,0 +1,149 @@
+"""The run card: all that is needed to make a picture again, as json beside it and inside the PNG."""
+
+import json
+import platform
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .. import __version__
+from ..config.build import resolve
+from ..config.settings import Settings
+from ..config.yaml_files import check_values
+from ..errors import UserError
+from ..files.images import CARD_KEY
+from ..models.backbone import Backbone
+from .request import Job, Result
+
+PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
+
+
+def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[str, Any]:
+    """The card of one picture; what else was edited beside it does not matter."""
+    return {
+        "sdist": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": plain_settings(settings),
+        "model": {
+            "name": settings.model,
+            "source": backbone.source,
+            "prediction_type": backbone.prediction_type,
+            "fingerprint": backbone.fingerprint,
+            "precision": str(backbone.unet.dtype).removeprefix("torch."),
+        },
+        "job": {**describe(result.prepared.job), "tokens": list(result.prepared.tokens)},
+        "lanes": result.lanes,
+        "words": list(result.prepared.words),
+        "size": list(result.image.size),
+        "attempts": list(result.attempts),
+        "seconds": result.timings,
+        "machine": machine(backbone),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as json would give them back; a model's folder as an absolute path."""
+    plain = json.loads(json.dumps(settings.plain()))
+    return plain | {"model": str(Path(settings.model).resolve())} if Path(settings.model).is_dir() else plain
+
+
+def machine(backbone: Backbone) -> dict[str, Any]:
+    """What bit-exactness depends on beside versions."""
+    return {
+        "device": str(backbone.device),
+        "threads": torch.get_num_threads(),
+        "processor": platform.processor() or platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """What a card says about one job, beside the tokens that were found."""
+    return {
+        "image": str(job.image.resolve()),
+        "sha256": file_digest(job.file),
+        "source": job.source,
+        "target": job.target,
+        "seed": job.seed,
+        "words": list(job.words),
+        "instruction": job.instruction or None,
+        "mask": None if job.mask is None else str(job.mask.resolve()),
+        "mask_sha256": None if job.mask is None else file_digest(job.mask),
+    }
+
+
+def file_digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card read back; `tokens` are those that the mask followed."""
+
+    text: str
+    settings: Settings
+    job: Job
+    tokens: tuple[int, ...]
+    steps: int  # made; fewer than the settings' where the run was stopped
+    lanes: int
+    threads: int
+    fingerprint: str
+    versions: dict[str, str]
+
+
+def card_text(path: Path) -> str:
+    """The card inside a PNG, unread; UserError if there is none."""
+    try:
+        with Image.open(path) as image:
+            text = getattr(image, "text", {}).get(CARD_KEY)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as a PNG: {error}") from None
+    if text is None:
+        raise UserError(f"{path} has no run card; only PNGs that sdist made can be replayed")
+    return text
+
+
+def read_card(path: Path, images: Path | None = None) -> Card:
+    """The card inside a PNG; UserError if there is none, or if a source image is gone or has changed."""
+    text = card_text(path)
+    try:
+        data = json.loads(text)
+        check_values(json.dumps(data["settings"]))
+        settings = resolve(data["settings"], f"run card of {path.name}")
+        job, tokens = _job(data["job"], images), tuple(map(int, data["job"]["tokens"]))
+        steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
+        if lanes < 1 or threads < 1:
+            raise ValueError(f"{lanes} lanes, {threads} threads")
+        versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
+        return Card(text, settings, job, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
+
+
+def _job(entry: dict[str, Any], images: Path | None) -> Job:
+    mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
+    image = _found(entry["image"], entry["sha256"], images)
+    return Job(
+        image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask, entry.get("instruction") or ""
+    )
+
+
+def _found(recorded: str, digest: str, images: Path | None) -> Path:
+    parts = Path(recorded).parts
+    below = range(int(Path(recorded).is_absolute()), len(parts))
+    places = [Path(recorded)] if images is None else [images.joinpath(*parts[i:]) for i in below]
+    path = next((place for place in places if place.is_file()), places[-1])
+    if not path.is_file():
+        raise UserError(f"source image {path} is not there; say where it is with --images DIR")
+    if file_digest(path) != digest:
+        raise UserError(f"source image {path} has changed since (its sha256 is not the recorded {digest[:12]}...)")
+    return path

@@ -1,0 +1,1 @@
+"""Images, storage (local or remote, written atomically) and contact sheets."""

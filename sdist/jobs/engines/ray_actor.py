@@ -1,0 +1,69 @@
+"""What runs in an actor of a Ray cluster: a session with a model of its own, which edits what it is sent."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from ..plan import Task
+from ..session import Session
+from .queues import Sizes, edit_queue
+
+
+class Sent(NamedTuple):
+    """A task, and the bytes of its image, whose folder the actor need not see."""
+
+    task: Task
+    image: bytes
+
+
+class Outcome(NamedTuple):
+    """What became of the pictures of a call; the others are made."""
+
+    made: int
+    failed: dict[str, str]  # names, and why
+    warnings: list[str]
+
+
+class Warnings(logging.Handler):
+    """Keeps what is to be said on the terminal of the driver."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
+class Editor:
+    """One actor. The cards that it writes name the images of the driver."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def load(self) -> None:
+        self._session.load()
+
+    def edit(self, sent: list[Sent], sizes: Sizes) -> Outcome:
+        """Makes the pictures and writes them; what ends a run, such as a full disk, is raised."""
+        failed, before, warnings = dict[str, str](), self._session.made, Warnings()
+
+        def fail(task: Task, reason: str) -> None:
+            failed[task.name] = reason.replace(str(task.job.copy), str(task.job.image))
+
+        logging.getLogger("sdist").addHandler(warnings)
+        try:
+            with TemporaryDirectory(prefix="sdist-") as folder:
+                edit_queue(self._session, [_with_copy(own, Path(folder)) for own in sent], sizes, None, fail)
+        finally:
+            logging.getLogger("sdist").removeHandler(warnings)
+        return Outcome(self._session.made - before, failed, warnings.told)
+
+
+def _with_copy(sent: Sent, folder: Path) -> Task:
+    copy = folder / sent.task.name / sent.task.job.image.name
+    copy.parent.mkdir()
+    copy.write_bytes(sent.image)
+    return replace(sent.task, job=replace(sent.task.job, copy=copy))

@@ -1,0 +1,80 @@
+"""Loggers of a run (csv, TensorBoard, wandb), and the callback that feeds them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from ..config.settings import LogSettings
+from ..distillation.distiller import Round, ScoreDistiller
+from ..files.images import mask_image, panel, to_images
+from ..models.backbone import Backbone
+
+SHOWN = 8  # pictures of a queue that are logged
+
+
+class RunLogger(Callback):
+    """Sends every round's scalars, and pictures every so many steps of the first picture, to the trainer's logger."""
+
+    def __init__(self, backbone: Backbone, images_every: int) -> None:
+        self._backbone, self._every = backbone, images_every
+        self._rounds, self._pictured = 0, -1
+
+    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+        if len(distiller.rounds) == self._rounds or trainer.logger is None:  # the trainer's last call makes no round
+            return
+        self._rounds = len(distiller.rounds)
+        logger, step, index = trainer.logger, int(distiller.step[0]), self._rounds - 1
+        logger.log_metrics({**scalars(distiller.rounds[-1]), "step": float(step)}, index)
+        if step % self._every == 0 and step != self._pictured:
+            self._pictured = step
+            log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
+
+    def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:
+        images = to_images(self._backbone.decode(distiller.latents[:SHOWN]))
+        memory = distiller.memory.get("attention_mask")
+        masks = [] if memory is None else memory.tensors.get("mask", [])[:SHOWN]
+        return [*images, *(mask_image(mask, images[0].size) for mask in masks)]
+
+
+def scalars(last: Round) -> dict[str, float]:
+    """The round's values averaged over pictures (over accepted ones where only those have a value)."""
+    values = {name: float(torch.nanmean(value)) for name, value in last.values.items() if not value.isnan().all()}
+    values |= {"attempts": float((last.attempt + 1).float().mean()), "accepted": float(last.accepted.float().mean())}
+    return {**values, "timestep": float(last.t.float().mean())}
+
+
+def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Logger | None:
+    """The Lightning logger of that kind, writing under `folder`; "none" gives None."""
+    if kind == "none":
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "csv":
+        return CSVLogger(folder, name="csv", version=name)
+    if kind == "tensorboard":
+        return TensorBoardLogger(folder, name="tensorboard", version=name)
+    group = settings.group or None
+    return WandbLogger(name=name, project=settings.project, group=group, offline=settings.offline, save_dir=folder)
+
+
+def finish(logger: Logger | None) -> None:
+    """Writes what the logger still holds; the next batch starts a run of its own."""
+    if logger is not None:
+        logger.finalize("success")
+    if isinstance(logger, WandbLogger):
+        logger.experiment.finish()
+
+
+def log_picture(logger: Logger, name: str, image: Image.Image, step: int) -> None:
+    """A picture in the logger's own way; beside the table for csv."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image(name, [image], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, np.asarray(image), step, dataformats="HWC")
+    elif isinstance(logger, CSVLogger):
+        Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
+        image.save(Path(logger.log_dir) / f"{name}_{step:05d}.png")

@@ -1,0 +1,1 @@
+"""Networks of diffusers pipelines: loading, families, text, precision, memory."""

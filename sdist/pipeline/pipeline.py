@@ -1,0 +1,208 @@
+"""Score distillation as a pipeline of diffusers: what `sdist.edit` does, for code that is written around pipelines."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Optional
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from ..api import Picture, in_memory, settings_of, without_folders
+from ..config.settings import Settings
+from ..distillation.callbacks import ProgressBar, Stopping
+from ..editors.score_distillation import edit_batch, prepare
+from ..edits.request import Prepared, Result
+from ..edits.run_card import make_card
+from ..errors import UserError, unknown
+from ..models.backbone import Backbone
+from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
+from ..models.precision import DTYPES
+from .arguments import as_type, job_of, rows_of, seeds_of, shared, size_of, words_of
+from .borrowing import borrowed, lent, networks_of
+from .callback import TENSORS, OnStepEnd, StepEnd
+
+OUTPUTS = ("pil", "np", "pt", "latent")
+OWN = ("model", "device", "precision")  # settings that the pipeline has by its components
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass
+class ScoreDistillationPipelineOutput(BaseOutput):
+    """The edited pictures in the order they were given."""
+
+    images: list[Image.Image] | np.ndarray | Tensor  # np: (b, height, width, 3), pt: (b, 3, height, width), both in 0..1
+    masks: list[Tensor | None]  # the last mask of each, (1, h, w) in 0..1; None where the method has none
+    cards: list[dict[str, Any]]  # the run card of each
+
+
+class ScoreDistillationPipeline(DiffusionPipeline):
+    """Edits pictures by score distillation with the components of a Stable Diffusion 1, 2 or XL.
+
+    The scheduler may be of any class: its noise schedule is read. A call borrows the networks: it runs the UNet in the format
+    that it has and the others in float32, as everywhere here, and leaves all of them as they were.
+    """
+
+    _optional_components: ClassVar[list[str]] = ["text_encoder_2", "tokenizer_2"]
+    _callback_tensor_inputs: ClassVar[list[str]] = list(TENSORS)
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+        text_encoder_2: Optional[CLIPTextModelWithProjection] = None,  # noqa: UP045 (older diffusers cannot read X | None)
+        tokenizer_2: Optional[CLIPTokenizer] = None,  # noqa: UP045
+        force_zeros_for_empty_prompt: bool = True,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+        )
+        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        self._interrupt = False
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+    ) -> "ScoreDistillationPipeline":
+        """diffusers' own for a hub id or a folder; an alias such as "tinyworld" too. Weights are safetensors, never pickles."""
+        name = os.fspath(pretrained_model_name_or_path)
+        if name in MODELS:
+            sources = MODELS[name].sources
+            name = next((source for source in sources if on_disk(source)), sources[0])
+        source = str(Path(name).resolve()) if is_folder(name) else name
+        return super().from_pretrained(source, **{**options, "use_safetensors": True})
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> "ScoreDistillationPipeline":
+        """A pipeline of the same networks, without a copy; a dtype in the options casts those of the given pipeline too.
+
+        Without one they stay as they are, where diffusers' own would cast them to float32.
+        """
+        given = {"dtype", "torch_dtype"} & options.keys()
+        with nullcontext() if given else lent(*networks_of(pipeline.components)):
+            return super().from_pipe(pipeline, **options)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the call is to end after the present round."""
+        return self._interrupt
+
+    def __call__(
+        self,
+        prompt: str | list[str],
+        image: Picture | list[Picture],
+        source_prompt: str | list[str],
+        method: str = "lusd",
+        num_inference_steps: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        seed: int | list[int] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        words: str | Sequence[str] | list[list[str]] = (),
+        mask_image: Picture | list[Picture] | None = None,
+        settings: Mapping[str, Any] | Sequence[str] = (),
+        output_type: Literal["pil", "np", "pt", "latent"] = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ScoreDistillationPipelineOutput | tuple[Any, ...]:
+        """The edits of pictures from `source_prompt`, which says what they show, to `prompt`.
+
+        Lists have one value a picture, and what is no list belongs to all; pictures of one call go through the network together
+        and come out as they would alone. `method`, `words`, `mask_image`, `settings` and the pictures are those of `sdist.edit`,
+        `num_inference_steps` its steps (None: the method's).
+
+        A `generator` gives its initial seed and no more, and is not moved on: noise is a function of (seed, picture, step,
+        attempt) here. `callback_on_step_end(pipe, step, timestep, tensors)` is called after every step of every picture, of
+        which "latents" are (1, c, h, w), "mask" (1, h, w) or None, "index" its place in the call; each picture has a pace of
+        its own. It may read latents and not replace them. `pipe._interrupt = True` ends the run after the present round, each
+        picture as it then is. "np" and "pt" are the 8-bit pictures over 255, "latent" is (b, c, h, w) in the VAE's scaling.
+
+        UserError (a ValueError) for bad input; PicturesError if a gradient is not finite.
+        """
+        self._interrupt = False
+        if output_type not in OUTPUTS:
+            raise unknown("output_type", str(output_type), OUTPUTS)
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        for name in callback_on_step_end_tensor_inputs:
+            if name not in TENSORS:
+                raise unknown("tensor", name, TENSORS, "callback_on_step_end_tensor_inputs")
+        rows = rows_of(
+            prompt=prompt,
+            source_prompt=source_prompt,
+            image=image,
+            mask_image=mask_image,
+            words=words_of(words),
+            seed=seeds_of(seed, generator),
+        )
+        given = {"steps": num_inference_steps, "size": size_of(height, width), "seed": shared(row["seed"] for row in rows)}
+        resolved = self._settings(method, settings, given)
+        if resolved.baseline is not None and (callback_on_step_end is not None or output_type == "latent"):
+            raise UserError(f"{method} is one of diffusers' own pipelines, which has no callback_on_step_end and no latents here")
+        step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        results = self._edit(resolved, rows, step_end)
+        images = step_end.latents if output_type == "latent" else as_type([r.image for r in results], output_type)
+        output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])  # type: ignore[arg-type]
+        return output if return_dict else (output.images, output.masks, output.cards)
+
+    def _settings(self, method: str, settings: Mapping[str, Any] | Sequence[str], given: Mapping[str, Any]) -> Settings:
+        own = {str(key).partition("=")[0] for key in settings} & set(OWN)
+        if own:
+            raise UserError(
+                f"{', '.join(sorted(own))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
+            )
+        if self.unet.dtype not in NAMES:
+            raise UserError(f"the pipeline's unet is {self.unet.dtype}: have {', '.join(map(str, NAMES))}")
+        parts = {"model": self._model, "device": str(self._execution_device), "precision": NAMES[self.unet.dtype]}
+        return settings_of(method, settings, {key: value for key, value in given.items() if value is not None} | parts)
+
+    @property
+    def _model(self) -> str:
+        """Where the components come from, as far as that is known; it chooses the scale (see sdist/models/catalogue.py)."""
+        name = str(self.name_or_path)
+        try:
+            find_model(name)
+        except UserError:
+            return IN_MEMORY
+        return name
+
+    def _edit(self, settings: Settings, rows: list[dict[str, Any]], step_end: StepEnd) -> list[Result]:
+        zeros = self.config.force_zeros_for_empty_prompt
+        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+            backbone = stack.enter_context(borrowed(self.components, settings, zeros))
+            batch = [prepare(backbone, settings, job_of(row, settings.seed, stack)) for row in rows]
+            sizes = dict.fromkeys(f"{own.image.width} x {own.image.height}" for own in batch)
+            if len(sizes) > 1:
+                raise UserError(f"the pictures of a call have one size, these would be {', '.join(sizes)}; give height and width")
+            results = self._run(backbone, settings, batch, step_end)
+            cards = [make_card(backbone, settings, result) for result in results]
+        passing = [in_memory(image=row["image"], mask=row["mask_image"]) for row in rows]
+        cards = [without_folders(card, names) for card, names in zip(cards, passing, strict=True)]
+        return [replace(result, card=card) for result, card in zip(results, cards, strict=True)]
+
+    def _run(self, backbone: Backbone, settings: Settings, batch: list[Prepared], step_end: StepEnd) -> list[Result]:
+        """On the pipeline's progress bar, which counts steps, or pictures of a baseline."""
+        each = settings.steps if settings.baseline is None else 1
+        with self.progress_bar(total=each * len(batch)) as bar:
+            callbacks = [ProgressBar(run=bar), step_end, Stopping(lambda distiller: self._interrupt)]
+            count = (lambda result: None) if settings.baseline is None else (lambda result: bar.update())
+            return edit_batch(backbone, settings, batch, callbacks, deliver=count)

@@ -1,0 +1,82 @@
+"""From what stands on the page to the runs that are asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..api import settings_of
+from ..config.build import load_settings, resolve
+from ..config.settings import Settings
+from ..edits.request import Job
+from ..errors import UserError
+from ..prompts import differing_nouns, words
+from .edits import Run
+from .limits import Limits, check_prompts, plain_overrides
+
+CARD = "run card"  # stands among the methods for the settings of a restored card
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a visitor asks for; None and 0 leave a value to the method."""
+
+    image: Path | None
+    source: str
+    target: str
+    methods: Sequence[str]
+    model: str
+    seed: int = 0
+    seeds: int = 1
+    chosen: Sequence[str] | None = None  # words that are localized; None where the automatic choice stands
+    mask: Path | None = None
+    steps: int = 0
+    size: str = "native"
+    overrides: str = ""
+    card: dict[str, Any] | None = None  # settings that CARD stands for
+
+
+def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
+    """A run for each method and seed; UserError for what is wrong or beyond the limits."""
+    if wanted.image is None:
+        raise UserError("there is no picture yet: drop one, or choose a scene")
+    check_prompts(wanted.source, wanted.target)
+    limits.check_edits(len(wanted.methods) * int(wanted.seeds))
+    runs = []
+    for method in wanted.methods:
+        for seed in range(int(wanted.seed), int(wanted.seed) + int(wanted.seeds)):
+            settings = _settings(wanted, method, seed)
+            limits.check_steps(settings.steps)
+            masked = "attention_mask" in settings.regularizers
+            named = tuple(wanted.chosen or ()) if masked else ()
+            job = Job(wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, wanted.mask if masked else None)
+            runs.append(Run(method, settings, job))
+    return runs
+
+
+def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
+    given: dict[str, Any] = {"model": wanted.model, "seed": seed, "size": wanted.size.strip() or "native"}
+    given |= {"steps": int(wanted.steps)} if wanted.steps else {}
+    overrides = plain_overrides(wanted.overrides)
+    if method == CARD:
+        if overrides:
+            raise UserError("the settings of a run card stand as they are; choose a method to change single values")
+        return resolve({**(wanted.card or {}), **given}, "the run card")
+    settings = settings_of(method, overrides, given)
+    if wanted.chosen is not None and not wanted.chosen and "attention_mask" in settings.regularizers:
+        without = "regularizers.attention_mask=null" if wanted.mask is None else "regularizers.attention_mask.user_mask=replace"
+        return settings_of(method, [*overrides, without], given)
+    return settings
+
+
+def has_mask(methods: Sequence[str]) -> bool:
+    """Whether one of these methods follows words and takes a painted mask."""
+    return any(m == CARD or "attention_mask" in load_settings(m).regularizers for m in methods)
+
+
+def words_of(source: str, target: str) -> tuple[list[str], list[str]]:
+    """The target's words, each once, and those of them that an edit would localize by itself."""
+    check_prompts(source, target)
+    every = list(dict.fromkeys(word.text for word in words(target)))
+    nouns = {word.text for word in differing_nouns(source, target)}
+    return every, [word for word in every if word in nouns]

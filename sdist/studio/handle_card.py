@@ -1,0 +1,58 @@
+"""Handler for a run card that is brought back."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..errors import UserError
+from .form import CARD, words_of
+from .handle_source import offered, placed
+from .html import empty_stage
+from .limits import Offer, told
+from .page import status
+from .restore import Restored, restored, text_of
+from .visitor import Desk
+
+
+def restore(offer: Offer, desk: Desk, files: list[str] | None, pasted: str) -> list[Any]:
+    """Puts everything back as a card has it; the source too, if it came along or was on this page before."""
+    with told():
+        text, pictures = _sorted([Path(file) for file in files or ()], pasted.strip())
+        card = restored(text, offer.methods)
+        if card.model not in offer.models:
+            raise UserError(f"the run card is of the model {card.model}, which this studio does not offer")
+        for path in pictures:
+            desk.take(path, path.name)
+        return _back(desk, card, offer)
+
+
+def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
+    """The card's text, and the files that are pictures to work on."""
+    cards: dict[Path, str] = {}
+    for path in files if not pasted else ():
+        try:
+            cards[path] = text_of(path)
+        except UserError:
+            continue  # a picture without a card
+    if not pasted and not cards:
+        raise UserError("give a PNG that sdist made, its run card as a file, or the card's text")
+    first = next(iter(cards), None)
+    return pasted or cards[first], [path for path in files if path != first]  # type: ignore[index]
+
+
+def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
+    desk.card = card.settings if card.method is None else None
+    chosen = None if card.words in ([], words_of(card.source, card.target)[1]) else card.words
+    desk.ticked = None if chosen is None else (card.target, chosen)
+    desk.source = desk.sources.get(card.digests[0])
+    missing = desk.source is None
+    said = status(f"everything is back but the picture: drop {card.image} too")
+    mask = desk.sources.get(card.digests[1] or "")
+    source = [None, empty_stage(), None, said] if missing else placed(desk, mask)
+    if card.digests[1] and mask is None and not missing:
+        source[-1] = status("everything is back but the painted mask, which is not of this page")
+    choices = offer.methods if card.method else [*offer.methods, CARD]
+    methods = gr.update(choices=choices, value=[card.method or CARD])
+    words = offered(card.source, card.target, chosen)
+    return [*source, card.source, card.target, words, methods, card.model, card.seed, 1, card.steps, card.size, ""]

@@ -1,0 +1,125 @@
+"""Handlers for an edit: begin, watch, stop, and look at it afterwards."""
+
+import time
+from collections.abc import Iterator, Sequence
+from threading import Event
+from typing import Any
+
+import gradio as gr
+
+from .edits import Run, follow
+from .form import Wanted, runs_of
+from .handle_source import placed
+from .html import run_stage
+from .limits import Offer, told
+from .page import painted, status
+from .plot import curves
+from .visitor import Desk
+
+
+def begin(desk: Desk) -> list[Any]:
+    """Before the queue, so that Stop works while an edit waits."""
+    if desk.busy:
+        raise gr.Error("An edit is being made; stop it first.", print_exception=False)
+    desk.stop, desk.busy = Event(), True
+    return [gr.update(visible=False), gr.update(visible=True), status("waiting for the model")]
+
+
+def edit(
+    offer: Offer, desk: Desk, editor: dict[str, Any] | None, source: str, target: str,
+    methods: Sequence[str], model: str, seed: float | None, seeds: float | None, steps: float | None, size: str, overrides: str,
+) -> Iterator[list[Any]]:  # fmt: skip
+    """Makes all runs that are asked for, one after the other, and shows them growing."""
+    try:
+        with told():
+            mask = painted(editor)
+            chosen = desk.ticked[1] if desk.ticked is not None and desk.ticked[0] == target else None
+            wanted = Wanted(
+                image=desk.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
+                seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and desk.take_image(mask, "mask"),
+                steps=int(steps or 0), size=size, overrides=overrides, card=desk.card,
+            )  # fmt: skip
+            for run in runs_of(wanted, offer.limits):
+                if desk.stop is not None and not desk.stop.is_set():
+                    yield from _watch(offer, desk, run)
+    finally:
+        desk.busy = False
+
+
+def _watch(offer: Offer, desk: Desk, run: Run) -> Iterator[list[Any]]:
+    assert desk.stop is not None
+    start = time.monotonic()
+    for _ in follow(run, desk.stop, offer.limits):
+        if run.timeline.frames:
+            if desk.shown is not run:
+                desk.show(run)
+            yield [*seen(run, run.timeline.made, time.monotonic() - start), gallery(desk) if run.result else gr.skip()]
+
+
+def seen(run: Run, step: int, seconds: float | None = None) -> list[Any]:
+    """Stage, status, curves, sliders and the way onward of a run at a step."""
+    done = run.result is not None
+    last = max(1, run.timeline.made) if done else run.timeline.steps
+    shown = [run_stage(run, run.picture(step), step, 1.0), status(progress(run, seconds)), curves(run.timeline)]
+    at, strength = gr.update(maximum=last, value=step, interactive=done), gr.update(value=1.0, interactive=done)
+    return [*shown, at, strength, gr.update(interactive=done)]
+
+
+def end() -> list[Any]:
+    return [gr.update(visible=True), gr.update(visible=False)]
+
+
+def failed(desk: Desk) -> list[Any]:
+    """Also where the queue was full and no edit began."""
+    desk.busy = False
+    return [*end(), status("nothing was made")]
+
+
+def stop(desk: Desk) -> Any:
+    if desk.stop is None:
+        return gr.skip()
+    desk.stop.set()
+    return status("stopping")
+
+
+def scrub(desk: Desk, step: float, strength: float) -> Any:
+    """The picture at another step or strength."""
+    run = desk.shown
+    if run is None or run.result is None:
+        return gr.skip()
+    with told():
+        return run_stage(run, run.picture(int(step), strength), int(step), strength)
+
+
+def choose_run(desk: Desk, event: gr.SelectData) -> list[Any]:
+    """Another of the edits so far."""
+    if desk.busy or event.index >= len(desk.ended):
+        return [gr.skip()] * 6
+    desk.shown = desk.ended[event.index]
+    with told():
+        return seen(desk.shown, desk.shown.timeline.made)
+
+
+def onward(desk: Desk, step: float, strength: float) -> list[Any]:
+    """The picture that is shown becomes the source, with what it shows as its prompt."""
+    run = desk.shown
+    if run is None or run.result is None:
+        return [gr.skip()] * 7
+    with told():
+        desk.source = desk.take_image(run.picture(int(step), strength), f"{run.job.image.stem}_edited")
+    return [*placed(desk), run.job.target, "", gr.update(choices=[], value=[], visible=False)]
+
+
+def gallery(desk: Desk) -> Any:
+    return gr.update(value=[(run.result.image, run.label) for run in desk.ended if run.result], visible=bool(desk.ended))
+
+
+def progress(run: Run, seconds: float | None) -> str:
+    """One line: how far, how often a draw was refused, how long."""
+    made, steps = run.timeline.made, run.timeline.steps
+    draws = f", {sum(run.timeline.attempts) / made:.2f} draws a step" if made else ""
+    if run.result is not None:
+        how = "done" if made == steps else f"stopped after {made} of {steps} steps"
+        return f"{run.label}: {how}{draws}, {run.result.timings['optimize']:.1f} s"
+    left = f", about {seconds / made * (steps - made):.0f} s left" if seconds and made >= 3 else ""
+    return f"{run.label}: step {made} of {steps}{draws}{left}"

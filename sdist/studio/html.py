@@ -1,0 +1,89 @@
+"""How the studio looks: pictures and their captions as HTML, a theme of the system's own fonts, and the styles."""
+
+import base64
+import json
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..files.images import mask_image, png_bytes
+from .edits import Run
+
+FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """Quiet greys and one accent; nothing is fetched."""
+    base = gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="stone", font=FONT, font_mono=MONO)
+    return base.set(block_border_width="1px", block_shadow="none", button_primary_background_fill="*primary_600",
+                    button_primary_background_fill_hover="*primary_700", button_primary_text_color="white")  # fmt: skip
+
+
+def uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def light(image: Image.Image) -> str:
+    """A picture for a glance, as a data URI."""
+    buffer = BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=90)
+    return uri(buffer.getvalue(), "image/jpeg")
+
+
+def figure(source: str, caption: str, alt: str, kind: str) -> str:
+    """Caption and alt are escaped here."""
+    image = f'<img src="{source}" alt="{escape(alt)}">' if source else '<div class="none"></div>'
+    return f'<figure class="{kind}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def empty_stage() -> str:
+    return '<div class="stage empty"><p>Drop a picture or choose a scene, say what should be there, and press Edit.</p></div>'
+
+
+def source_stage(image: Image.Image) -> str:
+    """Before the first edit."""
+    return f'<div class="stage">{figure(light(image), "the source", "the source", "main")}</div>'
+
+
+def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
+    """The picture in the middle; beside it where it came from and where it may change; below, what can be taken along."""
+    frame, size = run.timeline.at(step), image.size
+    whole = run.result is not None
+    shown = uri(png_bytes(image), "image/png") if whole else light(image)
+    at = (f"step {frame.step}" if frame.step < run.timeline.made else "", f"strength {strength:g}" if strength != 1 else "")
+    part = ", ".join(filter(None, at))
+    rail = figure(light(run.before(size)), f"source: {run.job.source}", "the source", "small")
+    if frame.mask is not None:
+        rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), "the mask", "small")
+    links = downloads(run, image, frame.step, strength) if whole else ""
+    main = figure(shown, f"{run.job.target} ({part})" if part else run.job.target, run.job.target, "main")
+    return f'<div class="stage">{main}<div class="rail">{rail}{links}</div></div>'
+
+
+def mask_caption(run: Run) -> str:
+    words = run.result.prepared.words if run.result else run.job.words
+    return "mask: " + ", ".join(words) if words else "mask"
+
+
+def card_at(run: Run, step: int, strength: float) -> dict[str, Any]:
+    """The run's card for the picture at a step: that of a run that was stopped there; a strength is noted."""
+    card = {**run.card, "attempts": run.card["attempts"][:step]}
+    return card if strength == 1 else {**card, "strength": strength}
+
+
+def downloads(run: Run, image: Image.Image, step: int, strength: float) -> str:
+    text = json.dumps(card_at(run, step, strength), indent=1, ensure_ascii=False)
+    name = f"{run.job.image.stem}_{run.name}_seed{run.job.seed}"
+    png, card = uri(png_bytes(image, text), "image/png"), uri(text.encode(), "application/json")
+    return (
+        f'<p class="take"><a download="{escape(name)}.png" href="{png}" title="the run card is inside">Save PNG</a>'
+        f'<a download="{escape(name)}.json" href="{card}">Run card</a></p>'
+    )
+
+
+CSS = (Path(__file__).parent / "studio.css").read_text(encoding="utf-8")

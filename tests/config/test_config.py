@@ -1,0 +1,141 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdist.config.build import load_settings, resolve
+from sdist.errors import UserError
+from sdist.losses.dds import DDS
+from sdist.losses.sbp import SBP
+from sdist.models.catalogue import STABLE_DIFFUSION, find_model
+from sdist.registry import Registry
+
+
+def test_command_line_wins_over_yaml_over_defaults() -> None:
+    assert load_settings("lusd").steps == 300
+    settings = load_settings("lusd", ["steps=7", "loss.scale=2", "regularizers.source_pull.weight=0.5"])
+    assert (settings.steps, settings.loss, settings.regularizers["source_pull"].weight) == (7, SBP(2.0), 0.5)
+    assert load_settings("lusd", ["steps=7"], steps=9).steps == 9
+
+
+def test_a_slot_that_changes_its_component_loses_the_old_fields() -> None:
+    assert load_settings("lusd", ["loss=dds"]).loss == DDS()
+    assert load_settings("lusd", ["loss.name=dds", "loss.guidance_scale=3"]).loss == DDS(3.0)
+    assert load_settings("lusd", ["filter=null"]).filter is None
+    assert "attention_mask" not in load_settings("lusd", ["regularizers.attention_mask=null"]).regularizers
+
+
+def test_step_and_threshold_follow_the_model() -> None:
+    settings = load_settings("lusd", model="CompVis/stable-diffusion-v1-4")
+    assert settings.optimizer.lr == 2000 / 4096
+    assert settings.filter.threshold == 0.01
+    assert settings.regularizers["attention_mask"].cross_level == 2
+    assert load_settings("lusd", ["scale.step=0.1"]).optimizer.lr == 0.1
+    assert load_settings("lusd", ["optimizer.lr=0.2"]).optimizer.lr == 0.2
+
+
+def test_ablations_differ_from_lusd_in_one_thing() -> None:
+    lusd = load_settings("lusd").plain()
+    expected = {
+        "lusd_no_spatial": {"regularizers"},
+        "lusd_no_normalization": {"normalizer"},
+        "lusd_no_annealing": {"gamma"},
+        "lusd_no_filtering": {"filter"},
+        "dds_lusd": {"loss"},
+        "lusd_released": {"timesteps", "prompts", "regularizers", "filter"},
+    }
+    for name, changed in expected.items():
+        plain = load_settings(name).plain()
+        assert {key for key in plain if plain[key] != lusd[key]} == changed
+
+
+BAD = [
+    (["los=dds"], r"unknown key 'los' in lusd.yaml.*did you mean 'loss'"),
+    (["loss.name=ddd"], r"unknown loss 'ddd': have cds, combination.*did you mean 'dds'"),
+    (["loss.scal=3"], r"unknown key 'scal' in loss sbp in lusd.yaml: have scale, weighting; did you mean 'scale'"),
+    (["steps=abc"], "steps: Value 'abc'"),
+    (["steps=0"], "steps must be at least 1"),
+    (["filter.threshold=x"], "threshold: Value 'x'"),
+    (["timesteps.t_min=2000"], "t_min=2000"),
+    (["timesteps.tmin=3"], r"unknown key 'tmin' in timesteps of lusd.yaml.*did you mean 't_min'"),
+    (["optimizer.name=Adm"], "did you mean 'Adam'"),
+    (["regularizers.foo={}"], "unknown regularizer 'foo': have attention_mask, source_pull"),
+    (["regularizers.attention_mask=3"], "regularizers is a mapping"),
+    (["regularizers.attention_mask.timing=now"], "expected one of"),
+    (["steps"], "key=value"),
+    (["=3"], "key=value"),
+    (["optimizer.lr=${nope}"], "nope"),
+    (["model=sd99"], r"unknown model 'sd99'.*tinyworld"),
+    (["loss=null"], "cannot be null"),
+    (["gamma=[1]"], "gamma needs a name"),
+    (["loss.scale={a: 1}"], "scale"),
+    (["scale.foo=1"], "unknown key 'foo' in scale"),
+    (["scale=5"], "scale is a mapping"),
+    (["scale=null"], "scale is a mapping"),
+    (["regularizers=[1]"], "cannot be read"),
+    (["optimizer.name=SparseAdam"], "unknown optimizer"),
+    (["log.images_every=0"], "images_every must be at least 1"),
+    (["loss={name: cds, patch_sizes: [0]}"], "patch_sizes must be at least 1"),
+    (["loss={name: cds, temperature: 0}"], "temperature above 0"),
+    (["x.y.z=1"], "unknown key 'x'"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD)
+def test_bad_values_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_settings("lusd", overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "a method is a mapping"),
+        ("loss: {name: os.system}", "unknown loss 'os.system'"),
+        ("a: [", "cannot be read"),
+        ("!!python/object/apply:os.system ['true']", "cannot be read"),
+        ("base: nothing", "unknown method 'nothing'"),
+        ("base: dds_lusd", "one level"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_settings(str(path))
+
+
+def test_a_yaml_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("base: lusd\nloss: {name: combination, edit_target: 1, edit_negative: {0: 0, 200: -1}}\n")
+    settings = load_settings(str(path))
+    assert settings.loss.edit_negative == {0: 0, 200: -1}
+    assert resolve(json.loads(json.dumps(settings.plain())), "card") == settings
+
+
+def test_an_optimizer_by_its_name_keeps_the_learning_rate() -> None:
+    assert load_settings("lusd", ["optimizer=Adam"]).optimizer == replace(load_settings("lusd").optimizer, name="Adam")
+
+
+@pytest.mark.parametrize(("name", "message"), [("lus", "did you mean 'lusd'"), ("nowhere.yaml", "does not exist")])
+def test_methods_that_do_not_exist(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_settings(name)
+
+
+def test_models(tmp_path: Path, tiny_folder: Path) -> None:
+    assert find_model(str(tiny_folder)).scale == STABLE_DIFFUSION
+    assert find_model("owner/name").sources == ("owner/name",)
+    assert len(find_model("sd15").sources) > 1
+    with pytest.raises(UserError, match=r"no model_index.json"):
+        find_model(str(tmp_path))
+    with pytest.raises(UserError, match="did you mean 'sd15'"):
+        find_model("sd1.5")
+
+
+def test_a_registry_refuses_a_name_twice() -> None:
+    registry: Registry = Registry("thing", "sdist.gammas")
+    registry.register("a")(int)
+    with pytest.raises(ValueError, match="thing 'a' is already int"):
+        registry.register("a")(float)

@@ -1,0 +1,358 @@
+"""Diffusers' own editors through the real command line, on tiny pipelines of the real classes."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.architectures import save_pipeline
+from sdist.cli import main
+from sdist.config.build import load_settings, resolve
+from sdist.editors.base import SHARED, Prompts
+from sdist.editors.diffusers_pipeline import edit_batch, load_model, prepare
+from sdist.editors.ledits_pp import LeditsPP
+from sdist.edits.request import Job
+from sdist.errors import UserError
+from sdist.evaluation.results import find_results
+from sdist.files.images import to_images, to_pixels
+from sdist.models.backbone import Backbone
+from sdist.models.loading import load_backbone
+from sdist.registry import BASELINES
+
+from ..conftest import read_json, save_tiny_pipeline
+
+NAMES = BASELINES.names()
+QUICK = {
+    "sdedit": ("baseline.num_inference_steps=4",),
+    "instruct_pix2pix": ("baseline.num_inference_steps=3",),
+    "ledits_pp": ("baseline.num_inversion_steps=4",),
+}
+PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
+
+
+@pytest.fixture(scope="session")
+def folders(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model for each baseline: the tiny one, one that reads a picture's latent too, one with attention at every level."""
+    two, deep = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("deep")
+    return {
+        "sdedit": tiny_folder,
+        "instruct_pix2pix": save_tiny_pipeline(two, in_channels=8),
+        "ledits_pp": save_tiny_pipeline(deep, down=("CrossAttnDownBlock2D",) * 3),
+    }
+
+
+Edit = Callable[..., int]
+
+
+@pytest.fixture
+def edit(folders: dict[str, Path], picture: Path, tmp_path: Path) -> Edit:
+    """The command `sdist edit` with a baseline, quick, writing to tmp_path / output."""
+
+    def run(name: str, output: str, *more: str, model: Path | None = None) -> int:
+        where = ("--model", str(model or folders[name]), "--output", str(tmp_path / output))
+        return main(["edit", str(picture), *PROMPTS, "--method", name, *where, "--quiet", "--set", *QUICK[name], *more])
+
+    return run
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sdist: error:")]
+    return line
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path), np.int16)
+
+
+# --- every baseline ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_baseline_is_a_frozen_documented_dataclass_with_a_yaml(name: str) -> None:
+    settings = load_settings(name)
+    baseline = settings.baseline
+    assert type(baseline) is BASELINES.get(name)
+    assert type(baseline).__doc__
+    assert type(baseline).__module__.rsplit(".", 1)[-1] == name
+    assert tuple(settings.plain()) == SHARED
+    assert resolve(json.loads(json.dumps(settings.plain())), "again") == settings
+    for field in fields(baseline):
+        with pytest.raises(FrozenInstanceError):
+            setattr(baseline, field.name, None)
+
+
+def test_other_methods_have_no_baseline_in_their_cards() -> None:
+    assert "baseline" not in load_settings("lusd").plain()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_edit_and_replay(name: str, edit: Edit, tmp_path: Path, capsys) -> None:
+    assert edit(name, "out", "--seeds", "2") == 0
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} == {f"picture_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
+    assert not np.array_equal(pixels(out / "picture_seed0.png"), pixels(out / "picture_seed1.png"))
+    card = read_json(out / "picture_seed1.json")
+    assert card["settings"]["baseline"]["name"] == name
+    assert (card["job"]["seed"], card["job"]["instruction"], card["words"]) == (1, None, [])
+    assert card["size"] == [32, 32]
+    assert edit(name, "again", "--set", "seed=1") == 0
+    assert np.array_equal(pixels(out / "picture_seed1.png"), pixels(tmp_path / "again" / "picture_seed1.png"))
+    capsys.readouterr()
+    assert main(["replay", str(out / "picture_seed1.png"), "--quiet"]) == 0
+    assert capsys.readouterr().out == "identical\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_resumes_and_company_changes_nothing(
+    name: str, edit: Edit, folders: dict[str, Path], picture: Path, tmp_path: Path, capsys
+) -> None:
+    images = tmp_path / "input" / "images"
+    images.mkdir(parents=True)
+    Image.open(picture).transpose(Image.Transpose.ROTATE_180).save(images / "other.png")
+    (images / "picture.png").write_bytes(picture.read_bytes())
+    rows = [["img_path", "source_prompt", "target_prompt"], *([n, PROMPTS[1], PROMPTS[3]] for n in ("other.png", "picture.png"))]
+    with (tmp_path / "input" / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    arguments = ["run", "--input", str(tmp_path / "input"), "--output", str(tmp_path / "out"), "--model", str(folders[name])]
+    arguments += ["--quiet", "--set", *QUICK[name], "--method"]
+    assert main([*arguments, name]) == 0
+    assert "2 of 2 pictures made, 0 were there" in capsys.readouterr().out
+    assert edit(name, "alone") == 0
+    assert np.array_equal(pixels(tmp_path / "out" / "001_seed0.png"), pixels(tmp_path / "alone" / "picture_seed0.png"))
+    (tmp_path / "out" / "000_seed0.png").unlink()
+    assert main([*arguments, name]) == 0
+    assert "1 of 2 pictures made, 1 were there" in capsys.readouterr().out
+    first = fields(BASELINES.get(name))[-1].name
+    changed = {"use_intersect_mask": "false", "num_inference_steps": "5"}[first]
+    assert main([*arguments, name, "--set", f"baseline.{first}={changed}"]) == 2
+    assert "000_seed0.png was made with other baseline" in error(capsys)
+    if name != "instruct_pix2pix":  # whose model no other method can use
+        assert main([*arguments[: arguments.index("--quiet")], "--method", "dds", "--quiet"]) == 2
+        assert "was made with other steps, timesteps" in capsys.readouterr().err
+    pair = load_pairs(tmp_path / "input")
+    assert [path.name for path in find_results(tmp_path / "out", pair).values() if path] == ["000_seed0.png", "001_seed0.png"]
+
+
+def load_pairs(folder: Path) -> list:
+    from sdist.datasets.base import load_dataset
+
+    return load_dataset(f"index:{folder}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_velocity_model_and_a_longer_side(name: str, edit: Edit, tmp_path: Path, picture: Path) -> None:
+    Image.open(picture).resize((72, 40)).save(picture)
+    more = {"in_channels": 8} if name == "instruct_pix2pix" else {"down": ("CrossAttnDownBlock2D",) * 3}
+    model = save_tiny_pipeline(tmp_path / "v", "v_prediction", **more)
+    assert edit(name, "out", model=model) == 0
+    wide = 32 if name == "ledits_pp" else 56  # LEDITS++ takes multiples of 32 alone
+    assert Image.open(tmp_path / "out" / "picture_seed0.png").size == (wide, 32)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------------
+
+FOREIGN = {
+    "steps": (
+        ["--steps", "5"],
+        "steps: no setting of a baseline; it has model, device, precision, size, seed, baseline.strength",
+    ),
+    "a loss": (["--set", "loss=sds"], "loss: no setting of a baseline"),
+    "compile": (["--compile"], "compile: no setting of a baseline"),
+    "words": (["--words", "hat"], "--words: of score distillation, and sdedit is a baseline"),
+    "a mask": (["--mask", "mask.png"], "--mask: of score distillation"),
+    "a trace": (["--record", "TRACE"], "--record: of score distillation"),
+    "a log": (["--log", "csv"], "--log: of score distillation"),
+    "lanes": (["--batch", "2"], "--batch: of score distillation"),
+    "an instruction": (["--instruction", "add a hat"], "reads no instruction"),
+    "an unknown field": (["--set", "baseline.strengt=1"], "did you mean 'strength'"),
+    "a word for a number": (["--set", "baseline.strength=high"], "strength"),
+    "too weak": (["--set", "baseline.strength=0.1"], "num_inference_steps x strength at least 1"),
+    "too strong": (["--set", "baseline.strength=1.5"], "at most 1, "),
+    "no guidance": (["--set", "baseline.guidance_scale=0"], "guidance_scale must be at least 1"),
+    "too many steps": (["--set", "baseline.num_inference_steps=2000"], "asks for 2000 steps, this model has 1000"),
+    "a long prompt": (["--target", "cat " * 40], "this model reads 24"),
+    "infinity": (["--set", "baseline.guidance_scale=1e38"], "not finite"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_a_baseline_has_no_use_for_is_refused(what: str, edit: Edit, tmp_path: Path, capsys) -> None:
+    given, message = FOREIGN[what]
+    given = [str(tmp_path / "trace") if word == "TRACE" else word for word in given]
+    assert edit("sdedit", "out", *given) == 2
+    assert message in error(capsys)
+    assert not list(tmp_path.rglob("*seed0.png"))
+    assert not (tmp_path / "trace").exists()
+
+
+BAD = {
+    "instruct_pix2pix": [
+        ("image_guidance_scale=0.8", "image_guidance_scale at least 1, or the pipeline guides by neither"),
+        ("num_inference_steps=0", "num_inference_steps must be at least 1"),
+    ],
+    "ledits_pp": [
+        ("skip=1", "skip in 0..1 (1 excluded)"),
+        ("edit_threshold=1.5", "edit_threshold is a quantile, 0..1, got 1.5"),
+        ("concepts=both", "concepts"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given", "message"), [(n, *case) for n, cases in BAD.items() for case in cases])
+def test_bad_values_are_named(name: str, given: str, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load_settings(name, [f"baseline.{given}"])
+    assert message in str(raised.value)
+
+
+def test_a_method_reads_no_instruction_and_is_no_baseline(edit: Edit, folders: dict[str, Path], picture: Path, capsys) -> None:
+    arguments = ["edit", str(picture), *PROMPTS, "--model", str(folders["sdedit"]), "--output", str(picture.parent / "out")]
+    assert main([*arguments, "--instruction", "add a hat"]) == 2
+    assert "this method reads no instruction" in error(capsys)
+    assert main([*arguments, "--set", "baseline=sdedit"]) == 2
+    assert "regularizers, filter, normalizer, gamma, optimizer: no setting of a baseline" in error(capsys)
+    assert main([*arguments, "--set", "baseline.strength=0.5"]) == 2
+    assert "baseline needs a name" in error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "message"),
+    [
+        ("instruct_pix2pix", "sdedit", "no InstructPix2Pix: its UNet reads 4 latent channels, it gets 8"),
+        ("sdedit", "instruct_pix2pix", "no text-to-image Stable Diffusion: its UNet reads 8 latent channels, it gets 4"),
+        ("ledits_pp", "sdedit", "cross-attention at 1/4 of the latent's side, this model has it at ['1/1', '1/2']"),
+    ],
+)
+def test_a_model_of_another_kind_is_named(
+    name: str, model: str, message: str, edit: Edit, folders: dict[str, Path], capsys
+) -> None:
+    assert edit(name, "out", model=folders[model]) == 2
+    line = error(capsys)
+    assert message in line
+    assert str(folders[model]) in line or name == "ledits_pp"
+
+
+def test_ledits_pp_without_the_mask_that_a_model_lacks(edit: Edit, folders: dict[str, Path]) -> None:
+    assert edit("ledits_pp", "out", "baseline.use_intersect_mask=false", model=folders["sdedit"]) == 0
+
+
+def test_a_model_that_cannot_be_had_is_one_error(folders: dict[str, Path], tmp_path: Path, capsys) -> None:
+    rows = "img_path,source_prompt,target_prompt\n" + "x.png,a cat,a dog\n" * 3
+    (tmp_path / "index.csv").write_text(rows)
+    arguments = ["run", "--input", str(tmp_path), "--output", str(tmp_path / "out"), "--method", "instruct_pix2pix"]
+    assert main([*arguments, "--model", str(folders["sdedit"])]) == 2
+    assert "no InstructPix2Pix" in error(capsys)
+
+
+def test_models_that_the_pipelines_would_misread(edit: Edit, tmp_path: Path, capsys) -> None:
+    assert edit("sdedit", "out", model=save_tiny_pipeline(tmp_path / "shifted", shift=0.1)) == 2
+    assert "shifts its latents" in error(capsys)
+    assert edit("sdedit", "out", model=save_pipeline(tmp_path / "sdxl", "sdxl")) == 2
+    assert "has two text encoders" in error(capsys)
+
+
+# --- each one's own ----------------------------------------------------------------------------------------------------
+
+
+def test_sdedit_goes_from_the_autoencoded_source_to_another_picture() -> None:
+    settings = load_settings("sdedit")
+    tinyworld = load_backbone("tinyworld", "cpu")
+    demo = prepare(tinyworld, settings, Job(Path("assets/demo.png"), "a field of snow", "a red balloon in the snow"))
+    (near,) = to_images(tinyworld.decode(tinyworld.encode(to_pixels([demo.image]))))
+    distance = {}
+    for strength in (0.05, 1.0):
+        baseline = BASELINES.get("sdedit")(strength=strength, num_inference_steps=20)
+        (result,) = edit_batch(tinyworld, baseline, [demo], lambda result: None)
+        distance[strength] = float(np.abs(np.asarray(result.image, float) - np.asarray(near, float)).mean())
+    assert distance[0.05] < 4 < 8 < distance[1.0]
+
+
+def test_instruct_pix2pix_follows_the_instruction_else_the_target(edit: Edit, tmp_path: Path, caplog) -> None:
+    runs = {"without": (), "same": ("--instruction", "a cat wearing a hat"), "other": ("--instruction", "a red house")}
+    for output, more in runs.items():
+        assert edit("instruct_pix2pix", output, *more) == 0
+    without, same, other = (pixels(tmp_path / output / "picture_seed0.png") for output in runs)
+    assert np.array_equal(without, same)
+    assert not np.array_equal(without, other)
+    assert caplog.text.count("1 of 1 pictures have no instruction: the target prompt is given as one") == 1
+    assert read_json(tmp_path / "other" / "picture_seed0.json")["job"]["instruction"] == "a red house"
+
+
+def test_run_reads_the_instruction_column_for_those_who_follow_it(
+    edit: Edit, folders: dict[str, Path], picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "input" / "images").mkdir(parents=True)
+    (tmp_path / "input" / "images" / "x.png").write_bytes(picture.read_bytes())
+    lines = ("img_path,source_prompt,target_prompt,instruction", "x.png,a cat,a cat wearing a hat,a red house")
+    (tmp_path / "input" / "index.csv").write_text("\n".join(lines))
+    for name in ("instruct_pix2pix", "sdedit"):
+        arguments = ["run", "--input", str(tmp_path / "input"), "--output", str(tmp_path / name), "--method", name]
+        assert main([*arguments, "--model", str(folders[name]), "--quiet", "--set", *QUICK[name]]) == 0
+    assert edit("instruct_pix2pix", "told", "--instruction", "a red house") == 0
+    assert np.array_equal(
+        pixels(tmp_path / "told" / "picture_seed0.png"), pixels(tmp_path / "instruct_pix2pix" / "000_seed0.png")
+    )
+    assert read_json(tmp_path / "sdedit" / "000_seed0.json")["job"]["instruction"] is None
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("a cat", "a cat wearing a hat", (["wearing a hat"], [])),
+        ("a cat in the snow", "a dog in the snow", (["dog"], ["cat"])),
+        ("a cat and a dog", "a cat", ([], ["and a dog"])),
+        ("", "a cat", (["a cat"], [])),
+    ],
+)
+def test_ledits_pp_adds_and_removes_what_differs(source: str, target: str, told: tuple) -> None:
+    prompts = Prompts(source, target, "")
+    assert LeditsPP(concepts="difference").told(prompts) == told
+    assert LeditsPP().told(prompts) == ([target], [])
+
+
+def test_ledits_pp_needs_a_difference(edit: Edit, capsys) -> None:
+    assert edit("ledits_pp", "out", "baseline.concepts=difference", "--source", "a cat!", "--target", "a cat") == 2
+    assert "no word differs between 'a cat!' and 'a cat': set concepts to target" in error(capsys)
+
+
+@pytest.fixture(scope="module")
+def deep(folders: dict[str, Path]) -> Backbone:
+    return load_model(load_settings("ledits_pp", model=str(folders["ledits_pp"]), device="cpu"))
+
+
+def test_ledits_pp_counts_a_concepts_own_tokens(deep: Backbone) -> None:
+    pipeline = LeditsPP().pipeline(
+        dict(deep.scheduler.config), vae=deep.vae, text_encoder=deep.text.encoders[0], tokenizer=deep.text.tokenizers[0],
+        unet=deep.unet, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.batch_size = 1
+    options = {"device": "cpu", "num_images_per_prompt": 1, "enable_edit_guidance": True}
+    assert pipeline.encode_prompt(editing_prompt=["a red hat", "dog"], **options)[2] == [3, 1]
+    assert pipeline.encode_prompt(editing_prompt="a hat", **options)[2] == [2]
+
+
+@pytest.mark.parametrize("options", [{"concepts": "difference"}, {"use_intersect_mask": False}, {"edit_warmup_steps": 2}])
+def test_ledits_pp_leaves_the_network_as_it_was(deep: Backbone, picture: Path, options: dict) -> None:
+    settings = load_settings("ledits_pp")
+    job = prepare(deep, settings, Job(picture, "a cat in the snow", "a dog in the snow"))
+    kinds = {name: type(processor) for name, processor in deep.unet.attn_processors.items()}
+    plain, other = (
+        edit_batch(deep, LeditsPP(num_inversion_steps=4, edit_threshold=0.5, **more), [job], lambda result: None)[0]
+        for more in ({}, options)
+    )
+    assert not np.array_equal(plain.image, other.image)
+    assert {name: type(processor) for name, processor in deep.unet.attn_processors.items()} == kinds
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_pipeline_in_half_precision(name: str, edit: Edit, folders: dict[str, Path], tmp_path: Path) -> None:
+    backbone = load_model(load_settings(name, model=str(folders[name]), device="cpu", precision="bf16"))
+    assert {network.dtype for network in backbone.networks} == {torch.bfloat16}
+    assert edit(name, "half", "--precision", "bf16") == 0
+    assert read_json(tmp_path / "half" / "picture_seed0.json")["model"]["precision"] == "bfloat16"

@@ -1,0 +1,142 @@
+"""The real architectures, with random weights and a fraction of their width; every method runs on each."""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from PIL import Image
+
+from experiments import architectures
+from experiments.architectures import UNETS, save_pipeline
+from sdist.benchmark.measure import make_jobs
+from sdist.config.build import load_settings
+from sdist.config.methods import shipped
+from sdist.distillation.distiller import ScoreDistiller
+from sdist.editors.score_distillation import edit_batch, make_edit, method_for, prepare
+from sdist.edits.request import Job
+from sdist.hooks.layers import attention_layers
+from sdist.models.backbone import Backbone
+from sdist.models.loading import load_backbone
+
+from ..conftest import make_draw, run_to_end
+
+METHODS = sorted(name for name in shipped("method") if load_settings(name).baseline is None)
+
+
+@pytest.fixture(scope="session", params=list(UNETS))
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(str(save_pipeline(tmp_path_factory.mktemp(request.param), request.param)), "cpu")
+
+
+@pytest.fixture(scope="session")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("sdxl"), "sdxl")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    pixels = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return Job(tmp_path / "picture.png", "a cat", "a cat wearing a party hat")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_steps_of_every_method(real: Backbone, job: Job, method: str) -> None:
+    settings = load_settings(method, ["scale.threshold=0.0001"], steps=2, size="128x128")
+    prepared = prepare(real, settings, job)
+    edit = make_edit(real, settings, [prepared])
+    distiller = run_to_end(ScoreDistiller(real, edit, method_for(real, settings), settings.timesteps, [(0, "x")]))
+    assert edit.source.shape == (1, 4, 16, 16)
+    assert distiller.latents.isfinite().all()
+    assert not torch.equal(distiller.latents, edit.source)
+
+
+def test_the_levels_of_the_mask_exist(real: Backbone) -> None:
+    """A quarter and a half of the latent's side, on all three."""
+    for kind, level in (("cross", 2), ("self", 1)):
+        assert level in {layer.level for layer in attention_layers(real.unet, kind)}
+
+
+def test_a_model_without_the_usual_level_gets_the_nearest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Attention at 1/1 and 1/2 of the latent's side alone: the mask reads both at 1/2, and says so."""
+    pipeline = StableDiffusionPipeline.from_pretrained(save_pipeline(tmp_path / "model", "sd15"))
+    blocks = {"down": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), "up": ("UpBlock2D",)}
+    pipeline.unet = UNet2DConditionModel(
+        sample_size=64, block_out_channels=(40, 80, 160), cross_attention_dim=96, norm_num_groups=4, mid_block_type=None,
+        down_block_types=blocks["down"], up_block_types=(*blocks["up"], "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    pipeline.save_pretrained(tmp_path / "model")
+    backbone = load_backbone(str(tmp_path / "model"), "cpu")
+    mask = method_for(backbone, load_settings("lusd", model=str(tmp_path / "model"))).regularizers["attention_mask"]
+    assert (mask.cross_level, mask.self_level) == (1, 1)
+    assert "cross_level: this model has none at 1/4 of the latent's side, 1/2 is used" in caplog.text
+
+
+def test_velocity_is_read_from_the_pipeline(real: Backbone) -> None:
+    assert real.prediction_type == ("v_prediction" if real.unet.config.sample_size == 96 else "epsilon")
+    assert real.native_side == real.unet.config.sample_size * 8
+
+
+def test_sdxl_predicts_what_its_own_pipeline_would(sdxl: Path) -> None:
+    """Embeddings, pooled embeddings and sizes against those that diffusers computes."""
+    backbone, pipeline = load_backbone(str(sdxl), "cpu"), StableDiffusionXLPipeline.from_pretrained(sdxl)
+    prompts = ["a cat", "a cat wearing a hat"]
+    tokens, _, pooled, _ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
+    draw = make_draw(backbone, 2, [100, 800], shape=(4, 16, 24), dtype=torch.float32)
+    ids = torch.tensor([[128.0, 192, 0, 0, 128, 192]]).expand(2, -1)
+    more = {"text_embeds": pooled, "time_ids": ids}
+    with torch.no_grad():
+        theirs = pipeline.unet(draw.noise, draw.t, encoder_hidden_states=tokens, added_cond_kwargs=more).sample
+        ours = backbone.eps(draw.noise, draw.t, backbone.embed(prompts))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_sdxl_has_no_embedding_of_nothing(sdxl: Path) -> None:
+    """It was trained with zeros for an empty prompt, which its pipeline's configuration says."""
+    backbone = load_backbone(str(sdxl), "cpu")
+    assert not backbone.embed([""]).any()
+    assert backbone.embed(["a cat"]).any()
+    backbone.text.zero_empty = False
+    assert backbone.embed([""]).any()
+
+
+def test_an_edit_from_file_to_picture(sdxl: Path, job: Job) -> None:
+    settings = load_settings("lusd", ["scale.threshold=0.0001"], model=str(sdxl), steps=2, size="128x192")
+    backbone = load_backbone(str(sdxl), "cpu")
+    result = edit_batch(backbone, settings, [prepare(backbone, settings, job)])[0]
+    assert result.image.size == (128, 192)
+    assert result.mask is not None
+    assert result.prepared.words == ("party", "hat")
+
+
+def test_the_command_for_the_benchmark_lets_about_a_quarter_of_the_draws_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [str(tmp_path / "sd15"), "--heads", "1", "--device", "cpu", "--set", "size=128x128"]
+    monkeypatch.setattr(sys, "argv", ["architectures.py", *words])
+    assert architectures.main() == 0
+    command = capsys.readouterr().out.strip().splitlines()[-1]
+    assert command.startswith(f"sdist bench --model {tmp_path / 'sd15'} --device cpu --set ")
+    settings = load_settings("lusd", command.split("--set ")[1].split(), model=str(tmp_path / "sd15"), steps=2)
+    backbone = load_backbone(settings.model, "cpu")
+    assert backbone.unet.config.attention_head_dim == 1
+    results = edit_batch(backbone, settings, make_jobs(tmp_path, backbone, settings, 4))
+    assert 0.15 < 8 / sum(sum(result.attempts) for result in results) < 0.4
+
+
+@pytest.mark.full_width
+@pytest.mark.parametrize("name", list(UNETS))
+def test_one_step_at_full_width(name: str, job: Job, tmp_path: Path) -> None:
+    """python -m pytest -m full_width -s    (SD 1.5 needs 8 GB of memory, SDXL 24 GB)"""
+    backbone = load_backbone(str(save_pipeline(tmp_path / name, name, narrow=1)), "cpu")
+    settings = load_settings("lusd", ["filter=null"], steps=1)
+    start = time.perf_counter()
+    result = edit_batch(backbone, settings, [prepare(backbone, settings, job)])[0]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\n{name}: {time.perf_counter() - start:.1f} s, of which {result.timings}; peak memory {memory:.1f} GiB")
+    assert result.image.size == (backbone.native_side,) * 2

@@ -1,0 +1,111 @@
+"""Loading pipelines of the real classes, and what the backbone does with latents, pixels and prompts."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from sdist.diffusion import alpha_sigma
+from sdist.errors import UserError
+from sdist.models.backbone import Backbone
+from sdist.models.devices import choose_device
+from sdist.models.loading import load_backbone
+
+from ..conftest import make_draw
+
+
+def test_encoding_is_the_scaled_mean_of_the_posterior(tiny: Backbone, tiny_v: Backbone) -> None:
+    pixels = torch.rand(2, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        for backbone, shift in ((tiny, 0.0), (tiny_v, 0.1)):
+            mean = backbone.vae.encode(pixels).latent_dist.mean
+            z = backbone.encode(pixels)
+            torch.testing.assert_close(z, (mean - shift) * 0.5)
+            assert z.shape == (2, 4, 4, 6)
+            decoded = backbone.vae.decode(mean).sample.clamp(-1, 1)
+            torch.testing.assert_close(backbone.decode(z), decoded, rtol=1e-4, atol=1e-5)
+
+
+def test_a_size_that_the_vae_does_not_divide_is_refused(tiny: Backbone) -> None:
+    with pytest.raises(UserError, match="18 x 16; this model needs both sides divisible by 4"):
+        tiny.encode(torch.zeros(1, 3, 16, 18))
+
+
+def test_embeddings_are_those_of_the_diffusers_pipeline(tiny: Backbone, tiny_folder: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder)
+    expected, null = pipeline.encode_prompt("a cat wearing a hat", "cpu", 1, True, negative_prompt="")
+    ours = tiny.embed(["a cat wearing a hat", ""])
+    torch.testing.assert_close(ours, torch.cat([expected, null]))
+
+
+def test_a_velocity_prediction_is_converted(tiny_v: Backbone) -> None:
+    draw = make_draw(tiny_v, 2, [100, 800], dtype=torch.float32)
+    text = tiny_v.embed(["a cat", "a hat"])
+    with torch.no_grad():
+        v = tiny_v.unet(draw.noise, draw.t, encoder_hidden_states=text).sample
+        eps = tiny_v.eps(draw.noise, draw.t, text)
+    alpha, sigma = (x[:, None, None, None] for x in alpha_sigma(tiny_v.alphas_cumprod, draw.t))
+    torch.testing.assert_close(eps, alpha * v + sigma * draw.noise, rtol=1e-4, atol=1e-5)
+
+
+def test_noise_schedule_is_the_pipelines(tiny: Backbone, tiny_folder: Path) -> None:
+    torch.testing.assert_close(tiny.alphas_cumprod, StableDiffusionPipeline.from_pretrained(tiny_folder).scheduler.alphas_cumprod)
+
+
+def test_networks_are_frozen(tiny: Backbone) -> None:
+    for network in tiny.networks:
+        assert not network.training
+        assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_tokenizer_saved_as_vocabulary_and_merges_is_the_same(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
+    """The layout of Stable Diffusion on the hub, which has no tokenizer.json."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    whole = json.loads((model / "tokenizer" / "tokenizer.json").read_text())["model"]
+    (model / "tokenizer" / "tokenizer.json").unlink()
+    (model / "tokenizer" / "vocab.json").write_text(json.dumps(whole["vocab"]))
+    merges = [" ".join(m) if isinstance(m, list) else m for m in whole["merges"]]
+    (model / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    again = load_backbone(str(model), "cpu")
+    prompt = "a cat, wearing a snowflake"
+    assert again.text.token_ids(prompt) == tiny.text.token_ids(prompt)
+    assert again.text.token_spans(prompt) == tiny.text.token_spans(prompt)
+
+
+def test_other_prediction_types_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    path = model / "scheduler" / "scheduler_config.json"
+    path.write_text(path.read_text().replace('"epsilon"', '"sample"'))
+    with pytest.raises(UserError, match=r"predicts 'sample'.*epsilon and v_prediction"):
+        load_backbone(str(model), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("part", "file"), [("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model")]
+)
+def test_a_part_that_lacks_weights_is_refused(tiny_folder: Path, tmp_path: Path, part: str, file: str) -> None:
+    folder = tmp_path / "partial"
+    shutil.copytree(tiny_folder, folder)
+    path = folder / part / f"{file}.safetensors"
+    weights = load_file(path)
+    lost = sorted(weights)[0]
+    save_file({name: value for name, value in weights.items() if name != lost}, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"{part} lacks 1 weights of \w+, .*{lost.removeprefix('text_model.')}"):
+        load_backbone(str(folder), "cpu")
+
+
+def test_every_source_that_failed_is_named() -> None:
+    with pytest.raises(UserError, match=r"'sd15' could not be loaded \(stable-diffusion-v1-5/.*benjamin-paine/.*tinyworld"):
+        load_backbone("sd15", "cpu")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "cuda:x"])
+def test_devices_that_are_not_there(device: str) -> None:
+    with pytest.raises(UserError, match=f"device '{device}' is not on this machine: have cpu"):
+        choose_device(device)

@@ -1,0 +1,459 @@
+"""The studio without a browser: what may be asked, what is kept of a run, what is shown, and who is let in."""
+
+import json
+import threading
+from io import BytesIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdist.cli import main
+from sdist.commands.app import read_login
+from sdist.config.build import load_settings, resolve
+from sdist.distillation.callbacks import Snapshot
+from sdist.edits.request import Job
+from sdist.edits.run_card import card_text
+from sdist.errors import UserError
+from sdist.files.images import png_bytes
+
+gradio = pytest.importorskip("gradio", reason="the studio needs gradio")
+from sdist.studio import handle_card as restoring  # noqa: E402
+from sdist.studio import handle_edit as making  # noqa: E402
+from sdist.studio import handle_source as giving  # noqa: E402
+from sdist.studio import html as looks  # noqa: E402
+from sdist.studio.edits import Run, follow  # noqa: E402
+from sdist.studio.form import CARD, Wanted, has_mask, runs_of, words_of  # noqa: E402
+from sdist.studio.limits import Limits, Offer, plain_overrides, told  # noqa: E402
+from sdist.studio.page import paintable, painted  # noqa: E402
+from sdist.studio.plot import curves  # noqa: E402
+from sdist.studio.restore import restored, text_of  # noqa: E402
+from sdist.studio.server import Door, methods_here, models_here, serving  # noqa: E402
+from sdist.studio.timeline import Timeline  # noqa: E402
+from sdist.studio.visitor import Desk, harmless  # noqa: E402
+
+SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
+
+
+def snapshot(step: int, steps: int) -> Snapshot:
+    return Snapshot(step, steps, 1 + step % 3, 0.02 * step, 0.01, torch.full((1, 4, 2, 2), float(step)), None, None)  # type: ignore[arg-type]
+
+
+def a_timeline(made: int, steps: int) -> Timeline:
+    timeline = Timeline()
+    for step in range(made + 1):
+        timeline.add(snapshot(step, steps))
+    return timeline
+
+
+def wanted(picture: Path, model: Path, **changes) -> Wanted:
+    given = {"source": "a cat", "target": "a cat wearing a hat", "methods": ["lusd"], "steps": 3, "overrides": SETTINGS}
+    return Wanted(image=picture, model=str(model), **{**given, **changes})
+
+
+def a_run(picture: Path, model: Path, **changes) -> Run:
+    return runs_of(wanted(picture, model, **changes), Limits())[0]
+
+
+def ended(run: Run) -> Run:
+    for _ in follow(run, threading.Event(), Limits()):
+        pass
+    return run
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+# --- timeline ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_timeline_keeps_the_stride_the_first_and_the_last() -> None:
+    assert [frame.step for frame in a_timeline(13, 200).frames] == [0, 5, 10, 13]
+    assert [frame.step for frame in a_timeline(3, 3).frames] == [0, 1, 2, 3]
+    assert len(a_timeline(1000, 1000).frames) == 41
+    timeline = a_timeline(13, 200)
+    assert [timeline.at(step).step for step in (0, 4, 5, 12, 13, 99)] == [0, 0, 5, 10, 13, 13]
+    assert (timeline.made, len(timeline.grad_std)) == (13, 13)
+
+
+def test_strength_goes_on_a_line_through_source_and_edit() -> None:
+    timeline = a_timeline(10, 10)
+    assert float(timeline.latents(10, 0).mean()) == 0
+    assert float(timeline.latents(10, 0.5).mean()) == 5
+    assert float(timeline.latents(4, 1.5).mean()) == 6
+    assert timeline.latents(10, 1) is timeline.frames[-1].latents
+
+
+def test_curves_are_an_svg_with_a_bar_a_step() -> None:
+    assert curves(Timeline()) == ""
+    tree = ElementTree.fromstring(curves(a_timeline(6, 9)))
+    assert len(tree.findall(".//rect")) == 6
+    assert {path.get("class") for path in tree.iter("path")} == {"sd", "threshold"}
+
+
+# --- edits in a thread -------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_is_followed_to_its_end(picture: Path, tiny_folder: Path) -> None:
+    run, seen = a_run(picture, tiny_folder), []
+    for _ in follow(run, threading.Event(), Limits()):
+        seen.append(run.timeline.made)
+    assert seen[-1] == 3
+    assert seen == sorted(seen)
+    assert np.array_equal(np.asarray(run.picture(3)), np.asarray(run.result.image))
+    assert run.card["job"]["image"] == picture.name
+    assert run.before((32, 32)).size == (32, 32)
+
+
+def test_stop_ends_one_edit_and_not_the_other(picture: Path, tiny_folder: Path) -> None:
+    stop, run = threading.Event(), a_run(picture, tiny_folder, steps=900)
+    for _ in follow(run, stop, Limits()):
+        stop.set()
+    assert 0 < len(run.result.attempts) < 900
+    assert run.timeline.frames[-1].step == len(run.result.attempts)
+    other = ended(a_run(picture, tiny_folder))
+    assert len(other.result.attempts) == 3
+
+
+def test_a_reader_that_goes_away_ends_the_edit(picture: Path, tiny_folder: Path) -> None:
+    stop, run = threading.Event(), a_run(picture, tiny_folder, steps=900)
+    watching = follow(run, stop, Limits())
+    next(watching)
+    watching.close()
+    assert stop.is_set()
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_here(picture: Path, tiny_folder: Path) -> None:
+    run = a_run(picture, tiny_folder)
+    with pytest.raises(UserError, match=r"size 32 x 32: this studio edits up to 16 pixels"):
+        list(follow(run, threading.Event(), Limits(side=16)))
+    with pytest.raises(UserError, match="this model reads 24"):
+        ended(a_run(picture, tiny_folder, target="cat " * 40))
+
+
+# --- what is asked -----------------------------------------------------------------------------------------------------
+
+
+def test_methods_times_seeds(picture: Path, tiny_folder: Path) -> None:
+    runs = runs_of(wanted(picture, tiny_folder, methods=["lusd", "dds"], seeds=2, seed=5, overrides=""), Limits())
+    assert [run.label for run in runs] == ["lusd, seed 5", "lusd, seed 6", "dds, seed 5", "dds, seed 6"]
+    assert [run.settings.steps for run in runs] == [3] * 4
+
+
+def test_words_and_masks(picture: Path, tiny_folder: Path) -> None:
+    assert words_of("a cat", "a cat wearing a red hat") == (["a", "cat", "wearing", "red", "hat"], ["hat"])
+    assert a_run(picture, tiny_folder, chosen=["red"]).job.words == ("red",)
+    assert "attention_mask" not in a_run(picture, tiny_folder, chosen=[]).settings.regularizers
+    painted_alone = a_run(picture, tiny_folder, chosen=[], mask=picture)
+    assert painted_alone.settings.regularizers["attention_mask"].user_mask == "replace"
+    without = a_run(picture, tiny_folder, methods=["dds"], overrides="", chosen=["hat"], mask=picture)
+    assert (without.job.words, without.job.mask) == ((), None)
+    assert has_mask(["dds", "lusd"])
+    assert not has_mask(["dds"])
+
+
+REFUSED = {
+    "no picture": ({"image": None}, "there is no picture yet"),
+    "steps": ({"steps": 1001}, "at most 1000"),
+    "edits": ({"seeds": 13}, "choose 1 to 12"),
+    "no method": ({"methods": []}, "choose 1 to 12"),
+    "a long prompt": ({"target": "a " * 2000}, "at most 2000"),
+    "another model": ({"overrides": "model=/etc"}, "unknown setting 'model'"),
+    "a key in brackets": ({"overrides": "[model]=/etc"}, "unknown setting"),
+    "the environment": ({"overrides": "prompts.null=${oc.env:HOME}"}, "taken literally"),
+    "an unknown key": ({"overrides": "optimizer.lrr=1"}, "unknown key 'lrr'"),
+    "no target": ({"target": " "}, "target prompt is empty"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str, picture: Path, tiny_folder: Path) -> None:
+    changes, message = REFUSED[name]
+    with pytest.raises(UserError, match=message):
+        runs_of(Wanted(**{**wanted(picture, tiny_folder).__dict__, **changes}), Limits())
+
+
+def test_plain_settings_are_taken() -> None:
+    assert plain_overrides(" optimizer.lr=0.1 \n\n loss.scale=2") == ["optimizer.lr=0.1", "loss.scale=2"]
+
+
+def test_models_are_those_on_this_disk(tiny_folder: Path) -> None:
+    assert models_here(str(tiny_folder))[:2] == [str(tiny_folder), "tinyworld"]
+    assert methods_here()[0] == "lusd"
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_desk_keeps_pictures_by_content(desk: Desk, picture: Path) -> None:
+    first = desk.take(picture, "../../a photo.PNG")
+    assert first.name == "a_photo.PNG"
+    assert first.is_relative_to(desk.folder)
+    assert desk.take(picture, "again.png") == first
+    making.begin(desk)
+    desk.close()
+    assert desk.stop.is_set()
+    assert not desk.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b\\c.png", "<b>.png", "ü" * 300 + ".jpeg"])
+def test_names_are_harmless(name: str) -> None:
+    assert all(c.isalnum() or c in "-_." for c in harmless(name))
+    assert 3 < len(harmless(name)) <= 60
+
+
+def test_bad_pictures_are_named_without_our_folders(desk: Desk, tmp_path: Path) -> None:
+    text = tmp_path / "photo.png"
+    text.write_text("not a picture")
+    with pytest.raises(UserError, match=r"^image cat\.png is not an image that Pillow can read$"):
+        desk.take(text, "cat.png")
+    Image.new("1", (9000, 9000)).save(text)
+    with pytest.raises(UserError, match=r"^image cat\.png is 9000 x 9000; at most"):
+        desk.take(text, "cat.png")
+
+
+def test_what_is_painted_is_the_mask() -> None:
+    value = paintable(Image.new("RGB", (64, 32)))
+    assert value["background"].size == (1024, 512)
+    assert painted(None) is None
+    assert painted(value) is None
+    layer = Image.new("RGBA", (1024, 512))
+    layer.paste((232, 89, 12, 255), (0, 0, 512, 512))
+    mask = painted({**value, "layers": [layer]})
+    assert np.asarray(mask)[:, :512].min() == 255
+    assert np.asarray(mask)[:, 512:].max() == 0
+    again = painted(paintable(Image.new("RGB", (64, 32)), mask))
+    assert np.array_equal(np.asarray(again), np.asarray(mask))
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------------
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+
+
+def test_prompts_are_text_on_the_stage(picture: Path, tiny_folder: Path) -> None:
+    run = a_run(picture, tiny_folder)
+    run.job = Job(picture, HOSTILE, "a cat" + HOSTILE, 0)
+    run.timeline = a_timeline(1, 3)
+    html = looks.run_stage(run, Image.new("RGB", (32, 32)), 1, 1.0)
+    assert "<script>" not in html
+    assert html.count("<img ") == 2
+    assert "&lt;script&gt;" in html
+
+
+def test_errors_are_told_without_markup_or_traceback() -> None:
+    with pytest.raises(gradio.Error) as caught, told():
+        raise UserError("unknown word '<b>'")
+    assert caught.value.message == "unknown word &#x27;&lt;b&gt;&#x27;"
+    with pytest.raises(gradio.Error) as caught, told():
+        raise RuntimeError("/secret/path")
+    assert "RuntimeError" in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_a_picture_taken_from_the_timeline_is_replayed_bit_for_bit(
+    picture: Path, tiny_folder: Path, tmp_path: Path, capsys
+) -> None:
+    run = ended(a_run(picture, tiny_folder, steps=4))
+    card = looks.card_at(run, 2, 1.0)
+    (tmp_path / "step2.png").write_bytes(png_bytes(run.picture(2), json.dumps(card)))
+    assert main(["replay", str(tmp_path / "step2.png"), "--images", str(picture.parent)]) == 0
+    assert capsys.readouterr().out == "identical\n"
+    assert looks.card_at(run, 4, 0.5)["strength"] == 0.5
+
+
+# --- run cards ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_restores_what_made_it(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"], seed=7, size="32x32"))
+    card = restored(json.dumps(run.card), methods_here())
+    assert (card.method, card.seed, card.steps, card.size, card.model) == ("dds", 7, 3, "32x32", str(tiny_folder))
+    assert (card.source, card.target) == ("a cat", "a cat wearing a hat")
+    again = a_run(picture, tiny_folder, overrides="", methods=[card.method], seed=card.seed, size=card.size, steps=card.steps)
+    assert again.settings == run.settings
+    (tmp_path / "x.png").write_bytes(png_bytes(run.result.image, json.dumps(run.card)))
+    assert text_of(tmp_path / "x.png") == json.dumps(run.card) == card_text(tmp_path / "x.png")
+
+
+def test_a_card_of_other_settings_stands_for_itself(picture: Path, tiny_folder: Path) -> None:
+    run = ended(a_run(picture, tiny_folder))
+    card = restored(json.dumps(run.card), methods_here())
+    assert card.method is None
+    again = a_run(picture, tiny_folder, methods=[CARD], card=card.settings, overrides="")
+    assert again.settings == run.settings
+    with pytest.raises(UserError, match="stand as they are"):
+        a_run(picture, tiny_folder, methods=[CARD], card=card.settings)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "null", "not json", '{"job": 3, "settings": {}}', "[" * 10_000, '"' + "x" * 300_000]
+)
+def test_a_damaged_card_is_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        restored(text, methods_here())
+
+
+def test_a_card_cannot_read_the_environment() -> None:
+    plain = json.dumps(load_settings("lusd").plain())
+    assert resolve(json.loads(plain), "x")
+    with pytest.raises(UserError, match="taken literally"):
+        restored(json.dumps({"settings": {**json.loads(plain), "model": "${oc.env:HOME}"}, "job": {}}), methods_here())
+
+
+def test_restoring_finds_the_source_by_its_content(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+    run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"]))
+    (tmp_path / "card.json").write_text(json.dumps(run.card))
+    back = restoring.restore(offer, desk, [str(tmp_path / "card.json"), str(picture)], "")
+    assert desk.source is not None
+    assert back[4:6] == ["a cat", "a cat wearing a hat"]
+    assert back[7]["value"] == ["dds"]
+    assert desk.ticked is None
+    ticked = ended(a_run(picture, tiny_folder, chosen=["cat"]))
+    restoring.restore(offer, desk, [], json.dumps(ticked.card))
+    assert desk.ticked == ("a cat wearing a hat", ["cat"])
+    with pytest.raises(gradio.Error, match="does not offer"):
+        restoring.restore(Offer(Limits(), methods_here(), ["tinyworld"], tmp_path), desk, [], json.dumps(run.card))
+    with pytest.raises(gradio.Error, match="give a PNG"):
+        restoring.restore(offer, desk, [str(picture)], "")
+
+
+# --- handlers ----------------------------------------------------------------------------------------------------------
+
+
+def ask(offer: Offer, desk: Desk, target: str = "a cat wearing a hat", **changes):
+    given = {"methods": ["lusd"], "seed": 0, "seeds": 1, "steps": 3, "size": "native", "overrides": SETTINGS}
+    return making.edit(offer, desk, None, "a cat", target, model=offer.models[0], **{**given, **changes})
+
+
+def test_an_edit_streams_and_its_result_can_be_gone_on_with(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+    desk.source = desk.take(picture, "photo.png")
+    making.begin(desk)
+    with pytest.raises(gradio.Error, match="is being made"):
+        making.begin(desk)
+    *_, last = ask(offer, desk, seeds=2)
+    assert not desk.busy
+    assert "Save PNG" in last[0]
+    assert "done" in last[1]
+    assert len(desk.ended) == 2
+    assert [run.job.words for run in desk.ended] == [(), ()]
+    assert making.scrub(desk, 1, 0.5) != making.scrub(desk, 3, 1.0)
+    onward = making.onward(desk, 3, 1.0)
+    assert onward[4:6] == ["a cat wearing a hat", ""]
+    assert desk.source.name == "photo_edited.png"
+    assert np.array_equal(np.asarray(Image.open(desk.source)), np.asarray(desk.ended[-1].result.image))
+
+
+def test_ticked_words_hold_for_their_target(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+    desk.source = desk.take(picture, "photo.png")
+    giving.tick(desk, "a cat wearing a hat", ["cat", "hat"])
+    for target in ("a cat wearing a hat", "a cat wearing a red hat"):
+        making.begin(desk)
+        list(ask(offer, desk, target))
+    assert [run.job.words for run in desk.ended] == [("cat", "hat"), ()]
+
+
+def test_two_desks_share_nothing(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+    one, two = Desk(tmp_path), Desk(tmp_path)
+    for each in (one, two):
+        each.source = each.take(picture, "photo.png")
+        making.begin(each)
+    making.stop(one)
+    assert list(ask(offer, one)) == []
+    assert len(list(ask(offer, two))) >= 1
+    assert (len(one.runs), len(two.runs)) == (0, 1)
+    assert one.source != two.source
+
+
+def test_a_scene_brings_its_prompts(desk: Desk) -> None:
+    answer = giving.choose_scene(desk, type("Event", (), {"index": 0})())
+    assert desk.source is not None
+    assert answer[4] != answer[5]
+    assert answer[6]["value"]
+
+
+# --- the door ----------------------------------------------------------------------------------------------------------
+
+
+def test_options_of_the_command(tmp_path: Path, capsys, monkeypatch) -> None:
+    for arguments, message in ((["--port", "0"], "--port"), (["--max-steps", "0"], "--max-steps"), (["--queue", "0"], "--queue")):
+        assert main(["app", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["app", "--model", "tinyword"]) == 2
+    assert "did you mean 'tinyworld'" in capsys.readouterr().err
+    assert main(["app", "--login", str(tmp_path / "none")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    monkeypatch.setattr("sdist.extras.find_spec", lambda name: None)
+    assert main(["app"]) == 2
+    assert "pip install 'sdist[app]'" in capsys.readouterr().err
+
+
+def test_a_login_is_read_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "login").write_text("ann:a:b\n")
+    assert read_login(tmp_path / "login", "other:x") == ("ann", "a:b")
+    assert read_login(None, "ann:secret") == ("ann", "secret")
+    assert read_login(None, None) is None
+    for bad in ("ann", ":x", "ann:", "a:b\nc:d"):
+        with pytest.raises(UserError, match="one line USER:PASSWORD"):
+            read_login(None, bad)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_the_server_lets_in_who_it_should_and_serves_its_own(tiny_folder: Path, tmp_path: Path) -> None:
+    import httpx
+
+    port = free_port()
+    with serving(str(tiny_folder), Door(port=port, login=("ann", "secret")), Limits(upload=1000)) as address:
+        with (
+            pytest.raises(UserError, match=f"port {port} of 127.0.0.1 cannot be had"),
+            serving("tinyworld", Door(port=port), Limits()),
+        ):
+            pass
+        with httpx.Client(base_url=address) as client:
+            assert client.get("/config").status_code == 401
+            assert client.post("/login", data={"username": "ann", "password": "wrong"}).status_code == 400
+            assert client.post("/login", data={"username": "ann", "password": "secret"}).status_code == 200
+            page = client.get("/")
+            assert "default-src 'self'" in page.headers["content-security-policy"]
+            for path in ("/etc/hostname", str(Path("setup.cfg").resolve()), str(tmp_path), "../setup.cfg"):
+                assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+            large = client.post("/gradio_api/upload", files={"files": ("x.png", BytesIO(b"x" * 2000))})
+            assert large.status_code == 413
+            assert client.post("/gradio_api/upload", files={"files": ("x.png", BytesIO(b"x"))}).status_code == 200
+            own = client.post("/gradio_api/upload", files={"files": ("x.png", small_png())}).json()[0]
+            assert _take(client, own) == "process_completed True"
+            assert _take(client, "/etc/hostname") == "process_completed False"  # not uploaded
+
+
+def small_png() -> BytesIO:
+    return BytesIO(png_bytes(Image.new("RGB", (32, 32))))
+
+
+def _take(client, path: str) -> str:
+    """Asks the page to take a file of the server, as a visitor who writes his own requests could."""
+    handlers = client.get("/config").json()["dependencies"]
+    take = next(each["id"] for each in handlers if each["targets"][0][1] == "upload")
+    body = {"data": [None, {"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": take, "session_hash": "one"}
+    assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "one"}) as answers:
+        for line in answers.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line else {}
+            if message.get("msg") == "process_completed":
+                return f"process_completed {message['success']}"
+    return "nothing"

@@ -1,0 +1,196 @@
+"""The studio in headless Chromium on a tiny pipeline: one server, two visitors."""
+
+import json
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the studio needs gradio")
+pytest.importorskip("selenium", reason="the browser tests need selenium")
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from sdist.studio.limits import Limits
+from sdist.studio.server import Door, serving
+
+from ..browser import browsers, open_page  # noqa: F401
+from .test_studio import HOSTILE, SETTINGS, free_port
+
+
+@pytest.fixture(scope="module")
+def address(tiny_folder: Path) -> Iterator[str]:
+    with serving(str(tiny_folder), Door(port=free_port()), Limits()) as found:
+        yield found
+
+
+class Visitor:
+    """A browser at the studio, in the words of the page."""
+
+    def __init__(self, driver, address: str, width: int = 1400) -> None:
+        self.driver = driver
+        open_page(driver, address, width)
+        self.ready()
+
+    def ready(self) -> None:
+        self.until(lambda: self.find("button#edit").is_enabled())
+        self.click("#settings > button")
+        self.until(lambda: self.find("#overrides textarea"))
+        self.type("#overrides textarea", SETTINGS)
+
+    def find(self, css: str):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def text(self, css: str) -> str:
+        return self.find(css).get_attribute("textContent")
+
+    def until(self, true: Callable[[], object], seconds: float = 30) -> None:
+        WebDriverWait(self.driver, seconds, 0.05, [WebDriverException]).until(lambda _: true())
+
+    def type(self, css: str, text: str) -> None:
+        """By keys, in place of what stands there."""
+        self.find(css).send_keys(Keys.CONTROL, "a", Keys.NULL, text)
+
+    def click(self, css: str) -> None:
+        self.driver.execute_script("arguments[0].click()", self.find(css))
+
+    def upload(self, path: Path) -> None:
+        self.find("#picture input[type=file]").send_keys(str(path))
+
+    def ask(self, path: Path, target: str, steps: int) -> None:
+        """Everything before the press of the button."""
+        self.upload(path)
+        self.until(lambda: path.name in self.text("#status"))
+        self.type("#source textarea, #source input", "a cat")
+        self.type("#target textarea, #target input", target)
+        self.until(lambda: "wearing" in self.text("#words"))
+        self.type("#steps input", str(steps))
+
+    def waits_for(self, text: str, seconds: float = 30) -> None:
+        self.until(lambda: text in self.text("#status"), seconds)
+
+    @property
+    def free(self) -> bool:
+        return bool(self.driver.find_elements(By.CSS_SELECTOR, "button#edit"))
+
+
+@pytest.fixture(scope="module")
+def visitors(browsers, address: str) -> tuple[Visitor, Visitor]:  # noqa: F811
+    return Visitor(browsers(), address), Visitor(browsers(), address, 400)
+
+
+def test_upload_edit_watch_and_take_along(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
+    visitor, _ = visitors
+    visitor.ask(picture, "a cat wearing a hat", 300)
+    ticked = [box.get_attribute("name") for box in visitor.driver.find_elements(By.CSS_SELECTOR, "#words input:checked")]
+    assert ticked == ["hat"]
+    visitor.click("#words input[name=cat]")
+    visitor.click("button#edit")
+    visitor.until(lambda: visitor.find("#stage .rail img"))
+    first = visitor.find("#stage .main img").get_attribute("src")
+    visitor.until(lambda: visitor.find("#stage .main img").get_attribute("src") != first)  # it is seen to grow
+    visitor.until(lambda: visitor.find("#curves svg path.sd"))
+    visitor.click("button#stop")
+    visitor.waits_for("stopped after")
+    visitor.until(lambda: visitor.free)
+    assert "mask: cat, hat" in visitor.text("#stage .rail")
+    links = visitor.driver.find_elements(By.CSS_SELECTOR, "#stage a[download]")
+    assert [link.get_attribute("download")[-4:] for link in links] == [".png", "json"]
+    assert links[0].get_attribute("href").startswith("data:image/png;base64,")
+    before = visitor.find("#stage .main img").get_attribute("src")
+    visitor.type("#at input[type=number]", "1" + Keys.TAB)
+    visitor.until(lambda: visitor.find("#stage .main img").get_attribute("src") != before)
+
+
+def test_a_run_card_brings_everything_back(visitors: tuple[Visitor, Visitor], tmp_path: Path) -> None:
+    visitor, _ = visitors
+    _, link = visitor.driver.find_elements(By.CSS_SELECTOR, "#stage a[download]")
+    card = tmp_path / "card.json"
+    card.write_bytes(b64decode(link.get_attribute("href").partition(",")[2]))
+    visitor.type("#target textarea, #target input", "something else")
+    visitor.click("#restoring > button")
+    visitor.until(lambda: visitor.find("#cards input[type=file]").send_keys(str(card)) or True)
+    visitor.until(lambda: "card" in visitor.text("#cards .file-preview"))
+    visitor.click("button#restore")
+    visitor.until(lambda: visitor.find("#target textarea, #target input").get_attribute("value") == "a cat wearing a hat")
+    visitor.until(lambda: "run card" in visitor.text("#methods"))  # the tiny model's settings are those of no method
+    visitor.type("#steps input", "2")
+    visitor.click("button#edit")
+    visitor.waits_for("run card, seed 0: done")
+    visitor.driver.refresh()
+    visitor.ready()
+
+
+def test_bad_uploads_are_told_and_leave_nothing(visitors: tuple[Visitor, Visitor], tmp_path: Path) -> None:
+    visitor, _ = visitors
+    (tmp_path / "text.png").write_text("not a picture")
+    Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
+    for name, message in (("text.png", "not an image that Pillow can read"), ("bomb.png", "64000000 pixels")):
+        visitor.upload(tmp_path / name)
+        visitor.until(lambda text=message: text in visitor.text("body"))
+        visitor.until(lambda: visitor.find("#picture input[type=file]").is_enabled())
+        visitor.until(lambda: not visitor.driver.find_elements(By.CSS_SELECTOR, "#picture img"))
+    assert "stage empty" in visitor.find("#stage").get_attribute("innerHTML")
+
+
+def test_hostile_prompts_are_text_and_errors_are_one_line(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
+    visitor, _ = visitors
+    visitor.ask(picture, "a cat wearing a " + HOSTILE, 2)
+    visitor.click("button#edit")
+    visitor.until(lambda: "this model reads 24" in visitor.text("body"))
+    visitor.until(lambda: visitor.free)
+    assert "Traceback" not in visitor.text("body")
+    visitor.type("#target textarea, #target input", "a wearing <b>")
+    visitor.click("button#edit")
+    visitor.waits_for("done")
+    assert "a wearing <b>" in visitor.text("#stage .main figcaption")
+    with pytest.raises(WebDriverException, match="no such alert"):
+        _ = visitor.driver.switch_to.alert
+    assert not visitor.driver.find_elements(By.CSS_SELECTOR, "img[onerror], #stage b")
+
+
+def test_one_who_stops_does_not_stop_the_other(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
+    one, two = visitors
+    one.ask(picture, "a cat wearing a hat", 900)
+    one.click("button#edit")
+    one.waits_for("step ")
+    two.ask(picture, "a cat wearing a red hat", 3)  # the page answers while an edit is made
+    assert not one.free
+    two.click("button#edit")
+    two.waits_for("waiting")
+    time.sleep(0.5)
+    assert "waiting" in two.text("#status")  # one edit at a time
+    one.click("button#stop")
+    one.waits_for("stopped after")
+    two.waits_for("done")
+    assert "red hat" in two.text("#stage")
+    assert "red hat" not in one.text("#stage")
+
+
+def test_one_who_leaves_makes_room(visitors: tuple[Visitor, Visitor], picture: Path, browsers, address: str) -> None:  # noqa: F811
+    leaving, staying = Visitor(browsers(), address), visitors[0]
+    leaving.ask(picture, "a cat wearing a hat", 1000)
+    leaving.click("button#edit")
+    leaving.waits_for("step ")
+    leaving.driver.get("about:blank")
+    staying.ask(picture, "a cat wearing a hat", 2)
+    staying.click("button#edit")
+    staying.waits_for("done", 60)
+
+
+def test_nothing_is_fetched_from_elsewhere(visitors: tuple[Visitor, Visitor], address: str) -> None:
+    hosts, messages = set(), []
+    for visitor in visitors:
+        for entry in visitor.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                url = message["params"]["request"]["url"]
+                hosts |= {url.split("/")[2]} if url.startswith(("http", "ws")) else set()
+        messages += [entry["message"] for entry in visitor.driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert hosts == {address.split("/")[2]}
+    assert not messages
