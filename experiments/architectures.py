@@ -74,7 +74,7 @@ def threshold(folder: Path, device: str, overrides: list[str]) -> float:
     with tempfile.TemporaryDirectory() as pictures:
         jobs = make_jobs(Path(pictures), backbone, settings, EDITS)
     method = replace(method_for(backbone, settings), steps=DRAWS)
-    identities = [(job.job.seed, job.key) for job in jobs]
+    identities = [(job.request.seed, job.key) for job in jobs]
     distiller = ScoreDistiller(backbone, make_edit(backbone, settings, jobs), method, settings.timesteps, identities)
     while not distiller.finished:
         distiller.direction()  # no optimizer follows, so that all draws are of the pictures as they are

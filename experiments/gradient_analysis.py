@@ -31,7 +31,7 @@ from sdist.distillation.distiller import ScoreDistiller
 from sdist.distillation.trainer import optimize
 from sdist.draws import RandomSampler, Ticket
 from sdist.editors.score_distillation import make_edit, prepare
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.files.images import mask_image, panel, to_images
 from sdist.models.backbone import Backbone
 from sdist.models.loading import load_backbone
@@ -112,7 +112,7 @@ def prepared(backbone: Backbone, settings: Settings, pair: EditPair) -> Edit:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source.png"
         pair.source_image.save(path)
-        return make_edit(backbone, settings, [prepare(backbone, settings, Job(path, pair.source, pair.target))])
+        return make_edit(backbone, settings, [prepare(backbone, settings, Request(path, pair.source, pair.target))])
 
 
 def gradients(

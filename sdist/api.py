@@ -25,7 +25,7 @@ from .config.settings import Settings
 from .distillation.callbacks import Snapshot, Watching
 from .editors.loading import loaded
 from .editors.score_distillation import edit_batch, prepare
-from .edits.request import Job, Result
+from .edits.request import Request, Result
 from .edits.run_card import make_card
 from .errors import UserError
 from .files.images import png_bytes
@@ -63,8 +63,8 @@ def edit(
     chosen = (words,) if isinstance(words, str) else tuple(words)
     with ExitStack() as stack:
         files = [None if picture is None else stack.enter_context(picture_file(picture)) for picture in (image, mask)]
-        job = Job(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
-        result = make(resolved, job, () if on_step is None else [Watching(on_step)])
+        request = Request(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
+        result = make(resolved, request, () if on_step is None else [Watching(on_step)])
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 
@@ -83,11 +83,11 @@ def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], given:
     return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
 
 
-def make(settings: Settings, job: Job, callbacks: Sequence[Callback] = ()) -> Result:
+def make(settings: Settings, request: Request, callbacks: Sequence[Callback] = ()) -> Result:
     """One edit from its files to its result with the run card; edits with the same model wait for each other."""
     backbone = loaded(settings)
     with backbone.alone:
-        prepared = prepare(backbone, settings, job)
+        prepared = prepare(backbone, settings, request)
         (result,) = edit_batch(backbone, settings, [prepared], callbacks)
     return replace(result, card=make_card(backbone, settings, result))
 

@@ -126,12 +126,12 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", required=True, metavar="DIR|FORMAT:DIR", help="or a dataset as for sdist evaluate")
     command.add_argument("--output", type=_place, required=True, metavar="DIR|URL", help="a URL is such as s3://bucket/results")
     _method(command)
-    _job(command)
+    _request(command)
     _engine(command)
     _common(command)
 
 
-def _job(command: argparse.ArgumentParser) -> None:
+def _request(command: argparse.ArgumentParser) -> None:
     command.add_argument("--limit", type=int, metavar="N", help="make at most N pictures now; the next call goes on")
     command.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N",
                          help="rows I, I+N, ... only, I = 0..N-1: N processes share one --output")  # fmt: skip
@@ -159,7 +159,7 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
     command.add_argument("--clip", metavar="ID|DIR", help="evaluate with this CLIP, see: sdist evaluate (default: no evaluation)")
     _scores(command)
-    _job(command)
+    _request(command)
     _common(command)
 
 

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdist.config.build import load_settings
 from sdist.config.settings import Settings
 from sdist.datasets.base import load_dataset
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.edits.run_card import read_card
 from sdist.errors import UserError
 from sdist.files.images import CARD_KEY, MAX_PIXELS, load_image
@@ -204,7 +204,7 @@ def test_a_run_card_that_inflates_is_refused(tmp_path: Path) -> None:
 @given(ODD, ODD)
 def test_prompts_of_any_text_are_read_or_refused(tiny: Backbone, source: str, target: str) -> None:
     with suppress(UserError):
-        job = Job(Path("a.png"), source, target)
+        job = Request(Path("a.png"), source, target)
         tiny.text.token_ids(job.target)  # which refuses what is too long
         tokens = token_indices(tiny.text.token_spans(job.target), differing_nouns(job.source, job.target, "paper"), "all")
         assert all(0 <= token < tiny.text.length for token in tokens)

@@ -15,7 +15,7 @@ import torch
 from ..config.settings import Settings
 from ..distillation.method import Method
 from ..editors.score_distillation import edit_batch, load_model, make_edit, method_for, prepare
-from ..edits.request import Job, Prepared, Result
+from ..edits.request import Prepared, Request, Result
 from ..errors import UserError
 from ..filters import StdThreshold
 from ..losses.sbp import SBP
@@ -136,7 +136,7 @@ def make_jobs(folder: Path, backbone: Backbone, settings: Settings, edits: int) 
     for index in range(edits):
         pair = sample_edit(SEED, index)
         pair.source_image.save(folder / f"{index:03d}.png")
-        jobs.append(prepare(backbone, settings, Job(folder / f"{index:03d}.png", pair.source, pair.target)))
+        jobs.append(prepare(backbone, settings, Request(folder / f"{index:03d}.png", pair.source, pair.target)))
     return jobs
 
 
@@ -148,14 +148,14 @@ def _passes(
     @torch.no_grad()
     def loop() -> list[tuple[int, ...]]:
         runs = []
-        for job in jobs:
-            one = make_edit(theirs, settings, [job])
-            runs.append(reference.edit(theirs, method, one, settings.timesteps, (job.job.seed, job.key)))
+        for prepared in jobs:
+            one = make_edit(theirs, settings, [prepared])
+            runs.append(reference.edit(theirs, method, one, settings.timesteps, (prepared.request.seed, prepared.key)))
             theirs.decode(runs[-1].latents)
         return [tuple(run.attempts) for run in runs]
 
     def single() -> list[tuple[int, ...]]:
-        return [result.attempts for job in jobs for result in edit_batch(ours, settings, [job])]
+        return [result.attempts for prepared in jobs for result in edit_batch(ours, settings, [prepared])]
 
     def queue() -> list[tuple[int, ...]]:
         results: list[Result] = edit_batch(ours, settings, jobs, lanes=lanes)
@@ -176,11 +176,11 @@ def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Call
 
 
 @torch.no_grad()
-def bare_rows_per_second(backbone: Backbone, job: Prepared, rows: int) -> float:
+def bare_rows_per_second(backbone: Backbone, prepared: Prepared, rows: int) -> float:
     """Of the network alone, compiled if the backbone is: the same rows, one call after the other."""
-    width, height = (side // backbone.factor for side in job.image.size)
+    width, height = (side // backbone.factor for side in prepared.image.size)
     z = torch.randn(rows, backbone.unet.config.in_channels, height, width, device=backbone.device)
-    t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([job.job.target]).repeat(rows, 1, 1)
+    t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([prepared.request.target]).repeat(rows, 1, 1)
     start = now(backbone.device)
     for _ in range(BARE_CALLS):
         backbone.eps(z, t, text)

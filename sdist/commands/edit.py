@@ -13,7 +13,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--seeds must be at least 1, got {args.seeds}")
     if args.record is not None and args.seeds > 1:
         raise UserError("--record keeps the trace of one picture; --seeds must be 1")
-    from ..edits.request import Job
+    from ..edits.request import Request
     from ..jobs.session import Session  # these import torch and diffusers
     from ..traces.record import record
     from ..traces.trace import new_trace_folder, write_trace
@@ -22,12 +22,12 @@ def main(args: argparse.Namespace) -> int:
     if args.record is not None:
         new_trace_folder(args.record)
     first = session.settings.seed
-    jobs = [
-        Job(args.image, args.source, args.target, s, args.words, args.mask, args.instruction)
+    requests = [
+        Request(args.image, args.source, args.target, s, args.words, args.mask, args.instruction)
         for s in range(first, first + args.seeds)
     ]
-    files = session.output_files([f"{args.image.stem}_seed{job.seed}" for job in jobs])
-    prepared = [session.prepare(job) for job in jobs]
+    files = session.output_files([f"{args.image.stem}_seed{request.seed}" for request in requests])
+    prepared = [session.prepare(request) for request in requests]
     if args.record is not None:
         log.info("recording a trace in %s", args.record)
         write_trace(args.record, record(session.backbone, session.settings, prepared[0]))

@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     backbone = load_model(settings)
     if backbone.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
-    prepared = replace(prepare(backbone, settings, card.job), tokens=card.tokens)
+    prepared = replace(prepare(backbone, settings, card.request), tokens=card.tokens)
     callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = edit_batch(backbone, settings, [prepared], callbacks, lanes=card.lanes)
     if args.output is not None:

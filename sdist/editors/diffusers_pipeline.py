@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..config.settings import Settings
 from ..draws import Ticket
-from ..edits.request import Job, Prepared, Result
+from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import fit, fitted_size, image_size, load_image
 from ..models.backbone import Backbone
@@ -40,27 +40,27 @@ def adapt(backbone: Backbone, settings: Settings) -> Backbone:
     return backbone
 
 
-def check(backbone: Backbone, settings: Settings, job: Job) -> tuple[int, int]:
+def check(backbone: Backbone, settings: Settings, request: Request) -> tuple[int, int]:
     """The size that the job's picture will have; a baseline takes neither words nor a mask."""
     baseline = settings.baseline
-    if job.words or job.mask is not None:
+    if request.words or request.mask is not None:
         raise UserError("words and a mask image are for methods with the regularizer attention_mask; a baseline has none")
-    if job.instruction and not baseline.instructed:
+    if request.instruction and not baseline.instructed:
         raise UserError("this baseline reads no instruction; the target prompt says what the picture should show")
     if baseline.steps > len(backbone.alphas_cumprod):
         raise UserError(f"the baseline asks for {baseline.steps} steps, this model has {len(backbone.alphas_cumprod)}")
-    prompts = prompts_of(job)
+    prompts = prompts_of(request)
     for prompt in prompts:
         backbone.text.token_ids(prompt)
     baseline.check(prompts)
-    return fitted_size(image_size(job.file), settings.size, backbone.native_side, _factor(backbone, baseline))
+    return fitted_size(image_size(request.file), settings.size, backbone.native_side, _factor(backbone, baseline))
 
 
-def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
+def prepare(backbone: Backbone, settings: Settings, request: Request) -> Prepared:
     """Reads and checks all that belongs to one job."""
-    check(backbone, settings, job)
+    check(backbone, settings, request)
     factor = _factor(backbone, settings.baseline)
-    return Prepared(job, fit(load_image(job.file), settings.size, backbone.native_side, factor), None, (), ())
+    return Prepared(request, fit(load_image(request.file), settings.size, backbone.native_side, factor), None, (), ())
 
 
 def _factor(backbone: Backbone, baseline: Baseline) -> int:
@@ -75,15 +75,15 @@ def edit_batch(
     Raises PicturesError at the end if a picture failed; the others are delivered.
     """
     pipeline, results, failures = _pipeline(backbone, baseline), [], dict[int, str]()
-    untold = sum(not prepared.job.instruction for prepared in batch) if baseline.instructed else 0
+    untold = sum(not prepared.request.instruction for prepared in batch) if baseline.instructed else 0
     if untold:
         log.warning("%d of %d pictures have no instruction: the target prompt is given as one", untold, len(batch))
     for place, prepared in enumerate(batch):
         start = time.perf_counter()
-        generator = Ticket(prepared.job.seed, prepared.key, 0, 0).generator("baseline")
-        pixels = baseline.edit(pipeline, prepared.image, prompts_of(prepared.job), generator)
+        generator = Ticket(prepared.request.seed, prepared.key, 0, 0).generator("baseline")
+        pixels = baseline.edit(pipeline, prepared.image, prompts_of(prepared.request), generator)
         if not np.isfinite(pixels).all():
-            failures[place] = f"{prepared.job.image.name}: the baseline's picture is not finite"
+            failures[place] = f"{prepared.request.image.name}: the baseline's picture is not finite"
             continue
         seconds = {"edit": round(time.perf_counter() - start, 3)}
         results.append(Result(prepared, Image.fromarray((pixels * 255).round().astype(np.uint8)), None, (), 1, seconds))
@@ -104,9 +104,9 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def prompts_of(job: Job) -> Prompts:
+def prompts_of(request: Request) -> Prompts:
     """What a pipeline is told of a job."""
-    return Prompts(job.source, job.target, job.instruction or job.target)
+    return Prompts(request.source, request.target, request.instruction or request.target)
 
 
 def _pipeline(backbone: Backbone, baseline: Baseline) -> Any:

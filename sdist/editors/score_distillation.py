@@ -16,7 +16,7 @@ from ..config.settings import Settings
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
 from ..distillation.trainer import LEAST, default_lanes, optimize
-from ..edits.request import Job, Prepared, Result
+from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import fit, fitted_size, image_size, load_image, to_images, to_pixels
 from ..filters import StdThreshold
@@ -53,36 +53,42 @@ def adapt(backbone: Backbone, settings: Settings) -> Backbone:
     return backbone
 
 
-def check(backbone: Backbone, settings: Settings, job: Job) -> tuple[int, int]:
+def check(backbone: Backbone, settings: Settings, request: Request) -> tuple[int, int]:
     """The size that the job's picture will have; UserError for what is wrong and known without reading pixels."""
     if settings.baseline is not None:
-        return baselines.check(backbone, settings, job)
-    if job.instruction:
+        return baselines.check(backbone, settings, request)
+    if request.instruction:
         raise UserError("this method reads no instruction; the target prompt says what the picture should show")
-    size = fitted_size(image_size(job.file), settings.size, backbone.native_side, backbone.factor)
-    if job.mask is not None and "attention_mask" not in settings.regularizers:
+    size = fitted_size(image_size(request.file), settings.size, backbone.native_side, backbone.factor)
+    if request.mask is not None and "attention_mask" not in settings.regularizers:
         raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
-    prompts = (job.source, job.target, settings.prompts.null, settings.prompts.negative)
+    prompts = (request.source, request.target, settings.prompts.null, settings.prompts.negative)
     source, target, *_ = (backbone.text.token_ids(prompt) for prompt in prompts)
     if source == target:
-        raise UserError(f"source and target prompt are the same to this model ({job.source!r}, {job.target!r})")
+        raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
     settings.timesteps.check(len(backbone.alphas_cumprod))
     return size
 
 
-def prepare(backbone: Backbone, settings: Settings, job: Job) -> Prepared:
+def prepare(backbone: Backbone, settings: Settings, request: Request) -> Prepared:
     """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
     if settings.baseline is not None:
-        return baselines.prepare(backbone, settings, job)
-    check(backbone, settings, job)
+        return baselines.prepare(backbone, settings, request)
+    check(backbone, settings, request)
     native, factor = backbone.native_side, backbone.factor
-    image = fit(load_image(job.file), settings.size, native, factor)
-    mask = None if job.mask is None else fit(load_image(job.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
-    chosen = (
-        named_words(job.target, job.words) if job.words else differing_nouns(job.source, job.target, settings.prompts.difference)
+    image = fit(load_image(request.file), settings.size, native, factor)
+    mask = (
+        None
+        if request.mask is None
+        else fit(load_image(request.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
     )
-    tokens = token_indices(backbone.text.token_spans(job.target), chosen, settings.prompts.pieces)
-    return Prepared(job, image, mask, tuple(w.text for w in chosen), tuple(tokens))
+    chosen = (
+        named_words(request.target, request.words)
+        if request.words
+        else differing_nouns(request.source, request.target, settings.prompts.difference)
+    )
+    tokens = token_indices(backbone.text.token_spans(request.target), chosen, settings.prompts.pieces)
+    return Prepared(request, image, mask, tuple(w.text for w in chosen), tuple(tokens))
 
 
 def edit_batch(
@@ -107,13 +113,13 @@ def edit_batch(
         _say_words(batch)
     edit, method = make_edit(backbone, settings, batch), method_for(backbone, settings)
     lanes = lanes or default_lanes(backbone.device, len(batch), edit.source.shape[-2:], method.filter is not None)
-    identities = [(p.job.seed, p.key) for p in batch]
+    identities = [(p.request.seed, p.key) for p in batch]
     least = lanes if backbone.device.type == "cuda" or backbone.compiled else LEAST  # compiled forms are for one shape
     distiller = ScoreDistiller(backbone, edit, method, settings.timesteps, identities, lanes, least)
     finishing = Finishing(backbone, batch, deliver, (time.perf_counter() - start) / len(batch))
     optimize(distiller, backbone.device, [finishing, *callbacks], logger)
     if distiller.failures:
-        raise PicturesError({i: f"{batch[i].job.image.name}: {text}" for i, text in distiller.failures.items()})
+        raise PicturesError({i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()})
     return [finishing.results[i] for i in range(len(batch))]
 
 
@@ -151,8 +157,8 @@ def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared])
     """The tensors of a batch: encoded pictures, the prompts that the method reads, focus tokens, masks."""
     source = backbone.encode(to_pixels([p.image for p in batch]))
     texts = {
-        "target": [p.job.target for p in batch],
-        "source": [p.job.source for p in batch],
+        "target": [p.request.target for p in batch],
+        "source": [p.request.source for p in batch],
         "null": [settings.prompts.null] * len(batch),
         "negative": [settings.prompts.negative] * len(batch),
     }
@@ -190,7 +196,9 @@ def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
 
 
 def _say_words(batch: Sequence[Prepared]) -> None:
-    for source, target, words, masked in dict.fromkeys((p.job.source, p.job.target, p.words, p.mask is not None) for p in batch):
+    for source, target, words, masked in dict.fromkeys(
+        (p.request.source, p.request.target, p.words, p.mask is not None) for p in batch
+    ):
         if words:
             log.info("the mask follows: %s", ", ".join(words))
         elif not masked:

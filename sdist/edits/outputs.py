@@ -11,7 +11,7 @@ from PIL import Image
 from ..errors import UserError
 from ..files.images import CARD_KEY, mask_image, panel, png_bytes
 from ..files.storage import make_folder, names, read, remove, try_writing, write
-from .request import Job, Result
+from .request import Request, Result
 
 ERRORS = "errors"  # folder of the pictures that failed
 HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
@@ -59,11 +59,11 @@ def error_file(folder: Path, name: str) -> Path:
     return folder / ERRORS / f"{name}.json"
 
 
-def write_error(folder: Path, name: str, error: str, job: Job) -> None:
+def write_error(folder: Path, name: str, error: str, request: Request) -> None:
     """Remembers why a picture could not be made."""
     path = error_file(folder, name)
     make_folder(path.parent)
-    told = {"error": error, "image": str(job.image), "source": job.source, "target": job.target, "seed": job.seed}
+    told = {"error": error, "image": str(request.image), "source": request.source, "target": request.target, "seed": request.seed}
     write(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
 
 

@@ -16,7 +16,7 @@ from ..files.storage import write_atomic
 
 
 @dataclass(frozen=True)
-class Job:
+class Request:
     """One picture to make; `words` names what the mask follows, instead of the nouns that differ."""
 
     image: Path
@@ -44,7 +44,7 @@ class Job:
 class Prepared:
     """A job with its picture read and its words found."""
 
-    job: Job
+    request: Request
     image: Image.Image
     mask: Image.Image | None
     words: tuple[str, ...]

@@ -19,7 +19,7 @@ from ..config.yaml_files import check_values
 from ..errors import UserError
 from ..files.images import CARD_KEY
 from ..models.backbone import Backbone
-from .request import Job, Result
+from .request import Request, Result
 
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
 
@@ -37,7 +37,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             "fingerprint": backbone.fingerprint,
             "precision": str(backbone.unet.dtype).removeprefix("torch."),
         },
-        "job": {**describe(result.prepared.job), "tokens": list(result.prepared.tokens)},
+        "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
         "lanes": result.lanes,
         "words": list(result.prepared.words),
         "size": list(result.image.size),
@@ -64,18 +64,18 @@ def machine(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def describe(job: Job) -> dict[str, Any]:
+def describe(request: Request) -> dict[str, Any]:
     """What a card says about one job, beside the tokens that were found."""
     return {
-        "image": str(job.image.resolve()),
-        "sha256": file_digest(job.file),
-        "source": job.source,
-        "target": job.target,
-        "seed": job.seed,
-        "words": list(job.words),
-        "instruction": job.instruction or None,
-        "mask": None if job.mask is None else str(job.mask.resolve()),
-        "mask_sha256": None if job.mask is None else file_digest(job.mask),
+        "image": str(request.image.resolve()),
+        "sha256": file_digest(request.file),
+        "source": request.source,
+        "target": request.target,
+        "seed": request.seed,
+        "words": list(request.words),
+        "instruction": request.instruction or None,
+        "mask": None if request.mask is None else str(request.mask.resolve()),
+        "mask_sha256": None if request.mask is None else file_digest(request.mask),
     }
 
 
@@ -89,7 +89,7 @@ class Card:
 
     text: str
     settings: Settings
-    job: Job
+    request: Request
     tokens: tuple[int, ...]
     steps: int  # made; fewer than the settings' where the run was stopped
     lanes: int
@@ -117,22 +117,22 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         data = json.loads(text)
         check_values(json.dumps(data["settings"]))
         settings = resolve(data["settings"], f"run card of {path.name}")
-        job, tokens = _job(data["job"], images), tuple(map(int, data["job"]["tokens"]))
+        request, tokens = _request(data["job"], images), tuple(map(int, data["job"]["tokens"]))
         steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
         if lanes < 1 or threads < 1:
             raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
-        return Card(text, settings, job, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions)
+        return Card(text, settings, request, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
 
 
-def _job(entry: dict[str, Any], images: Path | None) -> Job:
+def _request(entry: dict[str, Any], images: Path | None) -> Request:
     mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
     image = _found(entry["image"], entry["sha256"], images)
-    return Job(
+    return Request(
         image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask, entry.get("instruction") or ""
     )
 

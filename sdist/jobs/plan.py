@@ -12,7 +12,7 @@ from ..datasets.index_csv import COLUMNS
 from ..editors.loading import LoadedModels
 from ..editors.score_distillation import check
 from ..edits.outputs import failed_before, forget_error
-from ..edits.request import Job
+from ..edits.request import Request
 from ..errors import UserError
 from ..files.storage import mapped, names
 from ..registry import DATASETS
@@ -40,7 +40,7 @@ class Task:
 
     name: str
     where: str
-    job: Job
+    request: Request
     size: tuple[int, int]
 
 
@@ -74,15 +74,17 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
     backbone = session.backbone if rows else None
     for row in rows:
         try:
-            job = Job(row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else "")
-            size = check(backbone, session.settings, job)
+            request = Request(
+                row.image, row.source, row.target, seeds[0], instruction=row.instruction if session.instructed else ""
+            )
+            size = check(backbone, session.settings, request)
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             if in_shard(row.number, args.shard):
                 complain(f"{row.where}: {error}")
         else:
             sizes[size] += len(seeds)
             if in_shard(row.number, args.shard):
-                tasks += [Task(result_name(row, seed), row.where, replace(job, seed=seed), size) for seed in seeds]
+                tasks += [Task(result_name(row, seed), row.where, replace(request, seed=seed), size) for seed in seeds]
     missing = tasks if args.overwrite else missing_of(session, tasks)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks).difference(task.name for task in missing):
@@ -96,7 +98,7 @@ def plan(session: Session, rows: list[Row], args: argparse.Namespace, complain: 
 def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
     """Those whose picture is not there as a whole: one listing says what is, then the cards of that are read."""
     there = names(session.folder)
-    made = mapped(session.folder, lambda task: session.is_made(task.name, task.job, there), tasks)
+    made = mapped(session.folder, lambda task: session.is_made(task.name, task.request, there), tasks)
     return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]
 
 

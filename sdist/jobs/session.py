@@ -16,7 +16,7 @@ from ..distillation.trainer import default_lanes
 from ..editors.loading import LoadedModels
 from ..editors.score_distillation import edit_batch, prepare
 from ..edits.outputs import forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
-from ..edits.request import Job, Prepared, Result
+from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, make_card, plain_settings
 from ..errors import UserError
 from ..extras import need
@@ -90,7 +90,7 @@ class Session:
         remove_parts(self.folder, set(pictures))
         return files
 
-    def is_made(self, name: str, job: Job, there: Container[str]) -> bool:
+    def is_made(self, name: str, request: Request, there: Container[str]) -> bool:
         """Whether the picture is there, by the names of what is; UserError if made with other settings or from something else."""
         files = output_files(self.folder, name)
         if files["image"].name not in there:
@@ -102,7 +102,7 @@ class Session:
             recorded["job"].pop("tokens")
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
-        wanted = {"settings": self._plain, "job": describe(job)}
+        wanted = {"settings": self._plain, "job": describe(request)}
         for part, given in wanted.items():
             differ = [key for key in given if key not in SAME and given[key] != recorded[part].get(key)]
             if differ:
@@ -112,8 +112,8 @@ class Session:
                 )
         return not is_interrupted(files, text)
 
-    def prepare(self, job: Job) -> Prepared:
-        return prepare(self.backbone, self.settings, job)
+    def prepare(self, request: Request) -> Prepared:
+        return prepare(self.backbone, self.settings, request)
 
     def lanes(self, pictures: int, size: tuple[int, int]) -> int:
         """How many draws at once for so many pictures of a size; a part of them is edited as all of them are."""

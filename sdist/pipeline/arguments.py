@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..api import picture_file
-from ..edits.request import Job
+from ..edits.request import Request
 from ..errors import UserError
 from ..files.images import to_pixels
 
@@ -78,8 +78,8 @@ def size_of(height: int | None, width: int | None) -> str | None:
     return None if width is None else f"{width}x{height}"
 
 
-def job_of(row: dict[str, Any], seed: int, files: ExitStack) -> Job:
+def to_request(row: dict[str, Any], seed: int, files: ExitStack) -> Request:
     """The job of a row, with pictures in memory put on disk until `files` closes; `seed` where the row has none."""
     image, mask = (None if row[k] is None else files.enter_context(picture_file(row[k])) for k in ("image", "mask_image"))
     own = seed if row["seed"] is None else row["seed"]
-    return Job(image, row["source_prompt"], row["prompt"], own, row["words"], mask)  # type: ignore[arg-type]
+    return Request(image, row["source_prompt"], row["prompt"], own, row["words"], mask)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from ..errors import UserError, unknown
 from ..models.backbone import Backbone
 from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
 from ..models.precision import DTYPES
-from .arguments import as_type, job_of, rows_of, seeds_of, shared, size_of, words_of
+from .arguments import as_type, rows_of, seeds_of, shared, size_of, to_request, words_of
 from .borrowing import borrowed, lent, networks_of
 from .callback import TENSORS, OnStepEnd, StepEnd
 
@@ -189,7 +189,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         zeros = self.config.force_zeros_for_empty_prompt
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             backbone = stack.enter_context(borrowed(self.components, settings, zeros))
-            batch = [prepare(backbone, settings, job_of(row, settings.seed, stack)) for row in rows]
+            batch = [prepare(backbone, settings, to_request(row, settings.seed, stack)) for row in rows]
             sizes = dict.fromkeys(f"{own.image.width} x {own.image.height}" for own in batch)
             if len(sizes) > 1:
                 raise UserError(f"the pictures of a call have one size, these would be {', '.join(sizes)}; give height and width")

@@ -14,7 +14,7 @@ from ..api import make, without_folders
 from ..config.settings import Settings
 from ..distillation.callbacks import Snapshot, Stopping, Watching
 from ..editors.loading import loaded
-from ..edits.request import Job, Result
+from ..edits.request import Request, Result
 from ..files.images import load_image
 from .limits import AtMost, Limits
 from .timeline import Timeline
@@ -30,7 +30,7 @@ class Run:
 
     name: str  # of the method
     settings: Settings
-    job: Job
+    request: Request
     timeline: Timeline = field(default_factory=Timeline)
     result: Result | None = None  # when it has ended
     _before: Image.Image | None = None
@@ -42,12 +42,12 @@ class Run:
     def before(self, size: tuple[int, int]) -> Image.Image:
         """The source picture at the size of the edit."""
         if self._before is None:
-            self._before = ImageOps.fit(load_image(self.job.image), size, Image.Resampling.LANCZOS)
+            self._before = ImageOps.fit(load_image(self.request.image), size, Image.Resampling.LANCZOS)
         return self._before
 
     @property
     def label(self) -> str:
-        return f"{self.name}, seed {self.job.seed}"
+        return f"{self.name}, seed {self.request.seed}"
 
     @property
     def card(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def follow(run: Run, stop: Event, limits: Limits) -> Iterator[None]:
 def _work(run: Run, stop: Event, limits: Limits, messages: "Queue[Message]") -> None:
     callbacks = [AtMost(limits.side), Watching(messages.put), Stopping(lambda distiller: stop.is_set())]
     try:
-        messages.put(make(run.settings, run.job, callbacks))
+        messages.put(make(run.settings, run.request, callbacks))
     except Exception as error:
         messages.put(error)
 

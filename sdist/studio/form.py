@@ -8,7 +8,7 @@ from typing import Any
 from ..api import settings_of
 from ..config.build import load_settings, resolve
 from ..config.settings import Settings
-from ..edits.request import Job
+from ..edits.request import Request
 from ..errors import UserError
 from ..prompts import differing_nouns, words
 from .edits import Run
@@ -49,8 +49,10 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
             limits.check_steps(settings.steps)
             masked = "attention_mask" in settings.regularizers
             named = tuple(wanted.chosen or ()) if masked else ()
-            job = Job(wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, wanted.mask if masked else None)
-            runs.append(Run(method, settings, job))
+            request = Request(
+                wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, wanted.mask if masked else None
+            )
+            runs.append(Run(method, settings, request))
     return runs
 
 

@@ -106,8 +106,8 @@ def onward(desk: Desk, step: float, strength: float) -> list[Any]:
     if run is None or run.result is None:
         return [gr.skip()] * 7
     with told():
-        desk.source = desk.take_image(run.picture(int(step), strength), f"{run.job.image.stem}_edited")
-    return [*placed(desk), run.job.target, "", gr.update(choices=[], value=[], visible=False)]
+        desk.source = desk.take_image(run.picture(int(step), strength), f"{run.request.image.stem}_edited")
+    return [*placed(desk), run.request.target, "", gr.update(choices=[], value=[], visible=False)]
 
 
 def gallery(desk: Desk) -> Any:

@@ -57,16 +57,16 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
     shown = uri(png_bytes(image), "image/png") if whole else light(image)
     at = (f"step {frame.step}" if frame.step < run.timeline.made else "", f"strength {strength:g}" if strength != 1 else "")
     part = ", ".join(filter(None, at))
-    rail = figure(light(run.before(size)), f"source: {run.job.source}", "the source", "small")
+    rail = figure(light(run.before(size)), f"source: {run.request.source}", "the source", "small")
     if frame.mask is not None:
         rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), "the mask", "small")
     links = downloads(run, image, frame.step, strength) if whole else ""
-    main = figure(shown, f"{run.job.target} ({part})" if part else run.job.target, run.job.target, "main")
+    main = figure(shown, f"{run.request.target} ({part})" if part else run.request.target, run.request.target, "main")
     return f'<div class="stage">{main}<div class="rail">{rail}{links}</div></div>'
 
 
 def mask_caption(run: Run) -> str:
-    words = run.result.prepared.words if run.result else run.job.words
+    words = run.result.prepared.words if run.result else run.request.words
     return "mask: " + ", ".join(words) if words else "mask"
 
 
@@ -78,7 +78,7 @@ def card_at(run: Run, step: int, strength: float) -> dict[str, Any]:
 
 def downloads(run: Run, image: Image.Image, step: int, strength: float) -> str:
     text = json.dumps(card_at(run, step, strength), indent=1, ensure_ascii=False)
-    name = f"{run.job.image.stem}_{run.name}_seed{run.job.seed}"
+    name = f"{run.request.image.stem}_{run.name}_seed{run.request.seed}"
     png, card = uri(png_bytes(image, text), "image/png"), uri(text.encode(), "application/json")
     return (
         f'<p class="take"><a download="{escape(name)}.png" href="{png}" title="the run card is inside">Save PNG</a>'

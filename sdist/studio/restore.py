@@ -39,11 +39,11 @@ def restored(text: str, methods: list[str]) -> Restored:
         raise UserError(f"this is {len(text)} characters long, a run card has at most {LARGEST}")
     try:
         data = json.loads(text)
-        job, settings = data["job"], resolve(data["settings"], "the run card")
-        source, target, image = (str(job[key]) for key in ("source", "target", "image"))
+        request, settings = data["job"], resolve(data["settings"], "the run card")
+        source, target, image = (str(request[key]) for key in ("source", "target", "image"))
         check_prompts(source, target)
-        digests = (str(job["sha256"]), job["mask_sha256"] and str(job["mask_sha256"]))
-        chosen, seed = [*dict.fromkeys(map(str, data["words"]))], int(job["seed"])
+        digests = (str(request["sha256"]), request["mask_sha256"] and str(request["mask_sha256"]))
+        chosen, seed = [*dict.fromkeys(map(str, data["words"]))], int(request["seed"])
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -20,15 +20,15 @@ def record(backbone: Backbone, settings: Settings, prepared: Prepared) -> Trace:
         raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
     edit, method = make_edit(backbone, settings, [prepared]), method_for(backbone, settings)
     told = {
-        "source_prompt": prepared.job.source,
-        "target_prompt": prepared.job.target,
+        "source_prompt": prepared.request.source,
+        "target_prompt": prepared.request.target,
         "token_index": list(prepared.tokens),
         "prediction_type": backbone.prediction_type,
         "vae_scaling_factor": float(backbone.vae.config.scaling_factor),
     }
     size: tuple[int, int] = tuple(edit.source.shape[-2:])  # type: ignore[assignment]
     case = case_of(method, size, **told)
-    ours = observe(backbone, edit, method, settings.timesteps, (prepared.job.seed, prepared.key))
+    ours = observe(backbone, edit, method, settings.timesteps, (prepared.request.seed, prepared.key))
     image = torch.from_numpy(np.array(prepared.image))
     arrays = {**ours, **scaled(ours, case), **embedded(backbone, case), "image": image, "z_src": edit.source.cpu()}
     return Trace(case, {name: arrays[name] for group in names_of(case.method) for name in group})

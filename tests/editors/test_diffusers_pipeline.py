@@ -17,7 +17,7 @@ from sdist.config.build import load_settings, resolve
 from sdist.editors.base import SHARED, Prompts
 from sdist.editors.diffusers_pipeline import edit_batch, load_model, prepare
 from sdist.editors.ledits_pp import LeditsPP
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.evaluation.results import find_results
 from sdist.files.images import to_images, to_pixels
@@ -263,7 +263,7 @@ def test_models_that_the_pipelines_would_misread(edit: Edit, tmp_path: Path, cap
 def test_sdedit_goes_from_the_autoencoded_source_to_another_picture() -> None:
     settings = load_settings("sdedit")
     tinyworld = load_backbone("tinyworld", "cpu")
-    demo = prepare(tinyworld, settings, Job(Path("assets/demo.png"), "a field of snow", "a red balloon in the snow"))
+    demo = prepare(tinyworld, settings, Request(Path("assets/demo.png"), "a field of snow", "a red balloon in the snow"))
     (near,) = to_images(tinyworld.decode(tinyworld.encode(to_pixels([demo.image]))))
     distance = {}
     for strength in (0.05, 1.0):
@@ -340,7 +340,7 @@ def test_ledits_pp_counts_a_concepts_own_tokens(deep: Backbone) -> None:
 @pytest.mark.parametrize("options", [{"concepts": "difference"}, {"use_intersect_mask": False}, {"edit_warmup_steps": 2}])
 def test_ledits_pp_leaves_the_network_as_it_was(deep: Backbone, picture: Path, options: dict) -> None:
     settings = load_settings("ledits_pp")
-    job = prepare(deep, settings, Job(picture, "a cat in the snow", "a dog in the snow"))
+    job = prepare(deep, settings, Request(picture, "a cat in the snow", "a dog in the snow"))
     kinds = {name: type(processor) for name, processor in deep.unet.attn_processors.items()}
     plain, other = (
         edit_batch(deep, LeditsPP(num_inversion_steps=4, edit_threshold=0.5, **more), [job], lambda result: None)[0]

@@ -365,7 +365,7 @@ def test_names_are_none_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_an_error_makes_its_folder(tmp_path: Path) -> None:
     for folder in (tmp_path, place("objects://bucket/out"), place("files://bucket/out"), place("memory://bucket/out")):
-        write_error(folder, "000_seed0", "no", result().prepared.job)
+        write_error(folder, "000_seed0", "no", result().prepared.request)
         assert json.loads(read(error_file(folder, "000_seed0")))["error"] == "no"
         assert names(folder) >= {"errors"}
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from sdist.cli import main
-from sdist.edits.request import Job, Prepared
+from sdist.edits.request import Prepared, Request
 from sdist.errors import UserError
 from sdist.files.images import load_image
 from sdist.registry import LOSSES
@@ -116,7 +116,7 @@ def whole(folder: Path, tiny_folder: Path, deadly: Path, tmp_path_factory: pytes
 def key_of(folder: Path, picture: int) -> str:
     """What names the picture in draws."""
     path = folder / "images" / f"{picture}.png"
-    return Prepared(Job(path, "a cat", "a dog"), load_image(path), None, (), ()).key
+    return Prepared(Request(path, "a cat", "a dog"), load_image(path), None, (), ()).key
 
 
 def told(capfd: pytest.CaptureFixture, folder: Path) -> tuple[list[str], str]:

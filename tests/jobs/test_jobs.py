@@ -16,7 +16,7 @@ from PIL import Image
 
 from sdist.cli import main
 from sdist.edits.outputs import failed_before, is_interrupted, output_files, remove_parts, write_result
-from sdist.edits.request import Job, Prepared, Result
+from sdist.edits.request import Prepared, Request, Result
 from sdist.files.images import CARD_KEY, image_size
 
 from ..forks import Forks, forks
@@ -104,7 +104,7 @@ def test_kills_at_random_moments_cost_nothing_that_was_made(
 
 def result() -> Result:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
-    return Result(Prepared(Job(Path("a.png"), "a cat", "a dog"), image, None, (), ()), image, None, (), 1, {})
+    return Result(Prepared(Request(Path("a.png"), "a cat", "a dog"), image, None, (), ()), image, None, (), 1, {})
 
 
 def killed_at(call: int, files: dict[str, Path], card: dict) -> bool:

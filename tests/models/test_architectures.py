@@ -18,7 +18,7 @@ from sdist.config.build import load_settings
 from sdist.config.methods import shipped
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.editors.score_distillation import edit_batch, make_edit, method_for, prepare
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.hooks.layers import attention_layers
 from sdist.models.backbone import Backbone
 from sdist.models.loading import load_backbone
@@ -39,14 +39,14 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> Request:
     pixels = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")
-    return Job(tmp_path / "picture.png", "a cat", "a cat wearing a party hat")
+    return Request(tmp_path / "picture.png", "a cat", "a cat wearing a party hat")
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_steps_of_every_method(real: Backbone, job: Job, method: str) -> None:
+def test_two_steps_of_every_method(real: Backbone, job: Request, method: str) -> None:
     settings = load_settings(method, ["scale.threshold=0.0001"], steps=2, size="128x128")
     prepared = prepare(real, settings, job)
     edit = make_edit(real, settings, [prepared])
@@ -105,7 +105,7 @@ def test_sdxl_has_no_embedding_of_nothing(sdxl: Path) -> None:
     assert backbone.embed([""]).any()
 
 
-def test_an_edit_from_file_to_picture(sdxl: Path, job: Job) -> None:
+def test_an_edit_from_file_to_picture(sdxl: Path, job: Request) -> None:
     settings = load_settings("lusd", ["scale.threshold=0.0001"], model=str(sdxl), steps=2, size="128x192")
     backbone = load_backbone(str(sdxl), "cpu")
     result = edit_batch(backbone, settings, [prepare(backbone, settings, job)])[0]
@@ -131,7 +131,7 @@ def test_the_command_for_the_benchmark_lets_about_a_quarter_of_the_draws_pass(
 
 @pytest.mark.full_width
 @pytest.mark.parametrize("name", list(UNETS))
-def test_one_step_at_full_width(name: str, job: Job, tmp_path: Path) -> None:
+def test_one_step_at_full_width(name: str, job: Request, tmp_path: Path) -> None:
     """python -m pytest -m full_width -s    (SD 1.5 needs 8 GB of memory, SDXL 24 GB)"""
     backbone = load_backbone(str(save_pipeline(tmp_path / name, name, narrow=1)), "cpu")
     settings = load_settings("lusd", ["filter=null"], steps=1)

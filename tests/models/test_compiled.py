@@ -6,7 +6,7 @@ from torch import nn
 
 from sdist.config.build import load_settings
 from sdist.editors.score_distillation import edit_batch, load_model, prepare
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.hooks.attention import AttentionRecorder
 from sdist.models import compiled as compiled_module
 from sdist.models.backbone import Backbone
@@ -99,7 +99,7 @@ def test_an_edit_takes_the_same_draws(picture, tiny_folder) -> None:
     for compiled in (False, True):
         settings = load_settings("lusd", ["scale.threshold=0.02"], model=str(tiny_folder), steps=3, compile=compiled)
         backbone = load_model(settings)
-        results += edit_batch(backbone, settings, [prepare(backbone, settings, Job(picture, "a cat", "a cat wearing a hat"))])
+        results += edit_batch(backbone, settings, [prepare(backbone, settings, Request(picture, "a cat", "a cat wearing a hat"))])
     assert results[0].attempts == results[1].attempts
 
 

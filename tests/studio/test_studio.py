@@ -15,7 +15,7 @@ from sdist.cli import main
 from sdist.commands.app import read_login
 from sdist.config.build import load_settings, resolve
 from sdist.distillation.callbacks import Snapshot
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.edits.run_card import card_text
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
@@ -147,12 +147,12 @@ def test_methods_times_seeds(picture: Path, tiny_folder: Path) -> None:
 
 def test_words_and_masks(picture: Path, tiny_folder: Path) -> None:
     assert words_of("a cat", "a cat wearing a red hat") == (["a", "cat", "wearing", "red", "hat"], ["hat"])
-    assert a_run(picture, tiny_folder, chosen=["red"]).job.words == ("red",)
+    assert a_run(picture, tiny_folder, chosen=["red"]).request.words == ("red",)
     assert "attention_mask" not in a_run(picture, tiny_folder, chosen=[]).settings.regularizers
     painted_alone = a_run(picture, tiny_folder, chosen=[], mask=picture)
     assert painted_alone.settings.regularizers["attention_mask"].user_mask == "replace"
     without = a_run(picture, tiny_folder, methods=["dds"], overrides="", chosen=["hat"], mask=picture)
-    assert (without.job.words, without.job.mask) == ((), None)
+    assert (without.request.words, without.request.mask) == ((), None)
     assert has_mask(["dds", "lusd"])
     assert not has_mask(["dds"])
 
@@ -238,7 +238,7 @@ HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
 def test_prompts_are_text_on_the_stage(picture: Path, tiny_folder: Path) -> None:
     run = a_run(picture, tiny_folder)
-    run.job = Job(picture, HOSTILE, "a cat" + HOSTILE, 0)
+    run.request = Request(picture, HOSTILE, "a cat" + HOSTILE, 0)
     run.timeline = a_timeline(1, 3)
     html = looks.run_stage(run, Image.new("RGB", (32, 32)), 1, 1.0)
     assert "<script>" not in html
@@ -343,7 +343,7 @@ def test_an_edit_streams_and_its_result_can_be_gone_on_with(desk: Desk, picture:
     assert "Save PNG" in last[0]
     assert "done" in last[1]
     assert len(desk.ended) == 2
-    assert [run.job.words for run in desk.ended] == [(), ()]
+    assert [run.request.words for run in desk.ended] == [(), ()]
     assert making.scrub(desk, 1, 0.5) != making.scrub(desk, 3, 1.0)
     onward = making.onward(desk, 3, 1.0)
     assert onward[4:6] == ["a cat wearing a hat", ""]
@@ -358,7 +358,7 @@ def test_ticked_words_hold_for_their_target(desk: Desk, picture: Path, tiny_fold
     for target in ("a cat wearing a hat", "a cat wearing a red hat"):
         making.begin(desk)
         list(ask(offer, desk, target))
-    assert [run.job.words for run in desk.ended] == [("cat", "hat"), ()]
+    assert [run.request.words for run in desk.ended] == [("cat", "hat"), ()]
 
 
 def test_two_desks_share_nothing(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:

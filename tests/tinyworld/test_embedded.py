@@ -9,7 +9,7 @@ import torch
 from sdist.config.build import load_settings
 from sdist.distillation.distiller import attempts_of
 from sdist.editors.score_distillation import edit_batch, make_edit, prepare
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.files.images import to_pixels
 from sdist.models.backbone import Backbone
 from sdist.models.catalogue import TINYWORLD
@@ -85,7 +85,7 @@ def test_the_demo_edit_makes_a_red_thing_in_the_sky_and_leaves_the_rest(tinyworl
     """The README's first command, with nothing shortened."""
     demo = Path(__file__).parent.parent.parent / "assets" / "demo.png"
     settings = load_settings("lusd")
-    job = prepare(tinyworld, settings, Job(demo, "a field of snow", "a red balloon in the snow"))
+    job = prepare(tinyworld, settings, Request(demo, "a field of snow", "a red balloon in the snow"))
     (result,) = edit_batch(tinyworld, settings, [job])
     edited, source = (np.asarray(i, float) for i in (result.image, job.image))
     red, green, blue = np.moveaxis(edited, -1, 0)
@@ -104,11 +104,11 @@ def test_eight_edits_of_the_embedded_model_equal_single_ones(tinyworld: Backbone
     for index in range(8):
         pair = sample_edit(80, index)
         pair.source_image.save(tmp_path / f"{index}.png")
-        jobs.append(prepare(tinyworld, settings, Job(tmp_path / f"{index}.png", pair.source, pair.target, seed=index)))
+        jobs.append(prepare(tinyworld, settings, Request(tmp_path / f"{index}.png", pair.source, pair.target, seed=index)))
 
     def run(chosen: list) -> ScoreDistiller:
         edit = make_edit(tinyworld, settings, chosen)
-        identities = [(p.job.seed, p.key) for p in chosen]
+        identities = [(p.request.seed, p.key) for p in chosen]
         distiller = ScoreDistiller(tinyworld, edit, settings.method(), settings.timesteps, identities)
         return run_to_end(distiller)
 

@@ -16,7 +16,7 @@ from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.distillation.method import Method
 from sdist.editors.score_distillation import prepare
-from sdist.edits.request import Job
+from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.files.images import to_pixels
 from sdist.models.backbone import Backbone
@@ -88,13 +88,13 @@ def test_deviations() -> None:
 
 
 @pytest.fixture
-def job(picture: Path) -> Job:
-    return Job(picture, "a cat", "a cat wearing a hat")
+def job(picture: Path) -> Request:
+    return Request(picture, "a cat", "a cat wearing a hat")
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("method", ["lusd", "lusd_released", "dds", "dds_object", "sds", "cds"])
-def test_what_we_record_we_verify(job: Job, tmp_path: Path, method: str, prediction_type: str) -> None:
+def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, prediction_type: str) -> None:
     backbone = load_backbone(str(save_tiny_pipeline(tmp_path / "pipeline", prediction_type)), "cpu")
     own = ["scale.threshold=0.02", "filter.max_attempts=6"] if method.startswith("lusd") else []
     settings = load_settings(method, own, model=str(tmp_path / "pipeline"), steps=3)
@@ -131,7 +131,7 @@ def own(tiny: Backbone, tiny_folder: Path, tmp_path_factory: pytest.TempPathFact
     traces = {}
     for name in ("lusd_released", "dds", "sds", "cds"):
         settings = load_settings(name, ["scale.threshold=0.001"], model=str(tiny_folder), steps=3)
-        traces[name] = record(tiny, settings, prepare(tiny, settings, Job(path, "a cat", "a cat wearing a hat")))
+        traces[name] = record(tiny, settings, prepare(tiny, settings, Request(path, "a cat", "a cat wearing a hat")))
     return traces
 
 

@@ -34,7 +34,7 @@ def remembering(session: Session, complain: Complain) -> Fail:
 
     def fail(task: Task, reason: str) -> None:
         complain(reason)
-        write_error(session.folder, task.name, reason, task.job)
+        write_error(session.folder, task.name, reason, task.request)
 
     return fail
 
@@ -62,7 +62,7 @@ def _prepare(session: Session, queue: list[Task], fail: Fail) -> list[Ready]:
     ready = []
     for task in queue:
         try:
-            ready.append((task, session.prepare(task.job)))
+            ready.append((task, session.prepare(task.request)))
         except (OSError, ValueError) as error:
             fail(task, f"{task.where}: {error}")
     return ready

@@ -51,7 +51,7 @@ class Editor:
         failed, before, warnings = dict[str, str](), self._session.made, Warnings()
 
         def fail(task: Task, reason: str) -> None:
-            failed[task.name] = reason.replace(str(task.job.copy), str(task.job.image))
+            failed[task.name] = reason.replace(str(task.request.copy), str(task.request.image))
 
         logging.getLogger("sdist").addHandler(warnings)
         try:
@@ -63,7 +63,7 @@ class Editor:
 
 
 def _with_copy(sent: Sent, folder: Path) -> Task:
-    copy = folder / sent.task.name / sent.task.job.image.name
+    copy = folder / sent.task.name / sent.task.request.image.name
     copy.parent.mkdir()
     copy.write_bytes(sent.image)
-    return replace(sent.task, job=replace(sent.task.job, copy=copy))
+    return replace(sent.task, request=replace(sent.task.request, copy=copy))

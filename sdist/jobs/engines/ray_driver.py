@@ -84,8 +84,8 @@ class Driver:
         sent = []
         for task in chunk.tasks:
             try:
-                named = replace(task, job=replace(task.job, image=task.job.image.resolve()))
-                sent.append(Sent(named, task.job.image.read_bytes()))
+                named = replace(task, request=replace(task.request, image=task.request.image.resolve()))
+                sent.append(Sent(named, task.request.image.read_bytes()))
             except OSError as error:
                 self._fail(task, f"{task.where}: {error}")
         return sent
