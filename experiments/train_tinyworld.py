@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from sdist.hooks.attach import record
 from sdist.hooks.layers import Layer, layers_at
-from sdist.hooks.record import record
 from sdist.tinyworld.captions import caption, sample_wording
 from sdist.tinyworld.compositions import has_held_out
 from sdist.tinyworld.drawing import PALETTE

@@ -1,1 +1,1 @@
-"""Reading activations: `record` is the only place that registers hooks, the others say what to read."""
+"""Reading and steering a network: `attach` alone touches its modules, the others say what to read and what to replace."""

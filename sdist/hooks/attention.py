@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..prediction import Branch
+from .attach import Tape, record
 from .layers import Layer, layers_at
-from .record import Tape, record
 
 Queries = dict[Layer, tuple[Tensor, Tensor]]  # layer -> (queries, keys), each (b, tokens, heads x width)
 

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..prediction import Branch
+from .attach import record
 from .layers import attention_layers
-from .record import record
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sdist.errors import UserError
+from sdist.hooks.attach import record
 from sdist.hooks.attention import Attention, AttentionRecorder
 from sdist.hooks.features import FeatureRecorder
 from sdist.hooks.layers import Layer, attention_layers, layers_at, nearest_level
-from sdist.hooks.record import record
 from sdist.models.backbone import Backbone
 from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, predict
 from sdist.regularizers.attention_mask import unit_range

@@ -1,0 +1,138 @@
+"""The only place that touches a network's modules: `record` reads what they return, `steer` replaces what they attend to.
+
+Both end with their block, whatever happens in it. Only a compiled network keeps its recording hooks (see CompiledForward), which
+do nothing but keep the last outputs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from ..errors import UserError
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (Q, K, V), each (n, heads, tokens, d) -> softmax(s Q K^T) V
+Steering = Callable[[Tensor, Tensor, Tensor, Attend], Tensor]  # (Q, K, V, the layer's own attention) -> what takes its place
+
+
+class Tape:
+    """Outputs of the last forward by module name, cut to some rows."""
+
+    def __init__(self, rows: slice) -> None:
+        self.rows, self.values = rows, dict[str, Tensor]()
+
+    def __getitem__(self, name: str) -> Tensor:
+        """UserError for a module that the forward did not call."""
+        if name not in self.values:
+            raise _missed(name)
+        return self.values[name][self.rows]
+
+
+@contextmanager
+def record(network: Any, names: Iterable[str], rows: slice) -> Iterator[Tape]:
+    """A tape of modules of network.unet. Raises KeyError for a module that does not exist."""
+    tape, handles, compiled = Tape(rows), list[RemovableHandle](), getattr(network, "compiled", None)
+    modules = {name: _module(network.unet, name) for name in names}
+    if compiled is not None:
+        with compiled.watch(modules, tape.values):
+            yield tape
+        return
+    try:
+        for name, module in modules.items():
+            handles.append(_hook(module, name, tape))
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
+    """Until the end of the block, attention modules of network.unet compute what these functions say, by module name.
+
+    A function gets queries, keys and values as they enter the attention itself, after all norms and rotations, for all rows of
+    the call; what it returns goes to the output projection. Of nested blocks the inner one's `attend` is the outer one's.
+
+    Raises UserError for a network that is compiled or checkpointed, for attention that is not scaled_dot_product_attention
+    without a mask, and at the end of the block for a module that was not called in it; KeyError for one that does not exist.
+    """
+    if getattr(network, "compiled", None) is not None:
+        raise UserError("attention of a compiled network cannot be steered; set compile to false")
+    if torch.is_grad_enabled() and network.unet.is_gradient_checkpointing:  # the backward pass would call the layers as they are
+        raise UserError("attention cannot be steered under gradient checkpointing; set checkpoint to false")
+    with ExitStack() as stack:
+        for name, steering in steerings.items():
+            stack.enter_context(_steered(_module(network.unet, name), name, steering))
+        yield
+
+
+@contextmanager
+def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]:
+    forward, calls = module.forward, 0
+    own = module.__dict__.get("forward")  # where accelerate moves or casts the module, which then goes on in the block
+
+    def steered(*inputs: Any, **options: Any) -> Any:
+        nonlocal calls
+        with _Interception(name, steering) as interception:
+            output = forward(*inputs, **options)
+        if not interception.calls:
+            raise UserError(
+                f"{name} does not call scaled_dot_product_attention, so it cannot be steered; give it AttnProcessor2_0"
+            )
+        calls += 1
+        return output
+
+    module.forward = steered  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
+    if not calls:
+        raise _missed(name)
+
+
+class _Interception(TorchFunctionMode):
+    """In its block, scaled_dot_product_attention is what the steering function says."""
+
+    def __init__(self, name: str, steering: Steering) -> None:
+        super().__init__()
+        self.name, self.steering, self.calls = name, steering, 0
+
+    def __torch_function__(self, function: Any, types: Any, inputs: tuple = (), options: Any = None) -> Any:
+        if function is not F.scaled_dot_product_attention:
+            return function(*inputs, **(options or {}))
+        self.calls += 1
+        return self._replaced(*inputs, **(options or {}))
+
+    def _replaced(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options) -> Tensor:
+        """Its arguments are those of scaled_dot_product_attention."""
+        if attn_mask is not None:
+            raise UserError(f"{self.name} attends under a mask, which cannot be steered")
+        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout_p, is_causal=is_causal, **options)
+        return self.steering(query, key, value, attend)
+
+
+def _missed(name: str) -> UserError:
+    return UserError(f"{name} was not called, so nothing is known of it: is the network compiled? Pass one that is not")
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        raise KeyError(f"no module '{name}' in {type(model).__name__}") from None
+
+
+def _hook(module: nn.Module, name: str, tape: Tape) -> RemovableHandle:
+    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        tape.values[name] = output
+
+    return module.register_forward_hook(keep)
