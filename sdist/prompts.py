@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import zip_longest
 from typing import Literal
 
 from .errors import UserError, unknown
 
 NOUNS = {"NN", "NNS"}
-PHRASE_ENDS = {*NOUNS, "DT", "IN"}  # a differing substring that ends in a noun, article or preposition is not extended
+ARTICLES, DETERMINER, PREPOSITION = {"a", "an", "the"}, "DT", "IN"
 WORD = re.compile(r"\w+")
 
 Difference = Literal["paper", "released"]
@@ -32,22 +31,25 @@ def words(prompt: str) -> list[Word]:
 
 
 def differing(source: str, target: str, rule: Difference = "paper") -> list[int]:
-    """Indices of the target's words that differ from the source, by one of RULES; case is ignored."""
-    return RULES[rule](*([word.text.casefold() for word in words(prompt)] for prompt in (source, target)))
+    """Indices of the target's words that differ from the source, by one of RULES."""
+    return RULES[rule](*([word.text for word in words(prompt)] for prompt in (source, target)))
 
 
 def _between_prefix_and_suffix(source: list[str], target: list[str]) -> list[int]:
-    """What is left of the target without the longest common suffix and then the longest common prefix (paper)."""
+    """What is left of the target without the longest common suffix and the longest common prefix, whatever the case (paper)."""
+    source, target = ([word.casefold() for word in prompt] for prompt in (source, target))
     suffix = _common(source[::-1], target[::-1])
     prefix = _common(source[: len(source) - suffix], target[: len(target) - suffix])
     return list(range(prefix, len(target) - suffix))
 
 
 def _position_by_position(source: list[str], target: list[str]) -> list[int]:
-    """Without the longest common suffix, the words that differ from the source's word at the same position (release)."""
-    suffix = _common(source[::-1], target[::-1])
-    pairs = zip_longest(source[: len(source) - suffix], target[: len(target) - suffix])
-    return [i for i, (a, b) in enumerate(pairs) if b is not None and a != b]
+    """Without the longest common suffix, the words that are not the source's word at the same position (release).
+
+    Case counts, and the source is compared as a whole: in "a bus" and "a bus and a bus" only "and" differs.
+    """
+    rest = target[: len(target) - _common(source[::-1], target[::-1])]
+    return [i for i, word in enumerate(rest) if source[i : i + 1] != [word]]
 
 
 RULES: dict[Difference, Callable[[list[str], list[str]], list[int]]] = {
@@ -62,14 +64,18 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def differing_nouns(source: str, target: str, rule: Difference = "paper", tagger: Tagger | None = None) -> list[Word]:
-    """The nouns of what differs; if it does not end in a noun, an article or a preposition, up to the next noun."""
+    """The nouns of what differs; if it does not end in a noun, an article or a preposition, up to the next noun.
+
+    Every determiner is an article, in the release only "a", "an" and "the" as they stand here.
+    """
     indices = differing(source, target, rule)
     if not indices:
         return []
     target_words = words(target)
     tags = (tagger or default_tagger()[1])([word.text for word in target_words])
     last = indices[-1]
-    if tags[last] not in PHRASE_ENDS:
+    article = tags[last] == DETERMINER if rule == "paper" else target_words[last].text in ARTICLES
+    if not article and tags[last] not in {*NOUNS, PREPOSITION}:
         following = range(last + 1, len(tags))
         until = next((i for i in following if tags[i] in NOUNS), None)
         indices += [] if until is None else range(last + 1, until + 1)

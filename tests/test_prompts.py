@@ -73,6 +73,33 @@ def test_paper_and_release_differ_where_words_move() -> None:
     assert differing(source, target, "released") == [1, 3]
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "paper", "released"),
+    [
+        ("tv", "TV with a film on", "with a film on", "TV with a film on"),  # case
+        ("a red bus", "a red bus and a green bus", "bus and a green", "and a green"),  # a repeated word
+        ("a bus", "a bus and a bus", "a bus and", "and"),
+        ("bus", "a bus", "a", "a"),
+    ],
+)
+def test_the_release_minds_case_and_compares_with_the_whole_source(source: str, target: str, paper: str, released: str) -> None:
+    found = texts(words(target))
+    assert [" ".join(found[i] for i in differing(source, target, rule)) for rule in ("paper", "released")] == [paper, released]
+
+
+def test_only_three_words_are_articles_to_the_release() -> None:
+    def tagger(found: list[str]) -> list[str]:
+        return [{"another": "DT", "a": "DT", "beside": "IN"}.get(word, "NN") for word in found]
+
+    def nouns(target: str, rule: str) -> list[str]:
+        return texts(differing_nouns("man", target, rule, tagger))
+
+    assert nouns("man beside another man", "paper") == ["man"]
+    assert nouns("man beside another man", "released") == ["man"]
+    assert [word.start for word in differing_nouns("man", "man beside another man", "released", tagger)] == [19]
+    assert nouns("man beside a man", "released") == []
+
+
 word_lists = st.lists(st.sampled_from(["a", "b", "c", "cat"]), max_size=8)
 
 
