@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sdist.config.build import load_settings
 from sdist.config.settings import Settings
-from sdist.diffusion import alpha_sigma, std
+from sdist.diffusion import std
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.distillation.trainer import optimize
 from sdist.draws import RandomSampler, Ticket
@@ -124,7 +124,7 @@ def gradients(
     tickets = tuple(Ticket(SEED, "analysis", 0, i) for i in range(noises))
     noise = torch.stack([sampler.noise(ticket, edit.source.shape[1:]) for ticket in tickets])
     times = torch.full((noises,), t)
-    draw = Draw(times, noise, *alpha_sigma(backbone.alphas_cumprod, times), tickets, sampler)
+    draw = Draw(times, noise, *backbone.scales(times), tickets, sampler)
     z = many.source if latents is None else latents.expand_as(many.source)
     with torch.no_grad():
         loss = settings.loss

@@ -50,10 +50,10 @@ class RandomSampler:
         if not 0 <= self.t_min <= self.t_max:
             raise UserError(f"timesteps: need 0 <= t_min <= t_max, got t_min={self.t_min}, t_max={self.t_max}")
 
-    def check(self, steps: int) -> None:
-        """UserError if the model's schedule has no such timestep."""
-        if self.t_max >= steps:
-            raise UserError(f"timesteps: t_max={self.t_max}, but this model's last timestep is {steps - 1}")
+    def check(self, last: int) -> None:
+        """Raises UserError if the model's schedule ends before t_max."""
+        if self.t_max > last:
+            raise UserError(f"timesteps: t_max={self.t_max}, but this model's last timestep is {last}")
 
     def timestep(self, ticket: Ticket) -> int:
         return int(torch.randint(self.t_min, self.t_max + 1, (), generator=ticket.generator("timestep")))

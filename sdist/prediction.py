@@ -1,26 +1,48 @@
 """The one place that calls the network: all rows that the components asked for, in one batch, returned by name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-from .diffusion import Latents, PerImage, add_noise
+from .diffusion import Estimate, Latents, PerImage, add_noise
 from .draws import Sampler, Ticket
 
 Prompt = Literal["target", "source", "null", "negative"]
+Guidance = Literal["cfg", "embedded"]  # true guidance by a null prompt, or a scale that the network reads (FLUX.1 dev)
 
 
 class Branch(NamedTuple):
-    """One noise prediction: which latents are noised, and which prompt is shown to the network."""
+    """One prediction: which noisy latents are shown to the network with which prompt, and with what guidance.
 
-    latent: Literal["edit", "source"]
-    prompt: Prompt
+    A sampler may have noisy latents and prompts of other names than those of an edit.
+    """
+
+    latent: Literal["edit", "source"] | str
+    prompt: Prompt | str
+    scale: float | None = None  # null + scale (this - null); None and 1: no guidance
+
+    def guided(self, scale: float) -> "Branch":
+        """The same with guidance."""
+        return self._replace(scale=scale)
+
+    @property
+    def bare(self) -> "Branch":
+        """The same without guidance."""
+        return Branch(self.latent, self.prompt)
+
+    @property
+    def null(self) -> "Branch":
+        """What its guidance leads away from."""
+        return Branch(self.latent, "null")
+
+    @property
+    def has_guidance(self) -> bool:
+        return self.scale not in (None, 1)
 
 
 TARGET = Branch("edit", "target")
@@ -31,19 +53,31 @@ SOURCE_NULL = Branch("source", "null")
 
 
 class Network(Protocol):
-    """Predicts noise; the Backbone is one, an analytic predictor in the tests is another."""
+    """Estimates what noisy latents are made of; a Backbone is one, an analytic predictor in the tests is another."""
 
-    alphas_cumprod: Float[Tensor, " steps"]
+    guidance: Guidance
 
-    def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
-        """The predicted noise in float32, whatever the network itself predicts or computes in."""
+    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
+        """alpha and sigma of z_t = alpha z + sigma noise at timesteps 0..1000, whole or not."""
+
+    def estimate(
+        self,
+        z_t: Float[Tensor, "n c h w"],
+        t: Real[Tensor, " n"],
+        text: Float[Tensor, "n l d"],
+        guidance: Float[Tensor, " n"] | None = None,
+    ) -> Estimate:
+        """What each row is made of, in float32, whatever the network computes in; `guidance` where it is embedded."""
 
 
 class Recorder(Protocol):
     """Opens hooks on the network for one call and turns what they saw into a value with an image axis; hashable."""
 
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Any:
-        """A context manager that yields a function: called after the forward with (height, width), it gives the value."""
+        """A context manager that yields a function: called after the forward with (height, width), it gives the value.
+
+        `rows` are those of each branch, a guided one's conditional rows; also under its name without guidance.
+        """
 
 
 @dataclass(frozen=True)
@@ -80,8 +114,61 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """What one network call gave, by branch: eps, clean, velocity, each computed when it is read; recorded activations."""
+
+    estimates: Mapping[Branch, Estimate]  # of the rows that the network saw, see `rows_of`
+    recorded: Mapping[Recorder, Any]
+    rows: Int[Tensor, " m"] | None = None  # the images that are left, None: all
+
+    def __getitem__(self, branch: Branch) -> Estimate:
+        """Of one branch; KeyError if the network was not asked for what it needs."""
+        if branch in self.estimates:
+            whole = self.estimates[branch]
+        else:
+            whole = self.estimates[branch.bare]
+            if branch.has_guidance:
+                whole = whole.guided(self.estimates[branch.null], branch.scale)  # type: ignore[arg-type]
+        return whole if self.rows is None else whole[self.rows]
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "Outputs":
+        """The same for some images; nothing is copied before it is read, but what was recorded."""
+        recorded = {recorder: value.narrow(rows) for recorder, value in self.recorded.items()}
+        return Outputs(self.estimates, recorded, rows if self.rows is None else self.rows[rows])
+
+    @property
+    def eps(self) -> "Part":
+        return Part(self, "eps")
+
+    @property
+    def clean(self) -> "Part":
+        return Part(self, "clean")
+
+    @property
+    def velocity(self) -> "Part":
+        return Part(self, "velocity")
+
+
+@dataclass(frozen=True)
+class Part(Mapping[Branch, Latents]):
+    """One part of every estimate, by branch."""
+
+    outputs: Outputs
+    name: Literal["eps", "clean", "velocity"]
+
+    def __getitem__(self, branch: Branch) -> Latents:
+        return getattr(self.outputs[branch], self.name)
+
+    def __iter__(self) -> Iterator[Branch]:
+        return iter(self.outputs.estimates)
+
+    def __len__(self) -> int:
+        return len(self.outputs.estimates)
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """What components see: latents, the edit, the draw, predicted noise by branch, recorded activations.
+    """What components see: latents, the edit, the draw, predictions by branch, recorded activations.
 
     `slots` says which image of the run each row belongs to, `step` how many steps it has done, of `steps`.
     """
@@ -89,11 +176,29 @@ class Prediction:
     latents: Latents
     edit: Edit
     draw: Draw
-    eps: dict[Branch, Latents]
-    recorded: dict[Recorder, Any]
+    outputs: Outputs
     slots: Int[Tensor, " b"]
     step: Int[Tensor, " b"]
     steps: int
+
+    @property
+    def eps(self) -> Part:
+        """The predicted noise by branch."""
+        return self.outputs.eps
+
+    @property
+    def clean(self) -> Part:
+        """The predicted image by branch, in latents: alpha clean + sigma eps = z_t."""
+        return self.outputs.clean
+
+    @property
+    def velocity(self) -> Part:
+        """eps - clean by branch."""
+        return self.outputs.velocity
+
+    @property
+    def recorded(self) -> Mapping[Recorder, Any]:
+        return self.outputs.recorded
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Prediction":
         """The same for some rows; what was recorded for the others is gone."""
@@ -101,8 +206,7 @@ class Prediction:
             self.latents[rows],
             self.edit.narrow(rows),
             self.draw.narrow(rows),
-            {branch: eps[rows] for branch, eps in self.eps.items()},
-            {recorder: value.narrow(rows) for recorder, value in self.recorded.items()},
+            self.outputs.narrow(rows),
             self.slots[rows],
             self.step[rows],
             self.steps,
@@ -117,6 +221,41 @@ class Progress(NamedTuple):
     steps: int
 
 
+def rows_of(branches: Iterable[Branch], guidance: Guidance) -> tuple[Branch, ...]:
+    """What the network is asked for: each row once; under true guidance the null prompt's rows come last."""
+    branches = tuple(branches)
+    if guidance == "embedded":
+        return tuple(dict.fromkeys(branches))
+    return tuple(dict.fromkeys([*(b.bare for b in branches), *(b.null for b in branches if b.has_guidance)]))
+
+
+def call(
+    network: Network,
+    noisy: Mapping[str, Latents],
+    t: Real[Tensor, " b"],
+    text: Mapping[str, Float[Tensor, "b l d"]],
+    branches: Iterable[Branch],
+    recorders: Iterable[Recorder] = (),
+) -> Outputs:
+    """The only network call: all branches of all images in one batch, ordered by branch, then by image.
+
+    `noisy` and `text` hold what the branches name: latents that are noisy already, at the timestep of each image, and prompts.
+    """
+    rows, b = rows_of(branches, network.guidance), len(t)
+    places = {row: slice(i * b, (i + 1) * b) for i, row in enumerate(rows)}
+    z_t = torch.cat([noisy[row.latent] for row in rows])
+    words = torch.cat([text[row.prompt] for row in rows])
+    scales = None
+    if network.guidance == "embedded":
+        scales = torch.tensor([1.0 if row.scale is None else row.scale for row in rows], device=z_t.device).repeat_interleave(b)
+    with ExitStack() as stack:
+        seen = {row.bare: place for row, place in places.items()} | places
+        collect = {r: stack.enter_context(r.open(network, seen)) for r in dict.fromkeys(recorders)}
+        estimate = network.estimate(z_t, t.repeat(len(rows)), words, scales)
+        recorded = {recorder: value(tuple(z_t.shape[-2:])) for recorder, value in collect.items()}
+    return Outputs({row: estimate[place] for row, place in places.items()}, recorded)
+
+
 def predict(
     network: Network,
     latents: Latents,
@@ -126,20 +265,12 @@ def predict(
     recorders: Iterable[Recorder],
     progress: Progress,
 ) -> Prediction:
-    """One batched network call for all branches of all images; rows are ordered by branch, then by image.
+    """Noises the edited and the source latents by the draw and calls the network.
 
     Gradients flow to `latents` only if autograd is on and they require it.
     """
-    branches, b = tuple(dict.fromkeys(branches)), len(latents)
+    branches = tuple(branches)
     clean = {"edit": latents, "source": edit.source}
-    noised = {name: add_noise(z, draw.noise, draw.alpha, draw.sigma) for name, z in clean.items()}
-    z_t = torch.cat([noised[branch.latent] for branch in branches])
-    text = torch.cat([edit.text[branch.prompt] for branch in branches])
-    rows = {branch: slice(i * b, (i + 1) * b) for i, branch in enumerate(branches)}
-    with ExitStack() as stack:
-        collect = {r: stack.enter_context(r.open(network, rows)) for r in dict.fromkeys(recorders)}
-        eps = network.eps(z_t, draw.t.repeat(len(branches)), text)
-        height, width = z_t.shape[-2:]
-        recorded = {recorder: value((height, width)) for recorder, value in collect.items()}
-    named = dict(zip(branches, rearrange(eps, "(n b) c h w -> n b c h w", b=b), strict=True))
-    return Prediction(latents, edit, draw, named, recorded, *progress)
+    read = dict.fromkeys(branch.latent for branch in branches)
+    noisy = {name: add_noise(clean[name], draw.noise, draw.alpha, draw.sigma) for name in read}
+    return Prediction(latents, edit, draw, call(network, noisy, draw.t, edit.text, branches, recorders), *progress)

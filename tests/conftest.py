@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from sdist.diffusion import Estimate, discrete_scales
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.draws import RandomSampler, Ticket
 from sdist.models.backbone import Backbone
@@ -117,14 +118,20 @@ class Gaussian:
     mu stands in the text embedding: text[:, 0, 0].
     """
 
+    guidance = "cfg"
+
     def __init__(self, s: float = 0.5) -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod, self.s = torch.cumprod(1 - betas, 0), s
 
-    def eps(self, z_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        bar = self.alphas_cumprod[t][:, None, None, None]
+    def scales(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return discrete_scales(self.alphas_cumprod, t)
+
+    def estimate(self, z_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor, guidance: None = None) -> Estimate:
+        alpha, sigma = (x[:, None, None, None] for x in self.scales(t))
         mu = text[:, :1, :1, None]
-        return (1 - bar).sqrt() * (z_t - bar.sqrt() * mu) / (bar * self.s**2 + 1 - bar)
+        eps = sigma * (z_t - alpha * mu) / (alpha**2 * self.s**2 + sigma**2)
+        return Estimate(eps, z_t, *self.scales(t), "epsilon")
 
 
 MEANS = {"target": 2.0, "source": -1.0, "null": 0.25, "negative": -0.5}
@@ -148,9 +155,9 @@ def make_draw(
 ) -> Draw:
     times = torch.tensor([t] * b if isinstance(t, int) else t)
     noise = torch.randn(b, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-    bar = network.alphas_cumprod[times]
+    alpha, sigma = (x.to(dtype) for x in network.scales(times))
     tickets = tuple(Ticket(seed, str(i), 0, 0) for i in range(b))
-    return Draw(times, noise, bar.sqrt().to(dtype), (1 - bar).sqrt().to(dtype), tickets, RandomSampler())
+    return Draw(times, noise, alpha, sigma, tickets, RandomSampler())
 
 
 def progress(b: int, step: int = 0, steps: int = 10) -> Progress:

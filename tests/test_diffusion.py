@@ -1,12 +1,16 @@
+"""Levels of noise, and what networks say of noisy latents: one pair (eps, clean) whatever they predict."""
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdist.diffusion import add_noise, alpha_sigma, cfg, eps_from_v, std
+from sdist.diffusion import Estimate, add_noise, cfg, discrete_scales, flow_scales, std
 
 from .conftest import Gaussian
 
 BARS = Gaussian().alphas_cumprod
+KINDS = ("epsilon", "v_prediction", "flow")
 timesteps = st.integers(0, 999)
 
 
@@ -14,19 +18,76 @@ def latents(seed: int) -> torch.Tensor:
     return torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@given(timesteps, timesteps)
-def test_alpha_and_sigma_are_on_the_unit_circle(a: int, b: int) -> None:
-    alpha, sigma = alpha_sigma(BARS, torch.tensor([a, b]))
+def scales(kind: str, t: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    times = torch.tensor(t, dtype=torch.float64)
+    return flow_scales(times) if kind == "flow" else discrete_scales(BARS, times)
+
+
+@given(st.floats(0, 999), timesteps)
+def test_a_discrete_schedule_is_on_the_unit_circle_also_between_its_timesteps(a: float, b: int) -> None:
+    alpha, sigma = discrete_scales(BARS, torch.tensor([a, b], dtype=torch.float64))
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones(2, dtype=torch.float64))
+    low, high = BARS[int(a)].sqrt(), BARS[min(int(a) + 1, 999)].sqrt()
+    assert high <= alpha[0] <= low
+
+
+def test_whole_timesteps_as_floats_have_the_levels_of_the_schedule() -> None:
+    t = torch.arange(1000)
+    whole, floats = discrete_scales(BARS.float(), t), discrete_scales(BARS.float(), t.float())
+    assert torch.equal(torch.stack(whole), torch.stack(floats))
+    assert torch.equal(whole[0], BARS.float().sqrt())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(st.floats(0, 999), min_size=2, max_size=2))
+def test_clean_and_noise_make_up_the_noisy_latents(kind: str, t: list[float]) -> None:
+    """alpha clean + sigma eps = z_t for any output, right or wrong."""
+    alpha, sigma = scales(kind, t)
+    told = Estimate(latents(0), latents(1), alpha, sigma, kind)  # type: ignore[arg-type]
+    torch.testing.assert_close(add_noise(told.clean, told.eps, alpha, sigma), told.z_t)
+    torch.testing.assert_close(told.velocity, told.eps - told.clean, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(st.floats(0, 999), min_size=2, max_size=2))
+def test_the_right_output_has_the_noise_and_the_image_that_z_t_was_made_of(kind: str, t: list[float]) -> None:
+    x, noise, (alpha, sigma) = latents(0), latents(1), scales(kind, t)
+    a, g = alpha[:, None, None, None], sigma[:, None, None, None]
+    output = {"epsilon": noise, "v_prediction": a * noise - g * x, "flow": noise - x}[kind]
+    told = Estimate(output, add_noise(x, noise, alpha, sigma), alpha, sigma, kind)  # type: ignore[arg-type]
+    torch.testing.assert_close(told.eps, noise)
+    torch.testing.assert_close(told.clean, x)
+    torch.testing.assert_close(told.velocity, noise - x)
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "flow"])
+def test_pure_noise_is_told_exactly_in_single_precision(kind: str) -> None:
+    """alpha = 0, s = 1: the noise is z_t, the image is what the network says, and a flow's velocity its very output."""
+    output, z_t = latents(0).float(), latents(1).float()
+    told = Estimate(output, z_t, torch.zeros(2), torch.ones(2), kind)  # type: ignore[arg-type]
+    assert torch.equal(told.eps, z_t)
+    assert torch.equal(told.clean, (z_t if kind == "flow" else 0) - output)
+    if kind == "flow":
+        assert torch.equal(told.velocity, output)
 
 
 @given(timesteps)
-def test_a_velocity_holds_the_noise(t: int) -> None:
-    z, eps = latents(0), latents(1)
-    alpha, sigma = alpha_sigma(BARS, torch.tensor([t, t]))
-    z_t = add_noise(z, eps, alpha, sigma)
-    velocity = alpha[:, None, None, None] * eps - sigma[:, None, None, None] * z
-    torch.testing.assert_close(eps_from_v(velocity, z_t, alpha, sigma), eps)
+def test_a_step_of_ddim_is_eulers_step_of_the_same_model_seen_as_a_flow(t: int) -> None:
+    """x_s = z_t / (alpha + sigma) at s = sigma / (alpha + sigma), moved along the velocity to the next level."""
+    (a, g), (a_next, g_next) = scales("epsilon", [t]), scales("epsilon", [max(0, t - 20)])
+    told = Estimate(latents(0)[:1], latents(1)[:1], a, g, "epsilon")
+    s, s_next = g / (a + g), g_next / (a_next + g_next)
+    euler = told.z_t / (a + g) + (s_next - s) * told.velocity
+    torch.testing.assert_close(add_noise(told.clean, told.eps, a_next, g_next), euler * (a_next + g_next))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_guidance_of_outputs_is_guidance_of_eps_and_of_clean(kind: str) -> None:
+    alpha, sigma = scales(kind, [300, 700])
+    null, given_ = (Estimate(latents(i), latents(9), alpha, sigma, kind) for i in (0, 1))  # type: ignore[arg-type]
+    guided = given_.guided(null, 7.5)
+    for part in ("eps", "clean", "velocity"):
+        torch.testing.assert_close(getattr(guided, part), cfg(getattr(null, part), getattr(given_, part), 7.5))
 
 
 @given(st.floats(-50, 50), st.floats(-50, 50))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..config.settings import Settings
+from ..diffusion import Estimate
 from ..distillation.method import Method
 from ..editors.score_distillation import edit_batch, load_model, make_edit, method_for, prepare
 from ..edits.request import Prepared, Request, Result
@@ -44,16 +45,16 @@ class Stopwatch:
     """Counts and times the calls of a network while it is in use; on CUDA by events, for which nobody waits."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self._backbone, self._eps = backbone, backbone.eps
+        self._backbone, self._estimate = backbone, backbone.estimate
         self._spans: list[tuple[Any, Any]] = []
         self.rows = self.widest = 0
 
     def __enter__(self) -> "Stopwatch":
-        self._backbone.eps = self._timed  # type: ignore[method-assign]
+        self._backbone.estimate = self._timed  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._backbone.eps = self._eps  # type: ignore[method-assign]
+        self._backbone.estimate = self._estimate  # type: ignore[method-assign]
 
     @property
     def seconds(self) -> float:
@@ -61,12 +62,12 @@ class Stopwatch:
         cuda = self._backbone.device.type == "cuda"
         return sum(start.elapsed_time(end) / 1000 if cuda else end - start for start, end in self._spans)
 
-    def _timed(self, z_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+    def _timed(self, z_t: torch.Tensor, *rest: Any) -> Estimate:
         start = mark(self._backbone.device)
-        eps = self._eps(z_t, *rest)
+        estimate = self._estimate(z_t, *rest)
         self._spans.append((start, mark(self._backbone.device)))
         self.rows, self.widest = self.rows + len(z_t), max(self.widest, len(z_t))
-        return eps
+        return estimate
 
 
 def mark(device: torch.device) -> Any:
@@ -183,7 +184,7 @@ def bare_rows_per_second(backbone: Backbone, prepared: Prepared, rows: int) -> f
     t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([prepared.request.target]).repeat(rows, 1, 1)
     start = now(backbone.device)
     for _ in range(BARE_CALLS):
-        backbone.eps(z, t, text)
+        backbone.estimate(z, t, text)
     return BARE_CALLS * rows / (now(backbone.device) - start)
 
 

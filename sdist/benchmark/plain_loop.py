@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..diffusion import add_noise
 from ..distillation.method import Method
 from ..draws import Sampler, Ticket
 from ..hooks.layers import Layer, attention_layers
@@ -56,9 +57,9 @@ def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identi
             ticket = Ticket(*identity, k, attempt)
             t = sampler.timestep(ticket if accept.redraw_timestep else Ticket(*identity, k, 0))
             noise = sampler.noise(ticket, z.shape[1:])[None].to(device)
-            bar = backbone.alphas_cumprod[t]
-            z_t = bar.sqrt() * z + (1 - bar).sqrt() * noise
-            eps = backbone.eps(z_t.repeat(2, 1, 1, 1), torch.tensor([t, t], device=device), text)
+            times = torch.tensor([t, t], device=device)
+            z_t = add_noise(z, noise, *backbone.scales(times[:1]))
+            eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), times, text).eps
             gradient = eps[:1] - eps[1:]
             run.evaluations += 1
             if not bool(gradient.isfinite().all()):

@@ -102,7 +102,7 @@ def _plan(args: argparse.Namespace, sweep: Sweep, rows: list[Row], complain: Com
     models, work, limit = LoadedModels(kept=1), dict[Session, Plan](), args.limit
     for variant in sweep.variants:
         session = Session(_arguments(args, sweep, variant), models, variant.name)
-        session.settings.timesteps.check(len(session.backbone.alphas_cumprod))
+        session.settings.timesteps.check(session.backbone.last_timestep)
         work[session] = own = plan(session, rows, argparse.Namespace(**{**vars(args), "limit": limit}), complain)
         limit = None if limit is None else limit - len(own.todo)
     return work

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..diffusion import Latents, PerImage, alpha_sigma, per_image, std
+from ..diffusion import Latents, PerImage, per_image, std
 from ..draws import Sampler, Ticket
 from ..errors import UserError
 from ..models.memory import describe, is_full
@@ -144,8 +144,7 @@ class ScoreDistiller(LightningModule):
         timed = [Ticket(seed, key, step, 0) for seed, key, step, _ in rows] if kept else tickets
         t = torch.tensor([self.sampler.timestep(ticket) for ticket in timed], device=self.latents.device)
         noise = torch.stack([self.sampler.noise(ticket, self.latents.shape[1:]) for ticket in tickets])
-        alpha, sigma = alpha_sigma(self.network.alphas_cumprod, t)
-        return Draw(t, noise.to(self.latents), alpha, sigma, tickets, self.sampler)
+        return Draw(t, noise.to(self.latents), *self.network.scales(t), tickets, self.sampler)
 
     def _gradient(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
         method, on_device = self.method, slots.to(self.latents.device)

@@ -47,8 +47,8 @@ def check(backbone: Backbone, settings: Settings, request: Request) -> tuple[int
         raise UserError("words and a mask image are for methods with the regularizer attention_mask; a baseline has none")
     if request.instruction and not baseline.instructed:
         raise UserError("this baseline reads no instruction; the target prompt says what the picture should show")
-    if baseline.steps > len(backbone.alphas_cumprod):
-        raise UserError(f"the baseline asks for {baseline.steps} steps, this model has {len(backbone.alphas_cumprod)}")
+    if baseline.steps > backbone.last_timestep + 1:
+        raise UserError(f"the baseline asks for {baseline.steps} steps, this model has {backbone.last_timestep + 1}")
     prompts = prompts_of(request)
     for prompt in prompts:
         backbone.text.token_ids(prompt)

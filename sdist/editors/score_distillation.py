@@ -25,7 +25,7 @@ from ..models.backbone import Backbone
 from ..models.catalogue import find_model
 from ..models.loading import load_backbone
 from ..models.precision import lower
-from ..prediction import Edit
+from ..prediction import Edit, rows_of
 from ..prompts import default_tagger, differing_nouns, named_words, token_indices
 from ..regularizers.attention_mask import AttentionMask
 from . import diffusers_pipeline as baselines
@@ -66,7 +66,7 @@ def check(backbone: Backbone, settings: Settings, request: Request) -> tuple[int
     source, target, *_ = (backbone.text.token_ids(prompt) for prompt in prompts)
     if source == target:
         raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
-    settings.timesteps.check(len(backbone.alphas_cumprod))
+    settings.timesteps.check(backbone.last_timestep)
     return size
 
 
@@ -162,7 +162,7 @@ def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared])
         "null": [settings.prompts.null] * len(batch),
         "negative": [settings.prompts.negative] * len(batch),
     }
-    needed = dict.fromkeys(branch.prompt for branch in settings.loss.branches)
+    needed = dict.fromkeys(row.prompt for row in rows_of(settings.loss.branches, backbone.guidance))
     text = {prompt: backbone.embed(texts[prompt]) for prompt in needed}
     focus = torch.zeros(len(batch), backbone.text.length, device=backbone.device)
     for row, p in enumerate(batch):

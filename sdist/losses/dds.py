@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..diffusion import Latents, cfg
-from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET, Branch, Prediction
+from ..diffusion import Latents
+from ..prediction import SOURCE_SOURCE, TARGET, Branch, Prediction
 from ..registry import LOSSES
 from .base import Loss, Weighting, weight
 
@@ -18,12 +18,8 @@ class DDS(Loss):
 
     @property
     def branches(self) -> tuple[Branch, ...]:
-        conditional = (TARGET, SOURCE_SOURCE)
-        return conditional if self.guidance_scale == 1 else (*conditional, NULL, SOURCE_NULL)
+        return TARGET.guided(self.guidance_scale), SOURCE_SOURCE.guided(self.guidance_scale)
 
     def gradient(self, p: Prediction) -> Latents:
-        if self.guidance_scale == 1:
-            return weight(self.weighting, p.draw) * (p.eps[TARGET] - p.eps[SOURCE_SOURCE])
-        edit = cfg(p.eps[NULL], p.eps[TARGET], self.guidance_scale)
-        source = cfg(p.eps[SOURCE_NULL], p.eps[SOURCE_SOURCE], self.guidance_scale)
+        edit, source = (p.eps[branch] for branch in self.branches)
         return weight(self.weighting, p.draw) * (edit - source)

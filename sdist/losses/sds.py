@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..diffusion import Latents, cfg
-from ..prediction import NULL, TARGET, Branch, Prediction
+from ..diffusion import Latents
+from ..prediction import TARGET, Branch, Prediction
 from ..registry import LOSSES
 from .base import Loss, Weighting, weight
 
@@ -18,7 +18,7 @@ class SDS(Loss):
 
     @property
     def branches(self) -> tuple[Branch, ...]:
-        return TARGET, NULL
+        return (TARGET.guided(self.guidance_scale),)
 
     def gradient(self, p: Prediction) -> Latents:
-        return weight(self.weighting, p.draw) * (cfg(p.eps[NULL], p.eps[TARGET], self.guidance_scale) - p.draw.noise)
+        return weight(self.weighting, p.draw) * (p.eps[self.branches[0]] - p.draw.noise)

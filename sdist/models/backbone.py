@@ -6,11 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
 
-from ..diffusion import alpha_sigma, eps_from_v
+from ..diffusion import Estimate, PerImage, discrete_scales
 from ..errors import UserError
+from ..prediction import Guidance
 from .compiled import CompiledForward
 from .devices import memory_format
 from .text import PromptEncoder
@@ -20,6 +21,8 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 class Backbone:
     """The frozen networks of one pipeline. Not a Module, so that neither checkpoints nor optimizers see them."""
+
+    guidance: Guidance = "cfg"
 
     def __init__(self, unet: Any, vae: Any, text: PromptEncoder, scheduler: Any, device: str, conditions: int = 0) -> None:
         self.prediction_type = scheduler.config.prediction_type
@@ -35,7 +38,7 @@ class Backbone:
             network.to(self.device).eval().requires_grad_(False)
         self.scheduler = scheduler
         self.arrange(memory_format(self.device.type))
-        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
+        self._alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
         self.fingerprint = fingerprint(self.networks)
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
@@ -64,6 +67,15 @@ class Backbone:
         """The side in pixels of the square images that the model was trained on."""
         return int(self.unet.config.sample_size) * self.factor
 
+    @property
+    def last_timestep(self) -> int:
+        """The noisiest of the schedule's timesteps."""
+        return len(self._alphas_cumprod) - 1
+
+    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
+        """alpha and sigma at timesteps 0..last_timestep, whole or not."""
+        return discrete_scales(self._alphas_cumprod, t)
+
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
         """The mean of the posterior in the VAE's own scaling: (mean - shift) x scale; pixels in [-1, 1].
@@ -88,20 +100,24 @@ class Backbone:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
 
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
-        """What `eps` reads of prompts, see PromptEncoder; UserError for a prompt beyond the encoder's limit, never a cut."""
+        """What `estimate` reads of prompts, see PromptEncoder; UserError for a prompt beyond the encoder's limit, never a cut."""
         return self.text.embed(prompts)
 
-    def eps(self, z_t: Float[Tensor, "n c h w"], t: Int[Tensor, " n"], text: Float[Tensor, "n l d"]) -> Float[Tensor, "n c h w"]:
-        """The predicted noise in float32; a velocity prediction is converted."""
+    def estimate(
+        self,
+        z_t: Float[Tensor, "n c h w"],
+        t: Real[Tensor, " n"],
+        text: Float[Tensor, "n l d"],
+        guidance: Float[Tensor, " n"] | None = None,
+    ) -> Estimate:
+        """What each row of z_t is made of, in float32."""
         dtype = next(self.unet.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
         tokens, pooled = self.text.split(text.to(dtype))
         z = z_t.to(dtype, memory_format=self.format)
         more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z)}}
         predict = self.compiled or self._plain
         out = predict(z, t, encoder_hidden_states=tokens, **more).float().contiguous()
-        if self.prediction_type == "epsilon":
-            return out
-        return eps_from_v(out, z_t, *alpha_sigma(self.alphas_cumprod, t))
+        return Estimate(out, z_t, *self.scales(t), self.prediction_type)
 
     def _plain(self, *inputs: Any, **options: Any) -> Tensor:
         return self.unet(*inputs, **options, return_dict=False)[0]

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import add_noise, alpha_sigma, std
+from ..diffusion import add_noise, std
 from ..errors import UserError
 from .backbone import Backbone
 
@@ -78,12 +78,12 @@ def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
 
 
 def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
-    """eps(second prompt) - eps(first), a row a timestep."""
+    """eps(second prompt) - eps(first), one row per timestep."""
     config, n = backbone.unet.config, len(TIMESTEPS)
     side = min(64, config.sample_size)
     t = torch.tensor(TIMESTEPS, device=backbone.device)
     z, noise = (torch.randn(2, n, config.in_channels, side, side, generator=torch.Generator().manual_seed(0))).to(backbone.device)
-    z_t = add_noise(z, noise, *alpha_sigma(backbone.alphas_cumprod, t))
+    z_t = add_noise(z, noise, *backbone.scales(t))
     first, second = (backbone.embed([prompt]).expand(n, -1, -1) for prompt in prompts)
-    eps = backbone.eps(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([first, second]))
+    eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([first, second])).eps
     return eps[n:] - eps[:n]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch.nn import functional as F
 
-from ..diffusion import add_noise, alpha_sigma
+from ..diffusion import add_noise
 from ..files.images import to_pixels
 from ..hooks.attention import Attention, AttentionRecorder
 from ..metrics.encoders import Clip
@@ -175,9 +175,9 @@ def observe(
     z = backbone.encode(to_pixels([image])).expand(rows, -1, -1, -1)
     t = torch.tensor(list(TIMESTEPS), device=z.device)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])).to(z)
-    z_t = add_noise(z, noise, *alpha_sigma(backbone.alphas_cumprod, t))
+    z_t = add_noise(z, noise, *backbone.scales(t))
     with recorder.open(backbone, {recorder.branch: slice(None)}) as value:
-        backbone.eps(z_t, t, backbone.embed([text]).expand(rows, -1, -1))
+        backbone.estimate(z_t, t, backbone.embed([text]).expand(rows, -1, -1))
         recorded = value(tuple(z.shape[-2:]))
     focus, masks = {}, {}
     for noun, mask in parts.items():

@@ -108,10 +108,12 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
     """With memory for `fits` draws, the run goes on with fewer at once, to the same end; with none it says what was missing."""
 
     class Small:
-        alphas_cumprod, unet = tiny.alphas_cumprod, tiny.unet
+        guidance, scales, unet = tiny.guidance, staticmethod(tiny.scales), tiny.unet
 
-        def eps(self, z_t, t, text):
-            return tiny.eps(z_t, t, text) if len(z_t) <= 2 * fits else torch.empty(2**50)  # a real failure to allocate
+        def estimate(self, z_t, t, text, guidance):
+            if len(z_t) > 2 * fits:
+                torch.empty(2**50)  # a real failure to allocate
+            return tiny.estimate(z_t, t, text)
 
     edit, identities = tiny_edit(tiny, 5), IDENTITIES[:5]
     distiller = ScoreDistiller(Small(), edit, lusd(), RandomSampler(), identities)

@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import torch
-from sdist.allocator import keep_freed_memory
+from sdist.models.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def work():

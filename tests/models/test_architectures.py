@@ -92,7 +92,7 @@ def test_sdxl_predicts_what_its_own_pipeline_would(sdxl: Path) -> None:
     more = {"text_embeds": pooled, "time_ids": ids}
     with torch.no_grad():
         theirs = pipeline.unet(draw.noise, draw.t, encoder_hidden_states=tokens, added_cond_kwargs=more).sample
-        ours = backbone.eps(draw.noise, draw.t, backbone.embed(prompts))
+        ours = backbone.estimate(draw.noise, draw.t, backbone.embed(prompts)).eps
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from sdist.diffusion import alpha_sigma
 from sdist.errors import UserError
 from sdist.models.backbone import Backbone
 from sdist.models.devices import choose_device
@@ -47,13 +46,18 @@ def test_a_velocity_prediction_is_converted(tiny_v: Backbone) -> None:
     text = tiny_v.embed(["a cat", "a hat"])
     with torch.no_grad():
         v = tiny_v.unet(draw.noise, draw.t, encoder_hidden_states=text).sample
-        eps = tiny_v.eps(draw.noise, draw.t, text)
-    alpha, sigma = (x[:, None, None, None] for x in alpha_sigma(tiny_v.alphas_cumprod, draw.t))
-    torch.testing.assert_close(eps, alpha * v + sigma * draw.noise, rtol=1e-4, atol=1e-5)
+        estimate = tiny_v.estimate(draw.noise, draw.t, text)
+    alpha, sigma = (x[:, None, None, None] for x in tiny_v.scales(draw.t))
+    torch.testing.assert_close(estimate.eps, alpha * v + sigma * draw.noise, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(estimate.clean, alpha * draw.noise - sigma * v, rtol=1e-4, atol=1e-5)
 
 
 def test_noise_schedule_is_the_pipelines(tiny: Backbone, tiny_folder: Path) -> None:
-    torch.testing.assert_close(tiny.alphas_cumprod, StableDiffusionPipeline.from_pretrained(tiny_folder).scheduler.alphas_cumprod)
+    theirs = StableDiffusionPipeline.from_pretrained(tiny_folder).scheduler.alphas_cumprod
+    alpha, sigma = tiny.scales(torch.arange(1000))
+    torch.testing.assert_close(alpha**2, theirs)
+    torch.testing.assert_close(sigma**2, 1 - theirs)
+    assert tiny.last_timestep == 999
 
 
 def test_networks_are_frozen(tiny: Backbone) -> None:

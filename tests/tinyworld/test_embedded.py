@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sdist.config.build import load_settings
+from sdist.diffusion import add_noise
 from sdist.distillation.distiller import attempts_of
 from sdist.editors.score_distillation import edit_batch, make_edit, prepare
 from sdist.edits.request import Request
@@ -64,10 +65,9 @@ def test_the_right_prompt_predicts_the_noise_best(tinyworld: Backbone) -> None:
         z = tinyworld.encode(to_pixels([pair.source_image]))
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(index))
         t = torch.tensor([800])
-        bar = tinyworld.alphas_cumprod[t]
-        z_t = bar.sqrt() * z + (1 - bar).sqrt() * noise
+        z_t = add_noise(z, noise, *tinyworld.scales(t))
         with torch.no_grad():
-            eps = [tinyworld.eps(z_t, t, tinyworld.embed([prompt])) for prompt in (pair.source, pair.target)]
+            eps = [tinyworld.estimate(z_t, t, tinyworld.embed([prompt])).eps for prompt in (pair.source, pair.target)]
         errors.append([((e - noise) ** 2).mean().item() for e in eps])
     right, wrong = np.mean(errors, 0)
     assert right < 0.9 * wrong
