@@ -71,11 +71,12 @@ class Network(Protocol):
 
 
 class Recorder(Protocol):
-    """Opens hooks on the network for one call and turns what they saw into a value with an image axis; hashable."""
+    """Opens hooks on the network for one call, to see what it computes or to steer it; hashable."""
 
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Any:
-        """A context manager that yields a function: called after the forward with (height, width), it gives the value.
+        """A context manager that yields a function: called after the forward with (height, width), it gives what was seen.
 
+        That has an image axis. A hook that only steers yields None.
         `rows` are those of each branch, a guided one's conditional rows; also under its name without guidance.
         """
 
@@ -252,7 +253,7 @@ def call(
         seen = {row.bare: place for row, place in places.items()} | places
         collect = {r: stack.enter_context(r.open(network, seen)) for r in dict.fromkeys(recorders)}
         estimate = network.estimate(z_t, t.repeat(len(rows)), words, scales)
-        recorded = {recorder: value(tuple(z_t.shape[-2:])) for recorder, value in collect.items()}
+        recorded = {r: value(tuple(z_t.shape[-2:])) for r, value in collect.items() if value is not None}
     return Outputs({row: estimate[place] for row, place in places.items()}, recorded)
 
 

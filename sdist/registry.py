@@ -13,6 +13,7 @@ from .errors import UserError, unknown
 
 if TYPE_CHECKING:
     from .datasets.base import Dataset
+    from .denoising.base import Inversion, Solver
     from .editors.base import Baseline
     from .filters import Filter
     from .gammas import Gamma
@@ -72,5 +73,7 @@ REGULARIZERS: Registry["Regularizer"] = Registry("regularizer", "sdist.regulariz
 FILTERS: Registry["Filter"] = Registry("filter", "sdist.filters")
 NORMALIZERS: Registry["Normalizer"] = Registry("normalizer", "sdist.normalizers")
 GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
+SOLVERS: Registry["Solver"] = Registry("solver", "sdist.denoising.solvers")
+INVERSIONS: Registry["Inversion"] = Registry("inversion", "sdist.denoising.inversions")
 BASELINES: Registry["Baseline"] = Registry("baseline", "sdist.editors")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")

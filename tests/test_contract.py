@@ -9,14 +9,17 @@ import torch
 
 from sdist.config.build import load_settings, resolve
 from sdist.config.methods import shipped
+from sdist.denoising.base import levels, timesteps
+from sdist.diffusion import Estimate
 from sdist.models.backbone import Backbone
 from sdist.prediction import Prediction, predict
-from sdist.registry import FILTERS, GAMMAS, LOSSES, NORMALIZERS, REGULARIZERS, Registry
+from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, Registry
 from sdist.regularizers.base import Memory
 
-from .conftest import make_draw, progress, tiny_edit
+from .conftest import Gaussian, gaussian_edit, make_draw, progress, tiny_edit
 
-REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS)
+REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS)
+FILES = (LOSSES, REGULARIZERS, SOLVERS, INVERSIONS)  # of one component each, which bears its name
 EVERY = [(registry, name) for registry in REGISTRIES for name in registry.names()]
 FIELDS = {"combination": {"edit_target": 1.0, "noise": -1.0}, "attention_mask": {"cross_level": 1, "self_level": 0}}
 
@@ -41,7 +44,7 @@ def test_a_component_is_a_frozen_documented_dataclass(registry: Registry, name: 
     component = build(registry, name)
     assert type(component).__doc__
     assert Path(__file__).parent.parent.joinpath(*type(component).__module__.split(".")).with_suffix(".py").is_file()
-    if registry in (LOSSES, REGULARIZERS):
+    if registry in FILES:
         assert type(component).__module__.rsplit(".", 1)[-1] == name
     for field in fields(component):
         with pytest.raises(FrozenInstanceError):
@@ -108,6 +111,31 @@ def test_filters(name: str) -> None:
     verdict = build(FILTERS, name).accept(torch.randn(3, 4, 8, 8), torch.tensor([0, 1, 2]))
     assert verdict.shape == (3,)
     assert verdict.dtype == torch.bool
+
+
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_solvers(gaussian: Gaussian, name: str) -> None:
+    """A step takes latents of one image to another level, whatever stands beside it."""
+    z = gaussian_edit(2).source
+    at, to = levels(gaussian, [600, 200], z)
+    estimate = Estimate(0.5 * z, z, at.alpha, at.sigma, "epsilon")
+    out = build(SOLVERS, name).step(estimate, to)
+    assert out.shape == z.shape
+    assert not torch.equal(out, z)
+    alone = levels(gaussian, [200], z[:1])[0]
+    torch.testing.assert_close(build(SOLVERS, name).step(estimate[:1], alone), out[:1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", INVERSIONS.names())
+def test_inversions(tiny: Backbone, name: str) -> None:
+    edit = tiny_edit(tiny, 2)
+    at = levels(tiny, timesteps(3), edit.source)
+    noisy = build(INVERSIONS, name).start(tiny, edit.source, edit.text, at)
+    assert noisy.shape == edit.source.shape
+    assert noisy.isfinite().all()
+    one = edit.narrow(torch.tensor([1]))
+    alone = build(INVERSIONS, name).start(tiny, one.source, one.text, levels(tiny, timesteps(3), one.source))
+    torch.testing.assert_close(alone, noisy[1:], rtol=1e-4, atol=1e-5)
 
 
 PRESETS = sorted(shipped("method"))

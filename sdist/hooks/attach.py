@@ -57,7 +57,8 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     """Until the end of the block, attention modules of network.unet compute what these functions say, by module name.
 
     A function gets queries, keys and values as they enter the attention itself, after all norms and rotations, for all rows of
-    the call; what it returns goes to the output projection. Of nested blocks the inner one's `attend` is the outer one's.
+    the call; what it returns goes to the output projection. Of several functions for a module the last one opened is asked, and
+    its `attend`, which takes all rows, asks the one before. What calls scaled_dot_product_attention itself goes past the others.
 
     Raises UserError for a network that is compiled or checkpointed, for attention that is not scaled_dot_product_attention
     without a mask, and at the end of the block for a module that was not called in it; KeyError for one that does not exist.
@@ -74,50 +75,62 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
 
 @contextmanager
 def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]:
-    forward, calls = module.forward, 0
-    own = module.__dict__.get("forward")  # where accelerate moves or casts the module, which then goes on in the block
-
-    def steered(*inputs: Any, **options: Any) -> Any:
-        nonlocal calls
-        with _Interception(name, steering) as interception:
-            output = forward(*inputs, **options)
-        if not interception.calls:
-            raise UserError(
-                f"{name} does not call scaled_dot_product_attention, so it cannot be steered; give it AttnProcessor2_0"
-            )
-        calls += 1
-        return output
-
-    module.forward = steered  # type: ignore[method-assign]
+    own = module.__dict__.get("forward")  # of a block around this one, or where accelerate moves or casts the module
+    forward = own if isinstance(own, _Steered) else _Steered(name, module.forward)
+    calls = forward.calls
+    forward.chain.append(steering)
+    module.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
+        forward.chain.pop()
         del module.forward
         if own is not None:
             module.forward = own
-    if not calls:
+    if forward.calls == calls:
         raise _missed(name)
 
 
-class _Interception(TorchFunctionMode):
-    """In its block, scaled_dot_product_attention is what the steering function says."""
+class _Steered:
+    """The forward of a module with functions that take its attention's place."""
 
-    def __init__(self, name: str, steering: Steering) -> None:
+    def __init__(self, name: str, forward: Callable[..., Any]) -> None:
+        self.name, self.forward, self.chain, self.calls = name, forward, list[Steering](), 0
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        with _Interception(self) as interception:
+            output = self.forward(*inputs, **options)
+        if not interception.calls:
+            raise UserError(f"{self.name} does not call scaled_dot_product_attention, so it cannot be steered")
+        self.calls += 1
+        return output
+
+    def attend(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options) -> Tensor:
+        """Its arguments are those of scaled_dot_product_attention."""
+        if attn_mask is not None:
+            raise UserError(f"{self.name} attends under a mask, which cannot be steered")
+        attend: Attend = partial(F.scaled_dot_product_attention, dropout_p=dropout_p, is_causal=is_causal, **options)
+        for steering in self.chain:
+            attend = partial(_ask, steering, attend)
+        return attend(query, key, value)
+
+
+def _ask(steering: Steering, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return steering(query, key, value, attend)
+
+
+class _Interception(TorchFunctionMode):
+    """In its block, calls of scaled_dot_product_attention go to a steered forward; torch has it off while one is answered."""
+
+    def __init__(self, steered: _Steered) -> None:
         super().__init__()
-        self.name, self.steering, self.calls = name, steering, 0
+        self.steered, self.calls = steered, 0
 
     def __torch_function__(self, function: Any, types: Any, inputs: tuple = (), options: Any = None) -> Any:
         if function is not F.scaled_dot_product_attention:
             return function(*inputs, **(options or {}))
         self.calls += 1
-        return self._replaced(*inputs, **(options or {}))
-
-    def _replaced(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options) -> Tensor:
-        """Its arguments are those of scaled_dot_product_attention."""
-        if attn_mask is not None:
-            raise UserError(f"{self.name} attends under a mask, which cannot be steered")
-        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout_p, is_causal=is_causal, **options)
-        return self.steering(query, key, value, attend)
+        return self.steered.attend(*inputs, **(options or {}))
 
 
 def _missed(name: str) -> UserError:

@@ -5,7 +5,7 @@ attention is linear in the values: p_source V is attention itself with Q and K o
 (p_source carry + p_target keep) V = p_source (carry V) + p_target (keep V), which is attention twice.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -53,7 +53,7 @@ class Injection:
     self_level: int | None
 
     @contextmanager
-    def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], None]]:
+    def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[None]:
         where, steerings = (rows[self.source], rows[self.target]), dict[str, Steering]()
         if self.tokens is not None:
             cross = partial(inject_tokens, *where, self.tokens)
@@ -62,7 +62,7 @@ class Injection:
             coarse = [layer for layer in attention_layers(network.unet, "self") if layer.level >= self.self_level]
             steerings |= {layer.name: partial(inject, *where) for layer in coarse}
         with steer(network, steerings):
-            yield lambda size: None
+            yield
 
 
 def inject(source: slice, target: slice, q: Heads, k: Heads, v: Heads, attend: Attend) -> Heads:
@@ -75,8 +75,9 @@ def inject_tokens(source: slice, target: slice, tokens: TokenMap, q: Heads, k: H
     carried = einsum(tokens.carry.to(v), v[target], "b i j, b h j d -> b h i d")
     if not tokens.keeps:
         return inject(source, target, q, k, _with(v, target, carried), attend)
-    out = attend(q, k, _with(v, target, tokens.keep.to(v)[:, None, :, None] * v[target]))
-    return _with(out, target, out[target] + attend(q[source], k[source], carried))
+    kept = tokens.keep.to(v)[:, None, :, None] * v[target]
+    own, others = attend(q, k, _with(v, target, kept)), attend(q, k, _with(v, source, carried))
+    return _with(own, target, own[target] + others[source])
 
 
 def _copied(x: Tensor, source: slice, target: slice) -> Tensor:
@@ -84,5 +85,4 @@ def _copied(x: Tensor, source: slice, target: slice) -> Tensor:
 
 
 def _with(x: Tensor, rows: slice, values: Tensor) -> Tensor:
-    """x with other rows, in a tensor of its own and of the same strides."""
     return torch.cat([x[: rows.start], values, x[rows.stop :]])

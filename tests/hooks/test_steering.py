@@ -133,13 +133,15 @@ def scaled(factor: float) -> Callable[..., Tensor]:
 
 
 def test_blocks_nest(tiny: Backbone) -> None:
-    """Two hooks on one layer: the inner one's attention is the outer one's, and recording sees what is steered."""
+    """The one opened last is asked, and its attention is that of the other; attention itself goes past both."""
     layer = attention_layers(tiny.unet, "cross")[-1].name
-    with steer(tiny, {layer: scaled(6)}):
+    with steer(tiny, {layer: lambda q, k, v, _: 8 * attend(q, k, v) + 3 * attend(2 * q, k, v)}):
         wanted = run(tiny, ())
-    with steer(tiny, {layer: scaled(2)}), steer(tiny, {layer: scaled(3)}), record(tiny, [f"{layer}.to_q"], TARGET_ROWS) as tape:
+    first, last = scaled(4), lambda q, k, v, other: 2 * other(q, k, v) + 3 * attend(2 * q, k, v)
+    with steer(tiny, {layer: first}), steer(tiny, {layer: last}), record(tiny, [f"{layer}.to_q"], TARGET_ROWS) as tape:
         torch.testing.assert_close(run(tiny, ())[TARGET], wanted[TARGET], rtol=0, atol=1e-6)
     assert len(tape[f"{layer}.to_q"]) == B
+    assert "forward" not in vars(tiny.unet.get_submodule(layer))
 
 
 # --- nothing is missed silently ----------------------------------------------------------------------------------------

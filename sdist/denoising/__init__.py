@@ -1,0 +1,1 @@
+"""Sampling between noise and image: schedules, solvers, inversions, and how two prompts' tokens belong together."""

@@ -1,0 +1,1 @@
+"""Inversions: one file each; the file's name is the registry key."""

@@ -1,0 +1,29 @@
+"""DDIM backwards. Mokady et al. 2022, arXiv 2211.09794, section 3.1, after Song et al. 2020, arXiv 2010.02502, section 4.3."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ...diffusion import Latents
+from ...prediction import SOURCE_SOURCE, Network, call
+from ...registry import INVERSIONS
+from ..base import Inversion, Level
+from ..solvers.ddim import DDIM
+
+
+@INVERSIONS.register("ddim")
+@dataclass(frozen=True)
+class DDIMInversion(Inversion):
+    """Steps from image to noise with the source prompt and no guidance; a step asks the network at the level that it goes to."""
+
+    def start(
+        self, network: Network, source: Latents, text: Mapping[str, Float[Tensor, "b l d"]], levels: Sequence[Level]
+    ) -> Latents:
+        z = source
+        for at, to in pairwise(reversed(levels)):
+            estimate = call(network, {"source": z}, to.t, text, [SOURCE_SOURCE])[SOURCE_SOURCE]
+            z = DDIM().step(replace(estimate, alpha=at.alpha, sigma=at.sigma), to)
+        return z

@@ -1,0 +1,129 @@
+"""Solvers and inversions against closed forms: one point, a Gaussian, a straight flow."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from sdist.denoising.base import Level, levels, timesteps
+from sdist.denoising.inversions.ddim import DDIMInversion
+from sdist.denoising.sample import Plan, sample
+from sdist.denoising.solvers.ddim import DDIM
+from sdist.diffusion import Estimate, add_noise, flow_scales, per_image
+from sdist.errors import UserError
+from sdist.prediction import SOURCE_SOURCE, TARGET, Branch
+
+from ..conftest import MEANS, Gaussian, gaussian_edit
+
+B = 2
+
+
+def walk(network, z: torch.Tensor, branch: Branch, at: list[Level]) -> torch.Tensor:
+    """The last latents of one branch alone."""
+    *_, last = sample(network, {branch.latent: z}, gaussian_edit(B).text, at, DDIM(), lambda k: Plan([branch]))
+    return last[branch.latent]
+
+
+def spread(network: Gaussian, level: Level) -> torch.Tensor:
+    """The standard deviation of noisy latents of the Gaussian."""
+    return per_image((level.alpha**2 * network.s**2 + level.sigma**2).sqrt())
+
+
+def transported(network: Gaussian, z: torch.Tensor, mean: float, at: Level, to: Level) -> torch.Tensor:
+    """Where the probability flow takes z: each deviation from the mean grows with the spread."""
+    return per_image(to.alpha) * mean + (z - per_image(at.alpha) * mean) * spread(network, to) / spread(network, at)
+
+
+def test_levels_are_those_of_stable_diffusion(gaussian: Gaussian) -> None:
+    """As diffusers spaces them: leading, with an offset of 1."""
+    assert timesteps(50)[:2] == [981, 961]
+    assert timesteps(50)[-2:] == [1, 0]
+    assert timesteps(1) == [1, 0]
+    assert timesteps(12)[0] == 1 + 11 * 83
+    at = levels(gaussian, timesteps(5), gaussian_edit(B).source)
+    assert [level.t.tolist() for level in at] == [[t] * B for t in (801, 601, 401, 201, 1, 0)]
+    assert all(torch.equal(level.alpha, gaussian.scales(level.t)[0]) for level in at)
+    for steps in (0, 501):
+        with pytest.raises(UserError, match=f"from 1 to 500, got {steps}"):
+            timesteps(steps)
+
+
+def test_a_single_point_is_reached_in_any_number_of_steps() -> None:
+    """Where all data is one point, the noise never changes, and the walk is exact."""
+    network = Gaussian(s=0.0)
+    for steps in (1, 3):
+        at = levels(network, timesteps(steps), gaussian_edit(B).source)
+        noise = torch.randn(B, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        point = torch.full_like(noise, MEANS["target"])
+        z = add_noise(point, noise, at[0].alpha, at[0].sigma)
+        wanted = add_noise(point, noise, at[-1].alpha, at[-1].sigma)
+        torch.testing.assert_close(walk(network, z, TARGET, at), wanted, rtol=0, atol=1e-12)
+
+
+def test_inversion_and_sampling_follow_the_flow_of_a_gaussian(gaussian: Gaussian) -> None:
+    """Both come as near to the closed form as steps of the first order do: twice the steps, half the error."""
+    source, errors = gaussian_edit(B).source, []
+    for steps in (125, 250, 500):
+        at = levels(gaussian, timesteps(steps), source)
+        z = DDIMInversion().start(gaussian, source, gaussian_edit(B).text, at)
+        wanted = transported(gaussian, source, MEANS["source"], at[-1], at[0])
+        back = walk(gaussian, wanted, SOURCE_SOURCE, at)
+        errors.append(
+            [float((a - b).abs().max()) for a, b in ((z, wanted), (back, source), (walk(gaussian, z, SOURCE_SOURCE, at), source))]
+        )
+    for coarse, fine in pairwise(errors):
+        assert all(1.7 < a / b < 2.3 for a, b in zip(coarse, fine, strict=True))
+    assert max(errors[-1]) < 0.05
+
+
+def test_another_prompt_moves_the_image_to_its_mean(gaussian: Gaussian) -> None:
+    """Inverted with the source and walked back with the target, an image keeps its deviation and changes its mean."""
+    source = gaussian_edit(B).source
+    at = levels(gaussian, timesteps(500), source)
+    edited = walk(gaussian, DDIMInversion().start(gaussian, source, gaussian_edit(B).text, at), TARGET, at)
+    noisy = transported(gaussian, source, MEANS["source"], at[-1], at[0])
+    torch.testing.assert_close(edited, transported(gaussian, noisy, MEANS["target"], at[0], at[-1]), rtol=0, atol=0.05)
+
+
+def level_of_flow(s: float) -> Level:
+    t = torch.full((B,), 1000 * s, dtype=torch.float64)
+    return Level(t, *flow_scales(t))
+
+
+def test_on_a_flow_it_is_eulers_step() -> None:
+    velocity, z = torch.randn(2, B, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for s, to in ((1.0, 0.7), (0.7, 0.2), (0.2, 0.9)):
+        at = level_of_flow(s)
+        out = DDIM().step(Estimate(velocity, z, at.alpha, at.sigma, "flow"), level_of_flow(to))
+        torch.testing.assert_close(out, z + (to - s) * velocity, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_every_model_takes_a_flows_steps(gaussian: Gaussian, kind: str) -> None:
+    """z / (alpha + sigma) moves by its velocity, eps - clean, times the change of sigma / (alpha + sigma)."""
+    at, to = levels(gaussian, [700, 300], gaussian_edit(B).source)
+    output, z = torch.randn(2, B, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    estimate = Estimate(output, z, at.alpha, at.sigma, kind)  # type: ignore[arg-type]
+    out = DDIM().step(estimate, to)
+    whole, after = at.alpha + at.sigma, to.alpha + to.sigma
+    moved = z / per_image(whole) + per_image(to.sigma / after - at.sigma / whole) * estimate.velocity
+    torch.testing.assert_close(out / per_image(after), moved, rtol=0, atol=1e-12)
+
+
+def test_branches_walk_side_by_side_and_end_when_they_are_no_longer_planned(gaussian: Gaussian) -> None:
+    z = gaussian_edit(B).source
+    at = levels(gaussian, timesteps(4), z)
+    both = Plan([SOURCE_SOURCE, TARGET.guided(3)])
+    walked = list(
+        sample(
+            gaussian,
+            {"source": z, "edit": z},
+            gaussian_edit(B).text,
+            at,
+            DDIM(),
+            lambda k: both if k < 2 else Plan([TARGET.guided(3)]),
+        )
+    )
+    assert [sorted(latents) for latents in walked] == [["edit", "source"]] * 2 + [["edit"]] * 2
+    torch.testing.assert_close(walked[1]["source"], walk(gaussian, z, SOURCE_SOURCE, at[:3]))
+    torch.testing.assert_close(walked[-1]["edit"], walk(gaussian, z, TARGET.guided(3), at))
