@@ -70,7 +70,7 @@ def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
     more = ["--seeds", str(args.seeds), "--quiet"]
     if load_settings(method).baseline is None:
-        more += ["--batch", str(args.batch)]
+        more += ["--parallel", str(args.batch)]
     code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
     if code:
         raise SystemExit(code)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from .distillation.callbacks import Snapshot
     from .edits.request import Result
     from .errors import UserError
+    from .jobs.run import run
+    from .jobs.summary import RunResult
     from .losses.base import Loss
     from .pipeline.pipeline import ScoreDistillationPipeline
     from .prediction import Branch, Prediction
@@ -23,10 +25,12 @@ __all__ = [
     "Prediction",
     "Regularizer",
     "Result",
+    "RunResult",
     "ScoreDistillationPipeline",
     "Snapshot",
     "UserError",
     "edit",
+    "run",
 ]
 
 _HOMES = {
@@ -37,10 +41,12 @@ _HOMES = {
     "Prediction": "prediction",
     "Regularizer": "regularizers.base",
     "Result": "edits.request",
+    "RunResult": "jobs.summary",
     "ScoreDistillationPipeline": "pipeline.pipeline",
     "Snapshot": "distillation.callbacks",
     "UserError": "errors",
     "edit": "api",
+    "run": "jobs.run",
 }
 
 

@@ -15,12 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageOps
 from pytorch_lightning import Callback
 
-from .config.build import load_settings
+from .config.build import settings_of
 from .config.settings import Settings
 from .distillation.callbacks import Snapshot, Watching
 from .editors.loading import loaded
@@ -66,21 +64,6 @@ def edit(
         request = Request(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
         result = make(resolved, request, () if on_step is None else [Watching(on_step)])
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
-
-
-def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], given: Mapping[str, Any]) -> Settings:
-    """A method's settings with further ones, and with values that win over both."""
-    if isinstance(settings, str):
-        raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {settings!r}')
-    if not isinstance(settings, Mapping):
-        return load_settings(method, list(settings), **given)
-    merged = OmegaConf.create()
-    try:
-        for key, value in {**settings, **given}.items():
-            OmegaConf.update(merged, key, value)
-    except OmegaConfBaseException as error:
-        raise UserError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
-    return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
 
 
 def make(settings: Settings, request: Request, callbacks: Sequence[Callback] = ()) -> Result:

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import sdist
-from sdist.api import make, settings_of
+from sdist.api import make
 from sdist.cli import main
+from sdist.config.build import settings_of
 from sdist.distillation.callbacks import Snapshot, Stopping
 from sdist.editors.loading import LoadedModels
 from sdist.edits.request import Request

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdist.cli import main
+from sdist.cli import COMMANDS, main, parser
 from sdist.files.images import png_bytes
 
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
@@ -217,6 +217,43 @@ def test_wrong_options_are_one_line(capsys) -> None:
     assert "tensorbord" in error(capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("edit x.png --target a --sed 7", "unknown option --sed, did you mean --seed? (see sdist edit --help)"),
+        ("edit x.png --targt a", "unknown option --targt, did you mean --target? (see sdist edit --help)"),
+        ("run --in x --output y", "unknown option --in, did you mean --input? (see sdist run --help)"),
+        ("sweep ablation --lst", "unknown option --lst, did you mean --list? (see sdist sweep --help)"),
+        ("compare a --qqq=1", "unknown option --qqq (see sdist compare --help)"),
+        ("tinyworld quality --see 3", "unknown option --see, did you mean --seed? (see sdist tinyworld quality --help)"),
+        ("--versio doctor", "unknown option --versio, did you mean --version? (see sdist --help)"),
+        ("doctor now", "unexpected now (see sdist doctor --help)"),
+    ],
+)
+def test_an_option_is_never_shortened_and_an_unknown_one_names_the_nearest(capsys, words: str, message: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == 2
+    assert error(capsys) == f"sdist: error: {message}"
+
+
+def test_what_follows_two_dashes_is_no_option() -> None:
+    assert parser().parse_args(["edit", "--target", "a", "--", "--x.png"]).image == Path("--x.png")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(capsys, command: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: sdist {command} ")
+
+
+def test_seed_is_one_seed(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    assert edit(picture, tiny_folder, tmp_path / "out", "--seed", "7") == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"picture_seed7.json"}
+
+
 # --- run ---------------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +287,7 @@ def pixels_of(folder: Path) -> dict[str, np.ndarray]:
 def test_run_names_results_by_row_and_seed_and_skips_what_is_there(
     listed: Path, tiny_folder: Path, tmp_path: Path, capsys
 ) -> None:
-    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "3", "--seeds", "2")
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--parallel", "3", "--seeds", "2")
     assert main(arguments) == 0
     assert {f"{i:03d}_seed{s}.png" for i in range(4) for s in (0, 1)} <= set(pixels_of(tmp_path / "out"))
     assert "8 of 8 pictures made" in capsys.readouterr().out
@@ -306,7 +343,7 @@ def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny
 
 def test_each_queue_is_a_wandb_run_of_its_own(listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("sdist.jobs.engines.local.QUEUE", 2)
-    assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--batch", "2", "--log", "wandb")) == 0
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--parallel", "2", "--log", "wandb")) == 0
     assert len(list((tmp_path / "out" / "logs" / "wandb").glob("offline-run-*"))) == 2
 
 
@@ -328,7 +365,7 @@ def test_an_interrupted_run_ends_with_the_same_files(
     listed: Path, tiny_folder: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    more = ("--batch", "2", "--steps", "6")
+    more = ("--parallel", "2", "--steps", "6")
     assert main(run_arguments(listed, tiny_folder, whole, *more)) == 0
     command = [sys.executable, "-m", "sdist", *run_arguments(listed, tiny_folder, broken, *more, "--steps", "6")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

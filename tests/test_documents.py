@@ -73,10 +73,17 @@ def test_the_python_of_the_page_runs(
         assert shown in code
         code = code.replace(shown, own)
     Image.open(picture).save(tmp_path / "photo.jpg")
+    (tmp_path / "folder" / "images").mkdir(parents=True)
+    Image.open(picture).save(tmp_path / "folder" / "images" / "photo.png")
+    rows = "img_path,source_prompt,target_prompt\nphoto.png,a cat,a cat wearing a hat\n"
+    (tmp_path / "folder" / "index.csv").write_text(rows)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, PYTHON.name, "exec"), {"MODEL": str(tiny_folder), "__name__": "page"})
     assert [Image.open(tmp_path / name).size for name in ("step0.png", "hat.png")] == [(32, 32)] * 2
-    assert capsys.readouterr().out.splitlines()[-1] == "(1, 32, 32, 3) 2"
+    assert {path.name for path in (tmp_path / "results").glob("*_seed?.png")} == {"000_seed3.png", "000_seed4.png"}
+    out = capsys.readouterr().out.splitlines()
+    assert "2 made, 0 were there, 0 problems" in out
+    assert out[-1] == "(1, 32, 32, 3) 2"
 
 
 def test_a_broken_package_is_named(losses: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from sdist.edits.request import Request
 from sdist.edits.run_card import read_card
 from sdist.errors import UserError
 from sdist.files.images import CARD_KEY, MAX_PIXELS, load_image
-from sdist.jobs.plan import read_index
+from sdist.jobs.inputs import read_index
 from sdist.models.backbone import Backbone
 from sdist.prompts import differing_nouns, token_indices
 

@@ -9,10 +9,28 @@ from threading import Event
 
 from ..errors import UserError
 from ..extras import need
+from .arguments import Commands, quiet_argument
 
 log = logging.getLogger("sdist")
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser(
+        "app",
+        help="a studio in the browser, on this machine",
+        description="Serves the studio until it is interrupted (Ctrl-C); see docs/studio.md.",
+    )
+    command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: 127.0.0.1)")
+    command.add_argument("--port", type=int, default=7860)
+    command.add_argument("--model", default="tinyworld", metavar="ALIAS|ID|DIR", help="offered first (default: tinyworld)")
+    command.add_argument("--login", type=Path, metavar="FILE", help="holds USER:PASSWORD, asked of visitors; or set SDIST_LOGIN")
+    command.add_argument("--max-side", type=int, default=1024, metavar="PIXELS", help="of an edited picture (default: 1024)")
+    command.add_argument("--max-steps", type=int, default=1000, metavar="N", help="of an edit (default: 1000)")
+    command.add_argument("--queue", type=int, default=16, metavar="N",
+                         help="edits that may wait; one is made at a time (default: 16)")  # fmt: skip
+    quiet_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:

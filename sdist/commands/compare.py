@@ -1,36 +1,33 @@
 """sdist compare: evaluated methods side by side, and their success curves."""
 
 import argparse
-import logging
 from pathlib import Path
 
-from ..errors import UserError
 from ..extras import need
+from .arguments import Commands, quiet_argument
 
-log = logging.getLogger("sdist")
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="evaluated methods side by side",
+        description="One table, two plots and a page of the folders that sdist evaluate wrote; a folder's name names its row.",
+    )
+    command.add_argument("evaluations", nargs="+", metavar="DIR")
+    command.add_argument("--group", default="all", help="all (default) or a category")
+    command.add_argument("--x", metavar="METRIC", help="of trade_off.png (default: the first measured of psnr, l1, clip_i)")
+    command.add_argument("--y", metavar="METRIC", help="the same (default: of clip_edited, clip_auc, clip_t)")
+    command.add_argument("--published", action="extend", nargs="+", default=[], metavar="TABLE",
+                         help="published rows under the measured ones, such as lusd_table_2")  # fmt: skip
+    command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
+    quiet_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:
     need("compare", "matplotlib", "pandas", "scipy", "tabulate")
-    from ..edits.outputs import writable_folder
-    from ..evaluation.comparison import compare, write_comparison
-    from ..evaluation.folder import read_evaluation
-    from ..evaluation.plots import choose_axes
-    from ..evaluation.published import beside, load_published
+    from ..evaluation.comparison import compare_folders
 
-    names = [Path(folder).resolve().name for folder in args.evaluations]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(f"two folders are called {twice[0]}; a folder's name names its row")
-    evaluations = {name: read_evaluation(Path(folder)) for name, folder in zip(names, args.evaluations, strict=True)}
-    published = [load_published(name) for name in args.published]
-    measured = compare(evaluations, args.group)
-    axes = choose_axes(list(measured), args.x, args.y)
-    table = beside(measured, published, args.group)
-    if published and next(iter(evaluations.values())).profile != "official":
-        log.warning("published numbers were made as in --profile official; what was measured here has another profile")
-    paths = write_comparison(writable_folder(args.output), evaluations, table, published, args.group, axes)
-    if axes is None:
-        log.info("no trade_off.png: the scores have none of how well the rest is kept; see --x and --y")
+    folders = [Path(folder) for folder in args.evaluations]
+    table, paths = compare_folders(folders, args.output, args.published, args.group, args.x, args.y)
     print(table.to_markdown(disable_numparse=True), *paths, sep="\n")
     return 0

@@ -3,13 +3,20 @@
 import argparse
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from .arguments import Commands, json_argument
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "nltk", "textblob", "einops", "wandb",
     "tensorboard", "safetensors", "pillow", "gradio",
 )  # fmt: skip
+
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser("doctor", help="show what is installed and what an edit would need")
+    command.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
+    json_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -30,6 +37,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -4,11 +4,21 @@ import argparse
 import logging
 import platform
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ..errors import UserError
+from .arguments import Commands, quiet_argument
 
 log = logging.getLogger("sdist")
+
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser("replay", help="make an edited PNG again from its run card")
+    command.add_argument("image", type=Path, help="a PNG that sdist made")
+    command.add_argument("--images", type=Path, metavar="DIR", help="where the source images are, if they were moved")
+    command.add_argument("--output", type=Path, metavar="PNG", help="where to write the picture (default: nowhere)")
+    command.add_argument("--device", help="default: the recorded one")
+    quiet_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -49,6 +59,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     if name == "python":
         return platform.python_version()
     try:

@@ -1,125 +1,84 @@
-"""sdist sweep: sdist run for every variant of a sweep, with one loaded model; then a picture of them all, and their tables."""
+"""sdist sweep: sdist run for every variant of a sweep; then a picture of them all, and their tables."""
+
+from __future__ import annotations
 
 import argparse
 import json
-import logging
-import time
+from typing import TYPE_CHECKING
 
-from ..config.settings import Settings
-from ..config.sweep import Sweep, Variant, changes, read_sweep
-from ..editors.loading import LoadedModels
 from ..errors import UserError
 from ..files.storage import need_local
-from ..jobs.engines.local import edit_all
-from ..jobs.plan import WHOLE, Plan, Row, plan, read_rows, result_name
-from ..jobs.session import SAME, Session, settings_of
-from ..jobs.summary import Complaints, summary
-from ..jobs.sweep_outputs import compare_all, evaluator, write_grid
-from .run import check_counts
+from .arguments import (
+    Commands,
+    edit_arguments,
+    from_arguments,
+    score_arguments,
+    settings_from,
+    share_arguments,
+    storage_folder,
+)  # fmt: skip
+from .messages import print_error
 
-log = logging.getLogger("sdist")
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..config.sweep import Sweep, Variant
+    from ..jobs.sweep import SweepOptions
+
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser(
+        "sweep",
+        help="edit a folder with every variant of an ablation or grid",
+        description="Does what sdist run does for every variant, into OUTPUT/VARIANT, and puts all of them into OUTPUT/grid.png; "
+        "with --clip evaluates and compares them too. Skips what is there.",
+    )
+    command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
+    command.add_argument("--input", metavar="DIR|FORMAT:DIR", help="as for sdist run")
+    command.add_argument("--output", type=storage_folder, metavar="DIR")
+    command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
+    command.add_argument("--first", type=int, metavar="N", help="take the first N rows of index.csv only")
+    command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
+    command.add_argument("--clip", metavar="ID|DIR", help="evaluate with this CLIP, see: sdist evaluate (default: no evaluation)")
+    score_arguments(command)
+    share_arguments(command)
+    edit_arguments(command)
 
 
 def main(args: argparse.Namespace) -> int:
-    _check(args)
-    sweep = read_sweep(args.sweep)
-    settings = _settings(args, sweep)
-    if args.list:
-        print(*_listing(args, sweep, settings), sep="\n")
-        return 0
-    complain = Complaints()
-    rows = [row for row in read_rows(args.input, complain, args.shard) if args.first is None or row.number < args.first]
-    evaluate = evaluator(args) if args.clip else None
-    work, start = _plan(args, sweep, rows, complain), time.perf_counter()
-    for session, own in work.items():
-        _edit(session, own, complain)
-    seconds = time.perf_counter() - start
-    if args.shard == WHOLE and not any(own.left for own in work.values()):
-        if shown := _shown(work, rows)[: args.rows]:
-            print(write_grid(args.output / "grid.png", sweep, list(work), shown))
-        if evaluate is not None:
-            compare_all(args.output, list(work), evaluate, complain)
-    print(*summary(work, seconds, complain.count), sep="\n")
-    return 2 if complain.count else 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    check_counts(args, "seeds", "first", "limit", "rows")
     if not args.list and (args.input is None or args.output is None):
         raise UserError("sdist sweep needs --input and --output, or --list")
     if args.output is not None:
         need_local(args.output, "sdist sweep")
     if args.clip is None and (args.dino or args.cache):
         raise UserError("--dino and --cache belong to an evaluation, which --clip asks for")
-    if args.clip is not None and args.shard != WHOLE:
-        raise UserError("--clip evaluates all pictures: give it to a call without --shard, when all shards are made")
+    from ..config.sweep import Variant, read_sweep
+    from ..jobs.problems import ProblemReporter
+    from ..jobs.summary import summary
+    from ..jobs.sweep import listing, run_sweep, variant_settings
+
+    sweep = read_sweep(args.sweep)
+    settings = variant_settings(sweep, lambda variant: _settings(args, sweep, variant))
+    if args.list:
+        print(*listing(sweep, settings, sweep.base and _settings(args, sweep, Variant("", sweep.base))), sep="\n")
+        return 0
+    report = ProblemReporter(print_error)
+    results = run_sweep(_options(args, sweep, settings), report, lambda text: print(text, flush=True))
+    print(*summary(results, len(report.problems)), sep="\n")
+    return 2 if report.problems else 0
 
 
-# --- variants ----------------------------------------------------------------------------------------------------------
+def _settings(args: argparse.Namespace, sweep: Sweep, variant: Variant) -> Settings:
+    return settings_from(args, variant.method, (f"log.group={json.dumps(sweep.name)}", *variant.overrides))
 
 
-def _arguments(args: argparse.Namespace, sweep: Sweep, variant: Variant) -> argparse.Namespace:
-    """Those of `sdist run` for one variant; what --set says wins."""
-    overrides = [f"log.group={json.dumps(sweep.name)}", *variant.overrides, *args.overrides]
-    output = args.output and args.output / variant.name
-    return argparse.Namespace(**{**vars(args), "method": variant.method, "overrides": overrides, "output": output})
+def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Settings]) -> SweepOptions:
+    from ..jobs.options import RunOptions
+    from ..jobs.sweep import SweepOptions
+    from ..jobs.sweep_outputs import EvaluationOptions
 
-
-def _settings(args: argparse.Namespace, sweep: Sweep) -> dict[str, Settings]:
-    """The settings of every variant, so that a wrong value is known before anything is made; UserError if two are the same."""
-    found: dict[str, Settings] = {}
-    same: dict[str, str] = {}
-    for variant in sweep.variants:
-        try:
-            found[variant.name] = settings_of(_arguments(args, sweep, variant), variant.method)
-        except UserError as error:
-            raise UserError(f"sweep {sweep.name}, variant {variant.name}: {error}") from None
-        plain = json.dumps({key: value for key, value in found[variant.name].plain().items() if key not in SAME})
-        if plain in same:
-            raise UserError(f"sweep {sweep.name}: {same[plain]} and {variant.name} come to the same settings")
-        same[plain] = variant.name
-    return found
-
-
-def _listing(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Settings]) -> list[str]:
-    """A line a variant: what it changes against the base of the sweep, or against the first variant if there is none."""
-    first = next(iter(settings))
-    base = settings[first] if sweep.base is None else settings_of(_arguments(args, sweep, Variant("", sweep.base)), sweep.base)
-    before = base.plain()
-    lines = [f"{sweep.name}: {len(settings)} variants, told by what they change against {sweep.base or first}"]
-    width = max(map(len, settings))
-    for name, own in settings.items():
-        told = changes(before | {"log": None}, own.plain() | {"log": None})
-        lines.append(f"  {name:{width}}  {' '.join(told)}".rstrip())
-    return lines
-
-
-# --- pictures ----------------------------------------------------------------------------------------------------------
-
-
-def _plan(args: argparse.Namespace, sweep: Sweep, rows: list[Row], complain: Complaints) -> dict[Session, Plan]:
-    """What every variant has to make; what can be refused is refused here, before the first edit."""
-    models, work, limit = LoadedModels(kept=1), dict[Session, Plan](), args.limit
-    for variant in sweep.variants:
-        session = Session(_arguments(args, sweep, variant), models, variant.name)
-        session.settings.timesteps.check(session.backbone.last_timestep)
-        work[session] = own = plan(session, rows, argparse.Namespace(**{**vars(args), "limit": limit}), complain)
-        limit = None if limit is None else limit - len(own.todo)
-    return work
-
-
-def _edit(session: Session, own: Plan, complain: Complaints) -> None:
-    """Makes what is missing of a variant; a problem of one variant does not end the others."""
-    log.info("variant %s: %d pictures, %d are there", session.name, len(own.names), own.there)
-    try:
-        edit_all(session, own, lambda text: complain(f"{session.name}: {text}"))
-    except UserError as error:
-        complain(f"{session.name}: {error}")
-    print(f"{session.name}: {session.made} of {len(own.names)} pictures made, {own.there} were there", flush=True)
-
-
-def _shown(work: dict[Session, Plan], rows: list[Row]) -> list[Row]:
-    """Rows that could be planned."""
-    first, own = next(iter(work.items()))
-    planned = {*own.names}
-    return [row for row in rows if result_name(row, first.settings.seed) in planned]
+    runs = [
+        from_arguments(RunOptions, args, method=v.method, settings=settings[v.name], name=v.name, output=args.output / v.name)
+        for v in sweep.variants
+    ]
+    evaluation = from_arguments(EvaluationOptions, args, device=args.device or "auto") if args.clip else None
+    return from_arguments(SweepOptions, args, sweep=sweep, runs=runs, evaluation=evaluation)

@@ -4,6 +4,18 @@ import argparse
 import json
 
 from ..errors import UserError
+from .arguments import Commands, json_argument
+
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser("tinyworld", help="measure the embedded model")
+    kinds = command.add_subparsers(dest="what", required=True, metavar="WHAT")
+    quality = kinds.add_parser("quality", help="generation, autoencoder and attention masks, measured afresh")
+    quality.add_argument("--n", type=int, default=500, help="captions and renders (default: 500)")
+    quality.add_argument("--seed", type=int, default=0)
+    quality.add_argument("--model", default="tinyworld", help="tinyworld, or a folder with another training of it")
+    quality.add_argument("--device", default="auto")
+    json_argument(quality)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -6,6 +6,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import UserError
+from .arguments import Commands, json_argument
+
+
+def add_to(commands: Commands) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="hold a recorded trace of another implementation against this one",
+        description="Replays a recorded trace with our components and prints how far each quantity is from the recorded one.",
+    )
+    command.add_argument("trace", type=Path, metavar="TRACE_DIR", help="folder with case.json and trace.safetensors")
+    command.add_argument("--model", metavar="DIR", help="pipeline (default: TRACE_DIR/pipeline, else TRACE_DIR/../pipeline)")
+    command.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:N or mps (default: cpu)")
+    command.add_argument("--teacher-forced", action="store_true",
+                         help="start every step from the recorded latents, not from ours")  # fmt: skip
+    command.add_argument("--tolerance", type=float, default=1e-4, help="of a quantity's largest magnitude (default: 1e-4)")
+    command.add_argument("--record", type=Path, metavar="DIR", help="write our run as a trace of the same format")
+    json_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:

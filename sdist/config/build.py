@@ -31,6 +31,21 @@ def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) 
     return resolve(data, path.name)
 
 
+def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values: Mapping[str, Any]) -> Settings:
+    """A method's settings with further ones, as a mapping or as "key=value", and with values that win over both."""
+    if isinstance(settings, str):
+        raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {settings!r}')
+    if not isinstance(settings, Mapping):
+        return load_settings(method, list(settings), **values)
+    merged = OmegaConf.create()
+    try:
+        for key, value in {**settings, **values}.items():
+            OmegaConf.update(merged, key, value)
+    except OmegaConfBaseException as error:
+        raise UserError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
+    return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
+
+
 def _with_base(path: Path) -> list[DictConfig]:
     """The yaml, after the method that its `base` names, if it has one."""
     layer = read_yaml(path)

@@ -1,18 +1,22 @@
 """Several evaluations in one table, in pictures and on one page."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from ..edits.outputs import writable_folder
 from ..errors import UserError
 from ..files.storage import write_atomic
-from .folder import Evaluation
+from .folder import Evaluation, read_evaluation
 from .page import report_page
-from .plots import success_curves, trade_off
-from .published import Published, to_latex
+from .plots import choose_axes, success_curves, trade_off
+from .published import Published, beside, load_published, to_latex
 from .summary import ALL
 from .tables import told
+
+log = logging.getLogger("sdist")
 
 
 def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
@@ -34,6 +38,35 @@ def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataF
 
 def _asked(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
     return {key: (pair.source_prompt, pair.target_prompt) for key, pair in evaluation.pairs.items()}
+
+
+def compare_folders(
+    folders: Sequence[Path],
+    output: Path,
+    published: Sequence[str] = (),
+    group: str = ALL,
+    x: str | None = None,
+    y: str | None = None,
+) -> tuple[pd.DataFrame, list[Path]]:
+    """The table of folders that `sdist evaluate` wrote, whose names name its rows, and the paths of what is written.
+
+    `x` and `y` are the metrics of trade_off.png, which is left out where no two can be found.
+    """
+    names = [folder.resolve().name for folder in folders]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"two folders are called {twice[0]}; a folder's name names its row")
+    evaluations = {name: read_evaluation(folder) for name, folder in zip(names, folders, strict=True)}
+    tables = [load_published(name) for name in published]
+    measured = compare(evaluations, group)
+    axes = choose_axes(list(measured), x, y)
+    table = beside(measured, tables, group)
+    if tables and next(iter(evaluations.values())).profile != "official":
+        log.warning("published numbers were made as in --profile official; what was measured here has another profile")
+    paths = write_comparison(writable_folder(output), evaluations, table, tables, group, axes)
+    if axes is None:
+        log.info("no trade_off.png: the scores have none of how well the rest is kept; see --x and --y")
+    return table, paths
 
 
 def write_comparison(

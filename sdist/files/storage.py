@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
-from urllib.request import url2pathname
 
 from ..errors import UserError, unknown
 
@@ -63,6 +62,8 @@ def _local(rest: str, text: str) -> Path:
     host, slash, path = rest.partition("/")
     if not slash or host not in ("", "localhost"):
         raise UserError(f"{text} names no folder of this machine; a URL is such as file:///home/me/results")
+    from urllib.request import url2pathname  # loads http and ssl, which the start of the command line need not wait for
+
     return Path(url2pathname(slash + path))
 
 

@@ -1,6 +1,5 @@
-"""What edit and run share: settings and model from the arguments, and a batch from jobs to files."""
+"""What edit and run share: one method with its model and its output folder, and a batch from requests to files."""
 
-import argparse
 import json
 from collections.abc import Container, Sequence
 from functools import lru_cache
@@ -9,7 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..config.build import load_settings, resolve
+from ..config.build import resolve
 from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar
 from ..distillation.trainer import default_lanes
@@ -19,32 +18,20 @@ from ..edits.outputs import forget_error, is_interrupted, output_files, remove_p
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, make_card, plain_settings
 from ..errors import UserError
-from ..extras import need
-from ..files.storage import names, need_local, read
+from ..files.storage import names, read
 from ..models.backbone import Backbone
 from .loggers import RunLogger, finish, make_logger
+from .options import SessionOptions
 
-GIVEN = ("model", "device", "precision", "size", "steps", "compile")  # settings that are arguments of their own
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
-DISTILLING = {"batch": None, "log": "none", "words": (), "mask": None, "record": None}  # arguments a baseline has no use for
+OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
 
 
-def settings_of(args: argparse.Namespace, method: str) -> Settings:
-    """The method's settings with what the arguments say."""
-    given = {key: value for key in GIVEN if (value := getattr(args, key)) is not None}
-    return load_settings(method, args.overrides, **given)
-
-
-def _check_arguments(args: argparse.Namespace, settings: Settings) -> None:
-    if args.log != "none":
-        need_local(args.output, f"--log {args.log}")
-    if args.log == "tensorboard":
-        need(f"{args.command} --log tensorboard", "tensorboard", extra="tensorboard")
-    if settings.baseline is None:
-        return
-    foreign = [f"--{name}" for name, default in DISTILLING.items() if getattr(args, name, default) != default]
-    if foreign:
-        raise UserError(f"{', '.join(foreign)}: of score distillation, and {args.method} is a baseline")
+def refuse_foreign(settings: Settings, method: str, **given: Any) -> None:
+    """Raises UserError if a baseline is given options that it has no use for; those that are None or empty are not given."""
+    foreign = [f"--{name}" for name, value in given.items() if value]
+    if settings.baseline is not None and foreign:
+        raise UserError(f"{', '.join(foreign)}: of score distillation, and {method} is a baseline")
 
 
 @lru_cache(maxsize=8)
@@ -56,16 +43,14 @@ def _recorded_settings(text: str) -> dict[str, Any]:
 class Session:
     """One method's settings, model and output folder; `name` is that of its runs in a log. It travels without its model."""
 
-    def __init__(self, args: argparse.Namespace, models: LoadedModels | None = None, name: str = "") -> None:
-        if args.batch is not None and args.batch < 1:
-            raise UserError(f"--batch must be at least 1, got {args.batch}")
-        self.settings: Settings = settings_of(args, args.method)
+    def __init__(self, options: SessionOptions, models: LoadedModels | None = None) -> None:
+        self.settings: Settings = options.settings
         self._plain = plain_settings(self.settings)
-        _check_arguments(args, self.settings)
-        self.folder = writable_folder(args.output)
-        self.name, self._log, self.overwrite = name or Path(args.method).stem, args.log, args.overwrite
-        self._lanes: int | None = args.batch
-        self.made = 0  # pictures written
+        refuse_foreign(self.settings, options.method, parallel=options.parallel, log=options.log != "none")
+        self.folder = writable_folder(options.output)
+        self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
+        self._parallel = options.parallel
+        self.made = 0  # images written
         self._models = models or LoadedModels(kept=1)
 
     @property
@@ -78,7 +63,7 @@ class Session:
         return self._models(self.settings)
 
     def load(self) -> None:
-        """Loads the model now, so that one that cannot be had is one error, not one a picture."""
+        """Loads the model now, so that one that cannot be had is one error, not one per image."""
         _ = self.backbone
 
     def output_files(self, pictures: Sequence[str]) -> list[dict[str, Path]]:
@@ -103,8 +88,9 @@ class Session:
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
         wanted = {"settings": self._plain, "job": describe(request)}
-        for part, given in wanted.items():
-            differ = [key for key in given if key not in SAME and given[key] != recorded[part].get(key)]
+        for part, values in wanted.items():
+            outside = OUTSIDE if part == "settings" else ()
+            differ = [key for key, value in values.items() if key not in outside and value != recorded[part].get(key)]
             if differ:
                 raise UserError(
                     f"{files['image']} was made with other {', '.join(differ)}; --overwrite replaces it, --output names "
@@ -115,17 +101,17 @@ class Session:
     def prepare(self, request: Request) -> Prepared:
         return prepare(self.backbone, self.settings, request)
 
-    def lanes(self, pictures: int, size: tuple[int, int]) -> int:
-        """How many draws at once for so many pictures of a size; a part of them is edited as all of them are."""
+    def parallel(self, images: int, size: tuple[int, int]) -> int:
+        """How many draws at once for so many images of a size; a part of them is edited as all of them are."""
         sides = (size[1] // self.backbone.factor, size[0] // self.backbone.factor)
-        return self._lanes or default_lanes(self.backbone.device, pictures, sides, self.settings.filter is not None)
+        return self._parallel or default_lanes(self.backbone.device, images, sides, self.settings.filter is not None)
 
     def edit(
         self,
         batch: Sequence[Prepared],
         files: Sequence[dict[str, Path]],
         label: str,
-        lanes: int | None = None,
+        parallel: int | None = None,
         bar: tqdm | None = None,
     ) -> None:
         """Edits the batch and writes each result when it is there; steps, or pictures of a baseline, are told to the bar."""
@@ -145,6 +131,6 @@ class Session:
                 bar.update()
 
         try:
-            edit_batch(self.backbone, self.settings, batch, callbacks, logger, lanes or self._lanes, write)
+            edit_batch(self.backbone, self.settings, batch, callbacks, logger, parallel or self._parallel, write)
         finally:
             finish(logger)

@@ -1,39 +1,39 @@
-"""What a run tells: each problem when it is found, and at its end what became of all pictures."""
+"""What became of the images of a run."""
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from ..edits.outputs import ERRORS, failed_before
 from .plan import Plan
 from .session import Session
 
 
-class Complaints:
-    """Prints each problem when it is found, so that none is lost, and counts them; the same one again is no other."""
+class RunResult(NamedTuple):
+    """What became of the images of one call."""
 
-    def __init__(self) -> None:
-        self.told: set[str] = set()
-
-    @property
-    def count(self) -> int:
-        return len(self.told)
-
-    def __call__(self, text: str) -> None:
-        if text in self.told:
-            return
-        self.told.add(text)
-        print(f"sdist: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    folder: Path
+    total: int  # images that the call was asked for, without pairs that cannot be edited
+    made: int  # by this call
+    there: int  # made by earlier ones
+    failed: tuple[str, ...]  # names of those that could not be made, in this call or before; folder/errors/NAME.json says why
+    left: int  # for later calls, by `limit`
+    problems: tuple[str, ...]  # all that went wrong in this call, one line each
+    seconds: float  # of editing, after the model was loaded
 
 
-def summary(work: Mapping[Session, Plan], seconds: float, problems: int) -> list[str]:
-    """What became of all pictures, on one line, and what else there is to say, on another."""
-    made, plans = sum(session.made for session in work), work.values()
-    left = sum(p.left for p in plans)
-    failed = {s.folder / ERRORS: len(failed_before(s.folder) & {*p.names}) for s, p in work.items()}
+def run_result(session: Session, plan: Plan, seconds: float, problems: Sequence[str]) -> RunResult:
+    """What a session has made of its plan."""
+    failed = tuple(sorted(failed_before(session.folder).intersection(plan.names)))
+    return RunResult(session.folder, len(plan.names), session.made, plan.there, failed, plan.left, tuple(problems), seconds)
+
+
+def summary(results: Sequence[RunResult], problems: int) -> list[str]:
+    """What became of all images, on one line, and what else there is to say, on another."""
+    total, made, there, left = (sum(getattr(r, name) for r in results) for name in ("total", "made", "there", "left"))
     more = [
         *([f"{left} left by --limit"] if left else []),
-        *(f"{count} failed, see {folder}" for folder, count in failed.items() if count),
-        *([f"{seconds / made:.2f} s a picture"] if made else []),
+        *(f"{len(r.failed)} failed, see {r.folder / ERRORS}" for r in results if r.failed),
+        *([f"{sum(r.seconds for r in results) / made:.2f} s a picture"] if made else []),
     ]
-    total, there = sum(len(p.names) for p in plans), sum(p.there for p in plans)
     return [f"{made} of {total} pictures made, {there} were there, {problems} problems", *(["; ".join(more)] if more else [])]

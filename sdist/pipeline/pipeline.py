@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..api import Picture, in_memory, settings_of, without_folders
+from ..api import Picture, in_memory, without_folders
+from ..config.build import settings_of
 from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar, Stopping
 from ..editors.score_distillation import edit_batch, prepare

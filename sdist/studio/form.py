@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..api import settings_of
-from ..config.build import load_settings, resolve
+from ..config.build import load_settings, resolve, settings_of
 from ..config.settings import Settings
 from ..edits.request import Request
 from ..errors import UserError

@@ -168,7 +168,7 @@ FOREIGN = {
     "a mask": (["--mask", "mask.png"], "--mask: of score distillation"),
     "a trace": (["--record", "TRACE"], "--record: of score distillation"),
     "a log": (["--log", "csv"], "--log: of score distillation"),
-    "lanes": (["--batch", "2"], "--batch: of score distillation"),
+    "lanes": (["--batch", "2"], "--parallel: of score distillation"),
     "an instruction": (["--instruction", "add a hat"], "reads no instruction"),
     "an unknown field": (["--set", "baseline.strengt=1"], "did you mean 'strength'"),
     "a word for a number": (["--set", "baseline.strength=high"], "strength"),

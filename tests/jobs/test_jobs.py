@@ -212,7 +212,7 @@ def test_a_folder_that_becomes_read_only(
 ) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    arguments = run_arguments(folder, tiny_folder, output, "--batch", "1", "--quiet", "--steps", "20")
+    arguments = run_arguments(folder, tiny_folder, output, "--parallel", "1", "--quiet", "--steps", "20")
     process = started.start(arguments)
     while not list(output.glob("*.json")):
         time.sleep(0.002)

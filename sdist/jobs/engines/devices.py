@@ -1,10 +1,10 @@
-"""--devices N: N processes on this machine, one a GPU, started by Lightning Fabric; each makes every N-th picture.
+"""--devices N: N processes on this machine, one per GPU, started by Lightning Fabric; each makes every N-th image.
 
-They meet twice: when all have planned, so that none writes while another still looks at what is there, and at the end, to add
-up. What they tell each other then are counts and messages, over gloo, on GPUs too: it notices at once when a process is gone.
+They wait for each other twice: when all have planned, so that none writes while another still looks at what is there, and at
+the end, to add up. What they exchange then are counts and messages, over gloo, on GPUs too: it notices at once when a process
+is gone.
 """
 
-import argparse
 import logging
 import multiprocessing
 import signal
@@ -13,8 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -28,11 +31,17 @@ from tqdm.auto import tqdm
 from ...errors import UserError
 from ...models.allocator import keep_freed_memory
 from ...models.devices import choose_device
-from ..plan import Plan, planned
-from ..session import Session, settings_of
-from ..summary import Complaints, summary
+from ..options import RunOptions
+from ..plan import Plan, plan_run
+from ..problems import ProblemReporter, Report
+from ..session import Session
+from ..summary import RunResult, run_result
 from .local import edit_tasks
 from .queues import begin, by_size
+
+T = TypeVar("T")
+
+log = logging.getLogger("sdist")
 
 LONG = timedelta(days=365)  # until the slowest has made its share; one that is gone is noticed without waiting
 ENDING = (UserError, FloatingPointError, OSError)  # what the command line prints as one line
@@ -40,29 +49,28 @@ ENDING = (UserError, FloatingPointError, OSError)  # what the command line print
 for name in ("lightning_fabric", "pytorch_lightning"):  # in the started processes too
     logging.getLogger(name).setLevel(logging.WARNING)
 
-Done = tuple[list[str], int]
 
-
-def make(args: argparse.Namespace) -> Done:
-    """Plans a run and makes its pictures; its summary, and the number of problems. Under torchrun the first process goes on."""
-    fabric = _fabric(args)
-    with _processes():
-        done = fabric.launch(_work, args)
+def make(options: RunOptions, show: Report) -> RunResult:
+    """Plans a run and makes its images. Under torchrun only the first process returns."""
+    fabric = _fabric(options)
+    with _processes():  # Fabric looks into arguments, and refuses those that are frozen
+        work = partial(_work, options=options, show=show, verbose=log.isEnabledFor(logging.INFO))
+        result = fabric.launch(work)
     if fabric.global_rank:
-        raise SystemExit(2 if isinstance(done, Exception) or done[1] else 0)
-    if isinstance(done, Exception):
-        raise done
-    return done
+        raise SystemExit(2 if isinstance(result, Exception) or result.problems else 0)
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def _fabric(args: argparse.Namespace) -> Fabric:
-    kind, wanted = choose_device(settings_of(args, args.method).device), args.devices
+def _fabric(options: RunOptions) -> Fabric:
+    kind = choose_device(options.settings.device)
     if kind not in ("cpu", "cuda"):
         raise UserError(f"--devices chooses among all GPUs or works on the CPU; --device must be auto, cuda or cpu, got '{kind}'")
-    have = torch.cuda.device_count() if kind == "cuda" else 1
-    count = have if wanted == "auto" else wanted
-    if kind == "cuda" and count > have:
-        raise UserError(f"--devices {count}: this machine has {have} GPU{'s' * (have > 1)}")
+    available = torch.cuda.device_count() if kind == "cuda" else 1
+    count = available if options.devices == "auto" else options.devices
+    if kind == "cuda" and count > available:
+        raise UserError(f"--devices {count}: this machine has {available} GPU{'s' * (available > 1)}")
     started = TorchElasticEnvironment.detect()  # by torchrun
     environment = TorchElasticEnvironment() if started else LightningEnvironment()
     strategy = DDPStrategy(start_method="popen" if started else "spawn", process_group_backend="gloo", timeout=LONG)
@@ -87,55 +95,56 @@ def _processes() -> Iterator[None]:
             process.join()
 
 
-def _work(fabric: Fabric, args: argparse.Namespace) -> Done | Exception:
+def _work(fabric: Fabric, options: RunOptions, show: Report, verbose: bool) -> RunResult | Exception:
     """One process: the same plan as the others', and its share of it. An error of any of them that ends a run is returned."""
     first = fabric.global_rank == 0
-    _settle(quiet=args.quiet or not first)
+    _set_up_process(verbose and first)
     if fabric.device.type == "cuda":
-        args.device = str(fabric.device)
-    complain = Complaints()
-    own = _tried(lambda: _planned(args, complain if first else None))
-    if errors := [error for error in _meet(None if isinstance(own, tuple) else own) if error is not None]:
+        options = replace(options, settings=replace(options.settings, device=str(fabric.device)))
+    report = ProblemReporter(show)
+    planned = _result_or_error(lambda: _plan(options, report if first else None))
+    errors = [error for error in _all_gather(planned if isinstance(planned, Exception) else None) if error is not None]
+    if isinstance(planned, Exception) or errors:
         return errors[0]
-    (session, found), start = own, time.perf_counter()
-    share = by_size(found.todo)[fabric.global_rank :: fabric.world_size]
-    failure = _tried(lambda: edit_tasks(session, share, found.sizes, complain))
-    counts, told, failures = zip(*_meet((session.made, complain.told, failure)), strict=True)
-    session.made, problems = sum(counts), len(set().union(*told))
-    return next(filter(None, failures), (summary({session: found}, time.perf_counter() - start, problems), problems))
+    (session, plan), start = planned, time.perf_counter()
+    share = by_size(plan.todo)[fabric.global_rank :: fabric.world_size]
+    failure = _result_or_error(lambda: edit_tasks(session, share, plan.sizes, report))
+    made, problems, failures = zip(*_all_gather((session.made, report.problems, failure)), strict=True)
+    session.made, unique = sum(made), tuple(dict.fromkeys(chain(*problems)))
+    return next(filter(None, failures), run_result(session, plan, time.perf_counter() - start, unique))
 
 
-def _planned(args: argparse.Namespace, complain: Complaints | None) -> tuple[Session, Plan]:
-    """The plan, which one of the processes speaks about, and clears the way for."""
-    session, found = planned(args, complain or (lambda text: None))
-    if complain is not None:
-        begin(session, found, complain)
-    return session, found
+def _plan(options: RunOptions, report: Report | None) -> tuple[Session, Plan]:
+    """The plan, which one of the processes reports about, and clears the way for."""
+    session, plan = plan_run(options, report or (lambda text: None))
+    if report is not None:
+        begin(session, plan, report)
+    return session, plan
 
 
-def _settle(quiet: bool) -> None:
+def _set_up_process(verbose: bool) -> None:
     """What the command line does in its own process. Each trainer is one of its own, and logs, whatever its process' rank is."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("sdist").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("sdist").setLevel(logging.INFO if verbose else logging.WARNING)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
     rank_zero_only.rank = 0
     tqdm.set_lock(threading.RLock())  # the default one has a semaphore, which a killed process would leave behind
 
 
-def _tried(function: Callable[[], Any]) -> Any:
-    """What the function gives, or what ended it."""
+def _result_or_error(function: Callable[[], T]) -> T | Exception:
+    """What the function returns, or what ended it."""
     try:
         return function()
     except ENDING as error:
         return error
 
 
-def _meet(own: Any) -> list[Any]:
-    """What each process brings, in the order of their ranks, when the last has come."""
-    everyone: list[Any] = [None] * torch.distributed.get_world_size()
+def _all_gather(value: T) -> list[T]:
+    """The values of all processes in the order of their ranks, when the last has come."""
+    values: list[Any] = [None] * torch.distributed.get_world_size()
     try:
-        all_gather_object(everyone, own)
+        all_gather_object(values, value)
     except RuntimeError:  # one is gone: whoever started them says which
         raise SystemExit(1) from None
-    return everyone
+    return values

@@ -1,33 +1,35 @@
 """--engine local: the queues one after the other, in this process."""
 
-import argparse
 import time
 
 from ...distillation.callbacks import steps_bar
-from ..plan import Plan, Task, planned
+from ..options import RunOptions
+from ..plan import Plan, Task, plan_run
+from ..problems import ProblemReporter, Report
 from ..session import Session
-from ..summary import Complaints, summary
-from .queues import QUEUE, Complain, Sizes, begin, edit_queue, queues, remembering
+from ..summary import RunResult, run_result
+from .queues import QUEUE, Sizes, begin, edit_queue, queues, recording_failures
 
 
-def make(args: argparse.Namespace) -> tuple[list[str], int]:
-    """Plans a run and makes its pictures; its summary, and the number of problems."""
-    complain = Complaints()
-    session, found = planned(args, complain)
+def make(options: RunOptions, show: Report) -> RunResult:
+    """Plans a run and makes its images."""
+    report = ProblemReporter(show)
+    session, plan = plan_run(options, report)
+    seconds = edit_all(session, plan, report)
+    return run_result(session, plan, seconds, report.problems)
+
+
+def edit_all(session: Session, plan: Plan, report: Report) -> float:
+    """Edits what is to be made, in seconds; an image that fails is named and recorded, and the others go on."""
     start = time.perf_counter()
-    edit_all(session, found, complain)
-    return summary({session: found}, time.perf_counter() - start, complain.count), complain.count
+    begin(session, plan, report)
+    edit_tasks(session, plan.todo, plan.sizes, report)
+    return time.perf_counter() - start
 
 
-def edit_all(session: Session, found: Plan, complain: Complain) -> None:
-    """Edits what is to be made; a picture that fails is named and remembered, and the others go on."""
-    begin(session, found, complain)
-    edit_tasks(session, found.todo, found.sizes, complain)
-
-
-def edit_tasks(session: Session, tasks: list[Task], sizes: Sizes, complain: Complain) -> None:
+def edit_tasks(session: Session, tasks: list[Task], sizes: Sizes, report: Report) -> None:
     """All of these tasks, which may be a part of a run; one bar counts their steps."""
-    fail = remembering(session, complain)
+    fail = recording_failures(session, report)
     steps, unit = (1, "picture") if session.settings.baseline else (session.settings.steps, "step")
     with steps_bar(steps * len(tasks), session.name, unit) as bar:
         done = 0

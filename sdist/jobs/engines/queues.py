@@ -1,4 +1,4 @@
-"""What every engine does with a plan: queues of pictures of one size, each read, edited and written; a failure is remembered."""
+"""What every engine does with a plan: queues of images of one size, each read, edited and written; failures are recorded."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,30 +10,30 @@ from ...edits.outputs import ERRORS, output_files, remove_parts, write_error
 from ...edits.request import Prepared
 from ...errors import PicturesError
 from ..plan import Plan, Task
+from ..problems import Report
 from ..session import Session
 
 log = logging.getLogger("sdist")
 
-QUEUE = 64  # pictures whose latents and embeddings are held at once; how many are in flight is --batch
+QUEUE = 64  # images whose latents and embeddings are held at once; how many are in flight is --parallel
 
-Complain = Callable[[str], None]
 Fail = Callable[[Task, str], None]
-Sizes = Mapping[tuple[int, int], int]  # pictures of each size in the whole run, which decide about lanes
+Sizes = Mapping[tuple[int, int], int]  # images of each size in the whole run, which decide how many draws are tried at once
 Ready = tuple[Task, Prepared]
 
 
-def begin(session: Session, found: Plan, complain: Complain) -> None:
-    """Removes what killed processes left of the pictures, none of which may be in work, and says what failed before."""
-    remove_parts(session.folder, {*found.names})
-    if found.failed:
-        complain(f"{found.failed} pictures failed in an earlier call, see {session.folder / ERRORS}; --retry tries them again")
+def begin(session: Session, plan: Plan, report: Report) -> None:
+    """Removes what killed processes left of the images, none of which may be in work, and reports what failed before."""
+    remove_parts(session.folder, {*plan.names})
+    if plan.failed:
+        report(f"{plan.failed} pictures failed in an earlier call, see {session.folder / ERRORS}; --retry tries them again")
 
 
-def remembering(session: Session, complain: Complain) -> Fail:
-    """Names each picture that fails, and writes why beside the results."""
+def recording_failures(session: Session, report: Report) -> Fail:
+    """Reports each image that fails, and writes why beside the results."""
 
     def fail(task: Task, reason: str) -> None:
-        complain(reason)
+        report(reason)
         write_error(session.folder, task.name, reason, task.request)
 
     return fail
@@ -45,17 +45,17 @@ def by_size(tasks: list[Task]) -> list[Task]:
 
 
 def queues(tasks: list[Task], most: int) -> Iterator[list[Task]]:
-    """Groups of at most so many pictures of equal width and height."""
+    """Groups of at most so many images of equal width and height."""
     for _, group in groupby(by_size(tasks), key=lambda task: task.size):
         same = list(group)
         yield from (same[i : i + most] for i in range(0, len(same), most))
 
 
 def edit_queue(session: Session, queue: list[Task], sizes: Sizes, bar: tqdm | None, fail: Fail) -> None:
-    """Makes the pictures of one queue; lanes are those of the whole run, so that any part of it gives the same pixels."""
-    for batch in _equal(_prepare(session, queue, fail)):
+    """Makes the images of one queue; as many draws at once as in the whole run, so that any part of it gives the same pixels."""
+    for batch in _by_real_size(_prepare(session, queue, fail)):
         size = batch[0][1].image.size
-        _edit(session, batch, session.lanes(min(QUEUE, sizes[size]), size), bar, fail)
+        _edit(session, batch, session.parallel(min(QUEUE, sizes[size]), size), bar, fail)
 
 
 def _prepare(session: Session, queue: list[Task], fail: Fail) -> list[Ready]:
@@ -68,18 +68,22 @@ def _prepare(session: Session, queue: list[Task], fail: Fail) -> list[Ready]:
     return ready
 
 
-def _equal(ready: list[Ready]) -> Iterator[list[Ready]]:
-    """One group, or several if a picture turned out to be of another size than its header said."""
-    for _, group in groupby(sorted(ready, key=lambda own: own[1].image.size), key=lambda own: own[1].image.size):
+def _by_real_size(ready: list[Ready]) -> Iterator[list[Ready]]:
+    """One group, or several if an image turned out to be of another size than its header said."""
+    for _, group in groupby(sorted(ready, key=_size), key=_size):
         yield list(group)
 
 
-def _edit(session: Session, ready: Sequence[Ready], lanes: int, bar: tqdm | None, fail: Fail) -> None:
+def _size(ready: Ready) -> tuple[int, int]:
+    return ready[1].image.size
+
+
+def _edit(session: Session, ready: Sequence[Ready], parallel: int, bar: tqdm | None, fail: Fail) -> None:
     tasks, batch = [task for task, _ in ready], [prepared for _, prepared in ready]
     label = f"{tasks[0].name}-{tasks[-1].name}"
     log.info("%d pictures, %s", len(tasks), label)
     try:
-        session.edit(batch, [output_files(session.folder, task.name) for task in tasks], label, lanes, bar)
+        session.edit(batch, [output_files(session.folder, task.name) for task in tasks], label, parallel, bar)
     except PicturesError as error:
-        for place, reason in error.reasons.items():
-            fail(tasks[place], reason)
+        for index, reason in error.reasons.items():
+            fail(tasks[index], reason)

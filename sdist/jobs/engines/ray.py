@@ -1,9 +1,8 @@
-"""--engine ray: the actors of a Ray cluster (https://docs.ray.io), one a GPU or a share of the CPUs.
+"""--engine ray: the actors of a Ray cluster (https://docs.ray.io), one per GPU or with a share of the CPUs.
 
-This process plans; the driver gives the pictures out; the actors edit and write to --output, a place that all machines share.
+This process plans; the driver dispatches images; the actors edit and write to --output, a folder that all machines share.
 """
 
-import argparse
 import logging
 import os
 import socket
@@ -20,47 +19,49 @@ from ...distillation.callbacks import steps_bar
 from ...editors.loading import LoadedModels
 from ...errors import UserError
 from ...models.backbone import Backbone
-from ..plan import Plan, planned
+from ..options import RunOptions
+from ..plan import Plan, plan_run
+from ..problems import ProblemReporter, Report
 from ..session import Session
-from ..summary import Complaints, summary
-from .queues import QUEUE, Fail, begin, queues, remembering
-from .ray_actor import Editor
+from ..summary import RunResult, run_result
+from .queues import QUEUE, Fail, begin, queues, recording_failures
+from .ray_actor import Worker
 from .ray_driver import Chunk, Driver
 
 log = logging.getLogger("sdist")
 
-LEAST = 16  # pictures of a chunk, unless there are fewer for an actor: less would leave its lanes empty too often
+MIN_CHUNK = 16  # images, unless there are fewer for an actor: with less it would too often try few draws at once
 
 
-class OnHost(LoadedModels):
+class ModelsForPlanning(LoadedModels):
     """The model in main memory, which is enough for planning; where the session goes, it is loaded as the settings say."""
 
     def __call__(self, settings: Settings) -> Backbone:
         return super().__call__(replace(settings, device="cpu", precision="fp32", compile=False))
 
 
-def make(args: argparse.Namespace) -> tuple[list[str], int]:
-    """Plans a run and has its pictures made; its summary, and the number of problems."""
-    complain = Complaints()
-    args.output = args.output.absolute()  # the actors have working folders of their own
-    session, found = planned(args, complain, OnHost(kept=1))
+def make(options: RunOptions, show: Report) -> RunResult:
+    """Plans a run and has its images made."""
+    report = ProblemReporter(show)
+    options = replace(options, output=options.output.absolute())  # the actors have working folders of their own
+    session, plan = plan_run(options, report, ModelsForPlanning(kept=1))
     session, start = deepcopy(session), time.perf_counter()  # without the model
-    begin(session, found, complain)
-    if found.todo:
+    begin(session, plan, report)
+    if plan.todo:
         with cluster():
-            edit_all(session, found, remembering(session, complain), args.workers)
-    return summary({session: found}, time.perf_counter() - start, complain.count), complain.count
+            edit_all(session, plan, recording_failures(session, report), options.workers)
+    return run_result(session, plan, time.perf_counter() - start, report.problems)
 
 
-def edit_all(session: Session, found: Plan, fail: Fail, wanted: int | None) -> None:
+def edit_all(session: Session, plan: Plan, fail: Fail, wanted: int | None) -> None:
     """Has what is to be made edited by so many actors, which end with this call."""
     workers, resources = shares(wanted, session.settings.device)
-    pictures, given = len(found.todo), ray.put(session)
-    most = min(QUEUE, -(-pictures // workers), max(LEAST, pictures // (4 * workers)))
-    with steps_bar(pictures, session.name, "picture") as bar:
-        driver = Driver(session, found.sizes, fail, bar, lambda: ray.remote(Editor).options(**resources).remote(given))
+    images, shared = len(plan.todo), ray.put(session)
+    most = min(QUEUE, -(-images // workers), max(MIN_CHUNK, images // (4 * workers)))
+    with steps_bar(images, session.name, "picture") as bar:
+        driver = Driver(session, plan.sizes, fail, bar, lambda: ray.remote(Worker).options(**resources).remote(shared))
         try:
-            driver.run([Chunk(tasks) for tasks in queues(found.todo, most)], workers)
+            driver.run([Chunk(tasks) for tasks in queues(plan.todo, most)], workers)
         finally:
             driver.end()
 
@@ -75,7 +76,7 @@ def cluster() -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray prints pages about each death
         try:
-            _knock(os.environ.get("RAY_ADDRESS", ""))
+            _check_reachable(os.environ.get("RAY_ADDRESS", ""))
             ray.init(log_to_driver=False, configure_logging=False)
         except (OSError, ValueError) as error:
             raise UserError(f"Ray's cluster cannot be reached: {error}; RAY_ADDRESS is HOST:PORT, or not set") from None
@@ -85,26 +86,27 @@ def cluster() -> Iterator[None]:
             ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """OSError if nothing answers at HOST:PORT; Ray itself would try for many minutes."""
+def _check_reachable(address: str) -> None:
+    """Raises OSError if nothing answers at HOST:PORT; Ray itself would try for many minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def shares(wanted: int | None, device: str) -> tuple[int, dict]:
-    """How many actors, and what Ray gives each of them; UserError if the cluster does not have as much."""
+    """How many actors, and the resources that Ray gives each of them. Raises UserError if the cluster does not have as much."""
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--engine ray chooses the devices; --device must be auto, cuda or cpu, got '{device}'")
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = ([int(own[kind]) for own in machines if own.get(kind)] for kind in ("CPU", "GPU"))
+    cpus, gpus = ([int(machine[kind]) for machine in machines if machine.get(kind)] for kind in ("CPU", "GPU"))
     if device == "cuda" and not gpus:
         raise UserError("--device cuda: Ray's cluster has no GPU")
     on_gpus = bool(gpus) and device != "cpu"
-    workers, have = wanted or (sum(gpus) if on_gpus else len(cpus)), sum(gpus if on_gpus else cpus)
-    if workers > have:
-        raise UserError(f"--workers {workers}: Ray's cluster has {have} {'GPUs' if on_gpus else 'CPUs'}")
+    workers, available = wanted or (sum(gpus) if on_gpus else len(cpus)), sum(gpus if on_gpus else cpus)
+    if workers > available:
+        raise UserError(f"--workers {workers}: Ray's cluster has {available} {'GPUs' if on_gpus else 'CPUs'}")
     threads = max(1, min(sum(cpus) // workers, *cpus))
     log.info("%d actors, each with %s", workers, "a GPU" if on_gpus else f"a share of {threads} CPU{'s' * (threads > 1)}")
-    own = {"num_gpus": 1, "num_cpus": 0} if on_gpus else {"num_cpus": threads}
-    return workers, {**own, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}}}
+    resources = {"num_gpus": 1, "num_cpus": 0} if on_gpus else {"num_cpus": threads}
+    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    return workers, {**resources, "runtime_env": {"env_vars": environment}}

@@ -11,7 +11,7 @@ from ..session import Session
 from .queues import Sizes, edit_queue
 
 
-class Sent(NamedTuple):
+class SentTask(NamedTuple):
     """A task, and the bytes of its image, whose folder the actor need not see."""
 
     task: Task
@@ -19,25 +19,25 @@ class Sent(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the pictures of a call; the others are made."""
+    """What became of the images of a call; those that did not fail are made."""
 
     made: int
-    failed: dict[str, str]  # names, and why
+    failed: dict[str, str]  # reasons by name
     warnings: list[str]
 
 
 class Warnings(logging.Handler):
-    """Keeps what is to be said on the terminal of the driver."""
+    """Keeps what is to be shown on the terminal of the driver."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
-class Editor:
+class Worker:
     """One actor. The cards that it writes name the images of the driver."""
 
     def __init__(self, session: Session) -> None:
@@ -46,8 +46,8 @@ class Editor:
     def load(self) -> None:
         self._session.load()
 
-    def edit(self, sent: list[Sent], sizes: Sizes) -> Outcome:
-        """Makes the pictures and writes them; what ends a run, such as a full disk, is raised."""
+    def edit(self, sent: list[SentTask], sizes: Sizes) -> Outcome:
+        """Makes the images and writes them; what ends a run, such as a full disk, is raised."""
         failed, before, warnings = dict[str, str](), self._session.made, Warnings()
 
         def fail(task: Task, reason: str) -> None:
@@ -56,13 +56,13 @@ class Editor:
         logging.getLogger("sdist").addHandler(warnings)
         try:
             with TemporaryDirectory(prefix="sdist-") as folder:
-                edit_queue(self._session, [_with_copy(own, Path(folder)) for own in sent], sizes, None, fail)
+                edit_queue(self._session, [_with_copy(one, Path(folder)) for one in sent], sizes, None, fail)
         finally:
             logging.getLogger("sdist").removeHandler(warnings)
-        return Outcome(self._session.made - before, failed, warnings.told)
+        return Outcome(self._session.made - before, failed, warnings.messages)
 
 
-def _with_copy(sent: Sent, folder: Path) -> Task:
+def _with_copy(sent: SentTask, folder: Path) -> Task:
     copy = folder / sent.task.name / sent.task.request.image.name
     copy.parent.mkdir()
     copy.write_bytes(sent.image)

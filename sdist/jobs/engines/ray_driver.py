@@ -1,4 +1,4 @@
-"""Gives the pictures of a run to actors of a Ray cluster, and again where one has died."""
+"""Dispatches the images of a run to actors of a Ray cluster, and again where one has died."""
 
 import logging
 from collections import deque
@@ -16,49 +16,48 @@ from ...errors import UserError
 from ..plan import Task, missing_of
 from ..session import Session
 from .queues import Fail, Sizes
-from .ray_actor import Outcome, Sent
+from .ray_actor import Outcome, SentTask
 
 log = logging.getLogger("sdist")
 
-AHEAD = 2  # chunks that an actor has at most, one of them in work
-DEATHS = 3  # of actors in a row, at work on a picture or before they are loaded, that end it
+MAX_CHUNKS = 2  # that an actor has, one of them in work
+DEATHS = 3  # of actors in a row, at work on an image or before they are loaded, that end it
 
 
 class Chunk(NamedTuple):
-    """Pictures that an actor gets at once, and how many actors died at work on them."""
+    """Images that an actor gets at once, and how many actors died at work on them."""
 
     tasks: list[Task]
     deaths: int = 0
 
 
 class Driver:
-    """Gives chunks to actors and takes what becomes of them. A dead actor is replaced by a new one that `hire` gives.
+    """Dispatches chunks to actors and collects their outcomes. A dead actor is replaced by one that `start_actor` returns.
 
     Ray's own restarts are not used: calls to a restarting actor are refused, and one of a lost machine may restart for ever.
     """
 
-    def __init__(self, session: Session, sizes: Sizes, fail: Fail, bar: tqdm, hire: Callable[[], ActorHandle]) -> None:
-        self._session, self._sizes, self._fail, self._bar, self._hire = session, sizes, fail, bar, hire
+    def __init__(self, session: Session, sizes: Sizes, fail: Fail, bar: tqdm, start_actor: Callable[[], ActorHandle]) -> None:
+        self._session, self._sizes, self._fail, self._bar, self._start_actor = session, sizes, fail, bar, start_actor
         self._waiting = deque[Chunk]()
         self._calls: dict[ray.ObjectRef, tuple[ActorHandle, Chunk | None]] = {}  # the oldest first; None: the model is loaded
         self._actors: list[ActorHandle] = []  # that have loaded it
         self._unloaded = 0  # deaths before that, in a row
 
     def run(self, chunks: list[Chunk], workers: int) -> None:
-        """Until every picture is made or has failed."""
+        """Until every image is made or has failed."""
         self._waiting.extend(chunks)
         for _ in range(workers):
             self._load()
         while self._waiting or any(chunk for _, chunk in self._calls.values()):
             call = ray.wait([*self._calls])[0][0]
             try:
-                self._take(call, ray.get(call))
+                self._collect(call, ray.get(call))
             except (RayActorError, OutOfMemoryError) as error:
-                self._bury(self._calls[call][0], str(error))
-                self._load()
+                self._replace_actor(self._calls[call][0], str(error))
             except RayTaskError as error:
                 raise error.cause from None
-            self._give()
+            self._dispatch()
 
     def end(self) -> None:
         """Ends the actors, whatever they do."""
@@ -66,31 +65,31 @@ class Driver:
             ray.kill(actor)
 
     def _load(self) -> None:
-        actor = self._hire()
+        actor = self._start_actor()
         self._calls[actor.load.remote()] = (actor, None)
 
-    def _give(self) -> None:
+    def _dispatch(self) -> None:
         """To each its next chunk, and one more while there are enough for all."""
         for actor in self._actors:
-            most = AHEAD if len(self._waiting) > len(self._actors) else 1
+            most = MAX_CHUNKS if len(self._waiting) > len(self._actors) else 1
             while self._waiting and len(self._calls_of(actor)) < most:
                 chunk = self._waiting.popleft()
                 self._calls[actor.edit.remote(self._read(chunk), self._sizes)] = (actor, chunk)
 
     def _calls_of(self, actor: ActorHandle) -> list[ray.ObjectRef]:
-        return [call for call, (own, _) in self._calls.items() if own == actor]
+        return [call for call, (other, _) in self._calls.items() if other == actor]
 
-    def _read(self, chunk: Chunk) -> list[Sent]:
+    def _read(self, chunk: Chunk) -> list[SentTask]:
         sent = []
         for task in chunk.tasks:
             try:
                 named = replace(task, request=replace(task.request, image=task.request.image.resolve()))
-                sent.append(Sent(named, task.request.image.read_bytes()))
+                sent.append(SentTask(named, task.request.image.read_bytes()))
             except OSError as error:
                 self._fail(task, f"{task.where}: {error}")
         return sent
 
-    def _take(self, call: ray.ObjectRef, outcome: Outcome | None) -> None:
+    def _collect(self, call: ray.ObjectRef, outcome: Outcome | None) -> None:
         actor, chunk = self._calls.pop(call)
         if chunk is None or outcome is None:
             self._actors.append(actor)
@@ -104,22 +103,23 @@ class Driver:
         self._session.made += outcome.made
         self._bar.update(len(tasks))
 
-    def _bury(self, actor: ActorHandle, reason: str) -> None:
-        """Takes back what a dead actor had; it was at work on the oldest, and had not begun with the others."""
+    def _replace_actor(self, actor: ActorHandle, reason: str) -> None:
+        """Starts another for a dead one, which was at work on the oldest of its chunks and had not begun with the others."""
         ray.kill(actor)
-        self._actors = [own for own in self._actors if own != actor]
+        self._actors = [other for other in self._actors if other != actor]
         oldest, *others = [self._calls.pop(call)[1] for call in self._calls_of(actor)]
         self._waiting.extendleft(reversed(others))
         if oldest is not None:
             log.warning("an actor died, and what it had in work is given out again; Ray's logs say why")
-            self._again(oldest)
-            return
-        self._unloaded += 1
+            self._requeue(oldest)
+        else:
+            self._unloaded += 1
         if self._unloaded == DEATHS:
             raise UserError(f"{DEATHS} actors in a row died before they had loaded the model: {reason.strip().splitlines()[-1]}")
+        self._load()
 
-    def _again(self, chunk: Chunk) -> None:
-        """What is not yet made; the last time picture by picture, so that the one that kills is alone."""
+    def _requeue(self, chunk: Chunk) -> None:
+        """What is not yet made; the last time image by image, so that the one that kills is alone."""
         remove_parts(self._session.folder, {task.name for task in chunk.tasks})
         left = chunk.tasks if self._session.overwrite else missing_of(self._session, chunk.tasks)  # an older one tells nothing
         deaths, made = chunk.deaths + 1, len(chunk.tasks) - len(left)

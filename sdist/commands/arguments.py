@@ -1,0 +1,99 @@
+"""Arguments that several commands have, and how a command line becomes what the library takes. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import UserError
+from ..files.storage import place
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+
+T = TypeVar("T")
+
+Commands = Any  # argparse's subparsers, which have no public type
+SETTINGS = ("model", "device", "precision", "size", "seed", "steps", "compile")  # that are arguments of their own
+
+
+def model_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
+    command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    command.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), help="of the network (default: fp16 on CUDA)")
+    command.add_argument("--compile", action="store_const", const=True, help="torch.compile: a minute at the start, faster steps")
+    command.add_argument("--size", help="native (default), keep or WIDTHxHEIGHT")
+    command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
+    command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
+                         help="any values of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
+    command.add_argument("--parallel", "--batch", type=int, metavar="N",
+                         help="draws tried at once (default: what suits the device); --batch is an older name")  # fmt: skip
+
+
+def method_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+
+
+def edit_arguments(command: argparse.ArgumentParser) -> None:
+    """Of every command that edits."""
+    model_arguments(command)
+    command.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the method's, which is 0)")
+    command.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from the first one on (default: 1)")
+    command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
+    command.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    quiet_argument(command)
+
+
+def share_arguments(command: argparse.ArgumentParser) -> None:
+    """Which part of many edits is made."""
+    command.add_argument("--limit", type=int, metavar="N", help="make at most N pictures now; the next call goes on")
+    command.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N",
+                         help="rows I, I+N, ... only, I = 0..N-1: N processes share one --output")  # fmt: skip
+    command.add_argument("--retry", action="store_true", help="try pictures again that failed in an earlier call")
+
+
+def score_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
+    command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
+    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
+
+
+def quiet_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def json_argument(command: argparse.ArgumentParser) -> None:
+    """Of a command whose output is for programs too."""
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(quiet=True)
+
+
+def storage_folder(text: str) -> Path:
+    """A folder or an fsspec URL, as an argument's type."""
+    try:
+        return place(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N-1, such as 0/4, got {text!r}")
+    return int(index), int(count)
+
+
+def settings_from(args: argparse.Namespace, method: str, overrides: tuple[str, ...] = ()) -> Settings:
+    """The settings of a method; "key=value" overrides win over it, --set over these, and single arguments over all."""
+    from ..config.build import load_settings
+
+    values = {key: value for key in SETTINGS if (value := getattr(args, key, None)) is not None}
+    return load_settings(method, [*overrides, *args.overrides], **values)
+
+
+def from_arguments(options: type[T], args: argparse.Namespace, **values: Any) -> T:
+    """Options of a dataclass: the arguments of the same names, and values that win over them."""
+    names = {field.name for field in fields(options)}  # type: ignore[arg-type]
+    return options(**{**{name: value for name, value in vars(args).items() if name in names}, **values})

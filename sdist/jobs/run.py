@@ -1,0 +1,63 @@
+"""`sdist run`, from Python too."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+from ..config.build import settings_of
+from ..errors import unknown
+from ..extras import need
+from ..files.storage import place
+from .options import RunOptions
+from .problems import Report
+from .summary import RunResult
+
+log = logging.getLogger("sdist")
+
+
+def run(
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    method: str = "lusd",
+    model: str | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    size: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    compile: bool | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    **options: Any,
+) -> RunResult:
+    """Edits every pair of `input` into `output` and skips what is there, as `sdist run` with the same options does.
+
+    `input` is a folder with index.csv, or FORMAT:DIR; `output` a folder or a URL of fsspec. `seed` is the first seed; `model` to
+    `settings` are as for `sdist.edit`. `options` are those of sdist/jobs/options.py: seeds, parallel, log, overwrite, limit,
+    shard, retry, devices, engine, workers.
+
+    A pair that cannot be edited does not end the run: it is an error of the logger "sdist" when it is found, and one of the
+    result's `problems`. `devices` starts processes that import the main module, so a script calls this under
+    `if __name__ == "__main__":`. Raises UserError for bad input, and for whatever ends `sdist run` with an error.
+    """
+    values = {
+        "model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision, "compile": compile,
+    }  # fmt: skip
+    chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
+    names = [field.name for field in fields(RunOptions)]
+    for name in options:
+        if name not in names:
+            raise unknown("option", name, names, "sdist.run")
+    folder = place(os.fspath(output))
+    return make(RunOptions(method=method, settings=chosen, output=folder, input=os.fspath(input), **options), log.error)
+
+
+def make(options: RunOptions, show: Report) -> RunResult:
+    """Has a run made by the engine that the options name; `show` gets each problem when it is found."""
+    if options.engine == "ray":
+        need("run --engine ray", "ray", extra="ray")
+    engine = options.engine if options.devices is None else "devices"
+    return import_module(f".engines.{engine}", __package__).make(options, show)

@@ -1,0 +1,98 @@
+"""`sdist.run`: the same as the command from Python; seeds belong to images, not to their settings."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+import sdist
+from sdist.cli import main
+from sdist.edits.outputs import ERRORS
+
+from ..test_cli import error, listed, run_arguments, write_index  # noqa: F401
+from .test_jobs import assert_same
+
+SETTINGS = {"scale": {"threshold": 0.01, "cross_level": 1}, "scale.self_level": 0}
+
+
+def run(folder: Path, output: Path, model: Path, **options: object) -> sdist.RunResult:
+    return sdist.run(folder, output, **{"model": str(model), "settings": SETTINGS, "steps": 2, **options})
+
+
+def test_python_makes_what_the_command_makes(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "command", "--seed", "4", "--seeds", "2", "--limit", "5")) == 0
+    result = run(listed, tmp_path / "python", tiny_folder, seed=4, seeds=2, limit=5)
+    assert result[:-1] == (tmp_path / "python", 8, 5, 0, (), 3, ())
+    assert result.seconds > 0
+    assert_same(tmp_path / "command", tmp_path / "python")
+    again = run(listed, tmp_path / "python", tiny_folder, seed=4, seeds=2)
+    assert (again.made, again.there, again.left) == (3, 5, 0)
+
+
+def test_problems_are_told_when_they_are_found_and_in_the_result(
+    listed: Path, tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture  # noqa: F811
+) -> None:  # fmt: skip
+    write_index(listed, [["none.png", "a", "b"], ["0.png", "a cat", "a dog"], ["1.png", "a cat", "a dog"]])
+    content = (listed / "images" / "1.png").read_bytes()
+    (listed / "images" / "1.png").write_bytes(content[: len(content) // 2])
+    result = run(listed, tmp_path / "out", tiny_folder, overwrite=True)
+    assert (result.total, result.made, result.failed) == (2, 1, ("002_seed0",))
+    assert [problem.partition(": ")[0] for problem in result.problems] == ["index.csv line 2", "index.csv line 4"]
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == list(result.problems)
+    assert "cannot be read" in json.loads((tmp_path / "out" / ERRORS / "002_seed0.json").read_text())["error"]
+    assert "error" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "lusdd"}, "did you mean 'lusd'"),
+        ({"seed_s": 2}, "unknown option 'seed_s' in sdist.run: .*did you mean 'seeds'"),
+        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
+        ({"parallel": 0}, "--parallel must be at least 1, got 0"),
+        ({"log": "csw"}, "unknown --log 'csw': have .*did you mean 'csv'"),
+        ({"engine": "rays"}, "unknown --engine 'rays': have local, ray; did you mean 'ray'"),
+        ({"devices": 0}, "--devices must be auto or a number from 1, got 0"),
+        ({"shard": (2, 2)}, "--shard must be I/N with I from 0 to N-1, got 2/2"),
+        ({"workers": 2}, "--workers belongs to --engine ray"),
+        ({"settings": "steps=2"}, "settings is a mapping or a list"),
+    ],
+)
+def test_bad_options_are_user_errors(listed: Path, tiny_folder: Path, tmp_path: Path, options: dict, message: str) -> None:  # noqa: F811
+    with pytest.raises(sdist.UserError, match=message):
+        run(listed, tmp_path / "out", tiny_folder, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_another_method_are_a_user_error(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    run(listed, tmp_path / "out", tiny_folder, limit=1)
+    with pytest.raises(sdist.UserError, match=r"000_seed0\.png was made with other steps"):
+        run(listed, tmp_path / "out", tiny_folder, steps=3)
+
+
+def test_a_result_is_the_same_whichever_seed_the_run_began_with(
+    listed: Path, tiny_folder: Path, tmp_path: Path, capsys  # noqa: F811
+) -> None:  # fmt: skip
+    write_index(listed, [["0.png", "a cat", "a dog"]])
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out")
+    assert main([*arguments, "--seeds", "3"]) == 0
+    for first in (["--set", "seed=2"], ["--seed", "1", "--seeds", "2"]):
+        capsys.readouterr()
+        assert main([*arguments, *first]) == 0
+        assert "0 of " in capsys.readouterr().out
+    card = tmp_path / "out" / "000_seed2.json"
+    other = json.loads(card.read_text())
+    card.write_text(json.dumps(other | {"job": other["job"] | {"seed": 1}}))
+    assert main([*arguments, "--seed", "2"]) == 2
+    assert "000_seed2.png was made with other seed" in error(capsys)
+
+
+def test_seed_is_the_first_of_seeds(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    write_index(listed, [["0.png", "a cat", "a dog"]])
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--seed", "7")) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"000_seed7.json"}
+    (tmp_path / "own.yaml").write_text("variants: {plain: dds}")
+    sweep = ["sweep", str(tmp_path / "own.yaml"), *run_arguments(listed, tiny_folder, tmp_path / "sweep")[1:]]
+    assert main([*sweep, "--seed", "7", "--seeds", "2"]) == 0
+    assert {path.name for path in (tmp_path / "sweep" / "plain").glob("*.json")} == {"000_seed7.json", "000_seed8.json"}
