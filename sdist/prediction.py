@@ -1,12 +1,12 @@
 """The one place that calls the network: all rows that the components asked for, in one batch, returned by name."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from .diffusion import Estimate, Latents, PerImage, add_noise
@@ -52,6 +52,33 @@ SOURCE_SOURCE = Branch("source", "source")
 SOURCE_NULL = Branch("source", "null")
 
 
+@dataclass(frozen=True)
+class Text:
+    """What a network reads of prompts, one row per prompt."""
+
+    tokens: Float[Tensor, "n l d"]
+    pooled: Float[Tensor, "n p"] | None = None  # one vector for the whole prompt, where the model reads one
+    mask: Bool[Tensor, "n l"] | None = None  # the tokens that are read, where not all are
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Text":
+        """The function of each part that there is."""
+        return Text(*(None if part is None else function(part) for part in (self.tokens, self.pooled, self.mask)))  # type: ignore[arg-type]
+
+    def __getitem__(self, rows: slice | Tensor) -> "Text":
+        """The same for some rows."""
+        return self.map(lambda part: part[rows])
+
+    def repeat(self, n: int) -> "Text":
+        """All rows, n times."""
+        return self.map(lambda part: part.repeat(n, *(1 for _ in part.shape[1:])))
+
+    @staticmethod
+    def cat(texts: Sequence["Text"]) -> "Text":
+        """Rows of texts of one model, one text after the other."""
+        parts = zip(*((text.tokens, text.pooled, text.mask) for text in texts), strict=True)
+        return Text(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]
+
+
 class Network(Protocol):
     """Estimates what noisy latents are made of; a Backbone is one, an analytic predictor in the tests is another."""
 
@@ -64,7 +91,7 @@ class Network(Protocol):
         self,
         z_t: Float[Tensor, "n c h w"],
         t: Real[Tensor, " n"],
-        text: Float[Tensor, "n l d"],
+        text: Text,
         guidance: Float[Tensor, " n"] | None = None,
     ) -> Estimate:
         """What each row is made of, in float32, whatever the network computes in; `guidance` where it is embedded."""
@@ -83,10 +110,10 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Edit:
-    """What is edited, a row an image: source latents, text embeddings by prompt, noun tokens, an optional user mask."""
+    """What is edited, one row per image: source latents, embedded prompts by name, noun tokens, an optional user mask."""
 
     source: Latents
-    text: dict[Prompt, Float[Tensor, "b l d"]]
+    text: dict[Prompt, Text]
     focus: Float[Tensor, "b l"]  # 1 at the tokens that the mask follows, else 0; a row of zeros: no mask
     mask: Float[Tensor, "b 1 h w"] | None = None  # the user's, 1 where the edit may happen
 
@@ -234,7 +261,7 @@ def call(
     network: Network,
     noisy: Mapping[str, Latents],
     t: Real[Tensor, " b"],
-    text: Mapping[str, Float[Tensor, "b l d"]],
+    text: Mapping[str, Text],
     branches: Iterable[Branch],
     recorders: Iterable[Recorder] = (),
 ) -> Outputs:
@@ -245,7 +272,7 @@ def call(
     rows, b = rows_of(branches, network.guidance), len(t)
     places = {row: slice(i * b, (i + 1) * b) for i, row in enumerate(rows)}
     z_t = torch.cat([noisy[row.latent] for row in rows])
-    words = torch.cat([text[row.prompt] for row in rows])
+    words = Text.cat([text[row.prompt] for row in rows])
     scales = None
     if network.guidance == "embedded":
         scales = torch.tensor([1.0 if row.scale is None else row.scale for row in rows], device=z_t.device).repeat_interleave(b)

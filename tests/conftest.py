@@ -21,7 +21,7 @@ from sdist.distillation.distiller import ScoreDistiller
 from sdist.draws import RandomSampler, Ticket
 from sdist.models.backbone import Backbone
 from sdist.models.loading import load_backbone
-from sdist.prediction import Branch, Draw, Edit, Progress
+from sdist.prediction import Branch, Draw, Edit, Progress, Text
 
 WORDS = ("cat", "hat", "party", "dog", "red", "house", "a", "in", "wearing", "and", "the", "snow")
 
@@ -115,7 +115,7 @@ def picture(tmp_path: Path) -> Path:
 class Gaussian:
     """If data for a prompt is N(mu, s^2 I), the noise prediction is sigma (z_t - alpha mu) / (alpha^2 s^2 + sigma^2).
 
-    mu stands in the text embedding: text[:, 0, 0].
+    mu is the only number of a prompt's only token.
     """
 
     guidance = "cfg"
@@ -127,9 +127,9 @@ class Gaussian:
     def scales(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return discrete_scales(self.alphas_cumprod, t)
 
-    def estimate(self, z_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor, guidance: None = None) -> Estimate:
+    def estimate(self, z_t: torch.Tensor, t: torch.Tensor, text: Text, guidance: None = None) -> Estimate:
         alpha, sigma = (x[:, None, None, None] for x in self.scales(t))
-        mu = text[:, :1, :1, None]
+        mu = text.tokens[:, :1, :1, None]
         eps = sigma * (z_t - alpha * mu) / (alpha**2 * self.s**2 + sigma**2)
         return Estimate(eps, z_t, *self.scales(t), "epsilon")
 
@@ -145,7 +145,7 @@ def gaussian() -> Gaussian:
 def gaussian_edit(b: int = 1, **means: float) -> Edit:
     """An edit in float64 whose prompts have these means."""
     values = {**MEANS, **means}
-    text = {k: torch.full((b, 1, 1), v, dtype=torch.float64) for k, v in values.items()}
+    text = {k: Text(torch.full((b, 1, 1), v, dtype=torch.float64)) for k, v in values.items()}
     z = torch.randn(b, 4, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     return Edit(z, text, torch.zeros(b, 1))  # type: ignore[arg-type]
 

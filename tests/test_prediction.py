@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sdist.diffusion import Estimate, add_noise, cfg
-from sdist.prediction import NULL, SOURCE, SOURCE_NULL, SOURCE_SOURCE, TARGET, Branch, call, predict, rows_of
+from sdist.prediction import NULL, SOURCE, SOURCE_NULL, SOURCE_SOURCE, TARGET, Branch, Text, call, predict, rows_of
 
 from .conftest import MEANS, Gaussian, gaussian_edit, make_draw, progress
 
@@ -19,8 +19,8 @@ class Listening(Gaussian):
         self.guidance, self.asked = guidance, list[tuple[torch.Tensor, ...]]()
 
     def estimate(self, z_t, t, text, guidance=None) -> Estimate:
-        self.asked.append((z_t, t, text[:, 0, 0], guidance))
-        return super().estimate(z_t, t, text if guidance is None else text * guidance[:, None, None])
+        self.asked.append((z_t, t, text.tokens[:, 0, 0], guidance))
+        return super().estimate(z_t, t, text if guidance is None else Text(text.tokens * guidance[:, None, None]))
 
 
 class Rows:
@@ -60,7 +60,7 @@ def test_a_network_that_embeds_guidance_is_asked_for_one_row_per_branch() -> Non
     out = asked(network, [GUIDED, SOURCE_SOURCE])
     ((z_t, _, _, guidance),) = network.asked
     assert guidance.tolist() == [7.5] * 3 + [1.0] * 3
-    expected = Gaussian().estimate(z_t[:3], torch.tensor([10, 500, 900]), gaussian_edit(3).text["target"] * 7.5)
+    expected = Gaussian().estimate(z_t[:3], torch.tensor([10, 500, 900]), Text(gaussian_edit(3).text["target"].tokens * 7.5))
     torch.testing.assert_close(out.eps[GUIDED], expected.eps)
 
 
@@ -101,7 +101,7 @@ def test_a_prediction_that_was_not_asked_for_is_a_key_error() -> None:
 def test_noisy_latents_and_prompts_may_have_any_name() -> None:
     z = torch.ones(2, 4, 8, 8).double()
     branch = Branch("reference", "instruction")
-    text = {"instruction": torch.full((2, 1, 1), 0.5).double()}
+    text = {"instruction": Text(torch.full((2, 1, 1), 0.5).double())}
     out = call(Gaussian(), {"reference": z}, torch.tensor([3.5, 900.25]), text, [branch])
     a, g = (x[:, None, None, None] for x in Gaussian().scales(torch.tensor([3.5, 900.25])))
     torch.testing.assert_close(a * out.clean[branch] + g * out.eps[branch], z)
@@ -122,3 +122,14 @@ def test_narrowing_twice_leaves_the_right_images() -> None:
     narrow = out.narrow(torch.tensor([2, 0])).narrow(torch.tensor([1]))
     for part in ("eps", "clean"):
         assert torch.equal(getattr(narrow, part)[GUIDED], getattr(out, part)[GUIDED][:1])
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_parts_of_a_text_keep_together(parts: int) -> None:
+    tokens, pooled, mask = torch.randn(2, 3, 4), torch.randn(2, 5), torch.rand(2, 3) > 0.5
+    text = Text(*(tokens, pooled, mask)[:parts])
+    twice = Text.cat([text, text.repeat(2)[torch.tensor([3, 0])]])
+    for name, part in zip(("tokens", "pooled", "mask"), (tokens, pooled, mask), strict=True):
+        expected = torch.cat([part, part[[1, 0]]])
+        found = getattr(twice, name)
+        assert found is None if parts < 1 + ("tokens", "pooled", "mask").index(name) else torch.equal(found, expected)

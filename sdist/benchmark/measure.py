@@ -181,7 +181,7 @@ def bare_rows_per_second(backbone: Backbone, prepared: Prepared, rows: int) -> f
     """Of the network alone, compiled if the backbone is: the same rows, one call after the other."""
     width, height = (side // backbone.factor for side in prepared.image.size)
     z = torch.randn(rows, backbone.unet.config.in_channels, height, width, device=backbone.device)
-    t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([prepared.request.target]).repeat(rows, 1, 1)
+    t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([prepared.request.target]).repeat(rows)
     start = now(backbone.device)
     for _ in range(BARE_CALLS):
         backbone.estimate(z, t, text)

@@ -17,7 +17,7 @@ from ..distillation.method import Method
 from ..draws import Sampler, Ticket
 from ..hooks.layers import Layer, attention_layers
 from ..models.backbone import Backbone
-from ..prediction import Edit
+from ..prediction import Edit, Text
 
 PREVIEW_EVERY = 30  # accepted steps
 
@@ -50,7 +50,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identi
     mask_of, pull = method.regularizers["attention_mask"], method.regularizers["source_pull"].weight
     accept, device = method.filter, backbone.device
     z, average = one.source.clone(), None
-    text = torch.cat([one.text["target"], one.text["source"]])
+    text = Text.cat([one.text["target"], one.text["source"]])
     run = ReferenceRun(z)
     for k in range(method.steps):
         for attempt in range(accept.max_attempts):

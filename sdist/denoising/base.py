@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Real
 from torch import Tensor
 
 from ..diffusion import Estimate, Latents, PerImage
 from ..errors import UserError
-from ..prediction import Network
+from ..prediction import Network, Text
 
 LAST = 1000  # timesteps of a model's schedule
 
@@ -52,7 +52,5 @@ class Inversion(ABC):
     """A frozen dataclass whose fields are its configuration; finds the noise that an image is walked back from."""
 
     @abstractmethod
-    def start(
-        self, network: Network, source: Latents, text: Mapping[str, Float[Tensor, "b l d"]], levels: Sequence[Level]
-    ) -> Latents:
+    def start(self, network: Network, source: Latents, text: Mapping[str, Text], levels: Sequence[Level]) -> Latents:
         """Noisy latents of the encoded images at levels[0]; the levels go from noise to image."""

@@ -4,11 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-
 from ..diffusion import Latents
-from ..prediction import Branch, Network, Recorder, call
+from ..prediction import Branch, Network, Recorder, Text, call
 from .base import Level, Solver
 
 
@@ -22,7 +19,7 @@ class Plan(NamedTuple):
 def sample(
     network: Network,
     noisy: Mapping[str, Latents],
-    text: Mapping[str, Float[Tensor, "b l d"]],
+    text: Mapping[str, Text],
     levels: Sequence[Level],
     solver: Solver,
     plan: Callable[[int], Plan],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..diffusion import Estimate, PerImage, discrete_scales
 from ..errors import UserError
-from ..prediction import Guidance
+from ..prediction import Guidance, Text
 from .compiled import CompiledForward
 from .devices import memory_format
 from .text import PromptEncoder
@@ -99,24 +99,24 @@ class Backbone:
     def _shift(self) -> float:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
 
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
-        """What `estimate` reads of prompts, see PromptEncoder; UserError for a prompt beyond the encoder's limit, never a cut."""
+    def embed(self, prompts: Sequence[str]) -> Text:
+        """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
         return self.text.embed(prompts)
 
     def estimate(
         self,
         z_t: Float[Tensor, "n c h w"],
         t: Real[Tensor, " n"],
-        text: Float[Tensor, "n l d"],
+        text: Text,
         guidance: Float[Tensor, " n"] | None = None,
     ) -> Estimate:
         """What each row of z_t is made of, in float32."""
         dtype = next(self.unet.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
-        tokens, pooled = self.text.split(text.to(dtype))
+        text = text.map(lambda part: part.to(dtype))
         z = z_t.to(dtype, memory_format=self.format)
-        more = {} if pooled is None else {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": self._sizes(z)}}
+        more = {} if text.pooled is None else {"added_cond_kwargs": {"text_embeds": text.pooled, "time_ids": self._sizes(z)}}
         predict = self.compiled or self._plain
-        out = predict(z, t, encoder_hidden_states=tokens, **more).float().contiguous()
+        out = predict(z, t, encoder_hidden_states=text.tokens, **more).float().contiguous()
         return Estimate(out, z_t, *self.scales(t), self.prediction_type)
 
     def _plain(self, *inputs: Any, **options: Any) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion import add_noise, std
 from ..errors import UserError
+from ..prediction import Text
 from .backbone import Backbone
 
 log = logging.getLogger("sdist")
@@ -84,6 +85,6 @@ def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
     t = torch.tensor(TIMESTEPS, device=backbone.device)
     z, noise = (torch.randn(2, n, config.in_channels, side, side, generator=torch.Generator().manual_seed(0))).to(backbone.device)
     z_t = add_noise(z, noise, *backbone.scales(t))
-    first, second = (backbone.embed([prompt]).expand(n, -1, -1) for prompt in prompts)
-    eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([first, second])).eps
+    text = Text.cat([backbone.embed([prompt]).repeat(n) for prompt in prompts])
+    eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), t.repeat(2), text).eps
     return eps[n:] - eps[:n]

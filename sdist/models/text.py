@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import UserError
+from ..prediction import Text
 
 
 class PromptEncoder:
     """One or two CLIP text encoders with their tokenizers.
 
-    An embedding is one tensor (b, l, d) that only this class and the network read. With two encoders it holds their
-    second-last layers side by side, and in one more row, padded with zeros, the pooled embedding of the second. `zero_empty`
-    gives an empty prompt an embedding of zeros, with which SDXL was trained.
+    With two encoders the tokens are their second-last layers side by side, and the pooled embedding is that of the second.
+    `zero_empty` gives an empty prompt an embedding of zeros, with which SDXL was trained.
     """
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], zero_empty: bool = False) -> None:
@@ -34,20 +32,14 @@ class PromptEncoder:
         return int(self.tokenizers[0].model_max_length)
 
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
-        """Padded to the encoder's limit; UserError for a prompt that is longer, never a cut."""
+    def embed(self, prompts: Sequence[str]) -> Text:
+        """Padded to the encoder's limit. Raises UserError for a prompt that is longer, which is never cut."""
         if not self.pooled_width:
-            return self.encoders[0](self._ids(prompts, 0))[0].float()
+            return Text(self.encoders[0](self._ids(prompts, 0))[0].float())
         first, second = (e(self._ids(prompts, i), output_hidden_states=True) for i, e in enumerate(self.encoders))
-        tokens = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
-        pooled = F.pad(second.text_embeds, (0, tokens.shape[-1] - self.pooled_width))
-        text = torch.cat([tokens, pooled[:, None]], 1).float()
-        empty = torch.tensor([self.zero_empty and not prompt for prompt in prompts], device=text.device)
-        return text.masked_fill(empty[:, None, None], 0)
-
-    def split(self, text: Float[Tensor, "n l d"]) -> tuple[Float[Tensor, "n tokens d"], Float[Tensor, "n pooled"] | None]:
-        """What the cross-attention reads, and the pooled embedding if the model has one."""
-        return (text[:, :-1], text[:, -1, : self.pooled_width]) if self.pooled_width else (text, None)
+        tokens = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1).float()
+        empty = torch.tensor([self.zero_empty and not prompt for prompt in prompts], device=tokens.device)
+        return Text(tokens.masked_fill(empty[:, None, None], 0), second.text_embeds.float().masked_fill(empty[:, None], 0))
 
     def token_ids(self, prompt: str, which: int = 0) -> list[int]:
         """The prompt's tokens, padded."""

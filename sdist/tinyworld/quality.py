@@ -177,7 +177,7 @@ def observe(
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])).to(z)
     z_t = add_noise(z, noise, *backbone.scales(t))
     with recorder.open(backbone, {recorder.branch: slice(None)}) as value:
-        backbone.estimate(z_t, t, backbone.embed([text]).expand(rows, -1, -1))
+        backbone.estimate(z_t, t, backbone.embed([text]).repeat(rows))
         recorded = value(tuple(z.shape[-2:]))
     focus, masks = {}, {}
     for noun, mask in parts.items():

@@ -30,5 +30,6 @@ def record(backbone: Backbone, settings: Settings, prepared: Prepared) -> Trace:
     case = case_of(method, size, **told)
     ours = observe(backbone, edit, method, settings.timesteps, (prepared.request.seed, prepared.key))
     image = torch.from_numpy(np.array(prepared.image))
-    arrays = {**ours, **scaled(ours, case), **embedded(backbone, case), "image": image, "z_src": edit.source.cpu()}
-    return Trace(case, {name: arrays[name] for group in names_of(case.method) for name in group})
+    text = embedded(backbone, case)
+    arrays = {**ours, **scaled(ours, case), **text, "image": image, "z_src": edit.source.cpu()}
+    return Trace(case, text | {name: arrays[name] for group in names_of(case.method) for name in group})

@@ -1,5 +1,6 @@
 """A trace on disk: case.json and trace.safetensors, read with checks, written whole or not at all."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..edits.outputs import writable_folder
 from ..errors import UserError
 from ..files.storage import write_atomic
+from ..prediction import Text
 from .case import Case, case_json, read_case
 
 CASE, ARRAYS = "case.json", "trace.safetensors"
@@ -24,11 +26,24 @@ PER_STEP = {  # a row an accepted step
     "cds": ("timestep", "noise", "z_before", "grad_dds", "grad_cut", "cut_loss", "patch_ids"),
 }
 NULL = {"lusd": ()}  # methods that do without the null prompt
+TEXT = {"emb_": "tokens", "pooled_": "pooled", "text_mask_": "mask"}  # parts of prompts; models that have only tokens: the first
 
 
 def names_of(method: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """The arrays of a method's trace: those of the whole run, with a row an attempt, with a row a step."""
     return (*COMMON, *NULL.get(method, ("emb_null",))), PER_ATTEMPT.get(method, ()), PER_STEP[method]
+
+
+def text_arrays(texts: Mapping[str, Text]) -> dict[str, Tensor]:
+    """The arrays of embedded prompts, on the CPU."""
+    named = {prefix + name: getattr(text, part) for name, text in texts.items() for prefix, part in TEXT.items()}
+    return {name: value.cpu() for name, value in named.items() if value is not None}
+
+
+def texts_of(arrays: Mapping[str, Tensor]) -> dict[str, Text]:
+    """The embedded prompts of a trace by name."""
+    names = [name.removeprefix("emb_") for name in arrays if name.startswith("emb_")]
+    return {name: Text(*(arrays.get(prefix + name) for prefix in TEXT)) for name in names}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..models.backbone import PREDICTION_TYPES, Backbone
 from ..prediction import Edit
 from .case import Case
 from .run import Arrays, Playback, observe
-from .trace import Trace, names_of
+from .trace import TEXT, Trace, names_of, text_arrays, texts_of
 
 QUANTITIES = {
     "lusd": ("grad_std", "accepted", "mask", "direction", "z"),
@@ -47,7 +47,7 @@ def replay(backbone: Backbone, trace: Trace, forced: bool = False) -> Arrays:
     """Our run with the draws of a trace, in the terms of the trace: its arrays, and `z` after each step."""
     case, recorded, device = trace.case, trace.arrays, backbone.device
     source = recorded["z_src"].to(device)
-    text = {name[4:]: value.to(device) for name, value in recorded.items() if name.startswith("emb_")}
+    text = {name: text.map(lambda part: part.to(device)) for name, text in texts_of(recorded).items()}
     focus = torch.zeros(1, backbone.text.length, device=device)
     if any(not 0 <= i < focus.shape[1] for i in case.token_index):
         raise UserError(f"case.json: token_index {case.token_index} does not fit {focus.shape[1]} tokens")
@@ -75,14 +75,16 @@ def _inputs(backbone: Backbone, trace: Trace) -> Arrays:
 
 
 def embedded(backbone: Backbone, case: Case) -> Arrays:
+    """What our encoders make of the prompts that the case's method reads."""
     prompts = {"null": "", "source": case.source_prompt, "target": case.target_prompt}
-    return {f"emb_{name}": backbone.embed([prompt]).cpu() for name, prompt in prompts.items()}
+    read = [name for name in prompts if f"emb_{name}" in names_of(case.method)[0]]
+    return text_arrays({name: backbone.embed([prompts[name]]) for name in read})
 
 
 def deviations(ours: Arrays, trace: Trace) -> dict[str, Deviation]:
     """By quantity of the trace's method, and for the encoded image and prompts."""
     recorded = {**trace.arrays, "z": trace.z}
-    inputs = [name for name in names_of(trace.case.method)[0] if name in ours and name != "z_final"]
+    inputs = [name for name in recorded if name in ours and name.startswith(("z_src", *TEXT))]
     return {name: deviation(ours[name], recorded[name], name) for name in (*QUANTITIES[trace.case.method], *inputs)}
 
 

@@ -21,9 +21,10 @@ from sdist.errors import UserError
 from sdist.files.images import to_pixels
 from sdist.models.backbone import Backbone
 from sdist.models.loading import load_backbone
+from sdist.prediction import Text
 from sdist.traces.case import Case, case_of, read_case
 from sdist.traces.record import record
-from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, write_trace
+from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, text_arrays, texts_of, write_trace
 from sdist.traces.verify import Deviation, adapt, deviation, deviations, replay
 
 from ..conftest import read_json, save_tiny_pipeline
@@ -174,6 +175,18 @@ def test_forcing_keeps_an_error_where_it_was_made(tiny: Backbone, own: dict[str,
     bound = TOLERANCE * trace.arrays["grad"].abs().max()
     assert (off > bound).tolist() == [False, True, False]
     assert failing(tiny, wrong) == {"z"}
+
+
+def test_all_parts_of_an_embedded_prompt_are_kept() -> None:
+    texts = {
+        "null": Text(torch.randn(1, 3, 4)),
+        "target": Text(torch.randn(1, 3, 4), torch.randn(1, 5), torch.tensor([[True, True, False]])),
+    }
+    again = texts_of(text_arrays(texts) | {"z_src": torch.zeros(1)})
+    assert again.keys() == texts.keys()
+    assert (again["null"].pooled, again["null"].mask) == (None, None)
+    for part in ("tokens", "pooled", "mask"):
+        assert torch.equal(getattr(again["target"], part), getattr(texts["target"], part))
 
 
 # --- the command -------------------------------------------------------------------------------------------------------

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from jaxtyping import Float
-from torch import Tensor
-
 from ...diffusion import Latents
-from ...prediction import SOURCE_SOURCE, Network, call
+from ...prediction import SOURCE_SOURCE, Network, Text, call
 from ...registry import INVERSIONS
 from ..base import Inversion, Level
 from ..solvers.ddim import DDIM
@@ -19,9 +16,7 @@ from ..solvers.ddim import DDIM
 class DDIMInversion(Inversion):
     """Steps from image to noise with the source prompt and no guidance; a step asks the network at the level that it goes to."""
 
-    def start(
-        self, network: Network, source: Latents, text: Mapping[str, Float[Tensor, "b l d"]], levels: Sequence[Level]
-    ) -> Latents:
+    def start(self, network: Network, source: Latents, text: Mapping[str, Text], levels: Sequence[Level]) -> Latents:
         z = source
         for at, to in pairwise(reversed(levels)):
             estimate = call(network, {"source": z}, to.t, text, [SOURCE_SOURCE])[SOURCE_SOURCE]
