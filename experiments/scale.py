@@ -3,7 +3,7 @@
     sdist bench --json > bench.json
     python experiments/scale.py bench.json --results results --images 1000000 --days 7 --price 2.5
 
-A picture costs its draws, whose mean the run cards of the results tell, at the seconds a draw of the benchmark's queue. A
+A picture costs its draws, whose mean the run cards of the results tell, at the seconds per draw of the benchmark's queue. A
 price is of one machine like that of the benchmark, for an hour, in whatever currency. Prints a Markdown table.
 """
 
@@ -52,11 +52,11 @@ def measured(results: Path) -> tuple[float, float]:
 def table(plan: Plan, days: float, price: float | None) -> str:
     rows = {
         "pictures": f"{plan.images:,}",
-        "draws a picture": f"{plan.draws:.0f}",
-        "seconds a picture, one machine": f"{plan.seconds:.3g}",
+        "draws per picture": f"{plan.draws:.0f}",
+        "seconds per picture, one machine": f"{plan.seconds:.3g}",
         "hours of one machine": f"{plan.hours:,.0f}",
         f"machines, to be done in {days:g} days": f"{plan.machines(days):,}",
-        "kB a picture, panel and card with it": f"{plan.size / 1e3:.1f}",
+        "kB per picture, panel and card with it": f"{plan.size / 1e3:.1f}",
         "GB in all": f"{plan.images * plan.size / 1e9:,.1f}",
         "files": f"{3 * plan.images:,}",
     }

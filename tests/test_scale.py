@@ -34,7 +34,7 @@ def test_a_table_from_a_benchmark_and_from_results(tmp_path: Path) -> None:
     bench.write_text(json.dumps({"ratios": {"plain": BENCH}}))
     arguments = [bench, "--results", tmp_path, "--images", 7200, "--price", 3]
     run = subprocess.run([sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=True)
-    assert "| draws a picture | 50 |" in run.stdout
+    assert "| draws per picture | 50 |" in run.stdout
     assert "| hours of one machine | 2 |" in run.stdout
     assert "| price, at 3 an hour | 6 |" in run.stdout
     assert "| files | 21,600 |" in run.stdout

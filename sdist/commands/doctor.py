@@ -93,8 +93,8 @@ def _where(sources: tuple[str, ...], online: bool) -> str:
 
 def _print(report: dict[str, Any]) -> None:
     print(f"python {report['python']}")
-    for name, found in report["packages"].items():
-        print(f"  {name:20}{found}")
+    for name, installed in report["packages"].items():
+        print(f"  {name:20}{installed}")
     for title in ("devices", "models"):
         print(title)
         for name, text in report[title].items():

@@ -27,10 +27,10 @@ def add_to(commands: Commands) -> None:
     method_argument(command)
     share_arguments(command)
     command.add_argument("--devices", type=_devices, metavar="N|auto",
-                         help="N processes on this machine, one a GPU; auto: all GPUs (default: this process alone)")  # fmt: skip
+                         help="N processes here, one per GPU; auto: all GPUs (default: this process alone)")  # fmt: skip
     command.add_argument("--engine", choices=("local", "ray"), default="local",
                          help="ray: the actors of a Ray cluster, see docs/scale.md (default: local)")  # fmt: skip
-    command.add_argument("--workers", type=int, metavar="N", help="actors (default: one a GPU, or one a machine without)")
+    command.add_argument("--workers", type=int, metavar="N", help="actors (default: one per GPU, or one per machine without)")
     edit_arguments(command)
 
 

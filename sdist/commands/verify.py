@@ -38,19 +38,19 @@ def main(args: argparse.Namespace) -> int:
     backbone = load_backbone(args.model or str(_pipeline(args.trace)), args.device)
     adapt(backbone, trace.case)
     ours = replay(backbone, trace, args.teacher_forced)
-    found = deviations(ours, trace)
-    ok = all(d.within(args.tolerance) for d in found.values())
+    errors = deviations(ours, trace)
+    ok = all(d.within(args.tolerance) for d in errors.values())
     if args.record is not None:
-        if "accepted" in found and found["accepted"].max_abs:
+        if "accepted" in errors and errors["accepted"].max_abs:
             raise UserError("our verdicts are not the recorded ones: the recorded draws do not make a trace of ours")
         write_trace(args.record, Trace(trace.case, {name: ours.get(name, value) for name, value in trace.arrays.items()}))
     case = args.trace.resolve().name
     if args.json:
-        shown = {name: asdict(d) for name, d in found.items()}
+        shown = {name: asdict(d) for name, d in errors.items()}
         print(json.dumps({"case": case, "method": trace.case.method, "ok": ok, "deviations": shown}, indent=1))
     else:
         print(f"{case}: {trace.case.method}, {trace.steps} steps")
-        for name, d in found.items():
+        for name, d in errors.items():
             verdict = "" if d.within(args.tolerance) else "  beyond the tolerance"
             print(f"  {name:14}{d.max_abs:10.2e} absolute{d.max_rel:10.2e} relative{verdict}")
         print("ok" if ok else f"not within {args.tolerance:g}")

@@ -1,4 +1,4 @@
-"""Problems of a run, each told when it is found."""
+"""Problems of a run, each reported when it is found."""
 
 from collections.abc import Callable
 

@@ -62,7 +62,7 @@ def listing(sweep: Sweep, settings: Mapping[str, Settings], base: Settings | Non
     """One line per variant: what it changes against the base of the sweep, or against the first variant if there is none."""
     first, width = next(iter(settings)), max(map(len, settings))
     before = (base or settings[first]).plain() | {"log": None}
-    lines = [f"{sweep.name}: {len(settings)} variants, told by what they change against {sweep.base or first}"]
+    lines = [f"{sweep.name}: {len(settings)} variants, and what they change against {sweep.base or first}"]
     for name, variant in settings.items():
         lines.append(f"  {name:{width}}  {' '.join(changes(before, variant.plain() | {'log': None}))}".rstrip())
     return lines

@@ -119,7 +119,7 @@ def key_of(folder: Path, picture: int) -> str:
     return Prepared(Request(path, "a cat", "a dog"), load_image(path), None, (), ()).key
 
 
-def told(capfd: pytest.CaptureFixture, folder: Path) -> tuple[list[str], str]:
+def problems_and_summary(capfd: pytest.CaptureFixture, folder: Path) -> tuple[list[str], str]:
     """The problems that were named, and the summary."""
     printed = capfd.readouterr()
     lines = [line.replace(str(folder / "images"), "IMAGES") for line in printed.err.splitlines()]
@@ -138,7 +138,7 @@ def assert_problems(problems: list[str], *more: str) -> None:
 
 def test_two_processes_make_what_one_makes_and_tell_it_once(start: Start, whole: Path, folder: Path, capfd) -> None:
     code, output = start("--devices", "2", "--quiet")
-    problems, out = told(capfd, folder)
+    problems, out = problems_and_summary(capfd, folder)
     assert code == 2
     assert_problems(problems)
     assert out.startswith(f"8 of 9 pictures made, 0 were there, 2 problems\n1 failed, see {output / 'errors'}; ")
@@ -153,7 +153,7 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_the_next_call_goes_on(
     monkeypatch.setenv("ONCE", key_of(folder, ONCE))
     monkeypatch.setenv("ONCE_FILE", str(tmp_path / "once"))
     code, output = start("--devices", "2", "--quiet")
-    problems, out = told(capfd, folder)
+    problems, out = problems_and_summary(capfd, folder)
     assert (code, out) == (2, "")
     assert problems[-1].startswith(
         "a process of --devices ended before its work did (SIGKILL), and the others were stopped; what"
@@ -167,7 +167,7 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_the_next_call_goes_on(
 def test_an_error_that_all_processes_find_is_one_line(start: Start, whole: Path, folder: Path, tmp_path: Path, capfd) -> None:
     shutil.copytree(whole, tmp_path / "out")
     assert start("--devices", "2", "--quiet", "--steps", "3")[0] == 2
-    problems, out = told(capfd, folder)
+    problems, out = problems_and_summary(capfd, folder)
     assert (len(problems), out) == (2, "")  # the other is the missing picture
     assert "000_seed0.png was made with other steps" in problems[1]
 
@@ -221,7 +221,7 @@ def test_what_a_cluster_cannot_do_is_one_error(
     cluster: ModuleType, start: Start, folder: Path, capfd, more: list[str], message: str
 ) -> None:
     assert start("--engine", "ray", "--quiet", *more)[0] == 2
-    problems, out = told(capfd, folder)
+    problems, out = problems_and_summary(capfd, folder)
     assert problems[-1].startswith(message)
     assert len(problems) == 2  # the other is the missing picture
     assert "pictures made" not in out
@@ -251,7 +251,7 @@ def test_actors_that_die_cost_no_picture_but_one_that_always_kills(
         patch.setenv("FATAL", key_of(folder, FATAL))
         patch.setattr("sdist.jobs.engines.ray_driver.DEATHS", 2)
         code, output = start("--engine", "ray", "--workers", "2", "--quiet")
-    problems, out = told(capfd, folder)
+    problems, out = problems_and_summary(capfd, folder)
     assert code == 2
     assert (tmp_path / "once").exists()
     reason = f"index.csv line {FATAL + 2}: 2 actors in a row died while they edited it; Ray's logs say why"
@@ -294,7 +294,7 @@ def test_a_cluster_that_is_not_there(start: Start, folder: Path, monkeypatch, ca
     pytest.importorskip("ray", reason="needs sdist[ray]")
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert start("--engine", "ray", "--quiet")[0] == 2
-    problems, _ = told(capfd, folder)
+    problems, _ = problems_and_summary(capfd, folder)
     assert problems[-1].startswith("Ray's cluster cannot be reached: ")
 
 

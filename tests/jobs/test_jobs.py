@@ -239,10 +239,10 @@ def test_a_picture_that_failed_is_tried_again_only_if_asked(listed: Path, tiny_f
     arguments = run_arguments(listed, tiny_folder, output)
     assert image_size(listed / "images" / "1.png") == (32, 32)
     assert main(arguments) == 2
-    told = capsys.readouterr()
-    assert "index.csv line 3: image" in told.err
-    assert "3 of 4 pictures made, 0 were there, 1 problems" in told.out
-    assert f"1 failed, see {output / 'errors'}" in told.out
+    printed = capsys.readouterr()
+    assert "index.csv line 3: image" in printed.err
+    assert "3 of 4 pictures made, 0 were there, 1 problems" in printed.out
+    assert f"1 failed, see {output / 'errors'}" in printed.out
     remembered = json.loads((output / "errors" / "001_seed0.json").read_text())
     assert "cannot be read" in remembered["error"]
     assert remembered["target"] == "a cat wearing a hat"
@@ -268,9 +268,9 @@ def test_a_failed_edit_is_remembered_and_its_queue_goes_on(listed: Path, tiny_fo
 def test_a_call_makes_no_more_than_its_limit(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
     arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--limit", "3")
     assert main(arguments) == 0
-    told = capsys.readouterr()
-    assert "3 of 4 pictures made, 0 were there, 0 problems\n1 left by --limit; " in told.out
-    assert "6/6" in told.err  # steps of three pictures, on one bar
+    printed = capsys.readouterr()
+    assert "3 of 4 pictures made, 0 were there, 0 problems\n1 left by --limit; " in printed.out
+    assert "6/6" in printed.err  # steps of three pictures, on one bar
     assert main(arguments) == 0
     assert "1 of 4 pictures made, 3 were there" in capsys.readouterr().out
     assert main(run_arguments(listed, tiny_folder, tmp_path / "all")) == 0
@@ -319,9 +319,9 @@ def test_a_shard_names_its_own_rows_only_and_leaves_the_files_of_others(
     assert "2 of 2 pictures made" in capsys.readouterr().out
     assert living.exists()
     assert main(run_arguments(listed, tiny_folder, output, "--shard", "1/2")) == 2
-    told = capsys.readouterr()
-    assert "0 of 0 pictures made, 0 were there, 2 problems" in told.out
-    assert [line.split(":")[2].split()[-1] for line in told.err.splitlines() if "error" in line] == ["5", "3"]
+    printed = capsys.readouterr()
+    assert "0 of 0 pictures made, 0 were there, 2 problems" in printed.out
+    assert [line.split(":")[2].split()[-1] for line in printed.err.splitlines() if "error" in line] == ["5", "3"]
 
 
 def test_a_sweep_is_shared_too(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811

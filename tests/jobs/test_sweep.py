@@ -66,8 +66,8 @@ def test_overrides_are_read_as_the_command_line_reads_them(tmp_path: Path) -> No
 
 
 def test_changes_lead_from_one_method_to_another() -> None:
-    told = changes(load_settings("lusd").plain(), load_settings("lusd_no_spatial", ["loss=dds", "steps=7"]).plain())
-    assert sorted(told) == [
+    changed = changes(load_settings("lusd").plain(), load_settings("lusd_no_spatial", ["loss=dds", "steps=7"]).plain())
+    assert sorted(changed) == [
         "loss={guidance_scale: 7.5, name: dds, weighting: uniform}",
         "regularizers.attention_mask=null",
         "regularizers.source_pull=null",
@@ -101,7 +101,7 @@ def test_listing_says_what_differs_from_the_base(tmp_path: Path, capsys) -> None
     text = "base: lusd\nvariants: {whole: , less: {filter: null}, other: lusd_no_annealing}"
     assert main(["sweep", write(tmp_path, text), "--list", "--set", "optimizer.lr=3"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "own: 3 variants, told by what they change against lusd",
+        "own: 3 variants, and what they change against lusd",
         "  whole",
         "  less   filter=null",
         "  other  gamma={name: constant, value: 1.0}",
@@ -168,8 +168,8 @@ def test_bad_variants_are_known_before_anything_is_made(
     text, *messages = LATE[name]
     arguments = run_arguments(listed, tiny_folder, tmp_path / "out")[1:]
     assert main(["sweep", write(tmp_path, text), *arguments]) == 2
-    told = error(capsys)
-    assert all(message in told for message in messages)
+    printed = error(capsys)
+    assert all(message in printed for message in messages)
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
@@ -207,9 +207,9 @@ def test_every_variant_is_what_run_makes_with_one_loaded_model(
     loaded = []
     monkeypatch.setattr("sdist.editors.loading.load_model", lambda settings: loaded.append(1) or load_model(settings))
     assert sweep(TWO, listed, tiny_folder, tmp_path) == 0
-    told = capsys.readouterr().out
-    assert "plain: 4 of 4 pictures made, 0 were there" in told
-    assert "8 of 8 pictures made, 0 were there, 0 problems" in told
+    printed = capsys.readouterr().out
+    assert "plain: 4 of 4 pictures made, 0 were there" in printed
+    assert "8 of 8 pictures made, 0 were there, 0 problems" in printed
     assert len(loaded) == 1
     alone = ("--method", "dds", "--set", "optimizer.lr=0.001")
     assert main(run_arguments(listed, tiny_folder, tmp_path / "alone", *alone)) == 0
@@ -294,9 +294,9 @@ def test_evaluation_and_comparison_of_all_variants(
 ) -> None:  # fmt: skip
     more = ("--clip", str(clip_folder), "--log", "csv", "--set", "log.images_every=1", "--quiet")
     assert sweep(TWO, listed, tiny_folder, tmp_path, *more, "--first", "3") == 0
-    told = capsys.readouterr().out
-    assert "| plain " in told
-    assert "| small " in told
+    printed = capsys.readouterr().out
+    assert "| plain " in printed
+    assert "| small " in printed
     assert (tmp_path / "out" / "comparison" / "success.png").exists()
     mine = tmp_path / "out" / "evaluation" / "small" / "per_image.csv"
     assert list(pd.read_csv(mine, dtype={"key": str})["key"]) == ["000", "001", "002"]
