@@ -26,10 +26,10 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from sdist.benchmark.measure import make_jobs
+from sdist.benchmark.measure import prepare_edits
 from sdist.config.build import load_settings
 from sdist.distillation.distiller import ScoreDistiller
-from sdist.editors.score_distillation import load_model, make_edit, method_for
+from sdist.editors.loading import load_method
 from sdist.models.catalogue import TINYWORLD
 
 CROSS = ("CrossAttnDownBlock2D",), ("CrossAttnUpBlock2D",)
@@ -70,12 +70,13 @@ def threshold(folder: Path, device: str, overrides: list[str]) -> float:
     """At which a step that starts an edit usually takes REJECTS rejects."""
     overrides = [*overrides, "filter.threshold=0"]
     settings = load_settings("lusd", overrides, model=str(folder), device=device, precision="fp32")
-    backbone = load_model(settings)
+    loaded = load_method(settings)
+    backbone, editor = loaded.model, settings.editor
     with tempfile.TemporaryDirectory() as pictures:
-        jobs = make_jobs(Path(pictures), backbone, settings, EDITS)
-    method = replace(method_for(backbone, settings), steps=DRAWS)
-    identities = [(job.request.seed, job.key) for job in jobs]
-    distiller = ScoreDistiller(backbone, make_edit(backbone, settings, jobs), method, settings.timesteps, identities)
+        images = prepare_edits(Path(pictures), loaded, EDITS)
+    method = replace(editor.method(backbone), steps=DRAWS)
+    identities = [(image.request.seed, image.key) for image in images]
+    distiller = ScoreDistiller(backbone, editor.encode(backbone, images), method, editor.timesteps, identities)
     while not distiller.finished:
         distiller.direction()  # no optimizer follows, so that all draws are of the pictures as they are
     usual = torch.cat([r.values["grad_std"] for r in distiller.rounds]).log().mean().exp()

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sdist.benchmark.measure import Stopwatch, make_jobs, measure
+from sdist.benchmark.measure import Stopwatch, measure, prepare_edits
 from sdist.config.build import load_settings
 from sdist.config.settings import Settings
-from sdist.editors.score_distillation import edit_batch, load_model
+from sdist.editors.base import Observers
+from sdist.editors.loading import LoadedMethod, load_method
 
 LANES = (1, 2, 4, 8)
 THRESHOLDS = (0.0, 1.0, 2.0)  # times the model's own
@@ -29,7 +30,7 @@ def main() -> int:
     given = {k: v for k, v in (("model", args.model), ("device", args.device), ("steps", args.steps)) if v is not None}
     settings = load_settings("lusd", args.overrides, **given)
     lanes = [timed(args, settings, n) for n in LANES]
-    threshold = settings.filter.threshold  # type: ignore[union-attr]
+    threshold = settings.editor.filter.threshold  # type: ignore[union-attr]
     chosen = [
         load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **given) for factor in THRESHOLDS
     ]
@@ -38,7 +39,7 @@ def main() -> int:
         name: measure(replace(settings, compile=name == "compiled"), args.edits, args.repetitions, None, print)
         for name in ("plain", "compiled")
     }
-    figures = {"model": settings.model, "steps": settings.steps, "edits": args.edits, "ratios": ratios, "lanes": lanes,
+    figures = {"model": settings.model, "steps": settings.editor.steps, "edits": args.edits, "ratios": ratios, "lanes": lanes,
                "acceptance": acceptance}  # fmt: skip
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "performance.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -48,16 +49,17 @@ def main() -> int:
 
 def timed(args: argparse.Namespace, settings: Settings, lanes: int | None) -> dict[str, float]:
     """All edits in one queue with that many lanes."""
-    backbone = load_model(settings)
+    method = load_method(settings)
     with tempfile.TemporaryDirectory() as folder:
-        jobs = make_jobs(Path(folder), backbone, settings, args.edits)
-        edit_batch(backbone, replace(settings, steps=1), jobs, lanes=lanes)
-        with Stopwatch(backbone) as watch:
+        images = prepare_edits(Path(folder), method, args.edits)
+        one_step = replace(settings, editor=replace(settings.editor, steps=1))
+        LoadedMethod(one_step, method.model).edit(images, Observers(parallel=lanes))
+        with Stopwatch(method.model) as watch:
             start = time.perf_counter()
-            results = edit_batch(backbone, settings, jobs, lanes=lanes)
-            seconds = (time.perf_counter() - start) / len(jobs)
-    accepted = settings.steps * len(jobs) / sum(sum(result.attempts) for result in results)
-    row = {"lanes": results[0].lanes, "seconds": seconds, "acceptance": accepted, "rows": watch.rows / len(jobs)}
+            results = method.edit(images, Observers(parallel=lanes))
+            seconds = (time.perf_counter() - start) / len(images)
+    accepted = settings.editor.steps * len(images) / sum(sum(result.attempts) for result in results)
+    row = {"lanes": results[0].lanes, "seconds": seconds, "acceptance": accepted, "rows": watch.rows / len(images)}
     print(json.dumps(row), flush=True)
     return row
 

@@ -69,7 +69,7 @@ def main() -> int:
 def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
     more = ["--seeds", str(args.seeds), "--quiet"]
-    if load_settings(method).baseline is None:
+    if load_settings(method).editor.stepwise:
         more += ["--parallel", str(args.batch)]
     code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
     if code:

@@ -30,7 +30,7 @@ from sdist.diffusion import std
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.distillation.trainer import optimize
 from sdist.draws import RandomSampler, Ticket
-from sdist.editors.score_distillation import make_edit, prepare
+from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.files.images import mask_image, panel, to_images
 from sdist.models.backbone import Backbone
@@ -112,7 +112,8 @@ def prepared(backbone: Backbone, settings: Settings, pair: EditPair) -> Edit:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source.png"
         pair.source_image.save(path)
-        return make_edit(backbone, settings, [prepare(backbone, settings, Request(path, pair.source, pair.target))])
+        prepared = LoadedMethod(settings, backbone).prepare(Request(path, pair.source, pair.target))
+        return settings.editor.encode(backbone, [prepared])
 
 
 def gradients(
@@ -127,7 +128,7 @@ def gradients(
     draw = Draw(times, noise, *backbone.scales(times), tickets, sampler)
     z = many.source if latents is None else latents.expand_as(many.source)
     with torch.no_grad():
-        loss = settings.loss
+        loss = settings.editor.loss
         return loss.gradient(predict(backbone, z, many, draw, loss.branches, loss.recorders, Progress(rows, rows, 1)))
 
 
@@ -160,8 +161,8 @@ class Snapshots(Callback):
 
 def run(backbone: Backbone, settings: Settings, pair: EditPair) -> tuple[Edit, Snapshots]:
     """LUSD on one pair, with snapshots."""
-    edit, shots = prepared(backbone, settings, pair), Snapshots([1, *(round(settings.steps * k / 6) for k in range(1, 7))])
-    distiller = ScoreDistiller(backbone, edit, settings.method(), settings.timesteps, [(0, "analysis")])
+    edit, shots = prepared(backbone, settings, pair), Snapshots([1, *(round(settings.editor.steps * k / 6) for k in range(1, 7))])
+    distiller = ScoreDistiller(backbone, edit, settings.editor.method(backbone), settings.editor.timesteps, [(0, "analysis")])
     optimize(distiller, backbone.device, [shots], None)
     return edit, shots
 
@@ -176,7 +177,7 @@ def low_and_high(backbone: Backbone, settings: Settings, edit: Edit, shots: Snap
         for axis, i in zip(axes[row], [*order[:4].tolist(), *order[-4:].tolist()], strict=True):
             axis.imshow(found[i].norm(dim=0), cmap="magma")
             sd = float(std(found)[i])
-            axis.set_title(f"SD {sd:.4f}, {'accepted' if sd >= settings.filter.threshold else 'rejected'}", fontsize=9)
+            axis.set_title(f"SD {sd:.4f}, {'accepted' if sd >= settings.editor.filter.threshold else 'rejected'}", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row][0].set_ylabel(name)

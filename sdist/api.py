@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from pytorch_lightning import Callback
 
 from .config.build import settings_of
 from .config.settings import Settings
 from .distillation.callbacks import Snapshot, Watching
-from .editors.loading import loaded
-from .editors.score_distillation import edit_batch, prepare
+from .editors.base import Observers
+from .editors.loading import model_cache
 from .edits.request import Request, Result
-from .edits.run_card import make_card
 from .errors import UserError
 from .files.images import png_bytes
 
@@ -62,17 +60,16 @@ def edit(
     with ExitStack() as stack:
         files = [None if picture is None else stack.enter_context(picture_file(picture)) for picture in (image, mask)]
         request = Request(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
-        result = make(resolved, request, () if on_step is None else [Watching(on_step)])
+        result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]))
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 
-def make(settings: Settings, request: Request, callbacks: Sequence[Callback] = ()) -> Result:
+def make(settings: Settings, request: Request, run: Observers = Observers()) -> Result:  # noqa: B008 (it is frozen)
     """One edit from its files to its result with the run card; edits with the same model wait for each other."""
-    backbone = loaded(settings)
-    with backbone.alone:
-        prepared = prepare(backbone, settings, request)
-        (result,) = edit_batch(backbone, settings, [prepared], callbacks)
-    return replace(result, card=make_card(backbone, settings, result))
+    method = model_cache.get(settings)
+    with method.model.alone:
+        (result,) = method.edit([method.prepare(request)], run)
+    return replace(result, card=method.card(result))
 
 
 def without_folders(card: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -1,20 +1,23 @@
-"""One registry a slot. A component is found by its name; modules of a slot are imported when the slot is first asked.
+"""One registry per slot, all of them in one list below. A component is found by its name; the modules of a slot are imported when
+it is first asked for.
 
 Other packages add components by an entry point in the group `sdist.SLOT`, such as `sdist.loss`: a module whose import registers.
+A dataclass whose fields hold components declares them by `one_of` and `many_of`.
 """
 
 import pkgutil
 from collections.abc import Callable
+from dataclasses import Field, field, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import UserError, unknown
 
 if TYPE_CHECKING:
     from .datasets.base import Dataset
     from .denoising.base import Inversion, Solver
-    from .editors.base import Baseline
+    from .editors.base import Editor
     from .filters import Filter
     from .gammas import Gamma
     from .losses.base import Loss
@@ -54,6 +57,10 @@ class Registry(Generic[T]):
             raise unknown(self.slot, name, self._classes)
         return self._classes[name]
 
+    def name_of(self, component: T) -> str:
+        """The name that the class of a component is registered by."""
+        return next(name for name in self.names() if self.get(name) is type(component))
+
     def _discover(self) -> None:
         if self._complete:
             return
@@ -68,6 +75,7 @@ class Registry(Generic[T]):
         self._complete = True
 
 
+EDITORS: Registry["Editor"] = Registry("editor", "sdist.editors")
 LOSSES: Registry["Loss"] = Registry("loss", "sdist.losses")
 REGULARIZERS: Registry["Regularizer"] = Registry("regularizer", "sdist.regularizers")
 FILTERS: Registry["Filter"] = Registry("filter", "sdist.filters")
@@ -75,5 +83,36 @@ NORMALIZERS: Registry["Normalizer"] = Registry("normalizer", "sdist.normalizers"
 GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
 SOLVERS: Registry["Solver"] = Registry("solver", "sdist.denoising.solvers")
 INVERSIONS: Registry["Inversion"] = Registry("inversion", "sdist.denoising.inversions")
-BASELINES: Registry["Baseline"] = Registry("baseline", "sdist.editors")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
+
+ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS, DATASETS)
+SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
+
+
+def one_of(slot: str, default: str | None = None) -> Any:
+    """A dataclass field that holds a component of that slot; in yaml its name, or a mapping {name: ..., field: ...}, or null."""
+    return field(default=default, metadata={"slot": slot})
+
+
+def many_of(slot: str) -> Any:
+    """A dataclass field that holds any number of components, in order; in yaml {name: {field: ...}}, null switches one off."""
+    return field(default_factory=dict, metadata={"slots": slot})
+
+
+def slot_names(cls: Any) -> list[str]:
+    """The fields of a dataclass that hold one component."""
+    return [f.name for f in fields(cls) if "slot" in f.metadata]
+
+
+def plain(component: Any) -> Any:
+    """A component as plain data, from which `config.build` makes an equal one."""
+    return {f.name: _plain(f, getattr(component, f.name)) for f in fields(component)}
+
+
+def _plain(where: Field, value: Any) -> Any:
+    if "slot" in where.metadata:
+        registry = SLOTS[where.metadata["slot"]]
+        return None if value is None else {"name": registry.name_of(value), **plain(value)}
+    if "slots" in where.metadata:
+        return {name: plain(component) for name, component in value.items()}
+    return plain(value) if is_dataclass(value) else value

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ import sdist
 from sdist.api import make
 from sdist.cli import main
 from sdist.config.build import settings_of
+from sdist.config.settings import Settings
 from sdist.distillation.callbacks import Snapshot, Stopping
-from sdist.editors.loading import LoadedModels
+from sdist.editors.base import Observers
+from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
 
 SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
@@ -53,8 +56,8 @@ def test_settings_are_a_mapping_or_a_list(tiny_folder: Path) -> None:
     nested = settings_of("lusd", {"optimizer": {"lr": 0.5}, "regularizers.source_pull.weight": 0.1}, {"steps": 4})
     listed = settings_of("lusd", ["optimizer.lr=0.5", "regularizers.source_pull.weight=0.1"], {"steps": 4})
     assert nested == listed
-    assert (nested.optimizer.lr, nested.steps, nested.optimizer.name) == (0.5, 4, "SGD")
-    assert settings_of("lusd", {"steps": 9}, {"steps": 4}).steps == 4
+    assert (nested.editor.optimizer.lr, nested.editor.steps, nested.editor.optimizer.name) == (0.5, 4, "SGD")
+    assert settings_of("lusd", {"steps": 9}, {"steps": 4}).editor.steps == 4
 
 
 BAD = {
@@ -89,12 +92,12 @@ def test_every_step_is_told(picture: Path, tiny_folder: Path) -> None:
 def test_a_stopped_run_gives_what_there_is_and_is_replayed(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     job = Request(picture, "a cat", "a cat wearing a hat")
     settings = settings_of("lusd", {**SETTINGS, "steps": 50}, {"model": str(tiny_folder)})
-    result = make(settings, job, [Stopping(lambda distiller: int(distiller.step[0]) == 2)])
+    result = make(settings, job, Observers([Stopping(lambda distiller: int(distiller.step[0]) == 2)]))
     assert len(result.attempts) == 2
     result.save(tmp_path / "stopped.png")
     assert main(["replay", str(tmp_path / "stopped.png")]) == 0
     assert capsys.readouterr().out == "identical\n"
-    before = make(settings, job, [Stopping(lambda distiller: True)])
+    before = make(settings, job, Observers([Stopping(lambda distiller: True)]))
     assert len(before.attempts) <= 1
 
 
@@ -111,20 +114,25 @@ def test_a_run_works_in_a_thread(picture: Path, tiny_folder: Path) -> None:
 
 def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
     loads: list[str] = []
-    monkeypatch.setattr("sdist.editors.loading.load_model", lambda settings: loads.append(settings.precision) or object())
-    loaded = LoadedModels(kept=2)
+
+    def fake(settings: Settings) -> SimpleNamespace:
+        loads.append(settings.precision)
+        return SimpleNamespace(model=object())
+
+    monkeypatch.setattr("sdist.editors.loading.load_method", fake)
+    cache = ModelCache(kept=2)
     lusd, dds = (settings_of(method, {}, {"model": str(tiny_folder)}) for method in ("lusd", "dds"))
-    assert loaded(lusd) is loaded(dds)  # the filter's threshold matters to half precision alone
+    assert cache.get(lusd).model is cache.get(dds).model  # the filter's threshold matters to half precision alone
     bf16 = [settings_of(m, {}, {"model": str(tiny_folder), "precision": "bf16"}) for m in ("lusd", "dds")]
-    assert loaded(bf16[0]) is not loaded(bf16[1])
+    assert cache.get(bf16[0]).model is not cache.get(bf16[1]).model
     assert loads == ["auto", "bf16", "bf16"]
-    loaded(lusd)  # two are kept, so it was given up
+    cache.get(lusd)  # two are kept, so it was given up
     assert loads[3:] == ["auto"]
     weights = next(tiny_folder.glob("unet/*.safetensors"))
     stat = weights.stat()
     try:
         os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))  # trained further
-        loaded(lusd)
+        cache.get(lusd)
         assert loads[4:] == ["auto"]
     finally:
         os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))

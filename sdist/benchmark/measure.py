@@ -14,9 +14,10 @@ import torch
 
 from ..config.settings import Settings
 from ..diffusion import Estimate
-from ..distillation.method import Method
-from ..editors.score_distillation import edit_batch, load_model, make_edit, method_for, prepare
-from ..edits.request import Prepared, Request, Result
+from ..editors.base import Observers
+from ..editors.loading import LoadedMethod, load_method
+from ..editors.score_distillation import ScoreDistillation
+from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..filters import StdThreshold
 from ..losses.sbp import SBP
@@ -85,26 +86,25 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def measure(settings: Settings, edits: int, repetitions: int, lanes: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(settings: Settings, edits: int, repetitions: int, parallel: int | None, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures; `agree` says whether the accept sequences do. UserError for a method that the reference does not know."""
-    method = settings.method()
-    _check(method)
-    ours, theirs = load_model(settings), load_model(replace(settings, compile=False))
-    reference.explicit_attention(theirs)
+    _check(settings.editor)
+    ours, theirs = load_method(settings), load_method(replace(settings, compile=False))
+    reference.explicit_attention(theirs.model)
     with tempfile.TemporaryDirectory() as folder:
-        jobs = make_jobs(Path(folder), ours, settings, edits)
-        passes = _passes(ours, theirs, settings, jobs, lanes)
-        few = replace(settings, steps=min(2, settings.steps))
-        rows = {mode: warm().widest for mode, warm in _passes(ours, theirs, few, jobs, lanes).items()}["queue"]
-        bare_rows_per_second(ours, jobs[0], rows)
+        images = prepare_edits(Path(folder), ours, edits)
+        passes = _passes(ours, theirs, images, parallel)
+        few = (LoadedMethod(few_steps(settings), model) for model in (ours.model, theirs.model))
+        rows = {mode: warm().widest for mode, warm in _passes(*few, images, parallel).items()}["queue"]
+        bare_rows_per_second(ours.model, images[0], rows)
         timed: dict[str, list[Timed]] = {mode: [] for mode in MODES}
         bare: list[float] = []
         for turn in range(repetitions):
             for mode, run in passes.items():
                 timed[mode].append(run())
                 say(f"{turn + 1} of {repetitions}, {mode}: {timed[mode][-1].seconds / edits:.2f} s an edit")
-            bare.append(bare_rows_per_second(ours, jobs[0], rows))
-        memory = {mode: peak_memory(mode, settings, edits, lanes) for mode in MODES}
+            bare.append(bare_rows_per_second(ours.model, images[0], rows))
+        memory = {mode: peak_memory(mode, settings, edits, parallel) for mode in MODES}
     return report(timed, bare, memory, edits)
 
 
@@ -131,38 +131,43 @@ def report(timed: dict[str, list[Timed]], bare: Sequence[float], memory: dict[st
     }
 
 
-def make_jobs(folder: Path, backbone: Backbone, settings: Settings, edits: int) -> list[Prepared]:
+def prepare_edits(folder: Path, method: LoadedMethod, edits: int) -> list[Prepared]:
     """Edits of drawn scenes, scaled to the model's native size; their noise is keyed by their pixels."""
-    jobs = []
+    prepared = []
     for index in range(edits):
         pair = sample_edit(SEED, index)
         pair.source_image.save(folder / f"{index:03d}.png")
-        jobs.append(prepare(backbone, settings, Request(folder / f"{index:03d}.png", pair.source, pair.target)))
-    return jobs
+        prepared.append(method.prepare(Request(folder / f"{index:03d}.png", pair.source, pair.target)))
+    return prepared
+
+
+def few_steps(settings: Settings) -> Settings:
+    """The same with two steps at most, to warm up or to measure memory."""
+    return replace(settings, editor=replace(settings.editor, steps=min(2, settings.editor.steps)))
 
 
 def _passes(
-    ours: Backbone, theirs: Backbone, settings: Settings, jobs: Sequence[Prepared], lanes: int | None
+    ours: LoadedMethod, theirs: LoadedMethod, images: Sequence[Prepared], parallel: int | None
 ) -> dict[str, Callable[[], Timed]]:
-    method = method_for(theirs, settings)
+    editor: ScoreDistillation = ours.editor  # type: ignore[assignment]
+    method = editor.method(theirs.model)
 
     @torch.no_grad()
     def loop() -> list[tuple[int, ...]]:
         runs = []
-        for prepared in jobs:
-            one = make_edit(theirs, settings, [prepared])
-            runs.append(reference.edit(theirs, method, one, settings.timesteps, (prepared.request.seed, prepared.key)))
-            theirs.decode(runs[-1].latents)
+        for image in images:
+            one = editor.encode(theirs.model, [image])
+            runs.append(reference.edit(theirs.model, method, one, editor.timesteps, (image.request.seed, image.key)))
+            theirs.model.decode(runs[-1].latents)
         return [tuple(run.attempts) for run in runs]
 
     def single() -> list[tuple[int, ...]]:
-        return [result.attempts for prepared in jobs for result in edit_batch(ours, settings, [prepared])]
+        return [result.attempts for image in images for result in ours.edit([image])]
 
     def queue() -> list[tuple[int, ...]]:
-        results: list[Result] = edit_batch(ours, settings, jobs, lanes=lanes)
-        return [result.attempts for result in results]
+        return [result.attempts for result in ours.edit(images, Observers(parallel=parallel))]
 
-    return {"reference": _timer(theirs, loop), "single": _timer(ours, single), "queue": _timer(ours, queue)}
+    return {"reference": _timer(theirs.model, loop), "single": _timer(ours.model, single), "queue": _timer(ours.model, queue)}
 
 
 def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Callable[[], Timed]:
@@ -188,22 +193,21 @@ def bare_rows_per_second(backbone: Backbone, prepared: Prepared, rows: int) -> f
     return BARE_CALLS * rows / (now(backbone.device) - start)
 
 
-def peak_memory(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
+def peak_memory(mode: str, settings: Settings, edits: int, parallel: int | None) -> int:
     """Bytes at most while a fresh process does a few steps: CUDA's own figure, else resident memory with everything loaded."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_peak_here, mode, settings, edits, lanes).result()
+        return pool.submit(_peak_here, mode, settings, edits, parallel).result()
 
 
-def _peak_here(mode: str, settings: Settings, edits: int, lanes: int | None) -> int:
-    settings = replace(settings, steps=min(2, settings.steps), compile=settings.compile and mode != "reference")
-    backbone = load_model(settings)
+def _peak_here(mode: str, settings: Settings, edits: int, parallel: int | None) -> int:
+    method = load_method(replace(few_steps(settings), compile=settings.compile and mode != "reference"))
     if mode == "reference":
-        reference.explicit_attention(backbone)
+        reference.explicit_attention(method.model)
     with tempfile.TemporaryDirectory() as folder:
-        jobs = make_jobs(Path(folder), backbone, settings, edits if mode == "queue" else 1)
-        _passes(backbone, backbone, settings, jobs, lanes)[mode]()
-    if backbone.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(backbone.device)
+        images = prepare_edits(Path(folder), method, edits if mode == "queue" else 1)
+        _passes(method, method, images, parallel)[mode]()
+    if method.model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(method.model.device)
     return resident()
 
 
@@ -217,7 +221,8 @@ def resident() -> int:
     return getrusage(RUSAGE_SELF).ru_maxrss
 
 
-def _check(method: Method) -> None:
+def _check(method: Any) -> None:
+    """Raises UserError unless the editor is LUSD as the paper describes it."""
     parts = {"loss": (method.loss, SBP), "filter": (method.filter, StdThreshold), "normalizer": (method.normalizer, UnitStd)}
     wrong = [name for name, (part, kind) in parts.items() if not isinstance(part, kind)]
     mask = method.regularizers.get("attention_mask")

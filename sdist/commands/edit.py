@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     if args.record is not None and args.seeds > 1:
         raise UserError("--record keeps the trace of one picture; --seeds must be 1")
     settings = settings_from(args, args.method)
-    refuse_foreign(settings, args.method, words=args.words, mask=args.mask, record=args.record)
+    refuse_foreign(settings, args.method, record=args.record)
     session = Session(from_arguments(SessionOptions, args, settings=settings))
     if args.record is not None:
         new_trace_folder(args.record)
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     prepared = [session.prepare(request) for request in requests]
     if args.record is not None:
         log.info("recording a trace in %s", args.record)
-        write_trace(args.record, record(session.backbone, settings, prepared[0]))
+        write_trace(args.record, record(session.method, prepared[0]))
     session.edit(prepared, files, args.image.stem)
     for paths in files:
         print(paths["image"], paths["panel"], sep="\n")

@@ -17,19 +17,16 @@ def add_to(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from ..config.methods import shipped
-    from ..config.reference import about, page
-    from ..config.settings import SLOTS
-    from ..registry import REGULARIZERS
+    from ..config.reference import CONFIGURED, about, page
 
     if args.markdown:
         print(page(), end="")
         return 0
 
     methods = {name: _headline(path) for name, path in shipped("method").items()}
-    registries = {**SLOTS, "regularizer": REGULARIZERS}
     components = {
         slot: {n: {"about": about(r.get(n)), "defaults": _defaults(r.get(n))} for n in r.names()}
-        for slot, r in registries.items()
+        for slot, r in CONFIGURED.items()
     }
     if args.json:
         print(json.dumps({"methods": methods, "components": components}, indent=1))

@@ -26,7 +26,8 @@ def main(args: argparse.Namespace) -> int:
     import torch
 
     from ..distillation.callbacks import ProgressBar, Stopping
-    from ..editors.score_distillation import edit_batch, load_model, prepare
+    from ..editors.base import Observers
+    from ..editors.loading import load_method
     from ..edits.outputs import writable_folder
     from ..edits.run_card import read_card
     from ..files.images import load_image, png_bytes
@@ -44,12 +45,12 @@ def main(args: argparse.Namespace) -> int:
         if _version(name) != recorded:
             log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
     torch.set_num_threads(card.threads)
-    backbone = load_model(settings)
-    if backbone.fingerprint != card.fingerprint:
+    method = load_method(settings)
+    if method.model.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
-    prepared = replace(prepare(backbone, settings, card.request), tokens=card.tokens)
+    prepared = replace(method.prepare(card.request), tokens=card.tokens)
     callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
-    (result,) = edit_batch(backbone, settings, [prepared], callbacks, lanes=card.lanes)
+    (result,) = method.edit([prepared], Observers(callbacks, parallel=card.lanes))
     if args.output is not None:
         write_atomic(args.output, png_bytes(result.image, card.text))
     before = np.asarray(load_image(args.image), np.int16)

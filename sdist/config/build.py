@@ -1,31 +1,34 @@
-"""Configuration: defaults < yaml < command line. Yaml can name registered components only; unknown keys raise."""
+"""Builds settings and components: defaults < yaml < command line. Yaml can name registered components only."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from ..editors.base import SHARED
 from ..errors import UserError, unknown
 from ..models.catalogue import Scale, find_model
-from ..registry import REGULARIZERS, Registry
+from ..registry import EDITORS, SLOTS, Registry, slot_names
 from .methods import find_yaml, yaml_folder
-from .settings import SLOTS, Settings
+from .settings import FLAT, Settings, common_keys
 from .yaml_files import check_yaml, read_yaml
 
 T = TypeVar("T")
+ALIAS = "baseline"  # of the key `editor`, in yamls and run cards of before
+
+
+# --- layers -------------------------------------------------------------------------------------------------------------
 
 
 def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) -> Settings:
-    """Settings of a method (a name in experiments/ or a yaml file) with "key=value" overrides; `values` win over both."""
+    """Settings of a method (a name in experiments/methods or a yaml file) with "key=value" overrides; `values` win over both."""
     path = find_yaml("method", method)
     try:
         command_line = OmegaConf.from_dotlist([_checked(o) for o in overrides])
-        data = _layered([*_with_base(path), command_line, OmegaConf.create(values)])
+        data = _layered([*_with_bases(path), command_line, OmegaConf.create(values)])
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:  # TypeError: a list where a mapping is
         raise UserError(f"{path.name} or --set cannot be read: {_line(error)}") from error
     return resolve(data, path.name)
@@ -46,28 +49,23 @@ def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values
     return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
 
 
-def _with_base(path: Path) -> list[DictConfig]:
-    """The yaml, after the method that its `base` names, if it has one."""
+def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[DictConfig]:
+    """The yaml, after the methods that its `base` and theirs name."""
+    if path.resolve() in above:
+        raise UserError(f"{path.name}: base names a method whose own base is this one: {' > '.join(p.stem for p in above)}")
     layer = read_yaml(path)
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path.name}: a method is a mapping of settings, see {yaml_folder('method')}")
     base = layer.pop("base", None)
-    if base is None:
-        return [layer]
-    below = read_yaml(find_yaml("method", str(base)))
-    if "base" in below:
-        raise UserError(f"{path.name}: its base {base} has a base itself; one level is allowed")
-    return [below, layer]  # type: ignore[list-item]
+    below = [] if base is None else _with_bases(find_yaml("method", str(base)), (*above, path.resolve()))
+    return [*below, layer]
 
 
 def _layered(layers: Sequence[DictConfig]) -> DictConfig:
     """Later layers win; a slot that gets another name loses the fields of the component that it had."""
-    for layer in layers:
-        if isinstance(layer.get("optimizer"), str):  # a name alone, as slots allow; the learning rate stays the method's
-            layer["optimizer"] = {"name": layer["optimizer"]}
-    data = layers[0]
-    for layer in layers[1:]:
-        for slot in SLOTS:
+    data = _spelled(layers[0])
+    for layer in map(_spelled, layers[1:]):
+        for slot in ("editor", *slot_names(EDITORS.get(FLAT))):
             names = [_name(node.get(slot)) for node in (data, layer)]
             if names[1] is not None and names[0] != names[1]:
                 data.pop(slot, None)
@@ -75,41 +73,102 @@ def _layered(layers: Sequence[DictConfig]) -> DictConfig:
     return data
 
 
+def _spelled(layer: DictConfig) -> DictConfig:
+    """A layer with short forms written out."""
+    if isinstance(layer.get("optimizer"), str):  # a name alone, as slots allow; the learning rate stays the method's
+        layer["optimizer"] = {"name": layer["optimizer"]}
+    if ALIAS in layer:
+        layer["editor"] = layer.pop(ALIAS)
+    return layer
+
+
 def _name(component: Any) -> Any:
     return component.get("name") if isinstance(component, DictConfig) else component
 
 
+# --- settings -----------------------------------------------------------------------------------------------------------
+
+
 def resolve(data: Any, where: str) -> Settings:
     """Settings with every component built; UserError names the key, the file and what is allowed."""
-    merged = _merge(Settings, data, where)
+    given = _spelled(OmegaConf.create(data) if isinstance(data, Mapping) else data)
+    editor = _editor(given.get("editor", FLAT), where)
+    _check_keys(given, editor, where)
     try:
-        for key in ("regularizers", "scale"):
-            if not isinstance(merged[key], DictConfig):
-                raise UserError(f"{where}: {key} is a mapping {{name: value}}, got {merged[key]!r}")
-        model = find_model(str(merged.model))
-        merged.scale = OmegaConf.structured(_merge(Scale, {**asdict(model.scale), **merged.scale}, f"scale in {where}"))
-        plain = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
+        plain = OmegaConf.to_container(OmegaConf.merge(_defaults(given, editor, where), given), resolve=True)
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{where}: {_line(error)}") from error
-    settings: Settings = _object(merged, where)
-    for slot, registry in SLOTS.items():
-        setattr(settings, slot, _component(registry, plain[slot], where))  # type: ignore[index,call-overload]
-    _check(settings, data, where)
-    named = plain["regularizers"] or {}  # type: ignore[index,call-overload]
-    if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
-        raise UserError(f"{where}: regularizers is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
-    chosen = {name: {"name": name, **own} for name, own in named.items() if own is not None}
-    return replace(settings, regularizers={n: _component(REGULARIZERS, c, where) for n, c in chosen.items()})
+    own = {key: plain.pop(key) for key in given if editor == FLAT and key in _flat_keys()}  # type: ignore[union-attr,call-overload]
+    if editor == FLAT and "editor" not in given:
+        plain["editor"] = {"name": FLAT, **own}  # type: ignore[index,call-overload]
+    wanted = {key: plain[key] for key in (*given, "editor") if key in plain}  # type: ignore[call-overload,operator]
+    return build(Settings, {**wanted, "scale": Scale(**plain["scale"])}, where)  # type: ignore[index,call-overload,arg-type]
 
 
-def _check(settings: Settings, given: Iterable[str], where: str) -> None:
-    if settings.loss is None or settings.gamma is None:
-        raise UserError(f"{where}: loss and gamma cannot be null")
-    if settings.steps < 1:
-        raise UserError(f"{where}: steps must be at least 1, got {settings.steps}")
-    if settings.baseline is not None and (foreign := [key for key in given if key not in SHARED]):
-        own = ", ".join(f"baseline.{f.name}" for f in fields(settings.baseline))
-        raise UserError(f"{where}: {', '.join(foreign)}: no setting of a baseline; it has {', '.join(SHARED[:-1])}, {own}")
+def _editor(value: Any, where: str) -> str:
+    name = _name(value)
+    if not isinstance(name, str):
+        raise UserError(f"{where}: editor needs a name, got {name!r}: have {', '.join(EDITORS.names())}")
+    try:
+        EDITORS.get(name)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return name
+
+
+def _flat_keys() -> list[str]:
+    return [f.name for f in fields(EDITORS.get(FLAT))]
+
+
+def _check_keys(given: DictConfig, editor: str, where: str) -> None:
+    """UserError for a key that is neither common nor, where no editor is named, one of score distillation's."""
+    allowed = [*common_keys(editor), *(_flat_keys() if "editor" not in given else [])]
+    foreign = [str(key) for key in given if key not in allowed]
+    for key in foreign:
+        if key not in (*(f.name for f in fields(Settings)), *_flat_keys()):
+            raise unknown("key", key, allowed, where)
+    if foreign:
+        own = ", ".join(f"editor.{f.name}" for f in fields(EDITORS.get(editor)))
+        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}; it has {', '.join(allowed)}, {own}")
+
+
+def _defaults(given: DictConfig, editor: str, where: str) -> DictConfig:
+    """What ${...} may refer to: the defaults of every key, and the scale of the model."""
+    defaults = OmegaConf.merge(_structure(Settings), _structure(EDITORS.get(FLAT)) if editor == FLAT else {})
+    scale = given.get("scale", OmegaConf.create())
+    if not isinstance(scale, DictConfig):
+        raise UserError(f"{where}: scale is a mapping {{name: value}}, got {scale!r}")
+    model = find_model(str(given.get("model", defaults.model)))
+    defaults.scale = asdict(_object(_merge(Scale, {**asdict(model.scale), **scale}, f"scale in {where}"), where))
+    return defaults  # type: ignore[return-value]
+
+
+def _structure(cls: type) -> DictConfig:
+    """The defaults of a dataclass as plain data, so that other keys may stand beside them."""
+    return OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(cls)))  # type: ignore[arg-type]
+
+
+# --- components ---------------------------------------------------------------------------------------------------------
+
+
+def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
+    """An object of a dataclass from plain data, its slots filled; UserError names the key, the place and what is allowed."""
+    merged = _merge(cls, given, where)
+    values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in fields(cls)}  # type: ignore[arg-type]
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _value(metadata: Mapping[str, str], node: Any, key: str, where: str) -> Any:
+    if "slot" in metadata:
+        return _component(SLOTS[metadata["slot"]], _container(node), where)
+    if "slots" in metadata:
+        return _components(SLOTS[metadata["slots"]], _container(node), key, where)
+    return _object(node, where) if isinstance(node, Container) else node
 
 
 def _component(registry: Registry[T], value: Any, where: str) -> T | None:
@@ -124,12 +183,14 @@ def _component(registry: Registry[T], value: Any, where: str) -> T | None:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     given = {k: v for k, v in fields_.items() if k != "name"}
-    return build(cls, given, f"{registry.slot} {fields_['name']} in {where}")
+    return build(cls, given, where if fields_["name"] == FLAT else f"{registry.slot} {fields_['name']} in {where}")
 
 
-def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
-    """An object of a dataclass from plain data; UserError names the key, `where` it stands and what is allowed."""
-    return _object(_merge(cls, given, where), where)
+def _components(registry: Registry[T], named: Any, key: str, where: str) -> dict[str, T]:
+    if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
+        raise UserError(f"{where}: {key} is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
+    chosen = {name: {**own, "name": name} for name, own in named.items() if own is not None}
+    return {name: _component(registry, given, where) for name, given in chosen.items()}  # type: ignore[misc]
 
 
 def _merge(cls: type, given: Any, where: str) -> DictConfig:
@@ -147,13 +208,17 @@ def _merge(cls: type, given: Any, where: str) -> DictConfig:
         raise UserError(f"{where}: {key}: {_line(error)}" if key else f"{where}: {_line(error)}") from None
 
 
-def _object(node: DictConfig, where: str) -> Any:
+def _object(node: Any, where: str) -> Any:
     try:
         return OmegaConf.to_object(node)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except OmegaConfBaseException as error:
         raise UserError(f"{where}: {error.full_key}: {_line(error)}") from None
+
+
+def _container(node: Any) -> Any:
+    return OmegaConf.to_container(node) if isinstance(node, Container) else node
 
 
 def _checked(override: str) -> str:

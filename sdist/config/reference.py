@@ -5,19 +5,11 @@ import re
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from ..draws import RandomSampler
 from ..models.catalogue import Scale
-from ..optimizer import OptimizerSettings
-from ..registry import REGULARIZERS
-from .settings import SLOTS, LogSettings, PromptSettings, Settings
+from ..registry import EDITORS, REGULARIZERS, SLOTS
+from .settings import FLAT, Settings
 
-GROUPS = {
-    "timesteps": RandomSampler,
-    "prompts": PromptSettings,
-    "optimizer": OptimizerSettings,
-    "scale": Scale,
-    "log": LogSettings,
-}
+CONFIGURED = {**{n: SLOTS[n] for n in ("loss", "filter", "normalizer", "gamma", "editor")}, "regularizer": REGULARIZERS}
 FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.*?))?(?: +# (.*))?$", re.MULTILINE)  # name, type, default, comment
 
 
@@ -32,15 +24,23 @@ class Key(NamedTuple):
 
 def page() -> str:
     """The reference as Markdown."""
-    parts = [HEAD, _table(keys(Settings)), "\n## Groups\n"]
-    parts += [f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), f'{name}.')}" for name, cls in GROUPS.items()]
-    for slot, registry in {**SLOTS, "regularizers": REGULARIZERS}.items():
-        parts.append(f"\n## {slot.capitalize()}\n")
-        prefix = f"{slot}." if slot != "regularizers" else "regularizers.{}."
+    flat = EDITORS.get(FLAT)
+    parts = [HEAD, _table(keys(Settings)), f"\n## Score distillation\n\n{about(flat)}\n\n{_table(keys(flat))}", "\n## Groups\n"]
+    parts += [f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), f'{name}.')}" for name, cls in _groups(flat).items()]
+    for slot, registry in CONFIGURED.items():
+        parts.append(f"\n## {slot.capitalize()}{'s' * (slot == 'regularizer')}\n")
+        prefix = f"{slot}." if slot != "regularizer" else "regularizers.{}."
         for name in registry.names():
-            cls = registry.get(name)
-            parts.append(f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), prefix.format(name))}")
+            if name != FLAT:
+                cls = registry.get(name)
+                parts.append(f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), prefix.format(name))}")
     return "".join(parts)
+
+
+def _groups(flat: Any) -> dict[str, Any]:
+    """Keys that have keys of their own, by name: fields whose default is a dataclass."""
+    found = {f.name: f.default_factory for cls in (flat, Settings) for f in fields(cls) if is_dataclass(f.default_factory)}
+    return {**found, "scale": Scale}
 
 
 def about(cls: type) -> str:

@@ -1,37 +1,16 @@
-"""The settings of a run: what a yaml and the command line may say."""
+"""The settings of a run: what all editors share, and the editor itself with what it may be set to."""
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from ..distillation.method import Method
-from ..draws import RandomSampler
-from ..editors.base import SHARED
 from ..errors import UserError
 from ..models.precision import Precision
-from ..optimizer import OptimizerSettings
-from ..prompts import Difference
-from ..registry import BASELINES, FILTERS, GAMMAS, LOSSES, NORMALIZERS, Registry
+from ..registry import EDITORS, one_of, plain
 
-SLOTS: dict[str, Registry] = {
-    "loss": LOSSES,
-    "filter": FILTERS,
-    "normalizer": NORMALIZERS,
-    "gamma": GAMMAS,
-    "baseline": BASELINES,
-}
+FLAT = "score_distillation"  # the editor whose keys stand at the top of a yaml, where no `editor` is named
 
 
-@dataclass
-class PromptSettings:
-    """How prompts are read."""
-
-    null: str = ""  # the unconditional prompt
-    negative: str = ""  # what the combination loss may push away from
-    difference: Difference = "paper"  # rule for the words that differ, see sdist/prompts.py
-    pieces: Literal["all", "last"] = "all"  # tokens of a noun that is split: all, or the last one (release)
-
-
-@dataclass
+@dataclass(frozen=True)
 class LogSettings:
     """Where runs are logged (--log) and how often images are."""
 
@@ -45,9 +24,9 @@ class LogSettings:
             raise UserError(f"log.images_every must be at least 1, got {self.images_every}")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
-    """All of a run but its images and prompts; the slots are mappings {name: ..., field: ...}."""
+    """All of a run but its images and prompts."""
 
     model: str = "tinyworld"  # alias, hub id or folder
     device: str = "auto"
@@ -55,35 +34,20 @@ class Settings:
     compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
     checkpoint: bool = False  # less memory, more time for losses that differentiate through the network (CDS)
     size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
-    seed: int = 0
-    steps: int = 200  # accepted steps
-    timesteps: RandomSampler = field(default_factory=RandomSampler)
-    prompts: PromptSettings = field(default_factory=PromptSettings)
-    loss: Any = "dds"
-    regularizers: Any = field(default_factory=dict)  # {name: {field: ...}}, applied in this order; null switches off
-    filter: Any = None
-    normalizer: Any = None
-    gamma: Any = "constant"
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    baseline: Any = None  # one of diffusers\' editors instead of score distillation, see docs/baselines.md
+    seed: int = 0  # of the first image; a request has its own
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models/catalogue.py
     log: LogSettings = field(default_factory=LogSettings)
-
-    def method(self) -> Method:
-        """The components that these settings name."""
-        return Method(**{f.name: getattr(self, f.name) for f in fields(Method)})
+    editor: Any = one_of("editor", FLAT)  # without it the keys of score_distillation stand beside these
 
     def plain(self) -> dict[str, Any]:
         """Every value as plain data, from which `resolve` makes equal settings."""
-        data = asdict(self)
-        for slot, registry in SLOTS.items():
-            data[slot] = _named(registry, getattr(self, slot))
-        data["regularizers"] = {name: asdict(r) for name, r in self.regularizers.items()}
-        return {key: value for key, value in data.items() if (key in SHARED if self.baseline else key != "baseline")}
+        data = {key: value for key, value in plain(self).items() if key not in self.editor.ignores}
+        editor = data.pop("editor")
+        return (
+            {**data, **{k: v for k, v in editor.items() if k != "name"}} if editor["name"] == FLAT else {**data, "editor": editor}
+        )
 
 
-def _named(registry: Registry, component: Any) -> dict[str, Any] | None:
-    if component is None:
-        return None
-    name = next(n for n in registry.names() if registry.get(n) is type(component))
-    return {"name": name, **asdict(component)}
+def common_keys(editor: str) -> list[str]:
+    """The keys beside an editor's own that a yaml of it may have."""
+    return [f.name for f in fields(Settings) if f.name not in EDITORS.get(editor).ignores]

@@ -1,46 +1,73 @@
-"""What a baseline is: the settings of one of diffusers' editing pipelines, and one call of it."""
+"""What an editor is: from images and prompts to edited images, with a loaded model."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-import torch
-from PIL import Image
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import Logger
 
-SHARED = ("model", "device", "precision", "size", "seed", "baseline")  # the settings that a baseline has
-EXACT = {"clip_sample": False, "steps_offset": 1}  # of a scheduler, as Stable Diffusion's own; pipelines warn of other values
-
-
-class Prompts(NamedTuple):
-    """What a pipeline may be told; without an instruction of its own that is the target prompt."""
-
-    source: str
-    target: str
-    instruction: str
+from ..edits.request import Prepared, Request, Result
+from ..models.backbone import Backbone
+from ..models.precision import Precision
 
 
-class Baseline(ABC):
-    """A frozen dataclass whose fields are its configuration, with a pipeline of diffusers that does the work."""
+@dataclass(frozen=True)
+class Observers:
+    """Who watches an edit. An editor that is not stepwise has neither callbacks nor a logger."""
 
-    conditions: ClassVar[int] = 0  # latents that the UNet reads beside the noisy one
-    divisor: ClassVar[int] = 1  # of the picture's sides, beside the autoencoder's
-    instructed: ClassVar[bool] = False  # whether it reads Prompts.instruction
+    callbacks: Sequence[Callback] = ()
+    logger: Logger | None = None
+    deliver: Callable[[Result], None] = lambda result: None  # gets each result as soon as it is there
+    parallel: int | None = None  # draws tried at once; None: what suits the device
+
+
+class Editor(ABC):
+    """A frozen dataclass whose fields are what a method's yaml may set; it is found by its name in the registry EDITORS.
+
+    `steps` are its units of progress per image. If it is `stepwise`, its steps can be watched, logged, recorded, stopped and
+    decoded. `conditions` latents are read by its denoiser beside the noisy one. `ignores` are settings that mean nothing to it:
+    giving one is an error.
+    """
+
+    stepwise: ClassVar[bool] = False
+    conditions: ClassVar[int] = 0
+    ignores: ClassVar[frozenset[str]] = frozenset()
+    steps: int
 
     @property
     @abstractmethod
-    def steps(self) -> int:
-        """How many of the model's timesteps the scheduler is asked for."""
+    def reads(self) -> frozenset[str]:
+        """Which of words, mask and instruction of a request it reads; any other that is given is an error."""
 
-    def check(self, prompts: Prompts) -> None:  # noqa: B027
-        """UserError for prompts that it can make nothing of; any will do where this is not overridden."""
+    def size_multiple(self, model: Backbone) -> int:
+        """What the sides of an image must be divisible by, in pixels."""
+        return model.factor
+
+    def model_key(self, number_format: str) -> Hashable:
+        """What of its fields a model in that format is loaded for: editors with equal keys share a loaded model."""
+        return type(self).__name__
 
     @abstractmethod
-    def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
-        """The pipeline of these networks with its own kind of scheduler, made from the configuration of the model's.
+    def adapt(self, model: Backbone, precision: Precision) -> None:
+        """Brings a model in float32 into the precision. Raises UserError for a model that it cannot use."""
 
-        UserError for networks that it cannot use.
+    @abstractmethod
+    def check(self, model: Backbone, request: Request) -> None:
+        """Raises UserError for what is wrong with a request and known without reading pixels."""
+
+    def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The words of the target prompt that it localizes, and the positions of their tokens."""
+        return (), ()
+
+    def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
+        """How many draws at once suit the model's device for so many images with latents of (height, width)."""
+        return 1
+
+    @abstractmethod
+    def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
+        """Edits images of one size; each result is what it would be alone, up to float rounding.
+
+        Raises PicturesError at the end if an image failed; the others are delivered.
         """
-
-    @abstractmethod
-    def edit(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
-        """The edited picture, (height, width, 3) in 0..1."""

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from ..errors import UserError
-from ..registry import BASELINES
-from .base import EXACT, Baseline, Prompts
+from ..registry import EDITORS
+from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
 
 
-@BASELINES.register("instruct_pix2pix")
+@EDITORS.register("instruct_pix2pix")
 @dataclass(frozen=True)
-class InstructPix2Pix(Baseline):
+class InstructPix2Pix(DiffusersPipeline):
     """StableDiffusionInstructPix2PixPipeline with Euler's ancestral sampler; it reads the instruction alone."""
 
     guidance_scale: float = 7.5  # towards the instruction
@@ -34,7 +34,7 @@ class InstructPix2Pix(Baseline):
             raise UserError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]
         return self.num_inference_steps
 
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
@@ -43,7 +43,7 @@ class InstructPix2Pix(Baseline):
         euler = EulerAncestralDiscreteScheduler.from_config({**scheduler, **EXACT})
         return StableDiffusionInstructPix2PixPipeline(scheduler=euler, **parts)
 
-    def edit(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
+    def edit_one(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
         return pipeline(
             prompt=prompts.instruction,
             image=image,

@@ -10,15 +10,15 @@ from PIL import Image
 from ..errors import UserError
 from ..hooks.layers import attention_layers
 from ..prompts import differing, words
-from ..registry import BASELINES
-from .base import EXACT, Baseline, Prompts
+from ..registry import EDITORS
+from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
 
 MASK_LEVEL = 2  # of the cross-attention that the pipeline makes a mask of: a quarter of the latent's side
 
 
-@BASELINES.register("ledits_pp")
+@EDITORS.register("ledits_pp")
 @dataclass(frozen=True)
-class LeditsPP(Baseline):
+class LeditsPP(DiffusersPipeline):
     """LEditsPPPipelineStableDiffusion with the SDE form of DPM-Solver++ of order 2; inverted without a prompt.
 
     The concepts are the target prompt (`target`), or what differs between the prompts (`difference`): the target's words are
@@ -45,11 +45,11 @@ class LeditsPP(Baseline):
             raise UserError(f"edit_threshold is a quantile, 0..1, got {self.edit_threshold}")
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]
         return int(self.num_inversion_steps * (1 + self.skip))
 
-    def check(self, prompts: Prompts) -> None:
-        self.told(prompts)
+    def check_prompts(self, prompts: Prompts) -> None:
+        self.concepts_of(prompts)
 
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
         from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion
@@ -69,8 +69,8 @@ class LeditsPP(Baseline):
         solver = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
         return Pipeline(scheduler=DPMSolverMultistepScheduler.from_config({**scheduler, **EXACT, **solver}), **parts)
 
-    def edit(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
-        added, removed = self.told(prompts)
+    def edit_one(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
+        added, removed = self.concepts_of(prompts)
         processors = pipeline.unet.attn_processors
         try:
             pipeline.invert(image, num_inversion_steps=self.num_inversion_steps, skip=self.skip, generator=generator)
@@ -87,7 +87,7 @@ class LeditsPP(Baseline):
         finally:
             pipeline.unet.set_attn_processor(processors)
 
-    def told(self, prompts: Prompts) -> tuple[list[str], list[str]]:
+    def concepts_of(self, prompts: Prompts) -> tuple[list[str], list[str]]:
         """The concepts that are added and those that are removed."""
         if self.concepts == "target":
             return [prompts.target], []
@@ -108,5 +108,5 @@ def _check_layers(unet: Any) -> None:
     if MASK_LEVEL not in have:
         raise UserError(
             "ledits_pp masks by cross-attention at 1/4 of the latent's side, this model has it at "
-            f"{[f'1/{2**k}' for k in have]}; baseline.use_intersect_mask=false does without"
+            f"{[f'1/{2**k}' for k in have]}; editor.use_intersect_mask=false does without"
         )

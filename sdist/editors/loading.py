@@ -1,21 +1,88 @@
-"""Models that stay in memory from one edit to the next."""
+"""A method with its loaded model; loaded models stay in memory from one edit to the next."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config.settings import Settings
+from ..edits.request import Prepared, Request, Result
+from ..edits.run_card import make_card
+from ..errors import UserError
+from ..files.images import fit, fitted_size, image_size, load_image
 from ..models.backbone import Backbone
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
+from ..models.loading import load_backbone
 from ..models.precision import format_on
-from .score_distillation import load_model
+from .base import Editor, Observers
 
-LOADED = ("model", "device", "precision", "compile", "checkpoint", "baseline")  # settings that make another loaded model
+LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings that make another loaded model
 
 
-class LoadedModels:
+@dataclass(frozen=True)
+class LoadedMethod:
+    """An editor with the model that its settings name."""
+
+    settings: Settings
+    model: Backbone
+
+    @property
+    def editor(self) -> Editor:
+        return self.settings.editor
+
+    def check(self, request: Request) -> tuple[int, int]:
+        """The size (width, height) that the image will have. Raises UserError for what is wrong and known without pixels."""
+        given = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
+        foreign = [name for name, value in given.items() if value and name not in self.editor.reads]
+        if foreign:
+            raise UserError(f"{', '.join(foreign)} given, but this method does not read {'them' if len(foreign) > 1 else 'it'}")
+        multiple = self.editor.size_multiple(self.model)
+        size = fitted_size(image_size(request.file), self.settings.size, self.model.native_side, multiple)
+        self.editor.check(self.model, request)
+        return size
+
+    def prepare(self, request: Request) -> Prepared:
+        """Reads and checks all that belongs to one request, so that a bad one is known before anything is computed."""
+        self.check(request)
+        side, multiple = self.model.native_side, self.editor.size_multiple(self.model)
+        image = fit(load_image(request.file), self.settings.size, side, multiple)
+        mask = request.mask and fit(load_image(request.mask).convert("L"), f"{image.width}x{image.height}", side, multiple)
+        return Prepared(request, image, mask, *self.editor.words(self.model, request))
+
+    def parallel(self, images: int, size: tuple[int, int]) -> int:
+        """How many draws at once suit the device, for so many images of (width, height) pixels."""
+        width, height = size
+        return self.editor.parallel(self.model, images, (height // self.model.factor, width // self.model.factor))
+
+    def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)
+        """Edits a queue of images of one size, see Editor.edit."""
+        return self.editor.edit(self.model, batch, run)
+
+    def card(self, result: Result) -> dict[str, Any]:
+        """The run card of a result."""
+        return make_card(self.model, self.settings, result)
+
+
+def load_method(settings: Settings) -> LoadedMethod:
+    """The method with a model of its own, which nothing else uses."""
+    backbone = load_backbone(settings.model, settings.device, settings.editor.conditions)
+    return LoadedMethod(settings, adapt(backbone, settings))
+
+
+def adapt(model: Backbone, settings: Settings) -> Backbone:
+    """A model in float32, made into what the settings want. Raises UserError where that is impossible."""
+    settings.editor.adapt(model, settings.precision)
+    if settings.compile:
+        model.compile()
+    if settings.checkpoint:
+        model.unet.enable_gradient_checkpointing()
+    return model
+
+
+class ModelCache:
     """Loads a model when it is first needed, so that bad input is known at once, and keeps the last few.
 
     Settings that want the same model get the same object, in any thread.
@@ -26,27 +93,27 @@ class LoadedModels:
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
         """Another process gets an empty one, and loads for itself."""
-        return LoadedModels, (self._kept,)
+        return type(self), (self._kept,)
 
-    def __call__(self, settings: Settings) -> Backbone:
-        """The model of the settings, as `load_model` gives it."""
+    def get(self, settings: Settings) -> LoadedMethod:
+        """The method of the settings, with its model loaded."""
         key = _identity(settings)
         with self._lock:
             if key not in self._models:
                 while len(self._models) >= self._kept:
                     self._models.popitem(last=False)  # before the next one needs its memory
-                self._models[key] = load_model(settings)
+                self._models[key] = load_method(settings).model
             self._models.move_to_end(key)
-            return self._models[key]
+            return LoadedMethod(settings, self._models[key])
 
 
 def _identity(settings: Settings) -> Hashable:
     """What a loaded model depends on; weights in a folder are told apart by when they were written."""
     kind = choose_device(settings.device).partition(":")[0]
-    gate = None if format_on(kind, settings.precision) == "fp32" else settings.filter  # may refuse the format
+    needs = (settings.editor.conditions, settings.editor.model_key(format_on(kind, settings.precision)))
     files = [path for source in find_model(settings.model).sources for path in sorted(Path(source).glob("*/*.safetensors"))]
     weights = tuple((str(path.resolve()), path.stat().st_mtime_ns) for path in files)
-    return repr(([getattr(settings, name) for name in LOADED], gate, weights))
+    return repr(([getattr(settings, name) for name in LOADED], needs, weights))
 
 
-loaded = LoadedModels(kept=2)
+model_cache = ModelCache(kept=2)

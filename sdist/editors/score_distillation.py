@@ -1,126 +1,146 @@
-"""From image files and prompts to edited pictures: everything around the distiller, used by the command line."""
+"""Score distillation as an editor: a queue of images goes through the distiller, and each is decoded when it is done."""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import Logger
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config.settings import Settings
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
 from ..distillation.trainer import LEAST, default_lanes, optimize
+from ..draws import RandomSampler
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
-from ..files.images import fit, fitted_size, image_size, load_image, to_images, to_pixels
+from ..files.images import to_images, to_pixels
 from ..filters import StdThreshold
 from ..hooks.layers import nearest_level
 from ..models.backbone import Backbone
 from ..models.catalogue import find_model
-from ..models.loading import load_backbone
-from ..models.precision import lower
+from ..models.precision import Precision, lower
+from ..optimizer import OptimizerSettings
 from ..prediction import Edit, rows_of
-from ..prompts import default_tagger, differing_nouns, named_words, token_indices
+from ..prompts import Difference, default_tagger, differing_nouns, named_words, token_indices
+from ..registry import EDITORS, many_of, one_of
 from ..regularizers.attention_mask import AttentionMask
-from . import diffusers_pipeline as baselines
+from .base import Editor, Observers
 
 log = logging.getLogger("sdist")
 
 
-def load_model(settings: Settings) -> Backbone:
-    """The model of the settings, in their precision; UserError if that is too coarse for the method's filter."""
-    if settings.baseline is not None:
-        return baselines.load_model(settings)
-    return adapt(load_backbone(settings.model, settings.device), settings)
+@dataclass(frozen=True)
+class PromptSettings:
+    """How prompts are read."""
+
+    null: str = ""  # the unconditional prompt
+    negative: str = ""  # what the combination loss may push away from
+    difference: Difference = "paper"  # rule for the words that differ, see sdist/prompts.py
+    pieces: Literal["all", "last"] = "all"  # tokens of a noun that is split: all, or the last one (release)
 
 
-def adapt(backbone: Backbone, settings: Settings) -> Backbone:
-    """A backbone in float32, made into what the settings want; UserError if their precision is too coarse for the filter."""
-    if settings.baseline is not None:
-        return baselines.adapt(backbone, settings)
-    accept = settings.filter
-    lower(backbone, settings.precision, accept.threshold if isinstance(accept, StdThreshold) else None)
-    if settings.compile:
-        backbone.compile()
-    if settings.checkpoint:
-        backbone.unet.enable_gradient_checkpointing()
-    return backbone
+@EDITORS.register("score_distillation")
+@dataclass(frozen=True)
+class ScoreDistillation(Editor):
+    """Optimizes the latents of the image along the direction that a method's parts make of noise predictions."""
 
+    stepwise: ClassVar[bool] = True
 
-def check(backbone: Backbone, settings: Settings, request: Request) -> tuple[int, int]:
-    """The size that the job's picture will have; UserError for what is wrong and known without reading pixels."""
-    if settings.baseline is not None:
-        return baselines.check(backbone, settings, request)
-    if request.instruction:
-        raise UserError("this method reads no instruction; the target prompt says what the picture should show")
-    size = fitted_size(image_size(request.file), settings.size, backbone.native_side, backbone.factor)
-    if request.mask is not None and "attention_mask" not in settings.regularizers:
-        raise UserError("a mask image needs the regularizer attention_mask, which this method does not have")
-    prompts = (request.source, request.target, settings.prompts.null, settings.prompts.negative)
-    source, target, *_ = (backbone.text.token_ids(prompt) for prompt in prompts)
-    if source == target:
-        raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
-    settings.timesteps.check(backbone.last_timestep)
-    return size
+    steps: int = 200  # accepted steps
+    timesteps: RandomSampler = field(default_factory=RandomSampler)
+    prompts: PromptSettings = field(default_factory=PromptSettings)
+    loss: Any = one_of("loss", "dds")
+    regularizers: Any = many_of("regularizer")  # {name: {field: ...}}, applied in this order; null switches off
+    filter: Any = one_of("filter")
+    normalizer: Any = one_of("normalizer")
+    gamma: Any = one_of("gamma", "constant")
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
+    def __post_init__(self) -> None:
+        if self.loss is None or self.gamma is None:
+            raise UserError("loss and gamma cannot be null")
+        if self.steps < 1:
+            raise UserError(f"steps must be at least 1, got {self.steps}")
 
-def prepare(backbone: Backbone, settings: Settings, request: Request) -> Prepared:
-    """Reads and checks all that belongs to one job, so that a bad one is known before anything is computed."""
-    if settings.baseline is not None:
-        return baselines.prepare(backbone, settings, request)
-    check(backbone, settings, request)
-    native, factor = backbone.native_side, backbone.factor
-    image = fit(load_image(request.file), settings.size, native, factor)
-    mask = (
-        None
-        if request.mask is None
-        else fit(load_image(request.mask).convert("L"), f"{image.width}x{image.height}", native, factor)
-    )
-    chosen = (
-        named_words(request.target, request.words)
-        if request.words
-        else differing_nouns(request.source, request.target, settings.prompts.difference)
-    )
-    tokens = token_indices(backbone.text.token_spans(request.target), chosen, settings.prompts.pieces)
-    return Prepared(request, image, mask, tuple(w.text for w in chosen), tuple(tokens))
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"words", "mask"} if "attention_mask" in self.regularizers else ())
 
+    def model_key(self, number_format: str) -> Hashable:
+        return self.filter if number_format != "fp32" else None  # which may refuse the format
 
-def edit_batch(
-    backbone: Backbone,
-    settings: Settings,
-    batch: Sequence[Prepared],
-    callbacks: Sequence[Callback] = (),
-    logger: Logger | None = None,
-    lanes: int | None = None,
-    deliver: Callable[[Result], None] = lambda result: None,
-) -> list[Result]:
-    """Edits a queue of pictures of one size; each result is what it would be alone, up to float rounding.
+    def adapt(self, model: Backbone, precision: Precision) -> None:
+        """Raises UserError if the precision is too coarse for the filter."""
+        lower(model, precision, self.filter.threshold if isinstance(self.filter, StdThreshold) else None)
 
-    `lanes` draws are tried at once (default: what suits the device), see Schedule. `deliver` gets each result as soon as it is
-    there. Raises PicturesError at the end if a picture failed; the others are delivered. A baseline has neither lanes nor
-    a trainer with callbacks and a logger.
-    """
-    if settings.baseline is not None:
-        return baselines.edit_batch(backbone, settings.baseline, batch, deliver)
-    start = time.perf_counter()
-    if "attention_mask" in settings.regularizers:
-        _say_words(batch)
-    edit, method = make_edit(backbone, settings, batch), method_for(backbone, settings)
-    lanes = lanes or default_lanes(backbone.device, len(batch), edit.source.shape[-2:], method.filter is not None)
-    identities = [(p.request.seed, p.key) for p in batch]
-    least = lanes if backbone.device.type == "cuda" or backbone.compiled else LEAST  # compiled forms are for one shape
-    distiller = ScoreDistiller(backbone, edit, method, settings.timesteps, identities, lanes, least)
-    finishing = Finishing(backbone, batch, deliver, (time.perf_counter() - start) / len(batch))
-    optimize(distiller, backbone.device, [finishing, *callbacks], logger)
-    if distiller.failures:
-        raise PicturesError({i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()})
-    return [finishing.results[i] for i in range(len(batch))]
+    def check(self, model: Backbone, request: Request) -> None:
+        prompts = (request.source, request.target, self.prompts.null, self.prompts.negative)
+        source, target, *_ = (model.text.token_ids(prompt) for prompt in prompts)
+        if source == target:
+            raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
+        self.timesteps.check(model.last_timestep)
+
+    def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        source, target = request.source, request.target
+        chosen = named_words(target, request.words) if request.words else differing_nouns(source, target, self.prompts.difference)
+        tokens = token_indices(model.text.token_spans(target), chosen, self.prompts.pieces)
+        return tuple(word.text for word in chosen), tuple(tokens)
+
+    def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
+        return default_lanes(model.device, images, size, self.filter is not None)
+
+    def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
+        start = time.perf_counter()
+        if "words" in self.reads:
+            _log_words(batch)
+        edit = self.encode(model, batch)
+        lanes = run.parallel or self.parallel(model, len(batch), tuple(edit.source.shape[-2:]))  # type: ignore[arg-type]
+        least = lanes if model.device.type == "cuda" or model.compiled else LEAST  # compiled forms are for one shape
+        identities = [(p.request.seed, p.key) for p in batch]
+        distiller = ScoreDistiller(model, edit, self.method(model), self.timesteps, identities, lanes, least)
+        finishing = Finishing(model, batch, run.deliver, (time.perf_counter() - start) / len(batch))
+        optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
+        if distiller.failures:
+            raise PicturesError({i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()})
+        return [finishing.results[i] for i in range(len(batch))]
+
+    def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:
+        """The tensors of a batch: encoded images, the prompts that the method reads, focus tokens, masks."""
+        source = model.encode(to_pixels([p.image for p in batch]))
+        texts = {
+            "target": [p.request.target for p in batch],
+            "source": [p.request.source for p in batch],
+            "null": [self.prompts.null] * len(batch),
+            "negative": [self.prompts.negative] * len(batch),
+        }
+        needed = dict.fromkeys(row.prompt for row in rows_of(self.loss.branches, model.guidance))
+        text = {prompt: model.embed(texts[prompt]) for prompt in needed}
+        focus = torch.zeros(len(batch), model.text.length, device=model.device)
+        for row, p in enumerate(batch):
+            focus[row, list(p.tokens)] = 1.0
+        return Edit(source, text, focus, _user_masks(batch, source))
+
+    def method(self, model: Backbone) -> Method:
+        """Its components; if the model has no attention at a default level of the mask, the nearest is taken."""
+        method = Method(**{f.name: getattr(self, f.name) for f in fields(Method)})
+        mask, default = method.regularizers.get("attention_mask"), find_model(model.name).scale
+        if not isinstance(mask, AttentionMask):
+            return method
+        levels = {}
+        for kind in ("cross", "self"):
+            key = f"{kind}_level"
+            wanted = getattr(mask, key)
+            levels[key] = nearest_level(model.unet, kind, wanted) if wanted == getattr(default, key) else wanted
+            if levels[key] != wanted:
+                log.warning(
+                    "%s: this model has none at 1/%d of the latent's side, 1/%d is used", key, 2**wanted, 2 ** levels[key]
+                )
+        return replace(method, regularizers={**method.regularizers, "attention_mask": replace(mask, **levels)})
 
 
 class Finishing(Callback):
@@ -131,14 +151,14 @@ class Finishing(Callback):
         self.results: dict[int, Result] = {}
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: object) -> None:  # type: ignore[override]
-        for slot in distiller.accepted.tolist():
-            if distiller.step[slot] == distiller.method.steps:
-                self._finish(distiller, slot)
+        for image in distiller.accepted.tolist():
+            if distiller.step[image] == distiller.method.steps:
+                self._finish(distiller, image)
 
     def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
-        for slot in range(len(self._batch)):
-            if slot not in self.results and slot not in distiller.failures:
-                self._finish(distiller, slot)
+        for image in range(len(self._batch)):
+            if image not in self.results and image not in distiller.failures:
+                self._finish(distiller, image)
 
     def _finish(self, distiller: ScoreDistiller, slot: int) -> None:
         self.results[slot] = self._result(distiller, slot)
@@ -153,39 +173,6 @@ class Finishing(Callback):
         return Result(self._batch[slot], image, last_mask(distiller, slot), attempts, lanes, timings)
 
 
-def make_edit(backbone: Backbone, settings: Settings, batch: Sequence[Prepared]) -> Edit:
-    """The tensors of a batch: encoded pictures, the prompts that the method reads, focus tokens, masks."""
-    source = backbone.encode(to_pixels([p.image for p in batch]))
-    texts = {
-        "target": [p.request.target for p in batch],
-        "source": [p.request.source for p in batch],
-        "null": [settings.prompts.null] * len(batch),
-        "negative": [settings.prompts.negative] * len(batch),
-    }
-    needed = dict.fromkeys(row.prompt for row in rows_of(settings.loss.branches, backbone.guidance))
-    text = {prompt: backbone.embed(texts[prompt]) for prompt in needed}
-    focus = torch.zeros(len(batch), backbone.text.length, device=backbone.device)
-    for row, p in enumerate(batch):
-        focus[row, list(p.tokens)] = 1.0
-    return Edit(source, text, focus, _user_masks(batch, source))
-
-
-def method_for(backbone: Backbone, settings: Settings) -> Method:
-    """The method that the settings name; if the model has no attention at a default level of the mask, the nearest is taken."""
-    method, default = settings.method(), find_model(settings.model).scale
-    mask = method.regularizers.get("attention_mask")
-    if not isinstance(mask, AttentionMask):
-        return method
-    levels = {}
-    for kind in ("cross", "self"):
-        key = f"{kind}_level"
-        wanted = getattr(mask, key)
-        levels[key] = nearest_level(backbone.unet, kind, wanted) if wanted == getattr(default, key) else wanted
-        if levels[key] != wanted:
-            log.warning("%s: this model has none at 1/%d of the latent's side, 1/%d is used", key, 2**wanted, 2 ** levels[key])
-    return replace(method, regularizers={**method.regularizers, "attention_mask": replace(mask, **levels)})
-
-
 def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
     """Mask pictures averaged over each latent; a picture without one may change everywhere."""
     if all(p.mask is None for p in batch):
@@ -195,7 +182,7 @@ def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
     return F.interpolate((pixels + 1) / 2, like.shape[-2:], mode="area").to(like)
 
 
-def _say_words(batch: Sequence[Prepared]) -> None:
+def _log_words(batch: Sequence[Prepared]) -> None:
     for source, target, words, masked in dict.fromkeys(
         (p.request.source, p.request.target, p.words, p.mask is not None) for p in batch
     ):

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from ..errors import UserError
-from ..registry import BASELINES
-from .base import EXACT, Baseline, Prompts
+from ..registry import EDITORS
+from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
 
 
-@BASELINES.register("sdedit")
+@EDITORS.register("sdedit")
 @dataclass(frozen=True)
-class SDEdit(Baseline):
+class SDEdit(DiffusersPipeline):
     """StableDiffusionImg2ImgPipeline with DDIM; it reads the target prompt alone."""
 
     strength: float = 0.75  # how far the picture is noised: the part of the steps that is made
@@ -31,7 +31,7 @@ class SDEdit(Baseline):
             raise UserError(f"guidance_scale must be at least 1 (no guidance), got {self.guidance_scale}")
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]
         return self.num_inference_steps
 
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
@@ -39,7 +39,7 @@ class SDEdit(Baseline):
 
         return StableDiffusionImg2ImgPipeline(scheduler=DDIMScheduler.from_config({**scheduler, **EXACT}), **parts)
 
-    def edit(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
+    def edit_one(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
         return pipeline(
             prompt=prompts.target,
             image=image,

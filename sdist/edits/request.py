@@ -25,7 +25,7 @@ class Request:
     seed: int = 0
     words: tuple[str, ...] = ()
     mask: Path | None = None  # grey picture, white where the edit may happen
-    instruction: str = ""  # what to do, for a baseline that is told so; empty: the target prompt
+    instruction: str = ""  # what to do, for editors that read one; empty: the target prompt
     copy: Path | None = None  # of the image, read in its place on a machine that does not have it
 
     def __post_init__(self) -> None:

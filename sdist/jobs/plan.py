@@ -3,8 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from ..editors.loading import LoadedModels
-from ..editors.score_distillation import check
+from ..editors.loading import ModelCache
 from ..edits.outputs import failed_before, forget_error
 from ..edits.request import Request
 from ..files.storage import mapped, names
@@ -36,7 +35,7 @@ class Plan:
     sizes: Counter[tuple[int, int]]  # images of each size in all shards, made or not
 
 
-def plan_run(options: RunOptions, report: Report, models: LoadedModels | None = None) -> tuple[Session, Plan]:
+def plan_run(options: RunOptions, report: Report, models: ModelCache | None = None) -> tuple[Session, Plan]:
     """The session of a run, with its model loaded if there are pairs, and what it has to do."""
     pairs = read_pairs(options.input, report, options.shard)
     session = Session(options, models)
@@ -62,11 +61,11 @@ def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report
     """Every pair of the shard with every seed, and how many images of each size all shards have."""
     seeds = range(session.settings.seed, session.settings.seed + options.seeds)
     tasks, sizes = [], Counter[tuple[int, int]]()
-    backbone = session.backbone if pairs else None
+    method = session.method if pairs else None
     for pair in pairs:
         try:
-            request = pair.request(seeds[0], session.instructed)
-            size = check(backbone, session.settings, request)
+            request = pair.request(seeds[0], "instruction" in session.settings.editor.reads)
+            size = method.check(request)  # type: ignore[union-attr]
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             if in_shard(pair.number, options.shard):
                 report(f"{pair.where}: {error}")

@@ -11,15 +11,13 @@ from tqdm.auto import tqdm
 from ..config.build import resolve
 from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar
-from ..distillation.trainer import default_lanes
-from ..editors.loading import LoadedModels
-from ..editors.score_distillation import edit_batch, prepare
+from ..editors.base import Observers
+from ..editors.loading import LoadedMethod, ModelCache
 from ..edits.outputs import forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
-from ..edits.run_card import describe, make_card, plain_settings
+from ..edits.run_card import describe, plain_settings
 from ..errors import UserError
 from ..files.storage import names, read
-from ..models.backbone import Backbone
 from .loggers import RunLogger, finish, make_logger
 from .options import SessionOptions
 
@@ -28,10 +26,10 @@ OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: i
 
 
 def refuse_foreign(settings: Settings, method: str, **given: Any) -> None:
-    """Raises UserError if a baseline is given options that it has no use for; those that are None or empty are not given."""
+    """Raises UserError for options that need an editor whose steps can be watched; those that are None or empty are not given."""
     foreign = [f"--{name}" for name, value in given.items() if value]
-    if settings.baseline is not None and foreign:
-        raise UserError(f"{', '.join(foreign)}: of score distillation, and {method} is a baseline")
+    if foreign and not settings.editor.stepwise:
+        raise UserError(f"{', '.join(foreign)}: of editors whose steps can be watched, which those of {method} cannot")
 
 
 @lru_cache(maxsize=8)
@@ -43,7 +41,7 @@ def _recorded_settings(text: str) -> dict[str, Any]:
 class Session:
     """One method's settings, model and output folder; `name` is that of its runs in a log. It travels without its model."""
 
-    def __init__(self, options: SessionOptions, models: LoadedModels | None = None) -> None:
+    def __init__(self, options: SessionOptions, models: ModelCache | None = None) -> None:
         self.settings: Settings = options.settings
         self._plain = plain_settings(self.settings)
         refuse_foreign(self.settings, options.method, parallel=options.parallel, log=options.log != "none")
@@ -51,20 +49,15 @@ class Session:
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
         self.made = 0  # images written
-        self._models = models or LoadedModels(kept=1)
+        self._models = models or ModelCache(kept=1)
 
     @property
-    def instructed(self) -> bool:
-        """Whether the method reads an instruction."""
-        return self.settings.baseline is not None and self.settings.baseline.instructed
-
-    @property
-    def backbone(self) -> Backbone:
-        return self._models(self.settings)
+    def method(self) -> LoadedMethod:
+        return self._models.get(self.settings)
 
     def load(self) -> None:
         """Loads the model now, so that one that cannot be had is one error, not one per image."""
-        _ = self.backbone
+        _ = self.method
 
     def output_files(self, pictures: Sequence[str]) -> list[dict[str, Path]]:
         """Where results go; UserError if one exists and may not be replaced."""
@@ -99,12 +92,11 @@ class Session:
         return not is_interrupted(files, text)
 
     def prepare(self, request: Request) -> Prepared:
-        return prepare(self.backbone, self.settings, request)
+        return self.method.prepare(request)
 
     def parallel(self, images: int, size: tuple[int, int]) -> int:
         """How many draws at once for so many images of a size; a part of them is edited as all of them are."""
-        sides = (size[1] // self.backbone.factor, size[0] // self.backbone.factor)
-        return self._parallel or default_lanes(self.backbone.device, images, sides, self.settings.filter is not None)
+        return self._parallel or self.method.parallel(images, size)
 
     def edit(
         self,
@@ -114,23 +106,23 @@ class Session:
         parallel: int | None = None,
         bar: tqdm | None = None,
     ) -> None:
-        """Edits the batch and writes each result when it is there; steps, or pictures of a baseline, are told to the bar."""
+        """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none."""
         name, where = f"{self.name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
         callbacks = [ProgressBar(label, bar)]
         if logger is not None:
             logger.log_hyperparams(self.settings.plain())
-            callbacks.append(RunLogger(self.backbone, self.settings.log.images_every))
+            callbacks.append(RunLogger(self.method.model, self.settings.log.images_every))
 
         def write(result: Result) -> None:
             own = where[id(result.prepared)]
-            write_result(own, result, make_card(self.backbone, self.settings, result))
+            write_result(own, result, self.method.card(result))
             forget_error(self.folder, own["image"].stem)
             self.made += 1
-            if bar is not None and self.settings.baseline is not None:
+            if bar is not None and not self.settings.editor.stepwise:
                 bar.update()
 
         try:
-            edit_batch(self.backbone, self.settings, batch, callbacks, logger, parallel or self._parallel, write)
+            self.method.edit(batch, Observers(callbacks, logger, write, parallel or self._parallel))
         finally:
             finish(logger)

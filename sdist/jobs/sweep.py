@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config.settings import Settings
 from ..config.sweep import Sweep, Variant, changes
-from ..editors.loading import LoadedModels
+from ..editors.loading import ModelCache
 from ..errors import UserError
 from .engines.local import edit_all
 from .inputs import InputPair, read_pairs
@@ -85,10 +85,10 @@ def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[
 
 def _plan(options: SweepOptions, pairs: list[InputPair], report: Report) -> dict[Session, Plan]:
     """What every variant has to make; what can be refused is refused here, before the first edit."""
-    models, work, limit = LoadedModels(kept=1), dict[Session, Plan](), options.runs[0].limit
+    models, work, limit = ModelCache(kept=1), dict[Session, Plan](), options.runs[0].limit
     for run in options.runs:
         session = Session(run, models)
-        session.settings.timesteps.check(session.backbone.last_timestep)
+        session.load()
         work[session] = plan = make_plan(session, pairs, replace(run, limit=limit), report)
         limit = None if limit is None else limit - len(plan.todo)
     return work

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..diffusion import Estimate, PerImage, discrete_scales
 from ..errors import UserError
 from ..prediction import Guidance, Text
+from .catalogue import IN_MEMORY
 from .compiled import CompiledForward
 from .devices import memory_format
 from .text import PromptEncoder
@@ -40,6 +41,7 @@ class Backbone:
         self.arrange(memory_format(self.device.type))
         self._alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
         self.fingerprint = fingerprint(self.networks)
+        self.name = IN_MEMORY  # as it was asked for
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call

@@ -25,6 +25,7 @@ def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backb
     model, where = find_model(name), choose_device(device)
     keep_freed_memory()
     backbone = _load_first(name, model, where, conditions)
+    backbone.name = name
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..config.settings import Settings
-from ..editors.score_distillation import adapt
+from ..editors.loading import adapt
 from ..errors import UserError
 from ..models.backbone import Backbone
 from ..models.loading import assemble
@@ -29,12 +29,11 @@ def borrowed(parts: Mapping[str, Any], settings: Settings, zero_empty: bool) -> 
             "remove them (pipe.remove_all_hooks()) and use pipe.to(device)"
         )
     networks = networks_of(parts)
-    conditions = 0 if settings.baseline is None else settings.baseline.conditions
     with lent(*networks):
         for network in networks:
             nn.Module.to(network, torch.float32)
-        backbone = assemble(parts, settings.device, conditions, zero_empty)
-        backbone.source = settings.model
+        backbone = assemble(parts, settings.device, settings.editor.conditions, zero_empty)
+        backbone.name = backbone.source = settings.model
         yield adapt(backbone, settings)
 
 

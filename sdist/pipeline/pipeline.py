@@ -20,11 +20,10 @@ from ..api import Picture, in_memory, without_folders
 from ..config.build import settings_of
 from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar, Stopping
-from ..editors.score_distillation import edit_batch, prepare
+from ..editors.base import Observers
+from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
-from ..edits.run_card import make_card
 from ..errors import UserError, unknown
-from ..models.backbone import Backbone
 from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
 from ..models.precision import DTYPES
 from .arguments import as_type, rows_of, seeds_of, shared, size_of, to_request, words_of
@@ -157,7 +156,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         )
         given = {"steps": num_inference_steps, "size": size_of(height, width), "seed": shared(row["seed"] for row in rows)}
         resolved = self._settings(method, settings, given)
-        if resolved.baseline is not None and (callback_on_step_end is not None or output_type == "latent"):
+        if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
             raise UserError(f"{method} is one of diffusers' own pipelines, which has no callback_on_step_end and no latents here")
         step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         results = self._edit(resolved, rows, step_end)
@@ -190,20 +189,20 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         zeros = self.config.force_zeros_for_empty_prompt
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             backbone = stack.enter_context(borrowed(self.components, settings, zeros))
-            batch = [prepare(backbone, settings, to_request(row, settings.seed, stack)) for row in rows]
+            method = LoadedMethod(settings, backbone)
+            batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]
             sizes = dict.fromkeys(f"{own.image.width} x {own.image.height}" for own in batch)
             if len(sizes) > 1:
                 raise UserError(f"the pictures of a call have one size, these would be {', '.join(sizes)}; give height and width")
-            results = self._run(backbone, settings, batch, step_end)
-            cards = [make_card(backbone, settings, result) for result in results]
+            results = self._run(method, batch, step_end)
+            cards = [method.card(result) for result in results]
         passing = [in_memory(image=row["image"], mask=row["mask_image"]) for row in rows]
         cards = [without_folders(card, names) for card, names in zip(cards, passing, strict=True)]
         return [replace(result, card=card) for result, card in zip(results, cards, strict=True)]
 
-    def _run(self, backbone: Backbone, settings: Settings, batch: list[Prepared], step_end: StepEnd) -> list[Result]:
-        """On the pipeline's progress bar, which counts steps, or pictures of a baseline."""
-        each = settings.steps if settings.baseline is None else 1
-        with self.progress_bar(total=each * len(batch)) as bar:
+    def _run(self, method: LoadedMethod, batch: list[Prepared], step_end: StepEnd) -> list[Result]:
+        """On the pipeline's progress bar, which counts steps, or images where the editor is not stepwise."""
+        stepwise = method.editor.stepwise
+        with self.progress_bar(total=(method.editor.steps if stepwise else 1) * len(batch)) as bar:
             callbacks = [ProgressBar(run=bar), step_end, Stopping(lambda distiller: self._interrupt)]
-            count = (lambda result: None) if settings.baseline is None else (lambda result: bar.update())
-            return edit_batch(backbone, settings, batch, callbacks, deliver=count)
+            return method.edit(batch, Observers(callbacks, deliver=lambda result: None if stepwise else bar.update()))

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from ..api import make, without_folders
 from ..config.settings import Settings
 from ..distillation.callbacks import Snapshot, Stopping, Watching
-from ..editors.loading import loaded
+from ..editors.base import Observers
+from ..editors.loading import model_cache
 from ..edits.request import Request, Result
 from ..files.images import load_image
 from .limits import AtMost, Limits
@@ -37,7 +38,7 @@ class Run:
 
     def picture(self, step: int, strength: float = 1.0) -> Image.Image:
         """The picture at a step that was kept, see Timeline."""
-        return self.timeline.picture(loaded(self.settings), step, strength)
+        return self.timeline.picture(model_cache.get(self.settings).model, step, strength)
 
     def before(self, size: tuple[int, int]) -> Image.Image:
         """The source picture at the size of the edit."""
@@ -84,7 +85,7 @@ def follow(run: Run, stop: Event, limits: Limits) -> Iterator[None]:
 def _work(run: Run, stop: Event, limits: Limits, messages: "Queue[Message]") -> None:
     callbacks = [AtMost(limits.side), Watching(messages.put), Stopping(lambda distiller: stop.is_set())]
     try:
-        messages.put(make(run.settings, run.request, callbacks))
+        messages.put(make(run.settings, run.request, Observers(callbacks)))
     except Exception as error:
         messages.put(error)
 

@@ -45,8 +45,8 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
     for method in wanted.methods:
         for seed in range(int(wanted.seed), int(wanted.seed) + int(wanted.seeds)):
             settings = _settings(wanted, method, seed)
-            limits.check_steps(settings.steps)
-            masked = "attention_mask" in settings.regularizers
+            limits.check_steps(settings.editor.steps)
+            masked = "mask" in settings.editor.reads
             named = tuple(wanted.chosen or ()) if masked else ()
             request = Request(
                 wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, wanted.mask if masked else None
@@ -64,7 +64,7 @@ def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
             raise UserError("the settings of a run card stand as they are; choose a method to change single values")
         return resolve({**(wanted.card or {}), **given}, "the run card")
     settings = settings_of(method, overrides, given)
-    if wanted.chosen is not None and not wanted.chosen and "attention_mask" in settings.regularizers:
+    if wanted.chosen is not None and not wanted.chosen and "words" in settings.editor.reads:
         without = "regularizers.attention_mask=null" if wanted.mask is None else "regularizers.attention_mask.user_mask=replace"
         return settings_of(method, [*overrides, without], given)
     return settings
@@ -72,7 +72,7 @@ def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
 
 def has_mask(methods: Sequence[str]) -> bool:
     """Whether one of these methods follows words and takes a painted mask."""
-    return any(m == CARD or "attention_mask" in load_settings(m).regularizers for m in methods)
+    return any(m == CARD or "mask" in load_settings(m).editor.reads for m in methods)
 
 
 def words_of(source: str, target: str) -> tuple[list[str], list[str]]:

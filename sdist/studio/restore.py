@@ -48,12 +48,12 @@ def restored(text: str, methods: list[str]) -> Restored:
         if isinstance(error, UserError):
             raise
         raise UserError(f"this is no run card, or it is damaged ({type(error).__name__})") from None
-    if settings.baseline is not None:
-        raise UserError("this run card is of a baseline; sdist replay makes it again")
+    if not settings.editor.stepwise:
+        raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
     plain = plain_settings(settings)
     return Restored(
         method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in ("device", "compile", "log")},
-        model=settings.model, size=settings.size, seed=seed, steps=settings.steps, source=source, target=target,
+        model=settings.model, size=settings.size, seed=seed, steps=settings.editor.steps, source=source, target=target,
         words=chosen, image=Path(image).name, digests=digests,
     )  # fmt: skip
 

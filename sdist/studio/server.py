@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..config.build import load_settings
 from ..config.methods import shipped
-from ..editors.loading import loaded
+from ..editors.loading import model_cache
 from ..errors import UserError
 from ..files.images import MAX_PIXELS
 from ..models.catalogue import MODELS, on_disk
@@ -64,9 +64,9 @@ def build(root: Path, model: str, limits: Limits) -> gr.Blocks:
 
 
 def methods_here() -> list[str]:
-    """The methods of this installation, LUSD first; baselines have no steps that could be watched."""
-    distilling = [name for name in shipped("method") if load_settings(name).baseline is None]
-    return sorted(distilling, key=lambda name: name != "lusd")
+    """The methods of this installation, LUSD first; those without steps that could be watched are left out."""
+    stepwise = [name for name in shipped("method") if load_settings(name).editor.stepwise]
+    return sorted(stepwise, key=lambda name: name != "lusd")
 
 
 def models_here(first: str) -> list[str]:
@@ -77,7 +77,7 @@ def models_here(first: str) -> list[str]:
 @contextmanager
 def serving(model: str, door: Door, limits: Limits) -> Iterator[str]:
     """The studio at its address, until the block is left. UserError for a model that cannot be had, or a port that is taken."""
-    loaded(load_settings("lusd", model=model))  # so that the first edit begins at once
+    model_cache.get(load_settings("lusd", model=model))  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "desks"
         root.mkdir()

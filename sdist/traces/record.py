@@ -3,22 +3,24 @@
 import numpy as np
 import torch
 
-from ..config.settings import Settings
-from ..editors.score_distillation import make_edit, method_for
+from ..editors.loading import LoadedMethod
+from ..editors.score_distillation import ScoreDistillation
 from ..edits.request import Prepared
 from ..errors import UserError
-from ..models.backbone import Backbone
 from .case import case_of
 from .run import observe
 from .trace import Trace, names_of
 from .verify import embedded, scaled
 
 
-def record(backbone: Backbone, settings: Settings, prepared: Prepared) -> Trace:
+def record(loaded: LoadedMethod, prepared: Prepared) -> Trace:
     """Runs one edit and keeps its draws and quantities. UserError for what the format does not tell."""
-    if prepared.mask is not None or settings.prompts.null:
+    editor, backbone = loaded.editor, loaded.model
+    if not isinstance(editor, ScoreDistillation):
+        raise UserError("a trace holds a run of score distillation; this method is another editor")
+    if prepared.mask is not None or editor.prompts.null:
         raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
-    edit, method = make_edit(backbone, settings, [prepared]), method_for(backbone, settings)
+    edit, method = editor.encode(backbone, [prepared]), editor.method(backbone)
     told = {
         "source_prompt": prepared.request.source,
         "target_prompt": prepared.request.target,
@@ -28,7 +30,7 @@ def record(backbone: Backbone, settings: Settings, prepared: Prepared) -> Trace:
     }
     size: tuple[int, int] = tuple(edit.source.shape[-2:])  # type: ignore[assignment]
     case = case_of(method, size, **told)
-    ours = observe(backbone, edit, method, settings.timesteps, (prepared.request.seed, prepared.key))
+    ours = observe(backbone, edit, method, editor.timesteps, (prepared.request.seed, prepared.key))
     image = torch.from_numpy(np.array(prepared.image))
     text = embedded(backbone, case)
     arrays = {**ours, **scaled(ours, case), **text, "image": image, "z_src": edit.source.cpu()}

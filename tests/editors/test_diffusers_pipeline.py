@@ -14,31 +14,31 @@ from PIL import Image
 from experiments.architectures import save_pipeline
 from sdist.cli import main
 from sdist.config.build import load_settings, resolve
-from sdist.editors.base import SHARED, Prompts
-from sdist.editors.diffusers_pipeline import edit_batch, load_model, prepare
+from sdist.editors.base import Observers, Prompts
 from sdist.editors.ledits_pp import LeditsPP
+from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.evaluation.results import find_results
 from sdist.files.images import to_images, to_pixels
 from sdist.models.backbone import Backbone
 from sdist.models.loading import load_backbone
-from sdist.registry import BASELINES
+from sdist.registry import EDITORS
 
 from ..conftest import read_json, save_tiny_pipeline
 
-NAMES = BASELINES.names()
+NAMES = EDITORS.names()
 QUICK = {
-    "sdedit": ("baseline.num_inference_steps=4",),
-    "instruct_pix2pix": ("baseline.num_inference_steps=3",),
-    "ledits_pp": ("baseline.num_inversion_steps=4",),
+    "sdedit": ("editor.num_inference_steps=4",),
+    "instruct_pix2pix": ("editor.num_inference_steps=3",),
+    "ledits_pp": ("editor.num_inversion_steps=4",),
 }
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
 
 
 @pytest.fixture(scope="session")
 def folders(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model for each baseline: the tiny one, one that reads a picture's latent too, one with attention at every level."""
+    """A model for each editor: the tiny one, one that reads a picture's latent too, one with attention at every level."""
     two, deep = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("deep")
     return {
         "sdedit": tiny_folder,
@@ -52,7 +52,7 @@ Edit = Callable[..., int]
 
 @pytest.fixture
 def edit(folders: dict[str, Path], picture: Path, tmp_path: Path) -> Edit:
-    """The command `sdist edit` with a baseline, quick, writing to tmp_path / output."""
+    """The command `sdist edit` with an editor, quick, writing to tmp_path / output."""
 
     def run(name: str, output: str, *more: str, model: Path | None = None) -> int:
         where = ("--model", str(model or folders[name]), "--output", str(tmp_path / output))
@@ -70,25 +70,28 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path), np.int16)
 
 
-# --- every baseline ----------------------------------------------------------------------------------------------------
+# --- every editor ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_baseline_is_a_frozen_documented_dataclass_with_a_yaml(name: str) -> None:
+def test_an_editor_is_a_frozen_documented_dataclass_with_a_yaml(name: str) -> None:
     settings = load_settings(name)
-    baseline = settings.baseline
-    assert type(baseline) is BASELINES.get(name)
-    assert type(baseline).__doc__
-    assert type(baseline).__module__.rsplit(".", 1)[-1] == name
-    assert tuple(settings.plain()) == SHARED
+    editor = settings.editor
+    assert type(editor) is EDITORS.get(name)
+    assert type(editor).__doc__
+    assert type(editor).__module__.rsplit(".", 1)[-1] == name
+    assert tuple(settings.plain()) == ("model", "device", "precision", "size", "seed", "editor")
     assert resolve(json.loads(json.dumps(settings.plain())), "again") == settings
-    for field in fields(baseline):
+    for field in fields(editor):
         with pytest.raises(FrozenInstanceError):
-            setattr(baseline, field.name, None)
+            setattr(editor, field.name, None)
 
 
-def test_other_methods_have_no_baseline_in_their_cards() -> None:
-    assert "baseline" not in load_settings("lusd").plain()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_of_before_names_the_same_editor(name: str) -> None:
+    plain = load_settings(name).plain()
+    assert resolve({**plain, "baseline": plain.pop("editor")}, "card") == load_settings(name)
+    assert "editor" not in load_settings("lusd").plain()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +101,7 @@ def test_edit_and_replay(name: str, edit: Edit, tmp_path: Path, capsys) -> None:
     assert {p.name for p in out.iterdir()} == {f"picture_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
     assert not np.array_equal(pixels(out / "picture_seed0.png"), pixels(out / "picture_seed1.png"))
     card = read_json(out / "picture_seed1.json")
-    assert card["settings"]["baseline"]["name"] == name
+    assert card["settings"]["editor"]["name"] == name
     assert (card["job"]["seed"], card["job"]["instruction"], card["words"]) == (1, None, [])
     assert card["size"] == [32, 32]
     assert edit(name, "again", "--set", "seed=1") == 0
@@ -128,13 +131,13 @@ def test_run_resumes_and_company_changes_nothing(
     (tmp_path / "out" / "000_seed0.png").unlink()
     assert main([*arguments, name]) == 0
     assert "1 of 2 pictures made, 1 were there" in capsys.readouterr().out
-    first = fields(BASELINES.get(name))[-1].name
+    first = fields(EDITORS.get(name))[-1].name
     changed = {"use_intersect_mask": "false", "num_inference_steps": "5"}[first]
-    assert main([*arguments, name, "--set", f"baseline.{first}={changed}"]) == 2
-    assert "000_seed0.png was made with other baseline" in error(capsys)
+    assert main([*arguments, name, "--set", f"editor.{first}={changed}"]) == 2
+    assert "000_seed0.png was made with other editor" in error(capsys)
     if name != "instruct_pix2pix":  # whose model no other method can use
         assert main([*arguments[: arguments.index("--quiet")], "--method", "dds", "--quiet"]) == 2
-        assert "was made with other steps, timesteps" in capsys.readouterr().err
+        assert "was made with other scale, steps, timesteps" in capsys.readouterr().err
     pair = load_pairs(tmp_path / "input")
     assert [path.name for path in find_results(tmp_path / "out", pair).values() if path] == ["000_seed0.png", "001_seed0.png"]
 
@@ -160,29 +163,29 @@ def test_a_velocity_model_and_a_longer_side(name: str, edit: Edit, tmp_path: Pat
 FOREIGN = {
     "steps": (
         ["--steps", "5"],
-        "steps: no setting of a baseline; it has model, device, precision, size, seed, baseline.strength",
+        "steps: no setting of the editor sdedit; it has model, device, precision, size, seed, editor, editor.strength",
     ),
-    "a loss": (["--set", "loss=sds"], "loss: no setting of a baseline"),
-    "compile": (["--compile"], "compile: no setting of a baseline"),
-    "words": (["--words", "hat"], "--words: of score distillation, and sdedit is a baseline"),
-    "a mask": (["--mask", "mask.png"], "--mask: of score distillation"),
-    "a trace": (["--record", "TRACE"], "--record: of score distillation"),
-    "a log": (["--log", "csv"], "--log: of score distillation"),
-    "lanes": (["--batch", "2"], "--parallel: of score distillation"),
-    "an instruction": (["--instruction", "add a hat"], "reads no instruction"),
-    "an unknown field": (["--set", "baseline.strengt=1"], "did you mean 'strength'"),
-    "a word for a number": (["--set", "baseline.strength=high"], "strength"),
-    "too weak": (["--set", "baseline.strength=0.1"], "num_inference_steps x strength at least 1"),
-    "too strong": (["--set", "baseline.strength=1.5"], "at most 1, "),
-    "no guidance": (["--set", "baseline.guidance_scale=0"], "guidance_scale must be at least 1"),
-    "too many steps": (["--set", "baseline.num_inference_steps=2000"], "asks for 2000 steps, this model has 1000"),
+    "a loss": (["--set", "loss=sds"], "loss: no setting of the editor sdedit"),
+    "compile": (["--compile"], "compile: no setting of the editor sdedit"),
+    "words": (["--words", "hat"], "words given, but this method does not read it"),
+    "a mask": (["--mask", "mask.png"], "mask given, but this method does not read it"),
+    "a trace": (["--record", "TRACE"], "--record: of editors whose steps can be watched"),
+    "a log": (["--log", "csv"], "--log: of editors whose steps"),
+    "lanes": (["--batch", "2"], "--parallel: of editors whose steps"),
+    "an instruction": (["--instruction", "add a hat"], "instruction given, but"),
+    "an unknown field": (["--set", "editor.strengt=1"], "did you mean 'strength'"),
+    "a word for a number": (["--set", "editor.strength=high"], "strength"),
+    "too weak": (["--set", "editor.strength=0.1"], "num_inference_steps x strength at least 1"),
+    "too strong": (["--set", "editor.strength=1.5"], "at most 1, "),
+    "no guidance": (["--set", "editor.guidance_scale=0"], "guidance_scale must be at least 1"),
+    "too many steps": (["--set", "editor.num_inference_steps=2000"], "asks for 2000 steps, this model has 1000"),
     "a long prompt": (["--target", "cat " * 40], "this model reads 24"),
-    "infinity": (["--set", "baseline.guidance_scale=1e38"], "not finite"),
+    "infinity": (["--set", "editor.guidance_scale=1e38"], "not finite"),
 }
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_what_a_baseline_has_no_use_for_is_refused(what: str, edit: Edit, tmp_path: Path, capsys) -> None:
+def test_what_an_editor_has_no_use_for_is_refused(what: str, edit: Edit, tmp_path: Path, capsys) -> None:
     given, message = FOREIGN[what]
     given = [str(tmp_path / "trace") if word == "TRACE" else word for word in given]
     assert edit("sdedit", "out", *given) == 2
@@ -207,18 +210,18 @@ BAD = {
 @pytest.mark.parametrize(("name", "given", "message"), [(n, *case) for n, cases in BAD.items() for case in cases])
 def test_bad_values_are_named(name: str, given: str, message: str) -> None:
     with pytest.raises(UserError) as raised:
-        load_settings(name, [f"baseline.{given}"])
+        load_settings(name, [f"editor.{given}"])
     assert message in str(raised.value)
 
 
-def test_a_method_reads_no_instruction_and_is_no_baseline(edit: Edit, folders: dict[str, Path], picture: Path, capsys) -> None:
+def test_a_method_reads_no_instruction_and_has_no_editor(edit: Edit, folders: dict[str, Path], picture: Path, capsys) -> None:
     arguments = ["edit", str(picture), *PROMPTS, "--model", str(folders["sdedit"]), "--output", str(picture.parent / "out")]
     assert main([*arguments, "--instruction", "add a hat"]) == 2
-    assert "this method reads no instruction" in error(capsys)
+    assert "instruction given, but this method does not read it" in error(capsys)
     assert main([*arguments, "--set", "baseline=sdedit"]) == 2
-    assert "regularizers, filter, normalizer, gamma, optimizer: no setting of a baseline" in error(capsys)
-    assert main([*arguments, "--set", "baseline.strength=0.5"]) == 2
-    assert "baseline needs a name" in error(capsys)
+    assert "regularizers, filter, normalizer, gamma, optimizer: no setting of the editor sdedit" in error(capsys)
+    assert main([*arguments, "--set", "editor.strength=0.5"]) == 2
+    assert "editor needs a name" in error(capsys)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,7 @@ def test_a_model_of_another_kind_is_named(
 
 
 def test_ledits_pp_without_the_mask_that_a_model_lacks(edit: Edit, folders: dict[str, Path]) -> None:
-    assert edit("ledits_pp", "out", "baseline.use_intersect_mask=false", model=folders["sdedit"]) == 0
+    assert edit("ledits_pp", "out", "editor.use_intersect_mask=false", model=folders["sdedit"]) == 0
 
 
 def test_a_model_that_cannot_be_had_is_one_error(folders: dict[str, Path], tmp_path: Path, capsys) -> None:
@@ -263,12 +266,14 @@ def test_models_that_the_pipelines_would_misread(edit: Edit, tmp_path: Path, cap
 def test_sdedit_goes_from_the_autoencoded_source_to_another_picture() -> None:
     settings = load_settings("sdedit")
     tinyworld = load_backbone("tinyworld", "cpu")
-    demo = prepare(tinyworld, settings, Request(Path("assets/demo.png"), "a field of snow", "a red balloon in the snow"))
+    demo = LoadedMethod(settings, tinyworld).prepare(
+        Request(Path("assets/demo.png"), "a field of snow", "a red balloon in the snow")
+    )
     (near,) = to_images(tinyworld.decode(tinyworld.encode(to_pixels([demo.image]))))
     distance = {}
     for strength in (0.05, 1.0):
-        baseline = BASELINES.get("sdedit")(strength=strength, num_inference_steps=20)
-        (result,) = edit_batch(tinyworld, baseline, [demo], lambda result: None)
+        editor = EDITORS.get("sdedit")(strength=strength, num_inference_steps=20)
+        (result,) = editor.edit(tinyworld, [demo], Observers())
         distance[strength] = float(np.abs(np.asarray(result.image, float) - np.asarray(near, float)).mean())
     assert distance[0.05] < 4 < 8 < distance[1.0]
 
@@ -317,13 +322,13 @@ def test_ledits_pp_adds_and_removes_what_differs(source: str, target: str, told:
 
 
 def test_ledits_pp_needs_a_difference(edit: Edit, capsys) -> None:
-    assert edit("ledits_pp", "out", "baseline.concepts=difference", "--source", "a cat!", "--target", "a cat") == 2
+    assert edit("ledits_pp", "out", "editor.concepts=difference", "--source", "a cat!", "--target", "a cat") == 2
     assert "no word differs between 'a cat!' and 'a cat': set concepts to target" in error(capsys)
 
 
 @pytest.fixture(scope="module")
 def deep(folders: dict[str, Path]) -> Backbone:
-    return load_model(load_settings("ledits_pp", model=str(folders["ledits_pp"]), device="cpu"))
+    return load_method(load_settings("ledits_pp", model=str(folders["ledits_pp"]), device="cpu")).model
 
 
 def test_ledits_pp_counts_a_concepts_own_tokens(deep: Backbone) -> None:
@@ -340,11 +345,10 @@ def test_ledits_pp_counts_a_concepts_own_tokens(deep: Backbone) -> None:
 @pytest.mark.parametrize("options", [{"concepts": "difference"}, {"use_intersect_mask": False}, {"edit_warmup_steps": 2}])
 def test_ledits_pp_leaves_the_network_as_it_was(deep: Backbone, picture: Path, options: dict) -> None:
     settings = load_settings("ledits_pp")
-    job = prepare(deep, settings, Request(picture, "a cat in the snow", "a dog in the snow"))
+    job = LoadedMethod(settings, deep).prepare(Request(picture, "a cat in the snow", "a dog in the snow"))
     kinds = {name: type(processor) for name, processor in deep.unet.attn_processors.items()}
     plain, other = (
-        edit_batch(deep, LeditsPP(num_inversion_steps=4, edit_threshold=0.5, **more), [job], lambda result: None)[0]
-        for more in ({}, options)
+        LeditsPP(num_inversion_steps=4, edit_threshold=0.5, **more).edit(deep, [job], Observers())[0] for more in ({}, options)
     )
     assert not np.array_equal(plain.image, other.image)
     assert {name: type(processor) for name, processor in deep.unet.attn_processors.items()} == kinds
@@ -352,7 +356,7 @@ def test_ledits_pp_leaves_the_network_as_it_was(deep: Backbone, picture: Path, o
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_pipeline_in_half_precision(name: str, edit: Edit, folders: dict[str, Path], tmp_path: Path) -> None:
-    backbone = load_model(load_settings(name, model=str(folders[name]), device="cpu", precision="bf16"))
+    backbone = load_method(load_settings(name, model=str(folders[name]), device="cpu", precision="bf16")).model
     assert {network.dtype for network in backbone.networks} == {torch.bfloat16}
     assert edit(name, "half", "--precision", "bf16") == 0
     assert read_json(tmp_path / "half" / "picture_seed0.json")["model"]["precision"] == "bfloat16"

@@ -12,7 +12,7 @@ from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.config.methods import shipped
 from sdist.config.sweep import Variant, changes, read_sweep
-from sdist.editors.score_distillation import load_model
+from sdist.editors.loading import load_method
 from sdist.errors import UserError
 from sdist.files.contact_sheet import CELL, GAP, LINE, block, stack
 from sdist.files.images import load_image
@@ -61,8 +61,8 @@ def test_overrides_are_read_as_the_command_line_reads_them(tmp_path: Path) -> No
     entry = "{loss: {name: combination, edit_target: 1, edit_negative: {0: 0, 200: -1}}, optimizer.lr: '${scale.step}'}"
     (variant,) = read_sweep(write(tmp_path, f"base: dds\nvariants: {{own: {entry}}}")).variants
     settings = load_settings(variant.method, variant.overrides)
-    assert settings.loss.edit_negative == {0: 0, 200: -1}
-    assert settings.optimizer.lr == settings.scale.step
+    assert settings.editor.loss.edit_negative == {0: 0, 200: -1}
+    assert settings.editor.optimizer.lr == settings.scale.step
 
 
 def test_changes_lead_from_one_method_to_another() -> None:
@@ -205,7 +205,7 @@ def test_every_variant_is_what_run_makes_with_one_loaded_model(
     listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys  # noqa: F811
 ) -> None:  # fmt: skip
     loaded = []
-    monkeypatch.setattr("sdist.editors.loading.load_model", lambda settings: loaded.append(1) or load_model(settings))
+    monkeypatch.setattr("sdist.editors.loading.load_method", lambda settings: loaded.append(1) or load_method(settings))
     assert sweep(TWO, listed, tiny_folder, tmp_path) == 0
     printed = capsys.readouterr().out
     assert "plain: 4 of 4 pictures made, 0 were there" in printed

@@ -13,11 +13,11 @@ from PIL import Image
 
 from experiments import architectures
 from experiments.architectures import UNETS, save_pipeline
-from sdist.benchmark.measure import make_jobs
+from sdist.benchmark.measure import prepare_edits
 from sdist.config.build import load_settings
 from sdist.config.methods import shipped
 from sdist.distillation.distiller import ScoreDistiller
-from sdist.editors.score_distillation import edit_batch, make_edit, method_for, prepare
+from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.hooks.layers import attention_layers
 from sdist.models.backbone import Backbone
@@ -25,7 +25,7 @@ from sdist.models.loading import load_backbone
 
 from ..conftest import make_draw, run_to_end
 
-METHODS = sorted(name for name in shipped("method") if load_settings(name).baseline is None)
+METHODS = sorted(name for name in shipped("method") if load_settings(name).editor.stepwise)
 
 
 @pytest.fixture(scope="session", params=list(UNETS))
@@ -48,9 +48,9 @@ def job(tmp_path: Path) -> Request:
 @pytest.mark.parametrize("method", METHODS)
 def test_two_steps_of_every_method(real: Backbone, job: Request, method: str) -> None:
     settings = load_settings(method, ["scale.threshold=0.0001"], steps=2, size="128x128")
-    prepared = prepare(real, settings, job)
-    edit = make_edit(real, settings, [prepared])
-    distiller = run_to_end(ScoreDistiller(real, edit, method_for(real, settings), settings.timesteps, [(0, "x")]))
+    prepared = LoadedMethod(settings, real).prepare(job)
+    edit = settings.editor.encode(real, [prepared])
+    distiller = run_to_end(ScoreDistiller(real, edit, settings.editor.method(real), settings.editor.timesteps, [(0, "x")]))
     assert edit.source.shape == (1, 4, 16, 16)
     assert distiller.latents.isfinite().all()
     assert not torch.equal(distiller.latents, edit.source)
@@ -72,7 +72,8 @@ def test_a_model_without_the_usual_level_gets_the_nearest(tmp_path: Path, caplog
     )  # fmt: skip
     pipeline.save_pretrained(tmp_path / "model")
     backbone = load_backbone(str(tmp_path / "model"), "cpu")
-    mask = method_for(backbone, load_settings("lusd", model=str(tmp_path / "model"))).regularizers["attention_mask"]
+    settings = load_settings("lusd", model=str(tmp_path / "model"))
+    mask = settings.editor.method(backbone).regularizers["attention_mask"]
     assert (mask.cross_level, mask.self_level) == (1, 1)
     assert "cross_level: this model has none at 1/4 of the latent's side, 1/2 is used" in caplog.text
 
@@ -108,7 +109,7 @@ def test_sdxl_has_no_embedding_of_nothing(sdxl: Path) -> None:
 def test_an_edit_from_file_to_picture(sdxl: Path, job: Request) -> None:
     settings = load_settings("lusd", ["scale.threshold=0.0001"], model=str(sdxl), steps=2, size="128x192")
     backbone = load_backbone(str(sdxl), "cpu")
-    result = edit_batch(backbone, settings, [prepare(backbone, settings, job)])[0]
+    result = LoadedMethod(settings, backbone).edit([LoadedMethod(settings, backbone).prepare(job)])[0]
     assert result.image.size == (128, 192)
     assert result.mask is not None
     assert result.prepared.words == ("party", "hat")
@@ -125,7 +126,7 @@ def test_the_command_for_the_benchmark_lets_about_a_quarter_of_the_draws_pass(
     settings = load_settings("lusd", command.split("--set ")[1].split(), model=str(tmp_path / "sd15"), steps=2)
     backbone = load_backbone(settings.model, "cpu")
     assert backbone.unet.config.attention_head_dim == 1
-    results = edit_batch(backbone, settings, make_jobs(tmp_path, backbone, settings, 4))
+    results = LoadedMethod(settings, backbone).edit(prepare_edits(tmp_path, LoadedMethod(settings, backbone), 4))
     assert 0.15 < 8 / sum(sum(result.attempts) for result in results) < 0.4
 
 
@@ -136,7 +137,7 @@ def test_one_step_at_full_width(name: str, job: Request, tmp_path: Path) -> None
     backbone = load_backbone(str(save_pipeline(tmp_path / name, name, narrow=1)), "cpu")
     settings = load_settings("lusd", ["filter=null"], steps=1)
     start = time.perf_counter()
-    result = edit_batch(backbone, settings, [prepare(backbone, settings, job)])[0]
+    result = LoadedMethod(settings, backbone).edit([LoadedMethod(settings, backbone).prepare(job)])[0]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{name}: {time.perf_counter() - start:.1f} s, of which {result.timings}; peak memory {memory:.1f} GiB")
     assert result.image.size == (backbone.native_side,) * 2

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sdist.config.build import load_settings
-from sdist.editors.score_distillation import edit_batch, load_model, prepare
+from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
 from sdist.hooks.attention import AttentionRecorder
 from sdist.models import compiled as compiled_module
@@ -98,15 +98,17 @@ def test_an_edit_takes_the_same_draws(picture, tiny_folder) -> None:
     results = []
     for compiled in (False, True):
         settings = load_settings("lusd", ["scale.threshold=0.02"], model=str(tiny_folder), steps=3, compile=compiled)
-        backbone = load_model(settings)
-        results += edit_batch(backbone, settings, [prepare(backbone, settings, Request(picture, "a cat", "a cat wearing a hat"))])
+        backbone = load_method(settings).model
+        results += LoadedMethod(settings, backbone).edit(
+            [LoadedMethod(settings, backbone).prepare(Request(picture, "a cat", "a cat wearing a hat"))]
+        )
     assert results[0].attempts == results[1].attempts
 
 
 def test_checkpointing_changes_memory_and_not_the_gradient(tiny_folder) -> None:
     grads, kept = [], []
     for checkpoint in (False, True):
-        backbone = load_model(load_settings("cds", model=str(tiny_folder), checkpoint=checkpoint))
+        backbone = load_method(load_settings("cds", model=str(tiny_folder), checkpoint=checkpoint)).model
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
             p, z = run(backbone, AttentionRecorder(TARGET, 1, 0), 1, grad=True)

@@ -7,7 +7,7 @@ import torch
 
 from sdist.cli import main
 from sdist.config.build import load_settings
-from sdist.editors.score_distillation import edit_batch, load_model, prepare
+from sdist.editors.loading import load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.models.backbone import Backbone
@@ -69,8 +69,8 @@ def test_only_the_network_is_coarse(tiny_folder: Path, picture: Path, precision:
     results = {}
     for own in ("fp32", precision):
         settings = load_settings("sbp", model=str(tiny_folder), steps=3, precision=own)
-        backbone = load_model(settings)
-        result = edit_batch(backbone, settings, [prepare(backbone, settings, Request(picture, "a cat", "a dog"))])[0]
+        method = load_method(settings)
+        result = method.edit([method.prepare(Request(picture, "a cat", "a dog"))])[0]
         results[own] = torch.tensor(list(result.image.tobytes()), dtype=torch.float32)
     assert (results["fp32"] - results[precision]).abs().mean() < 3  # of 255
 

@@ -23,7 +23,7 @@ from ..conftest import save_tiny_pipeline
 
 PROMPTS = {"prompt": "a cat wearing a hat", "source_prompt": "a cat"}
 SETTINGS = {"scale": {"threshold": 0.01, "cross_level": 1, "self_level": 0}}
-METHODS = sorted(name for name in shipped("method") if load_settings(name).baseline is None)
+METHODS = sorted(name for name in shipped("method") if load_settings(name).editor.stepwise)
 
 
 def load(folder: Path, **options) -> ScoreDistillationPipeline:
@@ -75,7 +75,7 @@ def test_it_makes_what_edit_makes(pipe: ScoreDistillationPipeline, tiny_folder: 
 def test_every_method_runs(pipe: ScoreDistillationPipeline, tiny_folder: Path, picture: Path, method: str) -> None:
     own: dict = {"steps": 1, "settings": SETTINGS}
     if method == "sdedit":
-        own = {"steps": None, "settings": {"baseline.num_inference_steps": 2}}
+        own = {"steps": None, "settings": {"editor.num_inference_steps": 2}}
     out = run(pipe, picture, method=method, num_inference_steps=own["steps"], settings=own["settings"])
     assert same(out.images[0], edit(picture, tiny_folder, method=method, **own).image)
 
@@ -293,11 +293,11 @@ BAD = {
     "no steps": ({"num_inference_steps": 0}, "steps must be at least 1, got 0"),
     "a picture that is not there": ({"image": "nowhere.png"}, "nowhere.png does not exist"),
     "equal prompts": ({"prompt": "a cat"}, "there is nothing to edit"),
-    "a callback of a baseline": (
+    "a callback of an editor of diffusers": (
         {"method": "sdedit", "num_inference_steps": None, "settings": (), "callback_on_step_end": replacing},
         "sdedit is one of diffusers' own pipelines",
     ),
-    "steps of a baseline": ({"method": "sdedit", "settings": ()}, "steps: no setting of a baseline"),
+    "steps of an editor of diffusers": ({"method": "sdedit", "settings": ()}, "steps: no setting of the editor sdedit"),
 }
 
 

@@ -142,15 +142,15 @@ def test_what_goes_wrong_in_the_thread_is_raised_here(picture: Path, tiny_folder
 def test_methods_times_seeds(picture: Path, tiny_folder: Path) -> None:
     runs = runs_of(wanted(picture, tiny_folder, methods=["lusd", "dds"], seeds=2, seed=5, overrides=""), Limits())
     assert [run.label for run in runs] == ["lusd, seed 5", "lusd, seed 6", "dds, seed 5", "dds, seed 6"]
-    assert [run.settings.steps for run in runs] == [3] * 4
+    assert [run.settings.editor.steps for run in runs] == [3] * 4
 
 
 def test_words_and_masks(picture: Path, tiny_folder: Path) -> None:
     assert words_of("a cat", "a cat wearing a red hat") == (["a", "cat", "wearing", "red", "hat"], ["hat"])
     assert a_run(picture, tiny_folder, chosen=["red"]).request.words == ("red",)
-    assert "attention_mask" not in a_run(picture, tiny_folder, chosen=[]).settings.regularizers
+    assert "attention_mask" not in a_run(picture, tiny_folder, chosen=[]).settings.editor.regularizers
     painted_alone = a_run(picture, tiny_folder, chosen=[], mask=picture)
-    assert painted_alone.settings.regularizers["attention_mask"].user_mask == "replace"
+    assert painted_alone.settings.editor.regularizers["attention_mask"].user_mask == "replace"
     without = a_run(picture, tiny_folder, methods=["dds"], overrides="", chosen=["hat"], mask=picture)
     assert (without.request.words, without.request.mask) == ((), None)
     assert has_mask(["dds", "lusd"])

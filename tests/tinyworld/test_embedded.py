@@ -9,7 +9,7 @@ import torch
 from sdist.config.build import load_settings
 from sdist.diffusion import add_noise
 from sdist.distillation.distiller import attempts_of
-from sdist.editors.score_distillation import edit_batch, make_edit, prepare
+from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.files.images import to_pixels
 from sdist.models.backbone import Backbone
@@ -85,8 +85,8 @@ def test_the_demo_edit_makes_a_red_thing_in_the_sky_and_leaves_the_rest(tinyworl
     """The README's first command, with nothing shortened."""
     demo = Path(__file__).parent.parent.parent / "assets" / "demo.png"
     settings = load_settings("lusd")
-    job = prepare(tinyworld, settings, Request(demo, "a field of snow", "a red balloon in the snow"))
-    (result,) = edit_batch(tinyworld, settings, [job])
+    job = LoadedMethod(settings, tinyworld).prepare(Request(demo, "a field of snow", "a red balloon in the snow"))
+    (result,) = LoadedMethod(settings, tinyworld).edit([job])
     edited, source = (np.asarray(i, float) for i in (result.image, job.image))
     red, green, blue = np.moveaxis(edited, -1, 0)
     balloon = (red - np.maximum(green, blue)) > 60
@@ -104,12 +104,14 @@ def test_eight_edits_of_the_embedded_model_equal_single_ones(tinyworld: Backbone
     for index in range(8):
         pair = sample_edit(80, index)
         pair.source_image.save(tmp_path / f"{index}.png")
-        jobs.append(prepare(tinyworld, settings, Request(tmp_path / f"{index}.png", pair.source, pair.target, seed=index)))
+        jobs.append(
+            LoadedMethod(settings, tinyworld).prepare(Request(tmp_path / f"{index}.png", pair.source, pair.target, seed=index))
+        )
 
     def run(chosen: list) -> ScoreDistiller:
-        edit = make_edit(tinyworld, settings, chosen)
+        edit = settings.editor.encode(tinyworld, chosen)
         identities = [(p.request.seed, p.key) for p in chosen]
-        distiller = ScoreDistiller(tinyworld, edit, settings.method(), settings.timesteps, identities)
+        distiller = ScoreDistiller(tinyworld, edit, settings.editor.method(tinyworld), settings.editor.timesteps, identities)
         return run_to_end(distiller)
 
     together = run(jobs)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.distillation.method import Method
-from sdist.editors.score_distillation import prepare
+from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.files.images import to_pixels
@@ -99,7 +99,10 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
     backbone = load_backbone(str(save_tiny_pipeline(tmp_path / "pipeline", prediction_type)), "cpu")
     own = ["scale.threshold=0.02", "filter.max_attempts=6"] if method.startswith("lusd") else []
     settings = load_settings(method, own, model=str(tmp_path / "pipeline"), steps=3)
-    write_trace(new_trace_folder(tmp_path / "trace"), record(backbone, settings, prepare(backbone, settings, job)))
+    write_trace(
+        new_trace_folder(tmp_path / "trace"),
+        record(LoadedMethod(settings, backbone), LoadedMethod(settings, backbone).prepare(job)),
+    )
     trace = read_trace(tmp_path / "trace")
     assert trace.steps == 3
     if own:
@@ -132,7 +135,9 @@ def own(tiny: Backbone, tiny_folder: Path, tmp_path_factory: pytest.TempPathFact
     traces = {}
     for name in ("lusd_released", "dds", "sds", "cds"):
         settings = load_settings(name, ["scale.threshold=0.001"], model=str(tiny_folder), steps=3)
-        traces[name] = record(tiny, settings, prepare(tiny, settings, Request(path, "a cat", "a cat wearing a hat")))
+        traces[name] = record(
+            LoadedMethod(settings, tiny), LoadedMethod(settings, tiny).prepare(Request(path, "a cat", "a cat wearing a hat"))
+        )
     return traces
 
 

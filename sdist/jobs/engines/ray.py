@@ -16,9 +16,8 @@ import ray
 
 from ...config.settings import Settings
 from ...distillation.callbacks import steps_bar
-from ...editors.loading import LoadedModels
+from ...editors.loading import LoadedMethod, ModelCache
 from ...errors import UserError
-from ...models.backbone import Backbone
 from ..options import RunOptions
 from ..plan import Plan, plan_run
 from ..problems import ProblemReporter, Report
@@ -33,11 +32,11 @@ log = logging.getLogger("sdist")
 MIN_CHUNK = 16  # images, unless there are fewer for an actor: with less it would too often try few draws at once
 
 
-class ModelsForPlanning(LoadedModels):
+class ModelsForPlanning(ModelCache):
     """The model in main memory, which is enough for planning; where the session goes, it is loaded as the settings say."""
 
-    def __call__(self, settings: Settings) -> Backbone:
-        return super().__call__(replace(settings, device="cpu", precision="fp32", compile=False))
+    def get(self, settings: Settings) -> LoadedMethod:
+        return super().get(replace(settings, device="cpu", precision="fp32", compile=False))
 
 
 def make(options: RunOptions, show: Report) -> RunResult:
