@@ -14,7 +14,8 @@ from PIL import Image
 from experiments.architectures import save_pipeline
 from sdist.cli import main
 from sdist.config.build import load_settings, resolve
-from sdist.editors.base import Observers, Prompts
+from sdist.editors.base import Observers
+from sdist.editors.diffusers_pipeline import Prompts
 from sdist.editors.ledits_pp import LeditsPP
 from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
