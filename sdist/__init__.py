@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import edit
+    from .api import edit, load
     from .distillation.callbacks import Snapshot
     from .edits.request import Result
     from .errors import UserError
@@ -30,6 +30,7 @@ __all__ = [
     "Snapshot",
     "UserError",
     "edit",
+    "load",
     "run",
 ]
 
@@ -46,6 +47,7 @@ _HOMES = {
     "Snapshot": "distillation.callbacks",
     "UserError": "errors",
     "edit": "api",
+    "load": "api",
     "run": "jobs.run",
 }
 

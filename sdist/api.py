@@ -21,7 +21,7 @@ from .config.build import settings_of
 from .config.settings import Settings
 from .distillation.callbacks import Snapshot, Watching
 from .editors.base import Observers
-from .editors.loading import model_cache
+from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
 from .errors import UserError
 from .files.images import png_bytes
@@ -62,6 +62,22 @@ def edit(
         request = Request(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
         result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]))
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
+
+
+def load(
+    method: str = "lusd",
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+) -> LoadedMethod:
+    """A method with its model, to check, prepare and edit requests with, or for a loop of one's own (docs/python.md).
+
+    The arguments are those of `edit`; the model stays in memory for the next call. Raises UserError for bad input.
+    """
+    chosen = {"model": model, "device": device, "precision": precision}
+    return model_cache.get(settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None}))
 
 
 def make(settings: Settings, request: Request, run: Observers = Observers()) -> Result:  # noqa: B008 (it is frozen)

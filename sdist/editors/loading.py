@@ -38,7 +38,8 @@ class LoadedMethod:
         given = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
         foreign = [name for name, value in given.items() if value and name not in self.editor.reads]
         if foreign:
-            raise UserError(f"{', '.join(foreign)} given, but this method does not read {'them' if len(foreign) > 1 else 'it'}")
+            reads = ", ".join(["the prompts", *sorted(self.editor.reads)])
+            raise UserError(f"{' and '.join(foreign)}: not read by this method, which reads {reads}")
         multiple = self.editor.size_multiple(self.model)
         size = fitted_size(image_size(request.file), self.settings.size, self.model.native_side, multiple)
         self.editor.check(self.model, request)
