@@ -286,7 +286,7 @@ def test_instruct_pix2pix_follows_the_instruction_else_the_target(edit: Edit, tm
     without, same, other = (pixels(tmp_path / output / "picture_seed0.png") for output in runs)
     assert np.array_equal(without, same)
     assert not np.array_equal(without, other)
-    assert caplog.text.count("1 of 1 pictures have no instruction: the target prompt is given as one") == 1
+    assert caplog.text.count("1 of 1 images have no instruction: the target prompt is given as one") == 1
     assert read_json(tmp_path / "other" / "picture_seed0.json")["job"]["instruction"] == "a red house"
 
 
