@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from . import __version__
 from .commands.messages import print_error
 from .errors import UserError
+from .plugins import load_plugins
 
 COMMANDS = ("edit", "run", "sweep", "replay", "verify", "methods", "doctor", "bench", "evaluate", "compare", "app", "tinyworld")
 
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        load_plugins(getattr(args, "plugins", ()))
         return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:
         return _fail(str(error), BAD_INPUT)

@@ -1,6 +1,7 @@
 """Components of a file or module of one's own (--plugin): the user's own act, never a yaml's or a run card's."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -9,7 +10,7 @@ from types import ModuleType
 
 from .errors import UserError
 
-_digests: dict[str, str] = {}  # of the files of loaded plugins, by the name that each was given
+_loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name -> sha256 of the file
 
 
 def load_plugin(name: str) -> None:
@@ -17,32 +18,50 @@ def load_plugin(name: str) -> None:
 
     Raises UserError if it does not exist, raises an error of its own, or has changed since it was loaded.
     """
-    file = Path(name) if name.endswith(".py") else None
+    file = Path(name).resolve() if name.endswith(".py") else None
     if file is not None and not file.is_file():
         raise UserError(f"plugin {name} does not exist")
-    if file is not None and name in _digests:
-        if _digest(file) != _digests[name]:
+    key = name if file is None else str(file)
+    if file is not None and key in _loaded:
+        if _digest(file) != _loaded[key]:
             raise UserError(f"plugin {name} has changed since it was loaded; start a new process")
         return
     try:
         module = import_module(name) if file is None else _import_file(file)
     except Exception as error:
         raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
-    if module.__file__ is not None:
-        _digests[name] = _digest(Path(module.__file__))
+    _loaded[key] = "" if module.__file__ is None else _digest(Path(module.__file__))
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    for name in names:
+        load_plugin(name)
 
 
 def loaded_plugins() -> dict[str, str]:
-    """The sha256 of the file of each loaded plugin, by its name, as run cards record them."""
-    return dict(_digests)
+    """The sha256 of the file of each loaded plugin, by its absolute path or its module's name."""
+    return dict(_loaded)
+
+
+def check_recorded(recorded: Mapping[str, str], what: str) -> list[str]:
+    """Plugins that were recorded with other content than is loaded. Raises UserError for one that is not loaded at all."""
+    loaded = {Path(name).name: digest for name, digest in _loaded.items()}
+    missing = [name for name in recorded if Path(name).name not in loaded]
+    if missing:
+        raise UserError(f"{what} was made with {', '.join(f'--plugin {name}' for name in missing)}; give the same here")
+    return [name for name, digest in recorded.items() if loaded[Path(name).name] != digest]
 
 
 def _import_file(file: Path) -> ModuleType:
     name = f"sdist_plugin_{file.stem}"
-    spec = spec_from_file_location(name, file.resolve())
+    spec = spec_from_file_location(name, file)
     module = module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    try:
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -9,7 +9,7 @@ from threading import Event
 
 from ..errors import UserError
 from ..extras import need
-from .arguments import Commands, quiet_argument
+from .arguments import Commands, plugin_argument, quiet_argument
 
 log = logging.getLogger("sdist")
 
@@ -30,6 +30,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--max-steps", type=int, default=1000, metavar="N", help="of an edit (default: 1000)")
     command.add_argument("--queue", type=int, default=16, metavar="N",
                          help="edits that may wait; one is made at a time (default: 16)")  # fmt: skip
+    plugin_argument(command)
     quiet_argument(command)
 
 

@@ -36,9 +36,15 @@ def method_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
 
 
+def plugin_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--plugin", action="append", default=[], metavar="FILE.py|MODULE", dest="plugins",
+                         help="import components of one's own first; may be given several times")  # fmt: skip
+
+
 def edit_arguments(command: argparse.ArgumentParser) -> None:
     """Of every command that edits."""
     model_arguments(command)
+    plugin_argument(command)
     command.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the method's, which is 0)")
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from the first one on (default: 1)")
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))

@@ -6,12 +6,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from .arguments import Commands, json_argument
+from .arguments import Commands, json_argument, plugin_argument
 
 
 def add_to(commands: Commands) -> None:
     command = commands.add_parser("methods", help="list methods and components with their defaults")
     command.add_argument("--markdown", action="store_true", help="print the configuration reference instead")
+    plugin_argument(command)
     json_argument(command)
 
 

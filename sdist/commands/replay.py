@@ -5,9 +5,13 @@ import logging
 import platform
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .arguments import Commands, quiet_argument
+from .arguments import Commands, plugin_argument, quiet_argument
+
+if TYPE_CHECKING:
+    from ..edits.run_card import Card
 
 log = logging.getLogger("sdist")
 
@@ -18,6 +22,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--images", type=Path, metavar="DIR", help="where the source images are, if they were moved")
     command.add_argument("--output", type=Path, metavar="PNG", help="where to write the picture (default: nowhere)")
     command.add_argument("--device", help="default: the recorded one")
+    plugin_argument(command)
     quiet_argument(command)
 
 
@@ -41,9 +46,7 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(f"{args.output} exists; name another file")
     card = read_card(args.image, args.images)
     settings = card.settings if args.device is None else replace(card.settings, device=args.device)
-    for name, recorded in card.versions.items():
-        if _version(name) != recorded:
-            log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
+    _warn_of_changes(card)
     torch.set_num_threads(card.threads)
     method = load_method(settings)
     if method.model.fingerprint != card.fingerprint:
@@ -57,6 +60,15 @@ def main(args: argparse.Namespace) -> int:
     difference = np.abs(before - np.asarray(result.image, np.int16))
     print("identical" if not difference.any() else f"differs: by at most {difference.max()} of 255, mean {difference.mean():.4f}")
     return int(difference.any())
+
+
+def _warn_of_changes(card: "Card") -> None:
+    """What is not as it was when the image was made."""
+    for name, recorded in card.versions.items():
+        if _version(name) != recorded:
+            log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
+    for name in card.changed:
+        log.warning("plugin %s is not as it was when this image was made: it may differ", name)
 
 
 def _version(name: str) -> str:

@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from ..errors import UserError, unknown
 from ..models.catalogue import Scale, find_model
+from ..plugins import load_plugins
 from ..registry import EDITORS, SLOTS, Registry, slot_names
 from .methods import find_yaml, yaml_folder
 from .settings import FLAT, Settings, common_keys
@@ -105,6 +106,12 @@ def resolve(data: Any, where: str) -> Settings:
         plain["editor"] = {"name": FLAT, **own}  # type: ignore[index,call-overload]
     wanted = {key: plain[key] for key in (*given, "editor") if key in plain}  # type: ignore[call-overload,operator]
     return build(Settings, {**wanted, "scale": Scale(**plain["scale"])}, where)  # type: ignore[index,call-overload,arg-type]
+
+
+def restore(plain: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
+    """Settings from plain data, with those plugins loaded."""
+    load_plugins(plugins)
+    return resolve(plain, "settings")
 
 
 def _editor(value: Any, where: str) -> str:

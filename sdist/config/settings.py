@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..models.precision import Precision
+from ..plugins import loaded_plugins
 from ..registry import EDITORS, one_of, plain
 
 FLAT = "score_distillation"  # the editor whose keys stand at the top of a yaml, where no `editor` is named
@@ -38,6 +39,12 @@ class Settings:
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models/catalogue.py
     log: LogSettings = field(default_factory=LogSettings)
     editor: Any = one_of("editor", FLAT)  # without it the keys of score_distillation stand beside these
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process builds equal settings from plain data, after the plugins that their components may come from."""
+        from .build import restore
+
+        return restore, (self.plain(), tuple(loaded_plugins()))
 
     def plain(self) -> dict[str, Any]:
         """Every value as plain data, from which `resolve` makes equal settings."""

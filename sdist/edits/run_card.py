@@ -19,6 +19,7 @@ from ..config.yaml_files import check_values
 from ..errors import UserError
 from ..files.images import CARD_KEY
 from ..models.backbone import Backbone
+from ..plugins import check_recorded, loaded_plugins
 from .request import Request, Result
 
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
@@ -37,6 +38,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             "fingerprint": backbone.fingerprint,
             "precision": str(backbone.unet.dtype).removeprefix("torch."),
         },
+        **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
         "lanes": result.lanes,
         "words": list(result.prepared.words),
@@ -85,7 +87,7 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """A card read back; `tokens` are those that the mask followed."""
+    """A card read back; `tokens` are those that the mask followed, `changed` the plugins whose files are others now."""
 
     text: str
     settings: Settings
@@ -96,6 +98,7 @@ class Card:
     threads: int
     fingerprint: str
     versions: dict[str, str]
+    changed: list[str]
 
 
 def card_text(path: Path) -> str:
@@ -116,13 +119,14 @@ def read_card(path: Path, images: Path | None = None) -> Card:
     try:
         data = json.loads(text)
         check_values(json.dumps(data["settings"]))
+        changed = check_recorded(data.get("plugins", {}), str(path))
         settings = resolve(data["settings"], f"run card of {path.name}")
         request, tokens = _request(data["job"], images), tuple(map(int, data["job"]["tokens"]))
         steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
         if lanes < 1 or threads < 1:
             raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
-        return Card(text, settings, request, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions)
+        return Card(text, settings, request, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions, changed)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -18,6 +18,7 @@ from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, plain_settings
 from ..errors import UserError
 from ..files.storage import names, read
+from ..plugins import loaded_plugins
 from .loggers import RunLogger, finish, make_logger
 from .options import SessionOptions
 
@@ -76,11 +77,15 @@ class Session:
         try:
             text = read(files["card"]).decode()
             card = json.loads(text)
-            recorded = {"settings": _recorded_settings(json.dumps(card["settings"])), "job": card["job"]}
+            recorded = {
+                "settings": _recorded_settings(json.dumps(card["settings"])),
+                "job": card["job"],
+                "plugins": card.get("plugins", {}),
+            }
             recorded["job"].pop("tokens")
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
-        wanted = {"settings": self._plain, "job": describe(request)}
+        wanted = {"settings": self._plain, "job": describe(request), "plugins": loaded_plugins()}
         for part, values in wanted.items():
             outside = OUTSIDE if part == "settings" else ()
             differ = [key for key, value in values.items() if key not in outside and value != recorded[part].get(key)]

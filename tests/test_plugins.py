@@ -1,0 +1,88 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sdist import plugins
+from sdist.cli import main
+from sdist.config.build import load_settings
+from sdist.errors import UserError
+from sdist.registry import LOSSES
+
+HALF = """
+from dataclasses import dataclass
+from sdist import LOSSES
+from sdist.losses.sbp import SBP
+
+@LOSSES.register("half")
+@dataclass(frozen=True)
+class Half(SBP):
+    def gradient(self, p):
+        return super().gradient(p) / 2
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch) -> Path:
+    """A file with a loss of one's own; what it registers is forgotten afterwards."""
+    LOSSES.names()
+    monkeypatch.setattr(LOSSES, "_classes", dict(LOSSES._classes))
+    monkeypatch.setattr(plugins, "_loaded", {})
+    path = tmp_path / "my_loss.py"
+    path.write_text(HALF)
+    return path
+
+
+def forget(monkeypatch) -> None:
+    """As in a new process."""
+    monkeypatch.setattr(LOSSES, "_classes", {n: c for n, c in LOSSES._classes.items() if n != "half"})
+    monkeypatch.setattr(plugins, "_loaded", {})
+
+
+def test_a_file_of_ones_own_edits_and_replays(
+    plugin: Path, picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys
+):
+    shared = ["edit", str(picture), "--source", "a cat", "--target", "a dog", "--model", str(tiny_folder), "--method", "sbp"]
+    shared += ["--set", "loss=half", "steps=2", "--quiet", "--output", str(tmp_path / "out")]
+    assert main(shared) == 2
+    assert "unknown loss 'half'" in capsys.readouterr().err
+    assert main([*shared, "--plugin", str(plugin)]) == 0
+    made = tmp_path / "out" / "picture_seed0.png"
+    assert list(json.loads(made.with_suffix(".json").read_text())["plugins"]) == [str(plugin)]
+    forget(monkeypatch)
+    assert main(["replay", str(made), "--quiet"]) == 2
+    assert f"was made with --plugin {plugin}" in capsys.readouterr().err
+    assert main(["replay", str(made), "--quiet", "--plugin", str(plugin)]) == 0
+    forget(monkeypatch)
+    plugin.write_text(HALF + "# other\n")
+    assert main(["replay", str(made), "--plugin", str(plugin)]) == 0
+    assert "identical" in capsys.readouterr().out
+
+
+def test_settings_bring_their_plugins_to_another_process(plugin: Path, monkeypatch) -> None:
+    plugins.load_plugin(str(plugin))
+    settings = load_settings("sbp", ["loss=half"])
+    sent, plain = pickle.dumps(settings), settings.plain()
+    forget(monkeypatch)
+    assert pickle.loads(sent).plain() == plain
+    assert "half" in LOSSES.names()
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("1 / 0", "cannot be loaded: ZeroDivisionError")])
+def test_bad_plugins_are_one_line(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "bad.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        plugins.load_plugin(str(path))
+
+
+def test_a_plugin_that_changed_needs_a_new_process(plugin: Path) -> None:
+    plugins.load_plugin(str(plugin))
+    plugins.load_plugin(str(plugin))
+    plugin.write_text("")
+    with pytest.raises(UserError, match="has changed since it was loaded"):
+        plugins.load_plugin(str(plugin))
+    with pytest.raises(UserError, match="plugin no_such_module cannot be loaded"):
+        plugins.load_plugin("no_such_module")
