@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> lis
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
             seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
-            draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # a baseline has none
+            draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # where steps are not counted
             error = background_error(pair, picture)
             rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, seconds, draws))
     return rows
