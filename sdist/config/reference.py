@@ -6,10 +6,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from ..models.catalogue import Scale
-from ..registry import EDITORS, REGULARIZERS, SLOTS
+from ..registry import EDITORS, SLOTS
 from .settings import FLAT, Settings
 
-CONFIGURED = {**{n: SLOTS[n] for n in ("loss", "filter", "normalizer", "gamma", "editor")}, "regularizer": REGULARIZERS}
+NAMES = ("loss", "filter", "normalizer", "gamma", "editor", "inversion", "solver", "regularizer")
+CONFIGURED = {name: SLOTS[name] for name in NAMES}
+PREFIXES = {"inversion": "editor.inversion.", "solver": "editor.solver.", "regularizer": "regularizers.{}."}
 FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.*?))?(?: +# (.*))?$", re.MULTILINE)  # name, type, default, comment
 
 
@@ -29,7 +31,7 @@ def page() -> str:
     parts += [f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), f'{name}.')}" for name, cls in _groups(flat).items()]
     for slot, registry in CONFIGURED.items():
         parts.append(f"\n## {slot.capitalize()}{'s' * (slot == 'regularizer')}\n")
-        prefix = f"{slot}." if slot != "regularizer" else "regularizers.{}."
+        prefix = PREFIXES.get(slot, f"{slot}.")
         for name in registry.names():
             if name != FLAT:
                 cls = registry.get(name)

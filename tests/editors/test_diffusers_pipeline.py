@@ -318,8 +318,8 @@ def test_run_reads_the_instruction_column_for_those_who_follow_it(
 )
 def test_ledits_pp_adds_and_removes_what_differs(source: str, target: str, told: tuple) -> None:
     prompts = Prompts(source, target, "")
-    assert LeditsPP(concepts="difference").told(prompts) == told
-    assert LeditsPP().told(prompts) == ([target], [])
+    assert LeditsPP(concepts="difference").concepts_of(prompts) == told
+    assert LeditsPP().concepts_of(prompts) == ([target], [])
 
 
 def test_ledits_pp_needs_a_difference(edit: Edit, capsys) -> None:

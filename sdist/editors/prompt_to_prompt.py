@@ -1,0 +1,104 @@
+"""Prompt-to-Prompt on an inverted image: the edit attends where its source does. Hertz et al. 2022, arXiv 2208.01626."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
+from ..denoising.base import levels, timesteps
+from ..denoising.sample import Plan, sample
+from ..diffusion import Latents
+from ..edits.request import Prepared, Request
+from ..errors import UserError
+from ..files.images import to_pixels
+from ..hooks.injection import Injection, TokenMap
+from ..hooks.layers import attention_layers
+from ..models.backbone import Backbone
+from ..prediction import SOURCE_SOURCE, TARGET
+from ..prompts import differing_nouns, named_words, token_indices
+from ..registry import EDITORS, one_of
+from .denoising import Denoising
+
+
+@EDITORS.register("prompt_to_prompt")
+@dataclass(frozen=True)
+class PromptToPrompt(Denoising):
+    """Inverts the image with the source prompt, then walks a source and a target branch back, side by side.
+
+    In the first steps the target's attention is the source's: cross-attention through the alignment of the two prompts,
+    self-attention as it is. When nothing more is injected the source branch has ended.
+    """
+
+    steps: int = 50  # from noise to image, and as many before it from image to noise
+    inversion: Any = one_of("inversion", "ddim")
+    solver: Any = one_of("solver", "ddim")
+    source_guidance: float = 1.0  # 1, none, as in the inversion, so that the source branch comes back to the image
+    target_guidance: float = 7.5
+    mapping: Literal["auto", "replace", "refine"] = "auto"  # of tokens; auto: replace where the prompts have as many words
+    cross_replace: float = 0.4  # part of the steps that inject cross-attention
+    self_replace: float = 0.6  # part of the steps that inject self-attention
+    self_level: int = 1  # self-attention at 1 / 2^level of the latent's side and coarser is injected
+    reweight: float = 1.0  # factor on injected attention to the nouns that differ, or to the words that are named
+
+    def __post_init__(self) -> None:
+        timesteps(self.steps)
+        if self.inversion is None or self.solver is None:
+            raise UserError("inversion and solver cannot be null")
+        for name in ("cross_replace", "self_replace"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is a part of the steps, 0..1, got {getattr(self, name)}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"words"} if self.reweight != 1 else ())
+
+    def check(self, model: Backbone, request: Request) -> None:
+        """Raises UserError for prompts that cannot be aligned, and for a model without cross-attention or too few timesteps."""
+        if not attention_layers(model.unet, "cross"):
+            raise UserError(f"model '{model.name}' has no cross-attention, which prompt_to_prompt injects")
+        if timesteps(self.steps)[0] > model.last_timestep:
+            raise UserError(
+                f"{self.steps} steps begin at timestep {timesteps(self.steps)[0]}, this model's last is {model.last_timestep}"
+            )
+        self.align(model, request, ())
+
+    def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        if self.reweight == 1:
+            return (), ()
+        target = request.target
+        chosen = named_words(target, request.words) if request.words else differing_nouns(request.source, target)
+        return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(target), chosen, "all"))
+
+    def align(self, model: Backbone, request: Request, tokens: Sequence[int]) -> Alignment:
+        """How the target's cross-attention is made of the source's; attention to `tokens` is weighted."""
+        source, target = (
+            Tokens(prompt, model.text.token_ids(prompt), model.text.token_spans(prompt))
+            for prompt in (request.source, request.target)
+        )
+        as_many = len(source.words()) == len(target.words())
+        align = replace if self.mapping == "replace" or (self.mapping == "auto" and as_many) else refine
+        return reweight(align(source, target), tokens, self.reweight)
+
+    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        requests = [p.request for p in batch]
+        source = model.encode(to_pixels([p.image for p in batch]))
+        prompts = {"source": [r.source for r in requests], "target": [r.target for r in requests], "null": [""] * len(batch)}
+        text = {name: model.embed(given) for name, given in prompts.items()}
+        tokens = stack([self.align(model, p.request, p.tokens) for p in batch], model.device)
+        at = levels(model, timesteps(self.steps), source)
+        z = self.inversion.start(model, source, text, at)
+        *_, last = sample(model, {"source": z, "edit": z}, text, at, self.solver, self.plan(tokens))
+        return last["edit"]
+
+    def plan(self, tokens: TokenMap) -> Callable[[int], Plan]:
+        """What each step asks for: both branches while something is injected, then the target alone."""
+        source, target = SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)
+        cross, own = int(self.cross_replace * (self.steps + 1)), int(self.self_replace * self.steps)
+
+        def plan(k: int) -> Plan:
+            if k >= max(cross, own):
+                return Plan([target])
+            shared = Injection(SOURCE_SOURCE, TARGET, tokens if k < cross else None, self.self_level if k < own else None)
+            return Plan([source, target], [shared])
+
+        return plan
