@@ -155,8 +155,8 @@ class Snapshots(Callback):
     def on_train_batch_end(self, trainer: Any, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
         step = int(distiller.step[0])
         if step in self.steps and step not in self.taken:
-            mask = distiller.memory["attention_mask"].tensors["average"][0]
-            self.taken[step] = distiller.latents.detach().clone(), mask.clone()
+            average = distiller.states[distiller.method.mask].tensors["average"][0]
+            self.taken[step] = distiller.latents.detach().clone(), average.clone()
 
 
 def run(backbone: Backbone, settings: Settings, pair: EditPair) -> tuple[Edit, Snapshots]:

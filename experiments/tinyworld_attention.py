@@ -25,7 +25,7 @@ from sdist.models.backbone import Backbone
 from sdist.models.catalogue import MODELS
 from sdist.models.loading import load_backbone
 from sdist.prediction import SOURCE_SOURCE
-from sdist.regularizers.attention_mask import resize, unit_range
+from sdist.regularizers.mask import resize, unit_range
 from sdist.tinyworld.quality import RENDER_SEED, TIMESTEPS, auc, observe
 from sdist.tinyworld.scene import Scene, render, sample_scene
 

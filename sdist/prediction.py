@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -141,6 +141,20 @@ class Draw:
         )
 
 
+@dataclass
+class State:
+    """What one component keeps of the images of a run between accepted steps; every tensor has one row per image."""
+
+    images: int = 0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensor(self, name: str, like: Tensor) -> Tensor:
+        """The tensor of that name, zeros at first, whose rows have the shape of the rows of `like`."""
+        if name not in self.tensors:
+            self.tensors[name] = like.new_zeros(self.images, *like.shape[1:])
+        return self.tensors[name]
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What one network call gave, by branch: eps, clean, velocity, each computed when it is read; recorded activations."""
@@ -198,16 +212,18 @@ class Part(Mapping[Branch, Latents]):
 class Prediction:
     """What components see: latents, the edit, the draw, predictions by branch, recorded activations.
 
-    `slots` says which image of the run each row belongs to, `step` how many steps it has done, of `steps`.
+    `images` says which image of the run each row belongs to, `step` how many steps it has done, of `steps`. `state` is that of
+    the component that looks: `state.tensors["x"][p.images]` are the rows of p.
     """
 
     latents: Latents
     edit: Edit
     draw: Draw
     outputs: Outputs
-    slots: Int[Tensor, " b"]
+    images: Int[Tensor, " b"]
     step: Int[Tensor, " b"]
     steps: int
+    state: State = field(default_factory=State)
 
     @property
     def eps(self) -> Part:
@@ -235,16 +251,17 @@ class Prediction:
             self.edit.narrow(rows),
             self.draw.narrow(rows),
             self.outputs.narrow(rows),
-            self.slots[rows],
+            self.images[rows],
             self.step[rows],
             self.steps,
+            self.state,
         )
 
 
 class Progress(NamedTuple):
     """Where each row stands in its run."""
 
-    slots: Int[Tensor, " b"]
+    images: Int[Tensor, " b"]
     step: Int[Tensor, " b"]
     steps: int
 

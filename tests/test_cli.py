@@ -102,11 +102,13 @@ def test_replay_needs_a_card(picture: Path, tmp_path: Path, capsys) -> None:
     assert "does not exist" in error(capsys)
 
 
-def test_a_mask_image_keeps_the_rest(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["lusd", "lusd_difference", "dds"])
+def test_a_mask_image_keeps_the_rest(picture: Path, tiny_folder: Path, tmp_path: Path, method: str) -> None:
+    """It multiplies the mask of a method, and is the mask of one that has none."""
     mask = np.zeros((32, 32), np.uint8)
     mask[:, :16] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    assert edit(picture, tiny_folder, tmp_path / "out", "--mask", str(tmp_path / "mask.png")) == 0
+    assert edit(picture, tiny_folder, tmp_path / "out", "--mask", str(tmp_path / "mask.png"), "--method", method) == 0
     panel = np.asarray(Image.open(tmp_path / "out" / "picture_seed0_panel.png"))
     shown = panel[:, 260:516]
     assert shown[:, 140:].max() < 60 < shown[:, :100].max()
@@ -154,7 +156,7 @@ BAD = {
     "an unknown device": (["PICTURE", "--device", "tpu"], "device 'tpu' is not on this machine: have cpu"),
     "a bad size": (["PICTURE", "--size", "30x30"], "divisible by 4"),
     "a word that is not there": (["PICTURE", "--words", "hut"], "did you mean 'hat'"),
-    "a mask without the regularizer": (["PICTURE", "--method", "dds", "--mask", "PICTURE"], "attention_mask"),
+    "two masks": (["PICTURE", "--set", "regularizers.difference_mask={}"], "attention_mask and difference_mask are masks"),
     "a long prompt": (["PICTURE", "--target", "cat " * 40], "this model reads 24"),
     "no seeds": (["PICTURE", "--seeds", "0"], "--seeds"),
     "prompts of the same tokens": (["PICTURE", "--target", "A CAT"], "the same to this model"),

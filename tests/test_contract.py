@@ -1,7 +1,7 @@
 """What every registered component must do, asked of every registered component."""
 
 import json
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,8 @@ from sdist.config.methods import shipped
 from sdist.denoising.base import levels, timesteps
 from sdist.diffusion import Estimate
 from sdist.models.backbone import Backbone
-from sdist.prediction import Prediction, predict
+from sdist.prediction import TARGET, Prediction, State, predict
 from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, Registry
-from sdist.regularizers.base import Memory
 
 from .conftest import Gaussian, gaussian_edit, make_draw, progress, tiny_edit
 
@@ -31,12 +30,13 @@ def build(registry: Registry, name: str):
 def predicted(network: Backbone, component, b: int = 2, rows: slice = slice(None)) -> Prediction:
     edit = tiny_edit(network, b).narrow(torch.arange(b)[rows])
     draw = make_draw(network, b, [300, 700][:b], dtype=torch.float32).narrow(torch.arange(b)[rows])
-    branches = getattr(component, "branches", None) or LOSSES.get("sbp")().branches
+    branches = component.branches or (TARGET,)  # a network call has at least one row
     z = (edit.source + 0.1).requires_grad_(getattr(component, "graph", False))
     where = progress(b)
-    where = where._replace(slots=where.slots[rows], step=where.step[rows])
+    where = where._replace(images=where.images[rows], step=where.step[rows])
     with torch.set_grad_enabled(z.requires_grad):
-        return predict(network, z, edit, draw, branches, component.recorders, where)
+        p = predict(network, z, edit, draw, branches, component.recorders, where)
+    return replace(p, state=State(b))
 
 
 @pytest.mark.parametrize(("registry", "name"), EVERY, ids=[f"{r.slot}-{n}" for r, n in EVERY])
@@ -78,15 +78,15 @@ def test_regularizers(tiny: Backbone, name: str) -> None:
     regularizer = build(REGULARIZERS, name)
     p = predicted(tiny, regularizer)
     gradient = torch.randn(p.latents.shape, generator=torch.Generator().manual_seed(1))
-    before, memory = gradient.clone(), Memory(2)
-    out = regularizer(gradient, p, memory)
+    before = gradient.clone()
+    out = regularizer(gradient, p)
     assert torch.equal(gradient, before)
     assert out.shape == gradient.shape
     assert out.isfinite().all()
-    assert torch.equal(regularizer(gradient, p, Memory(2)), out)
-    assert all(v.shape == (2,) and v.isfinite().all() for v in regularizer.diagnostics(p, memory).values())
+    assert torch.equal(regularizer(gradient, predicted(tiny, regularizer)), out)
+    assert all(v.shape == (2,) and v.isfinite().all() for v in regularizer.diagnostics(p).values())
     for row in range(2):
-        alone = regularizer(gradient[row : row + 1], predicted(tiny, regularizer, rows=slice(row, row + 1)), Memory(2))
+        alone = regularizer(gradient[row : row + 1], predicted(tiny, regularizer, rows=slice(row, row + 1)))
         torch.testing.assert_close(alone, out[row : row + 1], rtol=1e-4, atol=1e-5)
 
 
@@ -141,7 +141,7 @@ def test_inversions(tiny: Backbone, name: str) -> None:
 PRESETS = sorted(shipped("method"))
 WANTED = {
     "sds", "dds", "dds_object", "cds", "cds_object", "sbp", "lusd", "lusd_released", "dds_lusd", "lusd_no_spatial",
-    "lusd_no_normalization", "lusd_no_annealing", "lusd_no_filtering",
+    "lusd_no_normalization", "lusd_no_annealing", "lusd_no_filtering", "lusd_difference",
 }  # fmt: skip
 
 

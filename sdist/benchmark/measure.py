@@ -23,6 +23,8 @@ from ..filters import StdThreshold
 from ..losses.sbp import SBP
 from ..models.backbone import Backbone
 from ..normalizers import UnitStd
+from ..regularizers.attention_mask import AttentionMask
+from ..regularizers.source_pull import SourcePull
 from ..tinyworld.edits import sample_edit
 from . import plain_loop as reference
 
@@ -225,8 +227,8 @@ def _check(method: Any) -> None:
     """Raises UserError unless the editor is LUSD as the paper describes it."""
     parts = {"loss": (method.loss, SBP), "filter": (method.filter, StdThreshold), "normalizer": (method.normalizer, UnitStd)}
     wrong = [name for name, (part, kind) in parts.items() if not isinstance(part, kind)]
-    mask = method.regularizers.get("attention_mask")
-    if list(method.regularizers) != ["attention_mask", "source_pull"] or (mask.timing, mask.beta) != ("current", "k/N"):  # type: ignore[union-attr]
+    found: list[Any] = list(method.regularizers.values())
+    if [type(part) for part in found] != [AttentionMask, SourcePull] or (found[0].timing, found[0].beta) != ("current", "k/N"):
         wrong.append("regularizers")
     if wrong:
         raise UserError(f"the benchmark compares LUSD as the paper describes it; these settings change its {', '.join(wrong)}")

@@ -47,7 +47,7 @@ class ExplicitAttention:
 
 def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identity: tuple[int, str]) -> ReferenceRun:
     """Edits one image with LUSD's parts as `method` sets them; the backbone must have `explicit_attention`."""
-    mask_of, pull = method.regularizers["attention_mask"], method.regularizers["source_pull"].weight
+    mask_of, source_pull = method.regularizers.values()
     accept, device = method.filter, backbone.device
     z, average = one.source.clone(), None
     text = Text.cat([one.text["target"], one.text["source"]])
@@ -71,7 +71,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identi
         average = newest if average is None else (1 - mask_of.momentum) * average + mask_of.momentum * newest
         beta = k / method.steps
         masked = gradient * (beta * average + 1 - beta) if one.focus.any() else gradient
-        pulled = (1 - pull) * masked + pull * (z - one.source)
+        pulled = (1 - source_pull.weight) * masked + source_pull.weight * (z - one.source)
         gamma = method.gamma(torch.tensor([k / max(1, method.steps - 1)])).item()
         direction = gamma * pulled / pulled.std()
         z = z - method.optimizer.step_size(z) * direction

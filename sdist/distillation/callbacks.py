@@ -34,7 +34,7 @@ class ProgressBar(Callback):
         self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label) if own else self._run
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
-        self._draws += sum(len(r.slots) for r in distiller.rounds[self._rounds :])
+        self._draws += sum(len(r.images) for r in distiller.rounds[self._rounds :])
         self._rounds = len(distiller.rounds)
         before, self._steps = self._steps, int(distiller.step.sum())
         self._bar.update(self._steps - before)
@@ -85,7 +85,7 @@ class Watching(Callback):
         if 0 not in distiller.accepted:
             return
         last = distiller.rounds[-1]
-        (row,) = ((last.slots == 0) & last.accepted).nonzero()[:, 0].tolist()
+        (row,) = ((last.images == 0) & last.accepted).nonzero()[:, 0].tolist()
         values = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
         self._tell(distiller, int(last.attempt[row]) + 1, *values)
 

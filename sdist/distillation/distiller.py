@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,8 +17,8 @@ from ..draws import Sampler, Ticket
 from ..errors import UserError
 from ..models.memory import describe, is_full
 from ..optimizer import PerImageOptimizer
-from ..prediction import Draw, Edit, Network, Prediction, Progress, predict
-from ..regularizers.base import Memory
+from ..prediction import Draw, Edit, Network, Prediction, Progress, State, predict
+from ..regularizers.mask import Mask
 from .method import Method
 from .schedule import Schedule, first_until
 
@@ -32,7 +32,7 @@ class Round:
     Columns are on the host; so are the values grad_std and threshold, the others are on the run's device.
     """
 
-    slots: Int[Tensor, " b"]
+    images: Int[Tensor, " b"]
     step: Int[Tensor, " b"]
     attempt: Int[Tensor, " b"]
     t: Int[Tensor, " b"]
@@ -72,7 +72,7 @@ class ScoreDistiller(LightningModule):
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
         self.schedule = Schedule(len(identities), method.steps, lanes or len(identities), least)
-        self.memory = {name: Memory(len(identities)) for name in method.regularizers}
+        self.states = {name: State(len(identities)) for name in method.regularizers}
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []
         self.seconds = torch.zeros(len(identities))  # each image's share of the rounds so far
@@ -101,44 +101,44 @@ class ScoreDistiller(LightningModule):
     def direction(self) -> Latents:
         """One round of draws, and what their images' optimizers get; counters move on."""
         start, direction = time.perf_counter(), torch.zeros_like(self.latents)
-        slots, attempt = self.schedule.candidates()
-        self.accepted = slots[:0]
-        evaluated = self._evaluate(slots, attempt) if len(slots) else None
+        images, attempt = self.schedule.candidates()
+        self.accepted = images[:0]
+        evaluated = self._evaluate(images, attempt) if len(images) else None
         if evaluated is None:
             return direction
         p, gradient = evaluated
         verdict = self._judge(p, gradient, attempt)
-        counts = first_until(slots, verdict.good | ~verdict.finite)
-        self._say_exhausted(slots[counts & verdict.exhausted])
-        self._fail(slots, verdict.t, counts & ~verdict.finite)
+        counts = first_until(images, verdict.good | ~verdict.finite)
+        self._say_exhausted(images[counts & verdict.exhausted])
+        self._fail(images, verdict.t, counts & ~verdict.finite)
         rows = (counts & verdict.good).nonzero()[:, 0]
-        direction[p.slots[rows]], values = self._finalize(p.narrow(rows), gradient[rows])
-        values = {"grad_std": verdict.sd, "threshold": self._threshold(attempt), **_spread(values, rows, len(slots))}
-        columns = (slots, self.step[slots], attempt, verdict.t, verdict.good)
+        direction[p.images[rows]], values = self._finalize(p.narrow(rows), gradient[rows])
+        values = {"grad_std": verdict.sd, "threshold": self._threshold(attempt), **_spread(values, rows, len(images))}
+        columns = (images, self.step[images], attempt, verdict.t, verdict.good)
         self.rounds.append(Round(*(c[counts] for c in columns), {n: v[counts.to(v.device)] for n, v in values.items()}))
-        self.schedule.advance(slots, counts, verdict.good)
-        self.accepted = slots[rows]
-        self.seconds += torch.bincount(slots, minlength=len(self.seconds)) / len(slots) * (time.perf_counter() - start)
+        self.schedule.advance(images, counts, verdict.good)
+        self.accepted = images[rows]
+        self.seconds += torch.bincount(images, minlength=len(self.seconds)) / len(images) * (time.perf_counter() - start)
         return direction
 
-    def _evaluate(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents] | None:
+    def _evaluate(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents] | None:
         """The prediction for those draws and the raw gradient; None if they do not fit in memory, and fewer will be tried."""
         try:
-            return self._gradient(slots, attempt)
+            return self._gradient(images, attempt)
         except RuntimeError as error:
             if not is_full(error):
                 raise
             reason = describe(error, self.latents.device)
         height, width = self.latents.shape[-2:]
-        if len(slots) == 1:
+        if len(images) == 1:
             raise UserError(f"one draw for latents of {width} x {height} does not fit in memory: {reason}")
-        self.schedule.lanes = len(slots) // 2
-        log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(slots), self.schedule.lanes, reason)
+        self.schedule.lanes = len(images) // 2
+        log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(images), self.schedule.lanes, reason)
         return None
 
-    def draw(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Draw:
+    def draw(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Draw:
         """The draws of those images with those numbers of attempt in their present step."""
-        rows = [(*self.identities[i], int(self.step[i]), n) for i, n in zip(slots.tolist(), attempt.tolist(), strict=True)]
+        rows = [(*self.identities[i], int(self.step[i]), n) for i, n in zip(images.tolist(), attempt.tolist(), strict=True)]
         tickets = tuple(Ticket(*row) for row in rows)
         kept = self.method.filter is None or not self.method.filter.redraw_timestep
         timed = [Ticket(seed, key, step, 0) for seed, key, step, _ in rows] if kept else tickets
@@ -146,13 +146,13 @@ class ScoreDistiller(LightningModule):
         noise = torch.stack([self.sampler.noise(ticket, self.latents.shape[1:]) for ticket in tickets])
         return Draw(t, noise.to(self.latents), *self.network.scales(t), tickets, self.sampler)
 
-    def _gradient(self, slots: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
-        method, on_device = self.method, slots.to(self.latents.device)
+    def _gradient(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
+        method, on_device = self.method, images.to(self.latents.device)
         z = self.latents.detach()[on_device].requires_grad_(method.loss.graph)
-        progress = Progress(on_device, self.step[slots].to(z.device), method.steps)
-        edit = self.edit if slots.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
+        progress = Progress(on_device, self.step[images].to(z.device), method.steps)
+        edit = self.edit if images.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
         with torch.set_grad_enabled(method.loss.graph):
-            p = predict(self.network, z, edit, self.draw(slots, attempt), method.loss.branches, method.recorders, progress)
+            p = predict(self.network, z, edit, self.draw(images, attempt), method.branches, method.recorders, progress)
             return p, method.loss.gradient(p).detach()
 
     def _judge(self, p: Prediction, gradient: Latents, attempt: Int[Tensor, " b"]) -> Verdict:
@@ -165,12 +165,12 @@ class ScoreDistiller(LightningModule):
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
         return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].long(), facts[3])
 
-    def _say_exhausted(self, slots: Int[Tensor, " n"]) -> None:
-        for slot in slots.tolist():
-            if slot not in self._exhausted:
+    def _say_exhausted(self, images: Int[Tensor, " n"]) -> None:
+        for image in images.tolist():
+            if image not in self._exhausted:
                 text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once an image)"
-                log.warning(text, slot, int(self.step[slot]), self.method.filter.max_attempts)  # type: ignore[union-attr]
-            self._exhausted.add(slot)
+                log.warning(text, image, int(self.step[image]), self.method.filter.max_attempts)  # type: ignore[union-attr]
+            self._exhausted.add(image)
 
     def _finalize(self, p: Prediction, gradient: Latents) -> tuple[Latents, dict[str, PerImage]]:
         """Regularizers, normalizer and gamma, on accepted rows only; and what the log wants to know about them."""
@@ -178,8 +178,9 @@ class ScoreDistiller(LightningModule):
             return gradient, {}
         method, values = self.method, dict[str, PerImage]()
         for name, regularize in method.regularizers.items():
-            gradient = regularize(gradient, p, self.memory[name])
-            values |= regularize.diagnostics(p, self.memory[name])
+            p = replace(p, state=self.states[name])
+            gradient = regularize(gradient, p)
+            values |= regularize.diagnostics(p)
         normalized = gradient if method.normalizer is None else method.normalizer(gradient)
         gamma = method.gamma(p.step.to(gradient.dtype) / max(1, method.steps - 1))
         direction = per_image(gamma) * normalized
@@ -190,12 +191,12 @@ class ScoreDistiller(LightningModule):
         accept = self.method.filter
         return torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
 
-    def _fail(self, slots: Int[Tensor, " b"], t: Int[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
+    def _fail(self, images: Int[Tensor, " b"], t: Int[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
         """Ends the images of those rows, and keeps why."""
         name = type(self.method.loss).__name__
-        for slot, at in zip(slots[rows].tolist(), t[rows].tolist(), strict=True):
-            text = f"{name} gave a gradient that is not finite: step {int(self.step[slot])}, timestep {at}"
-            self.failures[slot], self.schedule.failed[slot] = text, True
+        for image, at in zip(images[rows].tolist(), t[rows].tolist(), strict=True):
+            text = f"{name} gave a gradient that is not finite: step {int(self.step[image])}, timestep {at}"
+            self.failures[image], self.schedule.failed[image] = text, True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return PerImageOptimizer(self.latents, self.method.optimizer, lambda: self.accepted)
@@ -224,13 +225,19 @@ def _spread(values: dict[str, PerImage], rows: Int[Tensor, " m"], count: int) ->
     return spread
 
 
-def last_mask(distiller: ScoreDistiller, slot: int) -> Tensor | None:
-    """The last mask of a picture; None where no mask was used, or not yet."""
-    memory = distiller.memory.get("attention_mask")
-    return None if memory is None or "mask" not in memory.tensors else memory.tensors["mask"][slot].detach().clone()
+def last_masks(distiller: ScoreDistiller) -> Mask | None:
+    """The last mask of every image, zeros before its first step; None without a mask, or before any step."""
+    name = distiller.method.mask
+    return None if name is None else distiller.states[name].tensors.get("mask")
 
 
-def attempts_of(distiller: ScoreDistiller, slot: int) -> tuple[int, ...]:
+def last_mask(distiller: ScoreDistiller, image: int) -> Tensor | None:
+    """The last mask of an image; None without a mask, or before its first step."""
+    masks = last_masks(distiller)
+    return None if masks is None or distiller.step[image] == 0 else masks[image].clone()
+
+
+def attempts_of(distiller: ScoreDistiller, image: int) -> tuple[int, ...]:
     """How many draws each step of a picture took."""
-    found = ((r, (r.slots == slot) & r.accepted) for r in distiller.rounds)
+    found = ((r, (r.images == image) & r.accepted) for r in distiller.rounds)
     return tuple(int(r.attempt[own][0]) + 1 for r, own in found if own.any())

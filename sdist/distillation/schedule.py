@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-Slots = Int[Tensor, " n"]
+Images = Int[Tensor, " n"]
 
 
 class Schedule:
@@ -29,31 +29,31 @@ class Schedule:
         self.stopped = False  # no further round is wanted
 
     @property
-    def active(self) -> Slots:
+    def active(self) -> Images:
         """The unfinished images, in the order of the queue; none once stopped."""
         return ((self.step < self.steps) & ~self.failed & (not self.stopped)).nonzero()[:, 0]
 
-    def candidates(self) -> tuple[Slots, Int[Tensor, " n"]]:
+    def candidates(self) -> tuple[Images, Int[Tensor, " n"]]:
         """Image and number of attempt of each draw of the next round; the draws of an image together, in their order."""
         flying = self.active[: self.lanes]
         if not len(flying):
             return flying, flying
         draws = max(len(flying), min(self.least, self.lanes))
         count, extra = divmod(draws + draws % 2 if self.lanes > 1 else 1, len(flying))
-        slots = flying.repeat_interleave(count + (torch.arange(len(flying)) < extra).long())
-        return slots, self.attempt[slots] + torch.arange(len(slots)) - torch.searchsorted(slots, slots)
+        images = flying.repeat_interleave(count + (torch.arange(len(flying)) < extra).long())
+        return images, self.attempt[images] + torch.arange(len(images)) - torch.searchsorted(images, images)
 
-    def advance(self, slots: Slots, counts: Bool[Tensor, " n"], good: Bool[Tensor, " n"]) -> None:
+    def advance(self, images: Images, counts: Bool[Tensor, " n"], good: Bool[Tensor, " n"]) -> None:
         """After a round: which of its draws count, and which of those are a step."""
-        images, stepped = len(self.step), slots[counts & good]
-        self.tried += torch.bincount(slots, minlength=images)
-        self.attempt += torch.bincount(slots[counts], minlength=images)
+        count, stepped = len(self.step), images[counts & good]
+        self.tried += torch.bincount(images, minlength=count)
+        self.attempt += torch.bincount(images[counts], minlength=count)
         self.attempt[stepped] = 0
         self.step[stepped] += 1
 
 
-def first_until(slots: Slots, good: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+def first_until(images: Images, good: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Which draws count: of each image those up to the first good one; the draws of an image stand together."""
     before = good.long().cumsum(0) - good.long()  # good draws before each, of all images
-    first = torch.searchsorted(slots, slots)  # where the draws of its image begin
+    first = torch.searchsorted(images, images)  # where the draws of its image begin
     return before == before[first]

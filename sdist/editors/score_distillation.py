@@ -20,7 +20,6 @@ from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images, to_pixels
 from ..filters import StdThreshold
-from ..hooks.layers import nearest_level
 from ..models.backbone import Backbone
 from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
@@ -28,7 +27,6 @@ from ..optimizer import OptimizerSettings
 from ..prediction import Edit, rows_of
 from ..prompts import Difference, default_tagger, differing_nouns, named_words, token_indices
 from ..registry import EDITORS, many_of, one_of
-from ..regularizers.attention_mask import AttentionMask
 from .base import Editor, Observers
 
 log = logging.getLogger("sdist")
@@ -66,10 +64,16 @@ class ScoreDistillation(Editor):
             raise UserError("loss and gamma cannot be null")
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, got {self.steps}")
+        _ = self.parts  # which go together, or are refused
+
+    @property
+    def parts(self) -> Method:
+        """Its components, before they know the model."""
+        return Method(**{f.name: getattr(self, f.name) for f in fields(Method)})
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset({"words", "mask"} if "attention_mask" in self.regularizers else ())
+        return self.parts.reads | {"mask"}
 
     def model_key(self, number_format: str) -> Hashable:
         return self.filter if number_format != "fp32" else None  # which may refuse the format
@@ -98,11 +102,13 @@ class ScoreDistillation(Editor):
         start = time.perf_counter()
         if "words" in self.reads:
             _log_words(batch)
-        edit = self.encode(model, batch)
+        edit, method = self.encode(model, batch), self.method(model)
+        if edit.mask is not None:
+            method = method.with_user_mask()
         lanes = run.parallel or self.parallel(model, len(batch), tuple(edit.source.shape[-2:]))  # type: ignore[arg-type]
         least = lanes if model.device.type == "cuda" or model.compiled else LEAST  # compiled forms are for one shape
         identities = [(p.request.seed, p.key) for p in batch]
-        distiller = ScoreDistiller(model, edit, self.method(model), self.timesteps, identities, lanes, least)
+        distiller = ScoreDistiller(model, edit, method, self.timesteps, identities, lanes, least)
         finishing = Finishing(model, batch, run.deliver, (time.perf_counter() - start) / len(batch))
         optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
         if distiller.failures:
@@ -118,7 +124,7 @@ class ScoreDistillation(Editor):
             "null": [self.prompts.null] * len(batch),
             "negative": [self.prompts.negative] * len(batch),
         }
-        needed = dict.fromkeys(row.prompt for row in rows_of(self.loss.branches, model.guidance))
+        needed = dict.fromkeys(row.prompt for row in rows_of(self.parts.branches, model.guidance))
         text = {prompt: model.embed(texts[prompt]) for prompt in needed}
         focus = torch.zeros(len(batch), model.text.length, device=model.device)
         for row, p in enumerate(batch):
@@ -126,21 +132,9 @@ class ScoreDistillation(Editor):
         return Edit(source, text, focus, _user_masks(batch, source))
 
     def method(self, model: Backbone) -> Method:
-        """Its components; if the model has no attention at a default level of the mask, the nearest is taken."""
-        method = Method(**{f.name: getattr(self, f.name) for f in fields(Method)})
-        mask, default = method.regularizers.get("attention_mask"), find_model(model.name).scale
-        if not isinstance(mask, AttentionMask):
-            return method
-        levels = {}
-        for kind in ("cross", "self"):
-            key = f"{kind}_level"
-            wanted = getattr(mask, key)
-            levels[key] = nearest_level(model.unet, kind, wanted) if wanted == getattr(default, key) else wanted
-            if levels[key] != wanted:
-                log.warning(
-                    "%s: this model has none at 1/%d of the latent's side, 1/%d is used", key, 2**wanted, 2 ** levels[key]
-                )
-        return replace(method, regularizers={**method.regularizers, "attention_mask": replace(mask, **levels)})
+        """Its components, the regularizers adapted to the model."""
+        parts, scale = self.parts, find_model(model.name).scale
+        return replace(parts, regularizers={name: r.adapted(model, scale) for name, r in parts.regularizers.items()})
 
 
 class Finishing(Callback):

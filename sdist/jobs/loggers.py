@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from ..config.settings import LogSettings
-from ..distillation.distiller import Round, ScoreDistiller
+from ..distillation.distiller import Round, ScoreDistiller, last_masks
 from ..files.images import mask_image, panel, to_images
 from ..models.backbone import Backbone
 
@@ -36,9 +36,8 @@ class RunLogger(Callback):
 
     def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:
         images = to_images(self._backbone.decode(distiller.latents[:SHOWN]))
-        memory = distiller.memory.get("attention_mask")
-        masks = [] if memory is None else memory.tensors.get("mask", [])[:SHOWN]
-        return [*images, *(mask_image(mask, images[0].size) for mask in masks)]
+        masks = last_masks(distiller)
+        return [*images, *(mask_image(mask, images[0].size) for mask in masks[:SHOWN])] if masks is not None else images
 
 
 def scalars(last: Round) -> dict[str, float]:

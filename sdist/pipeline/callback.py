@@ -22,18 +22,18 @@ class StepEnd(Callback):
         self.latents: Tensor | None = None  # of all pictures, at the end
 
     def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
-        for slot in distiller.accepted.tolist() if self._on_step_end is not None else ():
-            self._tell(distiller, slot)
+        for index in distiller.accepted.tolist() if self._on_step_end is not None else ():
+            self._tell(distiller, index)
 
     def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
         self.latents = distiller.latents.detach().clone()
 
-    def _tell(self, distiller: ScoreDistiller, slot: int) -> None:
-        last, latents = distiller.rounds[-1], distiller.latents[slot : slot + 1].detach()
-        timestep = int(last.t[(last.slots == slot) & last.accepted][0])
-        tensors = {"latents": latents.clone(), "mask": last_mask(distiller, slot), "index": torch.tensor(slot)}
+    def _tell(self, distiller: ScoreDistiller, index: int) -> None:
+        last, latents = distiller.rounds[-1], distiller.latents[index : index + 1].detach()
+        timestep = int(last.t[(last.images == index) & last.accepted][0])
+        tensors = {"latents": latents.clone(), "mask": last_mask(distiller, index), "index": torch.tensor(index)}
         given = {name: tensors[name] for name in self._names}
-        answer = self._on_step_end(self._pipeline, int(distiller.step[slot]) - 1, timestep, given) or {}  # type: ignore[misc]
+        answer = self._on_step_end(self._pipeline, int(distiller.step[index]) - 1, timestep, given) or {}  # type: ignore[misc]
         if not all(torch.equal(own["latents"], latents) for own in (given, answer) if "latents" in own):
             raise UserError(
                 "callback_on_step_end changed the latents: they can be read here and not replaced, since the run card would "

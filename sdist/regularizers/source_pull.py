@@ -6,7 +6,7 @@ from ..diffusion import Latents
 from ..errors import UserError
 from ..prediction import Prediction
 from ..registry import REGULARIZERS
-from .base import Memory, Regularizer
+from .base import Regularizer
 
 
 @REGULARIZERS.register("source_pull")
@@ -20,5 +20,5 @@ class SourcePull(Regularizer):
         if not 0 <= self.weight <= 1:
             raise UserError(f"regularizer source_pull: weight must be within 0..1, got {self.weight}")
 
-    def __call__(self, gradient: Latents, p: Prediction, memory: Memory) -> Latents:
+    def __call__(self, gradient: Latents, p: Prediction) -> Latents:
         return (1 - self.weight) * gradient + self.weight * (p.latents - p.edit.source)

@@ -46,11 +46,9 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
         for seed in range(int(wanted.seed), int(wanted.seed) + int(wanted.seeds)):
             settings = _settings(wanted, method, seed)
             limits.check_steps(settings.editor.steps)
-            masked = "mask" in settings.editor.reads
-            named = tuple(wanted.chosen or ()) if masked else ()
-            request = Request(
-                wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, wanted.mask if masked else None
-            )
+            named = tuple(wanted.chosen or ()) if "words" in settings.editor.reads else ()
+            mask = wanted.mask if "mask" in settings.editor.reads else None
+            request = Request(wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, mask)
             runs.append(Run(method, settings, request))
     return runs
 
@@ -65,14 +63,15 @@ def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
         return resolve({**(wanted.card or {}), **given}, "the run card")
     settings = settings_of(method, overrides, given)
     if wanted.chosen is not None and not wanted.chosen and "words" in settings.editor.reads:
-        without = "regularizers.attention_mask=null" if wanted.mask is None else "regularizers.attention_mask.user_mask=replace"
-        return settings_of(method, [*overrides, without], given)
+        parts = getattr(settings.editor, "regularizers", {})
+        without = [f"regularizers.{name}=null" for name, part in parts.items() if "words" in part.reads]
+        return settings_of(method, [*overrides, *without], given)
     return settings
 
 
-def has_mask(methods: Sequence[str]) -> bool:
-    """Whether one of these methods follows words and takes a painted mask."""
-    return any(m == CARD or "mask" in load_settings(m).editor.reads for m in methods)
+def reads(methods: Sequence[str], what: str) -> bool:
+    """Whether one of these methods reads words or a mask."""
+    return any(m == CARD or what in load_settings(m).editor.reads for m in methods)
 
 
 def words_of(source: str, target: str) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from gradio.data_classes import ImageData
 
 from ..errors import UserError
 from ..files.images import load_image
-from .form import has_mask, words_of
+from .form import reads, words_of
 from .html import source_stage
 from .limits import told
 from .page import paintable, status
@@ -50,9 +50,9 @@ def choose_scene(desk: Desk, event: gr.SelectData) -> list[Any]:
 
 
 def read_words(source: str, target: str, methods: Sequence[str]) -> list[Any]:
-    """The words of the target, while it is typed; only methods with a mask follow words."""
-    masked = bool(methods) and has_mask(methods)
-    return [offered(source, target) if masked else gr.update(visible=False), gr.update(visible=masked)]
+    """The words of the target, while it is typed, and the mask to paint, each where a method reads it."""
+    offer = offered(source, target) if reads(methods, "words") else gr.update(visible=False)
+    return [offer, gr.update(visible=reads(methods, "mask"))]
 
 
 def tick(desk: Desk, target: str, words: list[str]) -> None:

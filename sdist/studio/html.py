@@ -67,7 +67,8 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
 
 def mask_caption(run: Run) -> str:
     words = run.result.prepared.words if run.result else run.request.words
-    return "mask: " + ", ".join(words) if words else "mask"
+    followed = words if "words" in run.settings.editor.reads else ()
+    return "mask: " + ", ".join(followed) if followed else "mask"
 
 
 def card_at(run: Run, step: int, strength: float) -> dict[str, Any]:

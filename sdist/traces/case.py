@@ -18,6 +18,7 @@ from ..losses.sbp import SBP
 from ..losses.sds import SDS
 from ..normalizers import UnitStd
 from ..optimizer import OptimizerSettings
+from ..registry import REGULARIZERS
 from ..regularizers.attention_mask import AttentionMask
 from ..regularizers.source_pull import SourcePull
 
@@ -88,7 +89,7 @@ def _lusd(case: Case, height: int, width: int) -> Method:
     limits = {} if case.max_attempts is None else {"max_attempts": case.max_attempts}
     return Method(
         SBP(),
-        {"attention_mask": mask, "source_pull": SourcePull(case.regularizer_weight)},
+        {REGULARIZERS.name_of(part): part for part in (mask, SourcePull(case.regularizer_weight))},
         StdThreshold(threshold=case.threshold, decay=case.threshold_decay, **limits),
         UnitStd(),
         ReverseSigmoid(case.gamma_high, case.gamma_low, case.gamma_speed),
@@ -156,12 +157,13 @@ def _told(method: Method, height: int) -> dict[str, Any]:
         told |= {"temperature": loss.temperature}
     if isinstance(accept := method.filter, StdThreshold):
         told |= {"threshold": accept.threshold, "threshold_decay": accept.decay, "max_attempts": accept.max_attempts}
-    if isinstance(mask := method.regularizers.get("attention_mask"), AttentionMask):
-        attention = next(name for name, timing in TIMING.items() if timing == mask.timing)
-        told |= {"mask_momentum": mask.momentum, "attention": attention, "beta": mask.beta}
-        told |= {"cross_resolution": height >> mask.cross_level, "self_resolution": height >> mask.self_level}
-    if isinstance(pull := method.regularizers.get("source_pull"), SourcePull):
-        told["regularizer_weight"] = pull.weight
+    for part in method.regularizers.values():
+        if isinstance(part, AttentionMask):
+            attention = next(name for name, timing in TIMING.items() if timing == part.timing)
+            told |= {"mask_momentum": part.momentum, "attention": attention, "beta": part.beta}
+            told |= {"cross_resolution": height >> part.cross_level, "self_resolution": height >> part.self_level}
+        if isinstance(part, SourcePull):
+            told["regularizer_weight"] = part.weight
     if isinstance(gamma := method.gamma, ReverseSigmoid):
         told |= {"gamma_high": gamma.high, "gamma_low": gamma.low, "gamma_speed": gamma.speed}
     return told

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..diffusion import Latents
-from ..distillation.distiller import ScoreDistiller
+from ..distillation.distiller import ScoreDistiller, last_masks
 from ..distillation.method import Method
 from ..draws import Sampler, Ticket
 from ..filters import Filter
@@ -59,8 +59,8 @@ def _of_step(distiller: ScoreDistiller) -> Arrays:
     """What is known after an accepted draw, a row each."""
     gradient, loss = distiller.latents.grad, distiller.method.loss
     found = {"direction": gradient.clone()}  # type: ignore[union-attr]
-    if "attention_mask" in distiller.memory:
-        found["mask"] = distiller.memory["attention_mask"].tensors["mask"][:, 0].clone()
+    if (masks := last_masks(distiller)) is not None:
+        found["mask"] = masks[:, 0].clone()
     if isinstance(loss, _WatchedCDS):
         terms = loss.seen.pop()
         found |= {"dds": terms.dds, "cut": terms.cut, "cut_loss": terms.cut_loss}

@@ -58,7 +58,7 @@ def test_a_loss_that_needs_the_graph_goes_with_every_part(tiny: Backbone) -> Non
     done = distill(tiny, replace(lusd(threshold=100.0, steps=3), loss=CDS()), [0, 1], trainer=True)
     assert done.finished
     assert not torch.equal(done.latents, done.edit.source)
-    assert not any(value.requires_grad for memory in done.memory.values() for value in memory.tensors.values())
+    assert not any(value.requires_grad for state in done.states.values() for value in state.tensors.values())
 
 
 OPTIMIZERS = (
@@ -92,13 +92,13 @@ def test_lanes_change_the_time_and_not_the_result(tiny: Backbone, lanes: int, ma
     for i in pictures:
         assert attempts_of(plain, i) == attempts_of(other, i)
         torch.testing.assert_close(plain.latents[i], other.latents[i], rtol=0, atol=1e-4)
-    assert sum(len(r.slots) for r in plain.rounds) == sum(len(r.slots) for r in other.rounds)
+    assert sum(len(r.images) for r in plain.rounds) == sum(len(r.images) for r in other.rounds)
     if lanes < 5:
         assert len(other.rounds) > len(plain.rounds)
-        assert max(len(set(r.slots.tolist())) for r in other.rounds) == lanes
+        assert max(len(set(r.images.tolist())) for r in other.rounds) == lanes
     if lanes > 10:
         assert len(other.rounds) < len(plain.rounds)
-    counted = torch.bincount(torch.cat([r.slots for r in other.rounds]))
+    counted = torch.bincount(torch.cat([r.images for r in other.rounds]))
     assert (counted <= other.schedule.tried).all()
     assert lanes > 1 or torch.equal(counted, other.schedule.tried)
 
@@ -132,11 +132,11 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
 def test_draws_count_up_to_the_first_good_one(draws: list[tuple[int, bool]]) -> None:
     draws = sorted(draws, key=lambda draw: draw[0])
     expected, done = [], set()
-    for slot, good in draws:
-        expected.append(slot not in done)
-        done |= {slot} if good else set()
-    slots, verdict = torch.tensor([d[0] for d in draws], dtype=torch.long), torch.tensor([d[1] for d in draws], dtype=torch.bool)
-    assert first_until(slots, verdict).tolist() == expected
+    for image, good in draws:
+        expected.append(image not in done)
+        done |= {image} if good else set()
+    images, verdict = torch.tensor([d[0] for d in draws], dtype=torch.long), torch.tensor([d[1] for d in draws], dtype=torch.bool)
+    assert first_until(images, verdict).tolist() == expected
 
 
 def test_the_trainer_and_the_plain_loop_agree(tiny: Backbone) -> None:
@@ -168,7 +168,7 @@ def test_a_rejected_draw_leaves_no_trace(tiny: Backbone) -> None:
         optimizer.step()
     assert torch.equal(distiller.latents, before)
     assert distiller.step.tolist() == [0, 0]
-    assert distiller.memory["attention_mask"].tensors == {}
+    assert distiller.states["attention_mask"].tensors == {}
     assert all(not inner.state for inner in optimizer._optimizers)
 
 

@@ -15,7 +15,7 @@ from sdist.hooks.features import FeatureRecorder
 from sdist.hooks.layers import Layer, attention_layers, layers_at, nearest_level
 from sdist.models.backbone import Backbone
 from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, predict
-from sdist.regularizers.attention_mask import unit_range
+from sdist.regularizers.mask import unit_range
 
 from ..conftest import make_draw, progress, tiny_edit
 

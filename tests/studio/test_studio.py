@@ -26,7 +26,7 @@ from sdist.studio import handle_edit as making  # noqa: E402
 from sdist.studio import handle_source as giving  # noqa: E402
 from sdist.studio import html as looks  # noqa: E402
 from sdist.studio.edits import Run, follow  # noqa: E402
-from sdist.studio.form import CARD, Wanted, has_mask, runs_of, words_of  # noqa: E402
+from sdist.studio.form import CARD, Wanted, reads, runs_of, words_of  # noqa: E402
 from sdist.studio.limits import Limits, Offer, plain_overrides, told  # noqa: E402
 from sdist.studio.page import paintable, painted  # noqa: E402
 from sdist.studio.plot import curves  # noqa: E402
@@ -150,11 +150,16 @@ def test_words_and_masks(picture: Path, tiny_folder: Path) -> None:
     assert a_run(picture, tiny_folder, chosen=["red"]).request.words == ("red",)
     assert "attention_mask" not in a_run(picture, tiny_folder, chosen=[]).settings.editor.regularizers
     painted_alone = a_run(picture, tiny_folder, chosen=[], mask=picture)
-    assert painted_alone.settings.editor.regularizers["attention_mask"].user_mask == "replace"
-    without = a_run(picture, tiny_folder, methods=["dds"], overrides="", chosen=["hat"], mask=picture)
-    assert (without.request.words, without.request.mask) == ((), None)
-    assert has_mask(["dds", "lusd"])
-    assert not has_mask(["dds"])
+    assert list(painted_alone.settings.editor.regularizers) == ["source_pull"]
+    assert painted_alone.request.mask == picture
+    for method in ("dds", "lusd_difference"):
+        without = a_run(picture, tiny_folder, methods=[method], overrides="", chosen=["hat"], mask=picture)
+        assert (without.request.words, without.request.mask) == ((), picture)
+    assert "difference_mask" in a_run(picture, tiny_folder, methods=["lusd_difference"], chosen=[]).settings.editor.regularizers
+    assert reads(["dds", "lusd"], "words")
+    assert not reads(["dds", "lusd_difference"], "words")
+    assert reads(["dds"], "mask")
+    assert not reads(["sdedit"], "mask")
 
 
 REFUSED = {
