@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,5 @@ def _headline(path: Path) -> str:
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
-    return {
-        f.name: f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
-        for f in fields(cls)
-    }
+    values = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(cls)}  # type: ignore[misc]
+    return {name: asdict(value) if is_dataclass(value) else value for name, value in values.items()}  # type: ignore[call-overload]
