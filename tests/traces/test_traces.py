@@ -114,7 +114,7 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
 
 def test_a_recorded_case_means_the_same_method() -> None:
     for name in ("lusd_released", "dds", "sds", "cds_object"):
-        method = load_settings(name, steps=7).method()
+        method = load_settings(name, steps=7).editor.parts
         told = case_of(method, (32, 48), source_prompt="a", target_prompt="b")
         again = case_of(told.method_for(32, 48), (32, 48), source_prompt="a", target_prompt="b")
         assert again == told
@@ -122,7 +122,7 @@ def test_a_recorded_case_means_the_same_method() -> None:
 
 @pytest.mark.parametrize("name", ["sbp", "dds_lusd", "lusd_no_spatial", "lusd_no_annealing"])
 def test_a_method_that_the_format_cannot_tell(name: str) -> None:
-    method: Method = load_settings(name).method()
+    method: Method = load_settings(name).editor.parts
     with pytest.raises(UserError, match="a trace"):
         case_of(method, (64, 64), source_prompt="a", target_prompt="b")
 
