@@ -18,7 +18,7 @@ from train_tinyworld import Run, as_pixels, make_labels, make_renders, scene_of,
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from sdist.metrics.encoders import Clip
+from sdist.metrics.encoders.clip import Clip
 from sdist.models.catalogue import TINYWORLD
 from sdist.tinyworld.captions import caption, sample_wording
 from sdist.tinyworld.edits import KINDS, sample_edit

@@ -8,19 +8,23 @@ if TYPE_CHECKING:
     from .distillation.callbacks import Snapshot
     from .edits.request import Result
     from .errors import UserError
+    from .evaluation.evaluate import evaluate
     from .jobs.run import run
     from .jobs.summary import RunResult
     from .losses.base import Loss
+    from .metrics.base import ImageMetric
     from .pipeline.pipeline import ScoreDistillationPipeline
     from .prediction import Branch, Prediction
-    from .registry import LOSSES, REGULARIZERS
+    from .registry import LOSSES, METRICS, REGULARIZERS
     from .regularizers.base import Regularizer
 
 __version__ = "0.1.0"
 __all__ = [
     "LOSSES",
+    "METRICS",
     "REGULARIZERS",
     "Branch",
+    "ImageMetric",
     "Loss",
     "Prediction",
     "Regularizer",
@@ -30,14 +34,17 @@ __all__ = [
     "Snapshot",
     "UserError",
     "edit",
+    "evaluate",
     "load",
     "run",
 ]
 
 _HOMES = {
     "LOSSES": "registry",
+    "METRICS": "registry",
     "REGULARIZERS": "registry",
     "Branch": "prediction",
+    "ImageMetric": "metrics.base",
     "Loss": "losses.base",
     "Prediction": "prediction",
     "Regularizer": "regularizers.base",
@@ -47,6 +54,7 @@ _HOMES = {
     "Snapshot": "distillation.callbacks",
     "UserError": "errors",
     "edit": "api",
+    "evaluate": "evaluation.evaluate",
     "load": "api",
     "run": "jobs.run",
 }

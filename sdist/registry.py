@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .filters import Filter
     from .gammas import Gamma
     from .losses.base import Loss
+    from .metrics.base import Metric
     from .normalizers import Normalizer
     from .regularizers.base import Regularizer
 
@@ -84,8 +85,9 @@ GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
 SOLVERS: Registry["Solver"] = Registry("solver", "sdist.denoising.solvers")
 INVERSIONS: Registry["Inversion"] = Registry("inversion", "sdist.denoising.inversions")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
+METRICS: Registry["Metric"] = Registry("metric", "sdist.metrics")
 
-ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS, DATASETS)
+ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS, DATASETS, METRICS)
 SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..extras import need
 from .arguments import Commands, quiet_argument
+from .messages import print_error
 
 
 def add_to(commands: Commands) -> None:
@@ -26,8 +27,11 @@ def add_to(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     need("compare", "matplotlib", "pandas", "scipy", "tabulate")
     from ..evaluation.comparison import compare_folders
+    from ..evaluation.tables import to_markdown
 
     folders = [Path(folder) for folder in args.evaluations]
-    table, paths = compare_folders(folders, args.output, args.published, args.group, args.x, args.y)
-    print(table.to_markdown(disable_numparse=True), *paths, sep="\n")
-    return 0
+    table, files, problems = compare_folders(folders, args.output, args.published, args.group, args.x, args.y)
+    print(to_markdown(table), *files, sep="\n")
+    for problem in problems:
+        print_error(problem)
+    return 1 if problems else 0

@@ -4,9 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..errors import UserError
 from ..extras import need
-from .arguments import Commands, quiet_argument, score_arguments
+from .arguments import Commands, from_arguments, quiet_argument, score_arguments
+from .messages import print_error
 
 log = logging.getLogger("sdist")
 
@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
         description="Scores every result KEY.png or KEY_seedN.png against its pair, and summarizes with 95 % intervals.",
     )
     command.add_argument("--dataset", required=True, metavar="FORMAT:DIR",
-                         help="index, magicbrush, pie_bench or tinyworld, and its folder")  # fmt: skip
+                         help="a format, such as index or pie_bench, and its folder, see docs/evaluation.md")  # fmt: skip
     command.add_argument("--results", type=Path, required=True, metavar="DIR")
     command.add_argument("--output", type=Path, default=Path("evaluation"), metavar="DIR")
     command.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="ID|DIR",
@@ -36,28 +36,16 @@ def main(args: argparse.Namespace) -> int:
     need("evaluate", "pandas", "pyarrow", "scipy", "tabulate")
     from tqdm.auto import tqdm
 
-    from ..datasets.base import load_dataset
-    from ..edits.outputs import writable_folder
-    from ..evaluation.evaluate import evaluate
-    from ..evaluation.results import find_results
-    from ..evaluation.scores import load_encoders
-    from ..evaluation.tables import told
-    from ..metrics.profile import check_profile
+    from ..evaluation.evaluate import EvaluationOptions
+    from ..evaluation.evaluator import Evaluator
+    from ..evaluation.tables import format_table
 
-    profile = check_profile(args.profile)
-    pairs = load_dataset(args.dataset, profile)
-    results = find_results(args.results, pairs, args.seed)
-    missing = [key for key, path in results.items() if path is None]
-    if missing and not args.allow_missing:
-        raise UserError(
-            f"{len(missing)} of {len(pairs)} results are missing in {args.results}, the first is {missing[0]}; "
-            "with --allow-missing they count as undefined"
-        )
-    folder = writable_folder(args.output)
-    encoders = load_encoders(args.clip, args.dino, args.lpips, args.cache, args.device)
-    with tqdm(total=len(pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
-        name = args.results.resolve().name
-        summary, paths = evaluate(folder, pairs, results, encoders, profile, name, bar.update)
-    print(summary.reset_index().to_json(orient="records", indent=1) if args.json else told(summary).T.to_string())
-    log.info("written: %s", ", ".join(map(str, paths)))
-    return 0
+    evaluator = Evaluator(args.dataset, from_arguments(EvaluationOptions, args))
+    with tqdm(total=len(evaluator.pairs), desc="scored", unit="pair", disable=args.quiet) as bar:
+        result = evaluator(args.results, args.output, args.seed, bar.update)
+    summary = result.summary
+    print(summary.reset_index().to_json(orient="records", indent=1) if args.json else format_table(summary).T.to_string())
+    log.info("written: %s", ", ".join(map(str, result.files)))
+    for problem in result.problems:
+        print_error(problem)
+    return 1 if result.problems else 0

@@ -72,13 +72,13 @@ def _settings(args: argparse.Namespace, sweep: Sweep, variant: Variant) -> Setti
 
 
 def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Settings]) -> SweepOptions:
+    from ..evaluation.evaluate import EvaluationOptions
     from ..jobs.options import RunOptions
     from ..jobs.sweep import SweepOptions
-    from ..jobs.sweep_outputs import EvaluationOptions
 
     runs = [
         from_arguments(RunOptions, args, method=v.method, settings=settings[v.name], name=v.name, output=args.output / v.name)
         for v in sweep.variants
     ]
-    evaluation = from_arguments(EvaluationOptions, args, device=args.device or "auto") if args.clip else None
+    evaluation = from_arguments(EvaluationOptions, args, device=args.device or "auto", allow_missing=True) if args.clip else None
     return from_arguments(SweepOptions, args, sweep=sweep, runs=runs, evaluation=evaluation)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError
-from ..metrics.masks import Mask
+from ..metrics.pixels import Mask
 from ..metrics.profile import Profile
 from ..registry import DATASETS
 

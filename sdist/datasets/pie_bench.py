@@ -1,12 +1,15 @@
 """PIE-Bench: mapping_file.json, annotation_images/ and masks by run lengths. Ju et al. 2023, arXiv 2310.01506."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import UserError
-from ..metrics.masks import decode_runs
+from ..metrics.pixels import Mask
 from ..metrics.profile import Profile
 from ..registry import DATASETS
 from .base import Dataset, Pair, inside, read_json, text
@@ -15,6 +18,9 @@ KINDS = (
     "random", "change_object", "add_object", "delete_object", "change_content", "change_pose", "change_color",
     "change_material", "change_background", "change_style",
 )  # fmt: skip
+
+
+SIDE = 512  # pixels of every image and mask
 
 
 @DATASETS.register("pie_bench")
@@ -41,3 +47,19 @@ def _pair(folder: Path, key: str, record: Any, where: str) -> Pair:
     image = inside(folder / "annotation_images", text(record, "image_path", where))
     order = record.get("editing_instruction") or ""
     return Pair(key, image, source, target, KINDS[int(kind)], mask=partial(decode_runs, lengths), instruction=order)
+
+
+def decode_runs(runs: Sequence[int]) -> Mask:
+    """A mask from start, length, start, length, ... over the pixels row by row; a run beyond the last pixel ends with it.
+
+    The outermost pixels always belong to the mask, as the benchmark has it in both profiles. Raises UserError for an odd count or
+    a negative number.
+    """
+    if len(runs) % 2 or min(runs, default=0) < 0:
+        raise UserError(f"a mask is pairs of start and length, none negative; got {len(runs)} numbers, the least {min(runs)}")
+    mask = np.zeros(SIDE * SIDE, bool)
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        mask[start : start + length] = True
+    mask = mask.reshape(SIDE, SIDE)
+    mask[[0, -1]] = mask[:, [0, -1]] = True
+    return mask

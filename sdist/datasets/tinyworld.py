@@ -6,7 +6,7 @@ from pathlib import Path
 from ..metrics.profile import Profile
 from ..registry import DATASETS
 from .base import Dataset, Pair
-from .index_csv import IndexCsv
+from .index import IndexCsv
 
 
 @DATASETS.register("tinyworld")

@@ -1,43 +1,31 @@
-"""Several evaluations in one table, in pictures and on one page."""
+"""Several evaluations in one table, in plots and on one page."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from ..edits.outputs import writable_folder
 from ..errors import UserError
-from ..files.storage import write_atomic
 from .folder import Evaluation, read_evaluation
 from .page import report_page
 from .plots import choose_axes, success_curves, trade_off
 from .published import Published, beside, load_published, to_latex
 from .summary import ALL
-from .tables import told
+from .tables import format_table, to_markdown
+from .writing import write_pages
 
 log = logging.getLogger("sdist")
 
 
-def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
-    """A row an evaluation, a column a metric; UserError if they scored other pairs, or if one has no such group."""
-    (first, one), *others = evaluations.items()
-    for name, other in others:
-        if other.profile != one.profile:
-            raise UserError(f"{first} has profile {one.profile}, {name} {other.profile}: their scores cannot be compared")
-        if _asked(other) != _asked(one):
-            raise UserError(f"{first} and {name} scored other pairs, so their means cannot be compared")
-    rows = []
-    for name, evaluation in evaluations.items():
-        groups = list(dict.fromkeys(evaluation.summary.index.get_level_values("group")))
-        if group not in groups:
-            raise UserError(f"{name} has no group {group!r}: have {', '.join(groups)}")
-        rows.append(told(evaluation.summary.loc[[group]]).set_axis([name]))
-    return pd.concat(rows).fillna("")
+class Comparison(NamedTuple):
+    """The table of a comparison, and where it is written."""
 
-
-def _asked(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
-    return {key: (pair.source_prompt, pair.target_prompt) for key, pair in evaluation.pairs.items()}
+    table: pd.DataFrame  # one row per evaluation, then those of published tables
+    files: list[Path]
+    problems: list[str]  # pages that could not be made, one line each
 
 
 def compare_folders(
@@ -47,10 +35,11 @@ def compare_folders(
     group: str = ALL,
     x: str | None = None,
     y: str | None = None,
-) -> tuple[pd.DataFrame, list[Path]]:
-    """The table of folders that `sdist evaluate` wrote, whose names name its rows, and the paths of what is written.
+) -> Comparison:
+    """Compares folders that `sdist evaluate` wrote; the name of a folder names its row.
 
-    `x` and `y` are the metrics of trade_off.png, which is left out where no two can be found.
+    `x` and `y` are the metrics of trade_off.png, which is left out where no two can be found. Raises UserError for two folders of
+    one name, and as `compare` and `beside` do.
     """
     names = [folder.resolve().name for folder in folders]
     twice = [name for name in names if names.count(name) > 1]
@@ -63,10 +52,34 @@ def compare_folders(
     table = beside(measured, tables, group)
     if tables and next(iter(evaluations.values())).profile != "official":
         log.warning("published numbers were made as in --profile official; what was measured here has another profile")
-    paths = write_comparison(writable_folder(output), evaluations, table, tables, group, axes)
+    files, problems = write_comparison(writable_folder(output), evaluations, table, tables, group, axes)
     if axes is None:
         log.info("no trade_off.png: the scores have none of how well the rest is kept; see --x and --y")
-    return table, paths
+    return Comparison(table, files, problems)
+
+
+def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
+    """One row per evaluation, one column per metric.
+
+    Raises UserError if they scored other pairs or have different profiles, or if one has no such group.
+    """
+    (first, one), *others = evaluations.items()
+    for name, other in others:
+        if other.profile != one.profile:
+            raise UserError(f"{first} has profile {one.profile}, {name} {other.profile}: their scores cannot be compared")
+        if _prompts(other) != _prompts(one):
+            raise UserError(f"{first} and {name} scored other pairs, so their means cannot be compared")
+    rows = []
+    for name, evaluation in evaluations.items():
+        groups = list(dict.fromkeys(evaluation.summary.index.get_level_values("group")))
+        if group not in groups:
+            raise UserError(f"{name} has no group {group!r}: have {', '.join(groups)}")
+        rows.append(format_table(evaluation.summary.loc[[group]]).set_axis([name]))
+    return pd.concat(rows).fillna("")
+
+
+def _prompts(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
+    return {key: (pair.source_prompt, pair.target_prompt) for key, pair in evaluation.pairs.items()}
 
 
 def write_comparison(
@@ -76,16 +89,19 @@ def write_comparison(
     published: Sequence[Published] = (),
     group: str = ALL,
     axes: tuple[str, str] | None = None,
-) -> list[Path]:
-    """comparison.md, comparison.tex, success.png, report.html, and with axes trade_off.png, each atomically; their paths."""
-    files = {
-        "comparison.md": (table.to_markdown(disable_numparse=True) + "\n").encode(),
-        "comparison.tex": to_latex(table, published).encode(),
-        "success.png": success_curves({name: e.per_image["clip_r"].to_numpy(float) for name, e in evaluations.items()}),
-        "report.html": report_page(evaluations, published, group),
+) -> tuple[list[Path], list[str]]:
+    """comparison.md, comparison.tex, report.html, success.png, and with axes trade_off.png; see `write_pages`.
+
+    success.png needs CLIP-R in all evaluations.
+    """
+    pages = {
+        "comparison.md": lambda: to_markdown(table) + "\n",
+        "comparison.tex": lambda: to_latex(table, published),
+        "report.html": lambda: report_page(evaluations, published, group),
     }
+    if all("clip_r" in e.per_image for e in evaluations.values()):
+        ratios = {name: e.per_image["clip_r"].to_numpy(float) for name, e in evaluations.items()}
+        pages["success.png"] = lambda: success_curves(ratios)
     if axes is not None:
-        files["trade_off.png"] = trade_off(evaluations, *axes, group)
-    for name, content in files.items():
-        write_atomic(folder / name, content)
-    return [folder / name for name in files]
+        pages["trade_off.png"] = lambda: trade_off(evaluations, *axes, group)
+    return write_pages(folder, pages)

@@ -1,28 +1,58 @@
-"""From pairs and their results to the folder of an evaluation."""
+"""`sdist evaluate`, from Python too."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from ..errors import unknown
+from ..extras import need
 
-from ..datasets.base import Pair
-from ..metrics.profile import Profile
-from .folder import Evaluation, shown_pairs
-from .reports import write_reports
-from .scores import Encoders, as_counted, score
-from .summary import summarize_table
+if TYPE_CHECKING:
+    from .evaluator import EvaluationResult
+
+
+log = logging.getLogger("sdist")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What scores results: networks as ids on the hub or folders, and how."""
+
+    clip: str | None = "openai/clip-vit-base-patch32"  # "tinyworld" is embedded; None: without metrics that need CLIP
+    dino: str | None = None  # such as facebook/dino-vits16
+    lpips: str | os.PathLike[str] | None = None  # file with the weights of LPIPS as safetensors
+    cache: str | os.PathLike[str] | None = None  # folder that keeps embeddings
+    device: str = "auto"
+    profile: str = "clean"  # official: the published code's quirks; clean: without
+    allow_missing: bool = False  # a missing result is undefined instead of an error
 
 
 def evaluate(
-    folder: Path,
-    pairs: Sequence[Pair],
-    results: Mapping[str, Path | None],
-    encoders: Encoders,
-    profile: Profile,
-    name: str,
-    progress: Callable[[int], object] = lambda n: None,
-) -> tuple[pd.DataFrame, list[Path]]:
-    """Scores the results, which the reports call by that name; the summary, and the paths of what was written."""
-    table = score(pairs, results, encoders, profile, progress)
-    summary = summarize_table(as_counted(table, pairs), profile)
-    return summary, write_reports(folder, Evaluation(table, summary, profile, shown_pairs(pairs, results)), name)
+    dataset: str,
+    results: str | os.PathLike[str],
+    output: str | os.PathLike[str] = "evaluation",
+    *,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda pairs: None,
+    **options: Any,
+) -> "EvaluationResult":
+    """Scores the results KEY_seedN.png or KEY.png of a dataset, FORMAT:FOLDER, and writes tables and a page to `output`.
+
+    `options` are those of EvaluationOptions. `progress` gets how many pairs were scored since its last call. Scores are written
+    before all pages; a page that cannot be made is an error of the logger "sdist" and one of the result's `problems`. Raises
+    UserError for bad input.
+    """
+    names = [field.name for field in fields(EvaluationOptions)]
+    for name in options:
+        if name not in names:
+            raise unknown("option", name, names, "sdist.evaluate")
+    need("evaluate", "pandas", "pyarrow", "scipy", "tabulate")
+    from .evaluator import Evaluator
+
+    result = Evaluator(dataset, EvaluationOptions(**options))(Path(results), Path(output), seed, progress)
+    for problem in result.problems:
+        log.error("%s", problem)
+    return result

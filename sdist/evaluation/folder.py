@@ -1,4 +1,4 @@
-"""The folder of an evaluation: the scores, their summary, and in evaluation.json what was scored, for reports to show."""
+"""The folder of an evaluation: the scores, their summary, and in evaluation.json what was scored, for pages to show."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,11 +8,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..datasets.base import Pair, read_json
-from ..errors import UserError
+from ..errors import UserError, unknown
+from ..registry import METRICS
 
 
 class Shown(NamedTuple):
-    """A pair and its result, as paths: the pictures may be moved later."""
+    """A pair and its result, as paths: the images may be moved later."""
 
     source_prompt: str
     target_prompt: str
@@ -44,15 +45,19 @@ def to_json(evaluation: Evaluation) -> str:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """UserError if the folder is not one of `sdist evaluate`."""
+    """What `sdist evaluate` wrote. Raises UserError if it did not, or if a metric is not registered here."""
     try:
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
         summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
         record = read_json(folder / "evaluation.json")
         pairs = {key: Shown(**record["pairs"][key]) for key in per_image.index}
-        return Evaluation(per_image, summary, record["profile"], pairs)
+        profile = record["profile"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not a folder that sdist evaluate wrote: {' '.join(str(error).split())[:200]}") from None
+    for name in [*per_image.columns.drop("category"), *summary.index.unique("metric")]:
+        if name not in METRICS.names():
+            raise unknown("metric", name, METRICS.names(), str(folder))
+    return Evaluation(per_image, summary, profile, pairs)
 
 
 def _path(path: Path | None) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..registry import METRICS
 from .folder import Evaluation
-from .names import METRICS
 from .published import Published
 from .summary import ALL
 from .tables import cell
@@ -21,6 +21,7 @@ log = logging.getLogger("sdist")
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PLACE = "{{data}}"  # in the template
+ARROWS = {"higher": "↑", "lower": "↓"}
 # what would be invisible or would reorder the text around it: controls, line separators, bidi marks, lone surrogates
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
@@ -33,7 +34,7 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
     data = {
         "title": visible(", ".join(evaluations)), "about": f"{len(first.per_image)} pairs, {first.profile} profile",
         "all": ALL, "group": visible(group), "methods": [visible(name) for name in evaluations],
-        "metrics": [_named(metric) for metric in metrics], **_summary(evaluations, published),
+        "metrics": [_heading(metric) for metric in metrics], **_summary(evaluations, published),
         "pairs": [_pair(key, evaluations, metrics, thumbnails) for key in first.per_image.index],
         "pictures": thumbnails.pictures, "lost": len(thumbnails.lost),
     }  # fmt: skip
@@ -65,7 +66,7 @@ def _summary(evaluations: Mapping[str, Evaluation], published: Sequence[Publishe
     printed = [
         {"label": p.label, "rows": {group: _printed(frame, columns) for group, frame in p.groups.items()}} for p in published
     ]
-    return {"columns": [_named(column) for column in columns], "summary": measured, "published": printed}
+    return {"columns": [_heading(column) for column in columns], "summary": measured, "published": printed}
 
 
 def _printed(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, list[tuple[str] | None]]]:
@@ -97,8 +98,9 @@ def _number(value: float) -> float | str | None:
     return float(f"{value:.6g}")
 
 
-def _named(name: str) -> dict[str, str]:
-    return {"name": name, "label": METRICS[name].label, "arrow": METRICS[name].arrow, "better": METRICS[name].better}
+def _heading(name: str) -> dict[str, str]:
+    metric = METRICS.get(name)
+    return {"name": name, "label": metric.label, "arrow": ARROWS[metric.better], "better": metric.better}
 
 
 def _union(lists: Iterable[Iterable[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: success over the threshold of CLIP-R, and one metric against another."""
+"""Plots of a comparison: success over the threshold of CLIP-R, and one metric against another."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from ..metrics.curves import AUC_END
+from ..metrics.clip_auc import END
+from ..registry import METRICS
 from .folder import Evaluation
-from .names import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# what is drawn unless told, the first that was measured: how much else was kept, and how much of the prompt was done
+# the default axes, the first that was measured: how much of the rest was kept, and how much of the prompt was done
 PRESERVATION, FIDELITY = ("psnr", "l1", "clip_i"), ("clip_edited", "clip_auc", "clip_t")
-
 
 DPI = 120
 SPOTS = [  # of a name about its point, in points of 1/72 inch
@@ -40,19 +39,19 @@ def success_curves(ratios: Mapping[str, np.ndarray]) -> bytes:
     LUSD, arXiv 2503.11054, Figure 8.
     """
     figure, axes = _figure()
-    k = np.linspace(1, AUC_END, 200)
+    k = np.linspace(1, END, 200)
     dashes = ("-", "--", ":")  # ten colours each
     for number, (name, values) in enumerate(ratios.items()):
         axes.plot(k, [(values > at).mean() for at in k], dashes[number // 10 % len(dashes)], label=name)
-    axes.set(xlabel="k", ylabel="share of edits with CLIP-R > k", xlim=(1, AUC_END), ylim=(0, 1))
+    axes.set(xlabel="k", ylabel="share of edits with CLIP-R > k", xlim=(1, END), ylim=(0, 1))
     figure.legend(loc="outside right upper", frameon=False)
     return _png(figure)
 
 
 def choose_axes(metrics: Sequence[str], x: str | None, y: str | None) -> tuple[str, str] | None:
-    """The metrics to draw: as told, else the first measured of PRESERVATION and FIDELITY; None if there is none.
+    """The metrics to draw: those named, else the first measured of PRESERVATION and FIDELITY; None if there is none.
 
-    UserError for a metric that was not measured.
+    Raises UserError for a metric that was not measured.
     """
     for name in (x, y):
         if name is not None and name not in metrics:
@@ -63,7 +62,7 @@ def choose_axes(metrics: Sequence[str], x: str | None, y: str | None) -> tuple[s
 
 
 def trade_off(evaluations: Mapping[str, Evaluation], x: str, y: str, group: str) -> bytes:
-    """A PNG: a point an evaluation with its 95 % intervals in both directions; without a finite mean it is not drawn."""
+    """A PNG: one point per evaluation with its 95 % intervals in both directions; none without a finite mean."""
     figure, axes = _figure()
     places = {}
     for name, evaluation in evaluations.items():
@@ -90,8 +89,8 @@ def _arms(at: Point) -> np.ndarray:
 
 
 def _axis(metric: str, more: str, less: str) -> str:
-    label, better = METRICS[metric]
-    return f"{label}   (better {more if better == 'higher' else less})"
+    kind = METRICS.get(metric)
+    return f"{kind.label}   (better {more if kind.better == 'higher' else less})"
 
 
 def _label(figure: "Figure", axes: "Axes", places: Mapping[str, tuple[float, float]]) -> None:

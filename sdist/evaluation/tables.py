@@ -5,11 +5,16 @@ import pandas as pd
 DIGITS = 4
 
 
-def told(summary: pd.DataFrame) -> pd.DataFrame:
-    """A row a group, a column a metric: mean and interval as text, and how many pictures were left out."""
+def format_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per group, one column per metric: mean and interval as text, and how many images were left out."""
     cells = summary.apply(lambda row: _joined(*cell(row)), axis=1).unstack("metric")
     order = dict.fromkeys(summary.index.get_level_values("metric"))
     return cells[list(order)].loc[list(dict.fromkeys(summary.index.get_level_values("group")))].fillna("")
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """The table as it is, without taking texts for numbers."""
+    return table.to_markdown(disable_numparse=True)
 
 
 def cell(row: pd.Series) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets.base import load_dataset
-from ..datasets.index_csv import COLUMNS
+from ..datasets.index import COLUMNS
 from ..edits.request import Request
 from ..errors import UserError
 from ..registry import DATASETS

@@ -10,6 +10,7 @@ from ..config.settings import Settings
 from ..config.sweep import Sweep, Variant, changes
 from ..editors.loading import ModelCache
 from ..errors import UserError
+from ..evaluation.evaluate import EvaluationOptions
 from .engines.local import edit_all
 from .inputs import InputPair, read_pairs
 from .options import WHOLE, RunOptions, at_least_one
@@ -17,7 +18,7 @@ from .plan import Plan, make_plan, result_name
 from .problems import ProblemReporter, Report
 from .session import SAME, Session
 from .summary import RunResult, run_result
-from .sweep_outputs import EvaluationOptions, Say, compare_all, evaluator, write_grid
+from .sweep_outputs import Say, compare_all, evaluator, write_grid
 
 log = logging.getLogger("sdist")
 

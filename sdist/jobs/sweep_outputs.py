@@ -1,14 +1,14 @@
 """What a sweep leaves beside its variants: grid.png, and with --clip evaluation/ and comparison/."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from ..config.sweep import Sweep
-from ..edits.outputs import output_files, writable_folder
+from ..edits.outputs import output_files
 from ..errors import UserError
+from ..evaluation.evaluate import EvaluationOptions
 from ..extras import need
 from ..files.contact_sheet import Line, block, stack
 from ..files.images import load_image, png_bytes
@@ -18,19 +18,8 @@ from .plan import result_name
 from .problems import Report
 from .session import Session
 
-Evaluate = Callable[[Session, Path], None]
+Evaluate = Callable[[Session, Path], Sequence[str]]  # gives the pages that could not be made
 Say = Callable[[str], None]  # takes what is for people to read when it is there
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What scores the variants: encoders as ids on the hub or folders."""
-
-    clip: str
-    dino: str | None = None  # None: no DINO
-    cache: str | None = None  # folder that keeps embeddings
-    profile: str = "clean"  # clean or official
-    device: str = "auto"
 
 
 def write_grid(path: Path, sweep: Sweep, sessions: Sequence[Session], pairs: Sequence[InputPair]) -> Path:
@@ -64,21 +53,10 @@ def _result(session: Session, pair: InputPair, source: Image.Image) -> Image.Ima
 def evaluator(options: EvaluationOptions, source: str, first: int | None) -> Evaluate:
     """What `sdist evaluate` does with a variant, with the pairs of `source` and encoders that are read now, before the edits."""
     need("sweep --clip", "matplotlib", "pandas", "pyarrow", "scipy", "tabulate")
-    from ..datasets.base import load_dataset
-    from ..evaluation.evaluate import evaluate
-    from ..evaluation.results import find_results
-    from ..evaluation.scores import load_encoders
-    from ..metrics.profile import check_profile
+    from ..evaluation.evaluator import Evaluator
 
-    profile = check_profile(options.profile)
-    pairs = load_dataset(dataset_of(source), profile)
-    encoders = load_encoders(options.clip, options.dino, None, options.cache, options.device)
-
-    def score(session: Session, folder: Path) -> None:
-        results = find_results(session.folder, pairs, session.settings.seed)
-        evaluate(writable_folder(folder), pairs[:first], results, encoders, profile, session.name)
-
-    return score
+    evaluate = Evaluator(dataset_of(source), options, first)
+    return lambda session, folder: evaluate(session.folder, folder, session.settings.seed).problems
 
 
 def compare_all(output: Path, sessions: Sequence[Session], evaluate: Evaluate, report: Report, say: Say) -> None:
@@ -87,13 +65,18 @@ def compare_all(output: Path, sessions: Sequence[Session], evaluate: Evaluate, r
     for session in sessions:
         folder = output / "evaluation" / session.name
         try:
-            evaluate(session, folder)
+            problems = evaluate(session, folder)
         except UserError as error:
             report(f"{session.name} is not evaluated: {error}")
         else:
             folders.append(folder)
+            for problem in problems:
+                report(problem)
     if folders:
         from ..evaluation.comparison import compare_folders
+        from ..evaluation.tables import to_markdown
 
-        table, paths = compare_folders(folders, output / "comparison")
-        say("\n".join([table.to_markdown(disable_numparse=True), *map(str, paths)]))
+        table, files, problems = compare_folders(folders, output / "comparison")
+        say("\n".join([to_markdown(table), *map(str, files)]))
+        for problem in problems:
+            report(problem)

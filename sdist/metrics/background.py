@@ -1,25 +1,19 @@
-"""Mean squared error and PSNR of what an edit should have left alone (PIE-Bench, arXiv 2310.01506).
+"""What an edit should have left alone: all that is outside the mask. PIE-Bench, arXiv 2310.01506."""
 
-official: both pictures are black inside the mask and the mean is over all pixels, so that a larger mask gives a better score.
-clean: the mean is over the background alone. Both are nan if the mask leaves no background.
-"""
-
-import numpy as np
-
-from .masks import Mask
-from .pixels import Pixels
-from .profile import Profile
+from ..errors import UserError
+from .base import Sample, needed
+from .pixels import Mask, Pixels, unit_pixels
 
 
-def background_mse(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:
-    """MSE, lower is better, of values in 0..1."""
-    if mask.all():
-        return float("nan")
-    errors = ((edit - source) ** 2)[~mask]
-    return float(errors.sum() / (edit.size if profile == "official" else errors.size))
+def edit_source_mask(sample: Sample) -> tuple[Pixels, Pixels, Mask]:
+    """The pixels of edit and source, and the mask of what may change. Raises UserError if they have different sizes."""
+    check_one_size(sample)
+    return unit_pixels(sample.result), unit_pixels(sample.source), needed(sample.mask)
 
 
-def background_psnr(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:
-    """PSNR in dB, higher is better; inf for a background that is untouched."""
-    error = background_mse(edit, source, mask, profile)
-    return float("inf") if error == 0 else float(-10 * np.log10(error))
+def check_one_size(sample: Sample) -> None:
+    """Raises UserError if edit, source and mask have different sizes."""
+    sizes = {sample.result.size, sample.source.size, needed(sample.mask).shape[::-1]}
+    if len(sizes) > 1:
+        shown = " and ".join(f"{w} x {h}" for w, h in sorted(sizes))
+        raise UserError(f"edit, source and mask must have one size, got {shown}")

@@ -1,103 +1,45 @@
-"""LPIPS v0.1 with SqueezeNet 1.1 (Zhang et al., arXiv 1801.03924) of what an edit should have left alone."""
+"""LPIPS outside the mask. PIE-Bench, arXiv 2310.01506."""
 
-import re
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError
-from ..models.devices import choose_device
-from .masks import Mask
-from .pixels import Pixels
+from ..registry import METRICS
+from .background import edit_source_mask
+from .base import Encoders, ImageMetric, Sample, Scores, needed, per_image
+from .encoders.lpips import Lpips as LpipsNetwork
+from .pixels import Mask, Pixels
 from .profile import Profile
 
-TAPS = {1: 64, 4: 128, 7: 256, 9: 384, 10: 384, 11: 512, 12: 512}  # layers whose output is compared, and their channels
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pixels in -1..1
 
-Map = Float[Tensor, "1 1 h w"]
+@METRICS.register("lpips")
+@dataclass(frozen=True)
+class Lpips(ImageMetric):
+    """See `background_lpips`, where the profiles differ."""
+
+    label = "LPIPS"
+    better = "lower"
+    needs = frozenset({"mask", "lpips"})
+
+    def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
+        network = needed(encoders.lpips)
+        return per_image(lambda sample: background_lpips(*edit_source_mask(sample), network, profile), samples)
 
 
-def background_lpips(edit: Pixels, source: Pixels, mask: Mask, lpips: "Lpips", profile: Profile) -> float:
-    """LPIPS, lower is better (PIE-Bench, arXiv 2310.01506); nan if the mask leaves no background.
+def background_lpips(edit: Pixels, source: Pixels, mask: Mask, network: LpipsNetwork, profile: Profile) -> float:
+    """nan if the mask leaves no background.
 
-    official: both pictures are black inside the mask, and the mean is over all pixels. clean: the edit shows the source inside
+    official: both images are black inside the mask, and the mean is over all pixels. clean: the edit shows the source inside
     the mask, and the mean is over the background alone.
     """
     if mask.all():
         return float("nan")
     inside = mask[:, :, None]
     if profile == "official":
-        return float(sum(m.mean() for m in lpips.maps(np.where(inside, 0, edit), np.where(inside, 0, source))))
-    maps = lpips.maps(np.where(inside, source, edit), source)
+        return float(sum(m.mean() for m in network.maps(np.where(inside, 0, edit), np.where(inside, 0, source))))
+    maps = network.maps(np.where(inside, source, edit), source)
     whole = sum(F.interpolate(m, mask.shape, mode="bilinear") for m in maps)
     return float(whole[0, 0][~torch.from_numpy(mask)].mean())
-
-
-class Lpips(nn.Module):
-    """The network and the weights of its channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), _pool(),
-            _Fire(64, 16, 64), _Fire(128, 16, 64), _pool(),
-            _Fire(128, 32, 128), _Fire(256, 32, 128), _pool(),
-            _Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256), _Fire(512, 64, 256),
-        )  # fmt: skip
-        self.weights = nn.ModuleList(nn.Conv2d(channels, 1, 1, bias=False) for channels in TAPS.values())
-
-    @torch.no_grad()
-    def maps(self, a: Pixels, b: Pixels) -> list[Map]:
-        """The distance at every place of every tap, on the CPU; LPIPS is the sum of their means."""
-        x = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float().to(self.weights[0].weight.device)
-        shift, scale = (x.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
-        x = (2 * x - 1 - shift) / scale
-        maps = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in TAPS:
-                first, second = (x / (x.norm(dim=1, keepdim=True) + 1e-10)).split(1)
-                maps.append(self.weights[len(maps)]((first - second) ** 2).cpu())
-        return maps
-
-
-def load_lpips(path: Path, device: str = "auto") -> Lpips:
-    """From one safetensors file with both published state dicts, names unchanged.
-
-    They are torchvision's of squeezenet1_1 and the `squeeze.pth` of lpips 0.1. UserError for a file that lacks any of it.
-    """
-    try:
-        given = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"LPIPS weights {path} cannot be read as safetensors: {error}") from None
-    model = Lpips()
-    weights = {}
-    for name, value in model.state_dict().items():
-        published = re.sub(r"^weights\.(\d)\.", r"lin\1.model.1.", name)
-        if published not in given or given[published].shape != value.shape:
-            raise UserError(f"LPIPS weights {path} lack {published} of shape {tuple(value.shape)}")
-        weights[name] = given[published]
-    model.load_state_dict(weights)
-    return model.to(choose_device(device)).eval().requires_grad_(False)
-
-
-class _Fire(nn.Module):
-    def __init__(self, channels: int, squeezed: int, expanded: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(channels, squeezed, 1)
-        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
-        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.squeeze(x))
-        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
-
-
-def _pool() -> nn.MaxPool2d:
-    return nn.MaxPool2d(3, stride=2, ceil_mode=True)

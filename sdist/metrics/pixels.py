@@ -1,12 +1,13 @@
-"""Distances between the pixels of an edit and those of the reference edit."""
+"""Pixels of images, masks over them, and two images at one size."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image, ImageOps
 
 from .profile import Profile
 
 Pixels = Float[np.ndarray, "h w 3"]
+Mask = Bool[np.ndarray, "h w"]  # True where the edit may change the image
 
 
 def unit_pixels(image: Image.Image) -> Pixels:
@@ -14,26 +15,14 @@ def unit_pixels(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("RGB"), np.float64) / 255
 
 
-def l1(edit: Image.Image, reference: Image.Image, profile: Profile) -> float:
-    """L1, lower is better: mean absolute difference of values in 0..1 (MagicBrush, arXiv 2306.10012); sizes as in `aligned`."""
-    a, b = aligned(edit, reference, profile)
-    return float(np.abs(a - b).mean())
-
-
-def l2(edit: Image.Image, reference: Image.Image, profile: Profile) -> float:
-    """L2, lower is better: mean squared difference, without a root, of values in 0..1 (MagicBrush); sizes as in `aligned`."""
-    a, b = aligned(edit, reference, profile)
-    return float(((a - b) ** 2).mean())
-
-
-def aligned(edit: Image.Image, reference: Image.Image, profile: Profile) -> tuple[Pixels, Pixels]:
+def aligned(edit: Image.Image, truth: Image.Image, profile: Profile) -> tuple[Pixels, Pixels]:
     """Both at one size, bicubic.
 
-    official: the edit is stretched to the reference. clean: the reference is cropped around its centre and scaled to the edit,
-    so that no edit pays for the size at which it was made.
+    official: the edit is stretched to the benchmark's own edit. clean: the latter is cropped around its centre and scaled to the
+    edit, so that no edit pays for the size at which it was made.
     """
     if profile == "official":
-        edit = edit.convert("RGB").resize(reference.size, Image.Resampling.BICUBIC)
+        edit = edit.convert("RGB").resize(truth.size, Image.Resampling.BICUBIC)
     else:
-        reference = ImageOps.fit(reference.convert("RGB"), edit.size, Image.Resampling.BICUBIC)
-    return unit_pixels(edit), unit_pixels(reference)
+        truth = ImageOps.fit(truth.convert("RGB"), edit.size, Image.Resampling.BICUBIC)
+    return unit_pixels(edit), unit_pixels(truth)

@@ -8,7 +8,7 @@ Profile = Literal["official", "clean"]
 
 
 def check_profile(name: str) -> Profile:
-    """The name as a profile; UserError for any other."""
+    """The name as a profile. Raises UserError for any other."""
     if name not in get_args(Profile):
         raise unknown("profile", name, get_args(Profile))
     return name  # type: ignore[return-value]

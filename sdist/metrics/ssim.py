@@ -1,4 +1,7 @@
-"""Structural similarity (Wang et al., 2004) of what an edit should have left alone."""
+"""Structural similarity (Wang et al., 2004) outside the mask. PIE-Bench, arXiv 2310.01506."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -6,18 +9,33 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
-from .masks import Mask
-from .pixels import Pixels
+from ..registry import METRICS
+from .background import edit_source_mask
+from .base import Encoders, ImageMetric, Sample, Scores, per_image
+from .pixels import Mask, Pixels
 from .profile import Profile
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 C1, C2 = 0.01**2, 0.03**2  # for values in 0..1
 
 
-def background_ssim(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:
-    """SSIM, higher is better: the mean over colours and over windows that lie inside the picture (PIE-Bench, arXiv 2310.01506).
+@METRICS.register("ssim")
+@dataclass(frozen=True)
+class Ssim(ImageMetric):
+    """See `background_ssim`, where the profiles differ."""
 
-    official: both pictures are black inside the mask, where they thus count as equal. clean: the mean is over windows without
+    label = "SSIM"
+    better = "higher"
+    needs = frozenset({"mask"})
+
+    def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
+        return per_image(lambda sample: background_ssim(*edit_source_mask(sample), profile), samples)
+
+
+def background_ssim(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:
+    """The mean over colours and over windows that lie inside the image.
+
+    official: both images are black inside the mask, where they thus count as equal. clean: the mean is over windows without
     a pixel of the mask. nan if the mask leaves no background, or in the clean profile no such window.
     """
     if mask.all():
@@ -32,9 +50,9 @@ def background_ssim(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) 
 
 
 def ssim_map(a: Float[Tensor, "c h w"], b: Float[Tensor, "c h w"]) -> Float[Tensor, "c h-10 w-10"]:
-    """Of every window of 11 x 11 pixels under a Gaussian of sigma 1.5, of values in 0..1; UserError for smaller pictures."""
+    """Of every window of 11 x 11 pixels under a Gaussian of sigma 1.5, of values in 0..1. Raises UserError for smaller images."""
     if min(a.shape[1:]) < WINDOW:
-        raise UserError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, got {a.shape[2]} x {a.shape[1]}")
+        raise UserError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, got {a.shape[2]} x {a.shape[1]}")
     mean_a, mean_b, square_a, square_b, product = _blur(torch.stack([a, b, a * a, b * b, a * b]))
     variances = square_a - mean_a**2 + square_b - mean_b**2
     covariance = product - mean_a * mean_b

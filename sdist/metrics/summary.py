@@ -1,24 +1,16 @@
-"""One number for many pictures, with the count of those that could not enter it."""
-
-from typing import NamedTuple
+"""The mean of the scores of many images."""
 
 import numpy as np
 
+from .base import Scores, Summary
 from .profile import Profile
-from .similarity import Scores
-
-
-class Summary(NamedTuple):
-    mean: float  # nan if no value could enter it
-    n: int  # all pictures, whether they entered the mean or not
-    undefined: int  # nan: left out of the mean
-    infinite: int  # the PSNR of untouched backgrounds
 
 
 def summarize(values: Scores, profile: Profile) -> Summary:
-    """The arithmetic mean of what is defined.
+    """The arithmetic mean of the values that are defined, of how many images, and how many of these were left out.
 
-    official: an infinite value makes the mean infinite. clean: infinite values are left out, and counted.
+    official: an infinite value, the PSNR of an untouched background, makes the mean infinite. clean: infinite values are left
+    out too.
     """
     infinite, undefined = np.isinf(values), np.isnan(values)
     chosen = values[~undefined] if profile == "official" else values[np.isfinite(values)]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..diffusion import add_noise
 from ..files.images import to_pixels
 from ..hooks.attention import Attention, AttentionRecorder
-from ..metrics.encoders import Clip
+from ..metrics.encoders.clip import Clip
 from ..metrics.similarity import cosine
 from ..models.backbone import Backbone
 from ..models.catalogue import MODELS, TINYWORLD

@@ -1,6 +1,7 @@
 """Sets of edits in their true formats, made small: joined by key, and whatever is missing or odd is named."""
 
 import csv
+import inspect
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,9 @@ from PIL import Image
 
 from sdist.cli import main
 from sdist.datasets.base import Pair, check, load_dataset
+from sdist.datasets.pie_bench import decode_runs
 from sdist.errors import UserError
+from sdist.registry import DATASETS
 from sdist.tinyworld.edits import sample_edit, write_pairs
 
 
@@ -119,6 +122,27 @@ def test_bad_tables_of_categories_are_refused(magicbrush: Path) -> None:
     refused("a,b\n1,2\n", "magicbrush_category.csv has no column idx, category; it needs idx, category")
     refused("idx,category\n12-input,add\n12-input,change\n", "12-input has 2 rows; one is allowed")
     refused("idx,category\n13-input,add\n", "there is no turn whose input is 13-input")
+
+
+@pytest.mark.parametrize(
+    ("runs", "count"), [([], 2044), ([512 * 10 + 5, 20], 2064), ([512 * 512 - 3, 100], 2044), ([0, 262144], 262144)]
+)
+def test_runs_of_a_mask(runs: list[int], count: int) -> None:
+    assert decode_runs(runs).sum() == count
+
+
+@pytest.mark.parametrize("runs", [[1], [3, -1]])
+def test_bad_runs_are_refused(runs: list[int]) -> None:
+    with pytest.raises(UserError, match="pairs of start and length"):
+        decode_runs(runs)
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_a_dataset_is_a_documented_file(name: str) -> None:
+    dataset = DATASETS.get(name)
+    assert Path(inspect.getfile(dataset)).stem == name
+    assert dataset.__doc__
+    assert f"| `{name}:" in (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
 def change_json(path: Path, change) -> None:

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from sdist.errors import UserError
+from sdist.evaluation import comparison
 from sdist.evaluation.comparison import compare, write_comparison
 from sdist.evaluation.folder import Evaluation, Shown
-from sdist.evaluation.names import METRICS
-from sdist.evaluation.plots import choose_axes, trade_off
+from sdist.evaluation.plots import FIDELITY, PRESERVATION, choose_axes, trade_off
 from sdist.evaluation.published import beside, load_published, to_latex
 from sdist.evaluation.summary import summarize_table
+from sdist.registry import METRICS
 
 NAMES = ("lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1")
 
@@ -38,7 +39,7 @@ def test_published_tables_name_their_source_and_known_metrics(name: str) -> None
     published = load_published(name)
     assert "arXiv 2" in published.label
     for frame in published.groups.values():
-        assert set(frame) <= set(METRICS)
+        assert set(frame) <= set(METRICS.names())
         assert frame.map(float).notna().all(axis=None)
 
 
@@ -91,6 +92,30 @@ def test_the_axes_of_the_trade_off() -> None:
         choose_axes(["clip_t", "l1"], "psnr", None)
 
 
+def test_default_axes_are_metrics() -> None:
+    assert {*PRESERVATION, *FIDELITY} <= {*METRICS.names()}
+
+
+def test_a_plot_that_cannot_be_made_costs_itself_alone(
+    evaluations: dict[str, Evaluation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ValueError("no\nfont")
+
+    (tmp_path / "trade_off.png").write_bytes(b"of an earlier call")
+    monkeypatch.setattr(comparison, "trade_off", broken)
+    files, problems = write_comparison(tmp_path, evaluations, compare(evaluations), axes=("l1", "clip_t"))
+    assert problems == [f"{tmp_path / 'trade_off.png'} could not be made: ValueError: no font"]
+    assert {path.name for path in files} == {"comparison.md", "comparison.tex", "report.html", "success.png"}
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_without_ratios_there_is_no_success(tmp_path: Path) -> None:
+    evaluations = {name: evaluation(0.5, ("l1", "psnr")) for name in ("one", "other")}
+    files, problems = write_comparison(tmp_path, evaluations, compare(evaluations))
+    assert (problems, "success.png" in {path.name for path in files}) == ([], False)
+
+
 def test_the_trade_off_is_drawn_with_intervals_and_labels_apart(evaluations: dict[str, Evaluation], monkeypatch) -> None:
     """What is drawn is read from matplotlib's own figure."""
     from matplotlib.figure import Figure
@@ -113,9 +138,10 @@ def test_the_trade_off_is_drawn_with_intervals_and_labels_apart(evaluations: dic
 
 def test_the_files_of_a_comparison(evaluations: dict[str, Evaluation], tmp_path: Path) -> None:
     published = [load_published("lusd_table_2")]
-    paths = write_comparison(
+    paths, problems = write_comparison(
         tmp_path, evaluations, beside(compare(evaluations), published, "all"), published, axes=("l1", "clip_t")
     )
+    assert not problems
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
     assert "trade_off.png" in {path.name for path in paths}
     assert "| InstructPix2Pix" in (tmp_path / "comparison.md").read_text()

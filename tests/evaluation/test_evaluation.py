@@ -1,6 +1,8 @@
 """From a data set and a folder of results to tables, through the real command line."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import sdist
 from sdist.cli import main
 from sdist.datasets.base import Pair
+from sdist.errors import UserError
+from sdist.evaluation import evaluator
+from sdist.evaluation.folder import read_evaluation
 from sdist.evaluation.scores import as_counted
 from sdist.evaluation.summary import summarize_table
+from sdist.registry import METRICS
 
-from ..datasets.test_datasets import index, magicbrush, pie  # noqa: F401
-from ..metrics.test_metrics import clip_folder, dino_folder  # noqa: F401
+from ..datasets.test_datasets import index, magicbrush, pie, write_csv  # noqa: F401
+from ..encoders import clip_folder, dino_folder  # noqa: F401
+from ..test_documents import install
+
+PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 
 def noise(path: Path, seed: int, side: int = 32) -> None:
@@ -93,6 +103,70 @@ def test_scores_of_magicbrush(magicbrush: Path, tmp_path: Path, clip_folder: Pat
         "Other": 2,
     }
     assert [summaries[0]["all", m]["mean"] for m in ("l1", "l2", "clip_i", "dino")] == [0, 0, 1, 1]
+
+
+def test_scores_are_there_when_a_page_fails(lists: Path, tmp_path: Path, clip_folder: Path, capsys, monkeypatch) -> None:  # noqa: F811
+    results, output = tmp_path / "results", tmp_path / "out"
+    for key in ("000", "001"):
+        noise(results / f"{key}.png", 5)
+
+    def broken(evaluations: dict) -> bytes:
+        assert (output / "per_image.csv").exists()
+        assert (output / "summary.csv").exists()
+        raise KeyError("brightness")
+
+    monkeypatch.setattr(evaluator, "report_page", broken)
+    assert evaluate(f"index:{lists}", results, output, clip_folder, "--json") == 1
+    printed, errors = capsys.readouterr()
+    assert errors.splitlines()[-1] == f"sdist: error: {output / 'report.html'} could not be made: KeyError: 'brightness'"
+    assert json.loads(printed)[0]["n"] == 2
+    assert sorted(path.name for path in output.iterdir()) == [
+        "evaluation.json", "per_image.csv", "per_image.parquet", "summary.csv", "summary.md", "summary.tex",
+    ]  # fmt: skip
+
+
+def test_evaluation_from_python(lists: Path, tmp_path: Path, clip_folder: Path, caplog) -> None:  # noqa: F811
+    """Of two pairs one has the benchmark's own edit."""
+    for key, seed in (("000", 5), ("001", 6)):
+        noise(tmp_path / "results" / f"{key}_seed3.png", seed)
+    scored: list[int] = []
+    caplog.set_level("INFO", "sdist")
+    result = sdist.evaluate(
+        f"index:{lists}", tmp_path / "results", tmp_path / "out", seed=3, progress=scored.append, clip=str(clip_folder)
+    )
+    assert scored == [2]
+    assert list(result.per_image) == ["category", "clip_i", "clip_r", "clip_t", "l1", "l2"]
+    assert result.per_image["l1"].isna().tolist() == [False, True]
+    assert tuple(result.summary.loc["all", "l1"][["n", "undefined"]]) == (2, 1)
+    assert all(path.is_file() for path in result.files)
+    assert not result.problems
+    assert caplog.messages == ["not measured: dino (without --dino)"]
+    write_csv(lists / "index.csv", [["img_path", "source_prompt", "target_prompt"], ["a.png", "", "a cat"]])
+    with pytest.raises(UserError, match="no metric can be measured with what the dataset has and without encoders"):
+        sdist.evaluate(f"index:{lists}", tmp_path / "results", clip=None)
+
+
+def test_the_metric_of_another_package(lists: Path, tmp_path: Path, clip_folder: Path, monkeypatch) -> None:  # noqa: F811
+    """The one of docs/evaluation.md, with nothing but its entry point."""
+    code = next(part for part in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "class" in part)
+    install(tmp_path, monkeypatch, "brightness_metric", code, "[sdist.metric]\nbrightness = brightness_metric\n")
+    METRICS.names()
+    monkeypatch.setattr(METRICS, "_classes", dict(METRICS._classes))
+    monkeypatch.setattr(METRICS, "_complete", False)
+    monkeypatch.delitem(sys.modules, "brightness_metric", raising=False)
+    for key, colour in (("000", "white"), ("001", "red")):
+        (tmp_path / "results").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), colour).save(tmp_path / "results" / f"{key}.png")
+    Image.new("RGB", (32, 32), "black").save(lists / "images" / "t.png")
+    for name in ("one", "other"):
+        result = sdist.evaluate(f"index:{lists}", tmp_path / "results", tmp_path / name, clip=str(clip_folder))
+    assert result.per_image["brightness"].iloc[0] == 1
+    assert '"label":"Brightness","arrow":"\\u2193"' in (tmp_path / "one" / "report.html").read_text()
+    compare = ["compare", str(tmp_path / "one"), str(tmp_path / "other"), "--x", "brightness", "--quiet"]
+    assert main([*compare, "--output", str(tmp_path / "both")]) == 0
+    monkeypatch.delitem(METRICS._classes, "brightness")
+    with pytest.raises(UserError, match=r"unknown metric 'brightness' in .*one: have clip_auc"):
+        read_evaluation(tmp_path / "one")
 
 
 def test_the_official_profile_counts_turns_as_the_released_table_does() -> None:

@@ -17,7 +17,7 @@ from sdist.errors import UserError
 from sdist.files.contact_sheet import CELL, GAP, LINE, block, stack
 from sdist.files.images import load_image
 
-from ..metrics.test_metrics import clip_folder  # noqa: F401
+from ..encoders import clip_folder  # noqa: F401
 from ..test_cli import error, listed, pixels_of, run_arguments, write_index  # noqa: F401
 
 SHIPPED = {"ablation": 5, "lambda": 5, "eta_0": 4, "t_min": 4, "t_max": 4, "grid_dds": 16, "grid_cds": 16}

@@ -1,4 +1,4 @@
-"""Embeddings that are kept, found by the content of what was embedded and by what embedded it."""
+"""Embeddings that are made once: their key is the content of what was embedded and what embedded it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..files.storage import write_atomic
+from ...files.storage import write_atomic
 
 log = logging.getLogger("sdist")
 
@@ -23,33 +23,33 @@ T = TypeVar("T")
 
 
 class Embeddings:
-    """Those that were made so far, in memory and, if a folder is given, on disk."""
+    """Those that were made so far, in memory and, with a folder, on disk."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder, self._found = folder, dict[str, Float[Tensor, " d"]]()
+        self._folder, self._vectors = folder, dict[str, Float[Tensor, " d"]]()
 
     def __call__(
         self, items: Sequence[T], keys: Sequence[str], compute: Callable[[list[T]], Float[Tensor, "b d"]]
     ) -> Float[Tensor, "n d"]:
-        """One embedding an item, on the CPU; `compute` sees each key once, in batches, and only if it is nowhere yet.
+        """One embedding per item, on the CPU; `compute` sees each key once, in batches, and only if there is none yet.
 
-        Every batch is written when it is done, each embedding atomically in a safetensors file of its own; a file that cannot
-        be read is made again.
+        Every batch is written when it is done, each embedding atomically in its safetensors file; a file that cannot be read
+        is made again.
         """
         missing = {key: item for key, item in zip(keys, items, strict=True) if not self._has(key)}
         for start in range(0, len(missing), BATCH):
             batch = list(missing)[start : start + BATCH]
             for key, vector in zip(batch, compute([missing[key] for key in batch]).float().cpu(), strict=True):
                 self._keep(key, vector)
-        return torch.stack([self._found[key] for key in keys])
+        return torch.stack([self._vectors[key] for key in keys])
 
     def _has(self, key: str) -> bool:
-        if key not in self._found and self._folder is not None and (vector := _read(self._folder, key)) is not None:
-            self._found[key] = vector
-        return key in self._found
+        if key not in self._vectors and self._folder is not None and (vector := _read(self._folder, key)) is not None:
+            self._vectors[key] = vector
+        return key in self._vectors
 
     def _keep(self, key: str, vector: Float[Tensor, " d"]) -> None:
-        self._found[key] = vector
+        self._vectors[key] = vector
         if self._folder is not None:
             _write(self._folder, key, vector)
 

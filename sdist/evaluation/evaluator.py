@@ -1,0 +1,81 @@
+"""From a dataset and the results of a method to the folder of an evaluation: scores first, then pages of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ..datasets.base import load_dataset
+from ..edits.outputs import writable_folder
+from ..errors import UserError
+from ..files.storage import write_atomic
+from ..metrics.profile import check_profile
+from .evaluate import EvaluationOptions
+from .folder import Evaluation, shown_pairs, to_json
+from .page import report_page
+from .results import find_results
+from .scores import as_counted, load_encoders, measurable, score
+from .summary import summarize_table
+from .tables import format_table, to_markdown
+from .writing import write_pages
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found, and where it is written."""
+
+    per_image: pd.DataFrame  # one row per pair
+    summary: pd.DataFrame  # one row per group and metric
+    files: tuple[Path, ...]
+    problems: tuple[str, ...]  # pages that could not be made, one line each
+
+
+class Evaluator:
+    """A dataset and encoders, loaded once for the results of any number of methods."""
+
+    def __init__(self, dataset: str, options: EvaluationOptions, first: int | None = None) -> None:
+        """`first` takes so many pairs only. Raises UserError for a dataset or a network that cannot be loaded."""
+        self._profile, self._allow_missing = check_profile(options.profile), options.allow_missing
+        self._pairs = load_dataset(dataset, self._profile)
+        self.pairs = self._pairs[:first]
+        lpips, cache = (None if path is None else Path(path) for path in (options.lpips, options.cache))
+        self._encoders = load_encoders(options.clip, options.dino, lpips, cache, options.device)
+        self._metrics = measurable(self.pairs, self._encoders)
+
+    def __call__(
+        self, results: Path, output: Path, seed: int = 0, progress: Callable[[int], object] = lambda pairs: None
+    ) -> EvaluationResult:
+        """Scores a folder of results. Raises UserError for results that are missing or belong to no pair."""
+        found = self._find(results, seed)
+        folder = writable_folder(output)
+        per_image = score(self.pairs, found, self._metrics, self._encoders, self._profile, progress)
+        write_atomic(folder / "per_image.csv", per_image.to_csv().encode())
+        summary = summarize_table(as_counted(per_image, self.pairs), self._profile)
+        write_atomic(folder / "summary.csv", summary.to_csv().encode())
+        evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, found))
+        write_atomic(folder / "evaluation.json", to_json(evaluation).encode())
+        paths, problems = write_report(folder, evaluation, results.resolve().name)
+        scores = (folder / name for name in ("per_image.csv", "summary.csv", "evaluation.json"))
+        return EvaluationResult(per_image, summary, (*scores, *paths), tuple(problems))
+
+    def _find(self, folder: Path, seed: int) -> Mapping[str, Path | None]:
+        results = find_results(folder, self._pairs, seed)
+        missing = [pair.key for pair in self.pairs if results[pair.key] is None]
+        if missing and not self._allow_missing:
+            raise UserError(
+                f"{len(missing)} of {len(self.pairs)} results are missing in {folder}, the first is {missing[0]}; "
+                "with --allow-missing they count as undefined"
+            )
+        return results
+
+
+def write_report(folder: Path, evaluation: Evaluation, name: str) -> tuple[list[Path], list[str]]:
+    """per_image.parquet, summary.md, summary.tex and report.html, which calls the method by `name`; see `write_pages`."""
+    table = format_table(evaluation.summary)
+    return write_pages(folder, {
+        "per_image.parquet": evaluation.per_image.to_parquet,
+        "summary.md": lambda: to_markdown(table) + "\n",
+        "summary.tex": lambda: table.to_latex(escape=True),
+        "report.html": lambda: report_page({name: evaluation}),
+    })  # fmt: skip

@@ -1,0 +1,1 @@
+"""The networks that metrics read: CLIP, DINO and LPIPS, with weights from safetensors alone."""
