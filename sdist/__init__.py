@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from .metrics.base import ImageMetric
     from .pipeline.pipeline import ScoreDistillationPipeline
     from .prediction import Branch, Prediction
-    from .registry import LOSSES, METRICS, REGULARIZERS
+    from .registry import DATASETS, EDITORS, LOSSES, METRICS, REGULARIZERS
     from .regularizers.base import Regularizer
 
 __version__ = "0.1.0"
 __all__ = [
+    "DATASETS",
+    "EDITORS",
     "LOSSES",
     "METRICS",
     "REGULARIZERS",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DATASETS": "registry",
+    "EDITORS": "registry",
     "LOSSES": "registry",
     "METRICS": "registry",
     "REGULARIZERS": "registry",
