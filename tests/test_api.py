@@ -117,7 +117,7 @@ def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
 
     def fake(settings: Settings) -> SimpleNamespace:
         loads.append(settings.precision)
-        return SimpleNamespace(model=object())
+        return SimpleNamespace(model=SimpleNamespace(last_timestep=999))
 
     monkeypatch.setattr("sdist.editors.loading.load_method", fake)
     cache = ModelCache(kept=2)

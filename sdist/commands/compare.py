@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..extras import need
-from .arguments import Commands, quiet_argument
+from .arguments import Commands, plugin_argument, quiet_argument
 from .messages import print_error
 
 
@@ -21,6 +21,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--published", action="extend", nargs="+", default=[], metavar="TABLE",
                          help="published rows under the measured ones, such as lusd_table_2")  # fmt: skip
     command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
+    plugin_argument(command)
     quiet_argument(command)
 
 

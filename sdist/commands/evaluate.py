@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from ..extras import need
-from .arguments import Commands, from_arguments, quiet_argument, score_arguments
+from .arguments import Commands, from_arguments, plugin_argument, quiet_argument, score_arguments
 from .messages import print_error
 
 log = logging.getLogger("sdist")
@@ -29,6 +29,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
     command.add_argument("--device", default="auto")
     command.add_argument("--json", action="store_true", help="print JSON")
+    plugin_argument(command)
     quiet_argument(command)
 
 
