@@ -43,12 +43,12 @@ def main(args: argparse.Namespace) -> int:
     login = read_login(args.login, os.environ.get("SDIST_LOGIN"))
     need("app", "gradio", extra="app")
     from ..studio.limits import Limits
-    from ..studio.server import Door, serving
+    from ..studio.server import Address, serving
 
     if args.host not in LOCAL and login is None:
         log.warning("whoever reaches %s can use the studio; --login asks for a password", args.host)
     limits = Limits(side=args.max_side, steps=args.max_steps, queue=args.queue)
-    with serving(args.model, Door(args.host, args.port, login), limits) as address:
+    with serving(args.model, Address(args.host, args.port, login), limits) as address:
         print(f"the studio is at {address} (Ctrl-C ends it)", flush=True)
         _wait_for_the_end()
     print("the studio is closed")

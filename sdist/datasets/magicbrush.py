@@ -57,10 +57,10 @@ def _pair(folder: Path, turn: dict, prompts: dict, captions: dict) -> Pair:
     if number is None or number["session"] != session or number["turn"] is None:
         raise UserError(f"{where}: {output!r} is not an output of session {session}")
     key = f"{session}_1" if number["turn"] == "1" else f"{session}_inde_{number['turn']}"
-    told, local = prompts.get(session, {}), captions.get(session, {})
+    texts, local = prompts.get(session, {}), captions.get(session, {})
     return Pair(
         key, inside(images, f"{name}.png"),
-        text(told, f"{name}.png", folder / "global_descriptions.json"), text(told, output, folder / "global_descriptions.json"),
+        text(texts, f"{name}.png", folder / "global_descriptions.json"), text(texts, output, folder / "global_descriptions.json"),
         caption=text(local, output, folder / "local_descriptions.json"), truth=inside(images, output),
         instruction=turn.get("instruction") or "",
     )  # fmt: skip

@@ -91,8 +91,8 @@ class Watching(Callback):
 
     def _tell(self, distiller: ScoreDistiller, attempts: int, grad_std: float, threshold: float) -> None:
         step, latents = int(distiller.step[0]), distiller.latents[:1].detach().clone()
-        told = (step, distiller.method.steps, attempts, grad_std, threshold, latents, last_mask(distiller, 0))
-        self._on_step(Snapshot(*told, distiller.network))  # type: ignore[arg-type]
+        values = (step, distiller.method.steps, attempts, grad_std, threshold, latents, last_mask(distiller, 0))
+        self._on_step(Snapshot(*values, distiller.network))  # type: ignore[arg-type]
 
 
 class Stopping(Callback):

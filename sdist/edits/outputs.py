@@ -63,8 +63,14 @@ def write_error(folder: Path, name: str, error: str, request: Request) -> None:
     """Remembers why a picture could not be made."""
     path = error_file(folder, name)
     make_folder(path.parent)
-    told = {"error": error, "image": str(request.image), "source": request.source, "target": request.target, "seed": request.seed}
-    write(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
+    entry = {
+        "error": error,
+        "image": str(request.image),
+        "source": request.source,
+        "target": request.target,
+        "seed": request.seed,
+    }
+    write(path, json.dumps(entry, indent=1, ensure_ascii=False).encode())
 
 
 def failed_before(folder: Path) -> set[str]:

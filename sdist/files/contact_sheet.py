@@ -18,13 +18,13 @@ def block(caption: str, columns: Sequence[str], rows: Sequence[Line]) -> Image.I
     high = max(t.height for row in thumbs for t in row if t is not None)
     left = max((int(font.getlength(label)) + 2 * GAP for label, _ in rows if label), default=0)
     width = left + len(columns) * (CELL + GAP)
-    told, heads = _wrap(caption, width, font), [_wrap(name, CELL, font) for name in columns]
-    top = LINE * (len(told) + max(map(len, heads)))
+    caption_lines, heads = _wrap(caption, width, font), [_wrap(name, CELL, font) for name in columns]
+    top = LINE * (len(caption_lines) + max(map(len, heads)))
     sheet = Image.new("RGB", (width, top + len(rows) * (high + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((0, 0), "\n".join(told), "black", font, spacing=LINE - TEXT)
+    draw.text((0, 0), "\n".join(caption_lines), "black", font, spacing=LINE - TEXT)
     for x, head in enumerate(heads):
-        draw.text((left + x * (CELL + GAP), LINE * len(told)), "\n".join(head), "black", font, spacing=LINE - TEXT)
+        draw.text((left + x * (CELL + GAP), LINE * len(caption_lines)), "\n".join(head), "black", font, spacing=LINE - TEXT)
     for y, ((label, _), images) in enumerate(zip(rows, thumbs, strict=True)):
         corner = top + y * (high + GAP)
         draw.text((GAP, corner + (high - TEXT) // 2), label, "black", font)

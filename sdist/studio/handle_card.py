@@ -9,22 +9,22 @@ from ..errors import UserError
 from .form import CARD, words_of
 from .handle_source import offered, placed
 from .html import empty_stage
-from .limits import Offer, told
+from .limits import Offer, shown_errors
 from .page import status
 from .restore import Restored, restored, text_of
-from .visitor import Desk
+from .visitor import Visitor
 
 
-def restore(offer: Offer, desk: Desk, files: list[str] | None, pasted: str) -> list[Any]:
+def restore(offer: Offer, visitor: Visitor, files: list[str] | None, pasted: str) -> list[Any]:
     """Puts everything back as a card has it; the source too, if it came along or was on this page before."""
-    with told():
+    with shown_errors():
         text, pictures = _sorted([Path(file) for file in files or ()], pasted.strip())
         card = restored(text, offer.methods)
         if card.model not in offer.models:
             raise UserError(f"the run card is of the model {card.model}, which this studio does not offer")
         for path in pictures:
-            desk.take(path, path.name)
-        return _back(desk, card, offer)
+            visitor.take(path, path.name)
+        return _back(visitor, card, offer)
 
 
 def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
@@ -41,15 +41,15 @@ def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
     return pasted or cards[first], [path for path in files if path != first]  # type: ignore[index]
 
 
-def _back(desk: Desk, card: Restored, offer: Offer) -> list[Any]:
-    desk.card = card.settings if card.method is None else None
+def _back(visitor: Visitor, card: Restored, offer: Offer) -> list[Any]:
+    visitor.card = card.settings if card.method is None else None
     chosen = None if card.words in ([], words_of(card.source, card.target)[1]) else card.words
-    desk.ticked = None if chosen is None else (card.target, chosen)
-    desk.source = desk.sources.get(card.digests[0])
-    missing = desk.source is None
+    visitor.ticked = None if chosen is None else (card.target, chosen)
+    visitor.source = visitor.sources.get(card.digests[0])
+    missing = visitor.source is None
     said = status(f"everything is back but the picture: drop {card.image} too")
-    mask = desk.sources.get(card.digests[1] or "")
-    source = [None, empty_stage(), None, said] if missing else placed(desk, mask)
+    mask = visitor.sources.get(card.digests[1] or "")
+    source = [None, empty_stage(), None, said] if missing else placed(visitor, mask)
     if card.digests[1] and mask is None and not missing:
         source[-1] = status("everything is back but the painted mask, which is not of this page")
     choices = offer.methods if card.method else [*offer.methods, CARD]

@@ -11,49 +11,49 @@ from .edits import Run, follow
 from .form import Wanted, runs_of
 from .handle_source import placed
 from .html import run_stage
-from .limits import Offer, told
+from .limits import Offer, shown_errors
 from .page import painted, status
 from .plot import curves
-from .visitor import Desk
+from .visitor import Visitor
 
 
-def begin(desk: Desk) -> list[Any]:
+def begin(visitor: Visitor) -> list[Any]:
     """Before the queue, so that Stop works while an edit waits."""
-    if desk.busy:
+    if visitor.busy:
         raise gr.Error("An edit is being made; stop it first.", print_exception=False)
-    desk.stop, desk.busy = Event(), True
+    visitor.stop, visitor.busy = Event(), True
     return [gr.update(visible=False), gr.update(visible=True), status("waiting for the model")]
 
 
 def edit(
-    offer: Offer, desk: Desk, editor: dict[str, Any] | None, source: str, target: str,
+    offer: Offer, visitor: Visitor, editor: dict[str, Any] | None, source: str, target: str,
     methods: Sequence[str], model: str, seed: float | None, seeds: float | None, steps: float | None, size: str, overrides: str,
 ) -> Iterator[list[Any]]:  # fmt: skip
     """Makes all runs that are asked for, one after the other, and shows them growing."""
     try:
-        with told():
+        with shown_errors():
             mask = painted(editor)
-            chosen = desk.ticked[1] if desk.ticked is not None and desk.ticked[0] == target else None
+            chosen = visitor.ticked[1] if visitor.ticked is not None and visitor.ticked[0] == target else None
             wanted = Wanted(
-                image=desk.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
-                seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and desk.take_image(mask, "mask"),
-                steps=int(steps or 0), size=size, overrides=overrides, card=desk.card,
+                image=visitor.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
+                seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and visitor.take_image(mask, "mask"),
+                steps=int(steps or 0), size=size, overrides=overrides, card=visitor.card,
             )  # fmt: skip
             for run in runs_of(wanted, offer.limits):
-                if desk.stop is not None and not desk.stop.is_set():
-                    yield from _watch(offer, desk, run)
+                if visitor.stop is not None and not visitor.stop.is_set():
+                    yield from _watch(offer, visitor, run)
     finally:
-        desk.busy = False
+        visitor.busy = False
 
 
-def _watch(offer: Offer, desk: Desk, run: Run) -> Iterator[list[Any]]:
-    assert desk.stop is not None
+def _watch(offer: Offer, visitor: Visitor, run: Run) -> Iterator[list[Any]]:
+    assert visitor.stop is not None
     start = time.monotonic()
-    for _ in follow(run, desk.stop, offer.limits):
+    for _ in follow(run, visitor.stop, offer.limits):
         if run.timeline.frames:
-            if desk.shown is not run:
-                desk.show(run)
-            yield [*seen(run, run.timeline.made, time.monotonic() - start), gallery(desk) if run.result else gr.skip()]
+            if visitor.shown is not run:
+                visitor.show(run)
+            yield [*seen(run, run.timeline.made, time.monotonic() - start), gallery(visitor) if run.result else gr.skip()]
 
 
 def seen(run: Run, step: int, seconds: float | None = None) -> list[Any]:
@@ -69,49 +69,49 @@ def end() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible=False)]
 
 
-def failed(desk: Desk) -> list[Any]:
+def failed(visitor: Visitor) -> list[Any]:
     """Also where the queue was full and no edit began."""
-    desk.busy = False
+    visitor.busy = False
     return [*end(), status("nothing was made")]
 
 
-def stop(desk: Desk) -> Any:
-    if desk.stop is None:
+def stop(visitor: Visitor) -> Any:
+    if visitor.stop is None:
         return gr.skip()
-    desk.stop.set()
+    visitor.stop.set()
     return status("stopping")
 
 
-def scrub(desk: Desk, step: float, strength: float) -> Any:
+def scrub(visitor: Visitor, step: float, strength: float) -> Any:
     """The picture at another step or strength."""
-    run = desk.shown
+    run = visitor.shown
     if run is None or run.result is None:
         return gr.skip()
-    with told():
+    with shown_errors():
         return run_stage(run, run.picture(int(step), strength), int(step), strength)
 
 
-def choose_run(desk: Desk, event: gr.SelectData) -> list[Any]:
+def choose_run(visitor: Visitor, event: gr.SelectData) -> list[Any]:
     """Another of the edits so far."""
-    if desk.busy or event.index >= len(desk.ended):
+    if visitor.busy or event.index >= len(visitor.ended):
         return [gr.skip()] * 6
-    desk.shown = desk.ended[event.index]
-    with told():
-        return seen(desk.shown, desk.shown.timeline.made)
+    visitor.shown = visitor.ended[event.index]
+    with shown_errors():
+        return seen(visitor.shown, visitor.shown.timeline.made)
 
 
-def onward(desk: Desk, step: float, strength: float) -> list[Any]:
+def onward(visitor: Visitor, step: float, strength: float) -> list[Any]:
     """The picture that is shown becomes the source, with what it shows as its prompt."""
-    run = desk.shown
+    run = visitor.shown
     if run is None or run.result is None:
         return [gr.skip()] * 7
-    with told():
-        desk.source = desk.take_image(run.picture(int(step), strength), f"{run.request.image.stem}_edited")
-    return [*placed(desk), run.request.target, "", gr.update(choices=[], value=[], visible=False)]
+    with shown_errors():
+        visitor.source = visitor.take_image(run.picture(int(step), strength), f"{run.request.image.stem}_edited")
+    return [*placed(visitor), run.request.target, "", gr.update(choices=[], value=[], visible=False)]
 
 
-def gallery(desk: Desk) -> Any:
-    return gr.update(value=[(run.result.image, run.label) for run in desk.ended if run.result], visible=bool(desk.ended))
+def gallery(visitor: Visitor) -> Any:
+    return gr.update(value=[(run.result.image, run.label) for run in visitor.ended if run.result], visible=bool(visitor.ended))
 
 
 def progress(run: Run, seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a visitor may ask for, and how a refusal is told."""
+"""What a visitor may ask for, and how a refusal is shown."""
 
 import logging
 import re
@@ -88,7 +88,7 @@ def check_prompts(*prompts: str) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def shown_errors() -> Iterator[None]:
     """Turns what went wrong into a message for the browser: a UserError's text, else no more than that it failed."""
     from gradio import Error
 

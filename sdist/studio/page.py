@@ -10,7 +10,7 @@ from PIL import Image
 from .html import empty_stage
 from .limits import Offer
 from .scenes import thumbnails
-from .visitor import Desk
+from .visitor import Visitor
 
 SIDE = 512  # pixels of the short side of a picture that is painted on
 BRUSH = "#e8590c"
@@ -20,7 +20,7 @@ BRUSH = "#e8590c"
 class Page:
     """The components that events read or change."""
 
-    desk: gr.State
+    visitor: gr.State
     picture: gr.Image
     scenes: gr.Gallery
     source: gr.Textbox
@@ -51,7 +51,7 @@ class Page:
 
 def layout(offer: Offer) -> Page:
     """Draws the page inside the Blocks that are open: what is asked on the left, what comes of it on the right."""
-    made: dict[str, Any] = {"desk": gr.State(Desk(offer.root), delete_callback=Desk.close)}
+    made: dict[str, Any] = {"visitor": gr.State(Visitor(offer.root), delete_callback=Visitor.close)}
     gr.HTML('<div class="masthead"><b>sdist studio</b><span>edit a picture by saying what should be there</span></div>')
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):

@@ -32,7 +32,7 @@ POLICY = (
 
 
 @dataclass(frozen=True)
-class Door:
+class Address:
     """Where the studio listens, and for whom."""
 
     host: str = "127.0.0.1"
@@ -40,7 +40,7 @@ class Door:
     login: tuple[str, str] | None = None
 
 
-class OwnOnly:
+class ContentSecurityPolicy:
     """ASGI middleware that adds POLICY to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -75,11 +75,11 @@ def models_here(first: str) -> list[str]:
 
 
 @contextmanager
-def serving(model: str, door: Door, limits: Limits) -> Iterator[str]:
+def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
     """The studio at its address, until the block is left. UserError for a model that cannot be had, or a port that is taken."""
     model_cache.get(load_settings("lusd", model=model))  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
-        root = Path(folder) / "desks"
+        root = Path(folder) / "visitors"
         root.mkdir()
         demo = build(root, model, limits)
         try:
@@ -103,13 +103,15 @@ def _process(**variables: str) -> Iterator[None]:
         os.environ |= before
 
 
-def _launch(demo: gr.Blocks, door: Door, limits: Limits, root: Path) -> str:
+def _launch(demo: gr.Blocks, door: Address, limits: Limits, root: Path) -> str:
     try:
         _, address, _ = demo.launch(
             server_name=door.host, server_port=door.port, auth=door.login, share=False, inbrowser=False, quiet=True,
             prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
             show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
-            app_kwargs={"middleware": [Middleware(OwnOnly)], "docs_url": None, "redoc_url": None, "openapi_url": None},
+            app_kwargs={
+                "middleware": [Middleware(ContentSecurityPolicy)], "docs_url": None, "redoc_url": None, "openapi_url": None,
+            },
             theme=theme(), css=CSS,
         )  # fmt: skip
     except OSError:

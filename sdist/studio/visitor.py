@@ -20,7 +20,7 @@ FILES = 40  # pictures
 
 
 @dataclass
-class Desk:
+class Visitor:
     """One visitor's state; a new one can be copied, which is how each visitor comes to one."""
 
     root: Path  # where the folder is made, when the first picture is given
@@ -36,7 +36,7 @@ class Desk:
     @cached_property
     def folder(self) -> Path:
         """Holds the pictures that were given, by their content."""
-        return Path(mkdtemp(prefix="desk-", dir=self.root))
+        return Path(mkdtemp(prefix="visitor-", dir=self.root))
 
     def close(self) -> None:
         """Ends what runs and removes what was given."""

@@ -39,9 +39,9 @@ def measure(backbone: Backbone, n: int, seed: int, guidance: float = GUIDANCE) -
     median and 10th percentile of the area under the ROC curve of a noun's refined map against the true mask of the object.
     clip: share of held-out edits where the embedded CLIP finds both prompts closer to their own renders.
     """
-    told = list(captioned_scenes(seed, n))
-    pictures = generate(backbone, [text for _, text in told], seed, guidance)
-    right = [agreement(facts(scene), seen) for (scene, _), seen in zip(told, look(pictures), strict=True)]
+    captioned = list(captioned_scenes(seed, n))
+    pictures = generate(backbone, [text for _, text in captioned], seed, guidance)
+    right = [agreement(facts(scene), seen) for (scene, _), seen in zip(captioned, look(pictures), strict=True)]
     unseen = [(scene, caption(scene)) for scene in held_out_scenes(seed, max(len(HELD_OUT), n // 5))]
     pictures = generate(backbone, [text for _, text in unseen], seed + 1, guidance)
     composed = [facts(scene).pairs <= seen.pairs for (scene, _), seen in zip(unseen, look(pictures), strict=True)]
@@ -70,9 +70,9 @@ class Agreement(NamedTuple):
     place_right: bool
 
 
-def agreement(told: Facts, seen: Facts) -> Agreement:
-    found = told.nouns & seen.nouns
-    return Agreement(len(told.nouns), len(found), len({n for n, _ in told.pairs & seen.pairs}), told.place == seen.place)
+def agreement(asked: Facts, seen: Facts) -> Agreement:
+    found = asked.nouns & seen.nouns
+    return Agreement(len(asked.nouns), len(found), len({n for n, _ in asked.pairs & seen.pairs}), asked.place == seen.place)
 
 
 def ratio(rows: Iterable[Agreement], part: str, whole: str) -> float:

@@ -21,19 +21,17 @@ from sdist.errors import UserError
 from sdist.files.images import png_bytes
 
 gradio = pytest.importorskip("gradio", reason="the studio needs gradio")
-from sdist.studio import handle_card as restoring  # noqa: E402
-from sdist.studio import handle_edit as making  # noqa: E402
-from sdist.studio import handle_source as giving  # noqa: E402
-from sdist.studio import html as looks  # noqa: E402
+from sdist.studio import handle_card, handle_edit, handle_source  # noqa: E402
+from sdist.studio import html as page_html  # noqa: E402
 from sdist.studio.edits import Run, follow  # noqa: E402
 from sdist.studio.form import CARD, Wanted, reads, runs_of, words_of  # noqa: E402
-from sdist.studio.limits import Limits, Offer, plain_overrides, told  # noqa: E402
+from sdist.studio.limits import Limits, Offer, plain_overrides, shown_errors  # noqa: E402
 from sdist.studio.page import paintable, painted  # noqa: E402
 from sdist.studio.plot import curves  # noqa: E402
 from sdist.studio.restore import restored, text_of  # noqa: E402
-from sdist.studio.server import Door, methods_here, models_here, serving  # noqa: E402
+from sdist.studio.server import Address, methods_here, models_here, serving  # noqa: E402
 from sdist.studio.timeline import Timeline  # noqa: E402
-from sdist.studio.visitor import Desk, harmless  # noqa: E402
+from sdist.studio.visitor import Visitor, harmless  # noqa: E402
 
 SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
 
@@ -65,8 +63,8 @@ def ended(run: Run) -> Run:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def visitor(tmp_path: Path) -> Visitor:
+    return Visitor(tmp_path)
 
 
 # --- timeline ----------------------------------------------------------------------------------------------------------
@@ -195,15 +193,15 @@ def test_models_are_those_on_this_disk(tiny_folder: Path) -> None:
 # --- pictures ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_desk_keeps_pictures_by_content(desk: Desk, picture: Path) -> None:
-    first = desk.take(picture, "../../a photo.PNG")
+def test_a_visitor_keeps_pictures_by_content(visitor: Visitor, picture: Path) -> None:
+    first = visitor.take(picture, "../../a photo.PNG")
     assert first.name == "a_photo.PNG"
-    assert first.is_relative_to(desk.folder)
-    assert desk.take(picture, "again.png") == first
-    making.begin(desk)
-    desk.close()
-    assert desk.stop.is_set()
-    assert not desk.folder.exists()
+    assert first.is_relative_to(visitor.folder)
+    assert visitor.take(picture, "again.png") == first
+    handle_edit.begin(visitor)
+    visitor.close()
+    assert visitor.stop.is_set()
+    assert not visitor.folder.exists()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b\\c.png", "<b>.png", "ü" * 300 + ".jpeg"])
@@ -212,14 +210,14 @@ def test_names_are_harmless(name: str) -> None:
     assert 3 < len(harmless(name)) <= 60
 
 
-def test_bad_pictures_are_named_without_our_folders(desk: Desk, tmp_path: Path) -> None:
+def test_bad_pictures_are_named_without_our_folders(visitor: Visitor, tmp_path: Path) -> None:
     text = tmp_path / "photo.png"
     text.write_text("not a picture")
     with pytest.raises(UserError, match=r"^image cat\.png is not an image that Pillow can read$"):
-        desk.take(text, "cat.png")
+        visitor.take(text, "cat.png")
     Image.new("1", (9000, 9000)).save(text)
     with pytest.raises(UserError, match=r"^image cat\.png is 9000 x 9000; at most"):
-        desk.take(text, "cat.png")
+        visitor.take(text, "cat.png")
 
 
 def test_what_is_painted_is_the_mask() -> None:
@@ -245,17 +243,17 @@ def test_prompts_are_text_on_the_stage(picture: Path, tiny_folder: Path) -> None
     run = a_run(picture, tiny_folder)
     run.request = Request(picture, HOSTILE, "a cat" + HOSTILE, 0)
     run.timeline = a_timeline(1, 3)
-    html = looks.run_stage(run, Image.new("RGB", (32, 32)), 1, 1.0)
+    html = page_html.run_stage(run, Image.new("RGB", (32, 32)), 1, 1.0)
     assert "<script>" not in html
     assert html.count("<img ") == 2
     assert "&lt;script&gt;" in html
 
 
 def test_errors_are_told_without_markup_or_traceback() -> None:
-    with pytest.raises(gradio.Error) as caught, told():
+    with pytest.raises(gradio.Error) as caught, shown_errors():
         raise UserError("unknown word '<b>'")
     assert caught.value.message == "unknown word &#x27;&lt;b&gt;&#x27;"
-    with pytest.raises(gradio.Error) as caught, told():
+    with pytest.raises(gradio.Error) as caught, shown_errors():
         raise RuntimeError("/secret/path")
     assert "RuntimeError" in caught.value.message
     assert "secret" not in caught.value.message
@@ -265,11 +263,11 @@ def test_a_picture_taken_from_the_timeline_is_replayed_bit_for_bit(
     picture: Path, tiny_folder: Path, tmp_path: Path, capsys
 ) -> None:
     run = ended(a_run(picture, tiny_folder, steps=4))
-    card = looks.card_at(run, 2, 1.0)
+    card = page_html.card_at(run, 2, 1.0)
     (tmp_path / "step2.png").write_bytes(png_bytes(run.picture(2), json.dumps(card)))
     assert main(["replay", str(tmp_path / "step2.png"), "--images", str(picture.parent)]) == 0
     assert capsys.readouterr().out == "identical\n"
-    assert looks.card_at(run, 4, 0.5)["strength"] == 0.5
+    assert page_html.card_at(run, 4, 0.5)["strength"] == 0.5
 
 
 # --- run cards ---------------------------------------------------------------------------------------------------------
@@ -311,77 +309,79 @@ def test_a_card_cannot_read_the_environment() -> None:
         restored(json.dumps({"settings": {**json.loads(plain), "model": "${oc.env:HOME}"}, "job": {}}), methods_here())
 
 
-def test_restoring_finds_the_source_by_its_content(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_restoring_finds_the_source_by_its_content(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
     run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"]))
     (tmp_path / "card.json").write_text(json.dumps(run.card))
-    back = restoring.restore(offer, desk, [str(tmp_path / "card.json"), str(picture)], "")
-    assert desk.source is not None
+    back = handle_card.restore(offer, visitor, [str(tmp_path / "card.json"), str(picture)], "")
+    assert visitor.source is not None
     assert back[4:6] == ["a cat", "a cat wearing a hat"]
     assert back[7]["value"] == ["dds"]
-    assert desk.ticked is None
+    assert visitor.ticked is None
     ticked = ended(a_run(picture, tiny_folder, chosen=["cat"]))
-    restoring.restore(offer, desk, [], json.dumps(ticked.card))
-    assert desk.ticked == ("a cat wearing a hat", ["cat"])
+    handle_card.restore(offer, visitor, [], json.dumps(ticked.card))
+    assert visitor.ticked == ("a cat wearing a hat", ["cat"])
     with pytest.raises(gradio.Error, match="does not offer"):
-        restoring.restore(Offer(Limits(), methods_here(), ["tinyworld"], tmp_path), desk, [], json.dumps(run.card))
+        handle_card.restore(Offer(Limits(), methods_here(), ["tinyworld"], tmp_path), visitor, [], json.dumps(run.card))
     with pytest.raises(gradio.Error, match="give a PNG"):
-        restoring.restore(offer, desk, [str(picture)], "")
+        handle_card.restore(offer, visitor, [str(picture)], "")
 
 
 # --- handlers ----------------------------------------------------------------------------------------------------------
 
 
-def ask(offer: Offer, desk: Desk, target: str = "a cat wearing a hat", **changes):
+def ask(offer: Offer, visitor: Visitor, target: str = "a cat wearing a hat", **changes):
     given = {"methods": ["lusd"], "seed": 0, "seeds": 1, "steps": 3, "size": "native", "overrides": SETTINGS}
-    return making.edit(offer, desk, None, "a cat", target, model=offer.models[0], **{**given, **changes})
+    return handle_edit.edit(offer, visitor, None, "a cat", target, model=offer.models[0], **{**given, **changes})
 
 
-def test_an_edit_streams_and_its_result_can_be_gone_on_with(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_edit_streams_and_its_result_can_be_gone_on_with(
+    visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
-    desk.source = desk.take(picture, "photo.png")
-    making.begin(desk)
+    visitor.source = visitor.take(picture, "photo.png")
+    handle_edit.begin(visitor)
     with pytest.raises(gradio.Error, match="is being made"):
-        making.begin(desk)
-    *_, last = ask(offer, desk, seeds=2)
-    assert not desk.busy
+        handle_edit.begin(visitor)
+    *_, last = ask(offer, visitor, seeds=2)
+    assert not visitor.busy
     assert "Save PNG" in last[0]
     assert "done" in last[1]
-    assert len(desk.ended) == 2
-    assert [run.request.words for run in desk.ended] == [(), ()]
-    assert making.scrub(desk, 1, 0.5) != making.scrub(desk, 3, 1.0)
-    onward = making.onward(desk, 3, 1.0)
+    assert len(visitor.ended) == 2
+    assert [run.request.words for run in visitor.ended] == [(), ()]
+    assert handle_edit.scrub(visitor, 1, 0.5) != handle_edit.scrub(visitor, 3, 1.0)
+    onward = handle_edit.onward(visitor, 3, 1.0)
     assert onward[4:6] == ["a cat wearing a hat", ""]
-    assert desk.source.name == "photo_edited.png"
-    assert np.array_equal(np.asarray(Image.open(desk.source)), np.asarray(desk.ended[-1].result.image))
+    assert visitor.source.name == "photo_edited.png"
+    assert np.array_equal(np.asarray(Image.open(visitor.source)), np.asarray(visitor.ended[-1].result.image))
 
 
-def test_ticked_words_hold_for_their_target(desk: Desk, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_ticked_words_hold_for_their_target(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
-    desk.source = desk.take(picture, "photo.png")
-    giving.tick(desk, "a cat wearing a hat", ["cat", "hat"])
+    visitor.source = visitor.take(picture, "photo.png")
+    handle_source.tick(visitor, "a cat wearing a hat", ["cat", "hat"])
     for target in ("a cat wearing a hat", "a cat wearing a red hat"):
-        making.begin(desk)
-        list(ask(offer, desk, target))
-    assert [run.request.words for run in desk.ended] == [("cat", "hat"), ()]
+        handle_edit.begin(visitor)
+        list(ask(offer, visitor, target))
+    assert [run.request.words for run in visitor.ended] == [("cat", "hat"), ()]
 
 
-def test_two_desks_share_nothing(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_two_visitors_share_nothing(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
-    one, two = Desk(tmp_path), Desk(tmp_path)
+    one, two = Visitor(tmp_path), Visitor(tmp_path)
     for each in (one, two):
         each.source = each.take(picture, "photo.png")
-        making.begin(each)
-    making.stop(one)
+        handle_edit.begin(each)
+    handle_edit.stop(one)
     assert list(ask(offer, one)) == []
     assert len(list(ask(offer, two))) >= 1
     assert (len(one.runs), len(two.runs)) == (0, 1)
     assert one.source != two.source
 
 
-def test_a_scene_brings_its_prompts(desk: Desk) -> None:
-    answer = giving.choose_scene(desk, type("Event", (), {"index": 0})())
-    assert desk.source is not None
+def test_a_scene_brings_its_prompts(visitor: Visitor) -> None:
+    answer = handle_source.choose_scene(visitor, type("Event", (), {"index": 0})())
+    assert visitor.source is not None
     assert answer[4] != answer[5]
     assert answer[6]["value"]
 
@@ -424,10 +424,10 @@ def test_the_server_lets_in_who_it_should_and_serves_its_own(tiny_folder: Path, 
     import httpx
 
     port = free_port()
-    with serving(str(tiny_folder), Door(port=port, login=("ann", "secret")), Limits(upload=1000)) as address:
+    with serving(str(tiny_folder), Address(port=port, login=("ann", "secret")), Limits(upload=1000)) as address:
         with (
             pytest.raises(UserError, match=f"port {port} of 127.0.0.1 cannot be had"),
-            serving("tinyworld", Door(port=port), Limits()),
+            serving("tinyworld", Address(port=port), Limits()),
         ):
             pass
         with httpx.Client(base_url=address) as client:

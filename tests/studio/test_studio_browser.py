@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from sdist.studio.limits import Limits
-from sdist.studio.server import Door, serving
+from sdist.studio.server import Address, serving
 
 from ..browser import browsers, open_page  # noqa: F401
 from .test_studio import HOSTILE, SETTINGS, free_port
@@ -25,7 +25,7 @@ from .test_studio import HOSTILE, SETTINGS, free_port
 
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path) -> Iterator[str]:
-    with serving(str(tiny_folder), Door(port=free_port()), Limits()) as found:
+    with serving(str(tiny_folder), Address(port=free_port()), Limits()) as found:
         yield found
 
 
