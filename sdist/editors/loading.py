@@ -24,10 +24,13 @@ LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings t
 
 @dataclass(frozen=True)
 class LoadedMethod:
-    """An editor with the model that its settings name."""
+    """An editor with the model that its settings name. Raises UserError where they do not fit."""
 
     settings: Settings
     model: Backbone
+
+    def __post_init__(self) -> None:
+        self.editor.check_model(self.model)
 
     @property
     def editor(self) -> Editor:
@@ -59,8 +62,9 @@ class LoadedMethod:
         return self.editor.parallel(self.model, images, (height // self.model.factor, width // self.model.factor))
 
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)
-        """Edits a queue of images of one size, see Editor.edit."""
-        return self.editor.edit(self.model, batch, run)
+        """Edits a queue of images of one size, see Editor.edit; edits with the same model wait for each other."""
+        with self.model.alone:
+            return self.editor.edit(self.model, batch, run)
 
     def card(self, result: Result) -> dict[str, Any]:
         """The run card of a result."""
