@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import logging
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 from . import __version__
 from .commands.messages import print_error
 from .errors import UserError
+from .jobs.console import set_up_logging
 from .plugins import load_plugins
 
 COMMANDS = ("edit", "run", "sweep", "replay", "verify", "methods", "doctor", "bench", "evaluate", "compare", "app", "tinyworld")
@@ -25,8 +25,7 @@ DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 (done, but not all), 2 (bad input), 130 (Ctrl-C)."""
     args = parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("sdist").setLevel(logging.WARNING if args.quiet else logging.INFO)
+    set_up_logging(verbose=not args.quiet)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

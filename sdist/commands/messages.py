@@ -1,8 +1,8 @@
 """What a command prints for people besides its output."""
 
-import sys
+from ..jobs.console import print_line
 
 
 def print_error(message: str) -> None:
     """One line on stderr, at once."""
-    print(f"sdist: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print_line(f"sdist: error: {' '.join(message.split())}")

@@ -34,6 +34,7 @@ def summary(results: Sequence[RunResult], problems: int) -> list[str]:
     more = [
         *([f"{left} left by --limit"] if left else []),
         *(f"{len(r.failed)} failed, see {r.folder / ERRORS}" for r in results if r.failed),
+        *(["each problem is named above"] if problems else []),
         *([f"{sum(r.seconds for r in results) / made:.2f} s per picture"] if made else []),
     ]
     return [f"{made} of {total} pictures made, {there} were there, {problems} problems", *(["; ".join(more)] if more else [])]

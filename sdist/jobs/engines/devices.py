@@ -8,7 +8,6 @@ is gone.
 import logging
 import multiprocessing
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from tqdm.auto import tqdm
 from ...errors import UserError
 from ...models.allocator import keep_freed_memory
 from ...models.devices import choose_device
+from ..console import set_up_logging
 from ..options import RunOptions
 from ..plan import Plan, plan_run
 from ..problems import ProblemReporter, Report
@@ -124,8 +124,7 @@ def _plan(options: RunOptions, report: Report | None) -> tuple[Session, Plan]:
 
 def _set_up_process(verbose: bool) -> None:
     """What the command line does in its own process. Each trainer is one of its own, and logs, whatever its process' rank is."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("sdist").setLevel(logging.INFO if verbose else logging.WARNING)
+    set_up_logging(verbose)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
     rank_zero_only.rank = 0
