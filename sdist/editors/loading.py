@@ -59,8 +59,9 @@ class LoadedMethod:
         return self.editor.parallel(self.model, images, (height // self.model.factor, width // self.model.factor))
 
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)
-        """Edits a queue of images of one size, see Editor.edit."""
-        return self.editor.edit(self.model, batch, run)
+        """Edits a queue of images of one size, see Editor.edit; edits with the same model wait for each other."""
+        with self.model.alone:
+            return self.editor.edit(self.model, batch, run)
 
     def card(self, result: Result) -> dict[str, Any]:
         """The run card of a result."""

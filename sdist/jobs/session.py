@@ -12,7 +12,7 @@ from ..config.build import resolve
 from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar
 from ..editors.base import Observers
-from ..editors.loading import LoadedMethod, ModelCache
+from ..editors.loading import LoadedMethod, ModelCache, model_cache
 from ..edits.outputs import forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, plain_settings
@@ -26,9 +26,9 @@ SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make a
 OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
 
 
-def refuse_foreign(settings: Settings, method: str, **given: Any) -> None:
-    """Raises UserError for options that need an editor whose steps can be watched; those that are None or empty are not given."""
-    foreign = [f"--{name}" for name, value in given.items() if value]
+def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
+    """Raises UserError for options that need an editor whose steps can be watched; those that are None or empty are not set."""
+    foreign = [f"--{name}" for name, value in options.items() if value]
     if foreign and not settings.editor.stepwise:
         raise UserError(f"{', '.join(foreign)}: of editors whose steps can be watched, which those of {method} cannot")
 
@@ -50,7 +50,7 @@ class Session:
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
         self.made = 0  # images written
-        self._models = models or ModelCache(kept=1)
+        self._models = models or model_cache
 
     @property
     def method(self) -> LoadedMethod:
@@ -60,17 +60,17 @@ class Session:
         """Loads the model now, so that one that cannot be had is one error, not one per image."""
         _ = self.method
 
-    def output_files(self, pictures: Sequence[str]) -> list[dict[str, Path]]:
-        """Where results go; UserError if one exists and may not be replaced."""
-        files, there = [output_files(self.folder, name) for name in pictures], names(self.folder)
-        existing = [path for own in files for path in own.values() if path.name in there]
+    def output_files(self, images: Sequence[str]) -> list[dict[str, Path]]:
+        """Where results of these names go. Raises UserError if one exists and may not be replaced."""
+        files, there = [output_files(self.folder, name) for name in images], names(self.folder)
+        existing = [path for paths in files for path in paths.values() if path.name in there]
         if existing and not self.overwrite:
             raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
-        remove_parts(self.folder, set(pictures))
+        remove_parts(self.folder, set(images))
         return files
 
     def is_made(self, name: str, request: Request, there: Container[str]) -> bool:
-        """Whether the picture is there, by the names of what is; UserError if made with other settings or from something else."""
+        """Whether the image is among the names that are there. Raises UserError if it is a result of something else."""
         files = output_files(self.folder, name)
         if files["image"].name not in there:
             return False
@@ -112,17 +112,17 @@ class Session:
         bar: tqdm | None = None,
     ) -> None:
         """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none."""
-        name, where = f"{self.name}-{label}", {id(p): own for p, own in zip(batch, files, strict=True)}
-        logger = make_logger(self._log, self.folder / "logs", self.settings.log, name)
+        paths_of = {id(prepared): paths for prepared, paths in zip(batch, files, strict=True)}
+        logger = make_logger(self._log, self.folder / "logs", self.settings.log, f"{self.name}-{label}")
         callbacks = [ProgressBar(label, bar)]
         if logger is not None:
             logger.log_hyperparams(self.settings.plain())
             callbacks.append(RunLogger(self.method.model, self.settings.log.images_every))
 
         def write(result: Result) -> None:
-            own = where[id(result.prepared)]
-            write_result(own, result, self.method.card(result))
-            forget_error(self.folder, own["image"].stem)
+            paths = paths_of[id(result.prepared)]
+            write_result(paths, result, self.method.card(result))
+            forget_error(self.folder, paths["image"].stem)
             self.made += 1
             if bar is not None and not self.settings.editor.stepwise:
                 bar.update()
