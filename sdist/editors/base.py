@@ -53,6 +53,9 @@ class Editor(ABC):
     def adapt(self, model: Backbone, precision: Precision) -> None:
         """Brings a model in float32 into the precision. Raises UserError for a model that it cannot use."""
 
+    def check_model(self, model: Backbone) -> None:  # noqa: B027
+        """Raises UserError if its fields ask for more than the model has; it has all that is asked where this stays as it is."""
+
     @abstractmethod
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for what is wrong with a request and known without reading pixels."""

@@ -73,9 +73,11 @@ class DiffusersPipeline(Editor):
         with _quiet("transformers"):  # it warns that torchvision, which no pipeline here needs, is not installed
             self._around(model)
 
-    def check(self, model: Backbone, request: Request) -> None:
+    def check_model(self, model: Backbone) -> None:
         if self.steps > model.last_timestep + 1:
             raise UserError(f"the editor asks for {self.steps} steps, this model has {model.last_timestep + 1}")
+
+    def check(self, model: Backbone, request: Request) -> None:
         for prompt in prompts_of(request):
             model.text.token_ids(prompt)
         self.check_prompts(prompts_of(request))

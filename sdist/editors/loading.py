@@ -24,10 +24,13 @@ LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings t
 
 @dataclass(frozen=True)
 class LoadedMethod:
-    """An editor with the model that its settings name."""
+    """An editor with the model that its settings name. Raises UserError where they do not fit."""
 
     settings: Settings
     model: Backbone
+
+    def __post_init__(self) -> None:
+        self.editor.check_model(self.model)
 
     @property
     def editor(self) -> Editor:

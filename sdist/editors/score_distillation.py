@@ -82,12 +82,14 @@ class ScoreDistillation(Editor):
         """Raises UserError if the precision is too coarse for the filter."""
         lower(model, precision, self.filter.threshold if isinstance(self.filter, StdThreshold) else None)
 
+    def check_model(self, model: Backbone) -> None:
+        self.timesteps.check(model.last_timestep)
+
     def check(self, model: Backbone, request: Request) -> None:
         prompts = (request.source, request.target, self.prompts.null, self.prompts.negative)
         source, target, *_ = (model.text.token_ids(prompt) for prompt in prompts)
         if source == target:
             raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
-        self.timesteps.check(model.last_timestep)
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         source, target = request.source, request.target

@@ -35,6 +35,9 @@ MIN_CHUNK = 16  # images, unless there are fewer for an actor: with less it woul
 class ModelsForPlanning(ModelCache):
     """The model in main memory, which is enough for planning; where the session goes, it is loaded as the settings say."""
 
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return ModelCache, (1,)
+
     def get(self, settings: Settings) -> LoadedMethod:
         return super().get(replace(settings, device="cpu", precision="fp32", compile=False))
 
