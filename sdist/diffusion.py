@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 
 Latents = Float[Tensor, "b c h w"]
@@ -16,7 +16,7 @@ PerImage = Float[Tensor, " b"]
 OutputKind = Literal["epsilon", "v_prediction", "flow"]  # the noise; alpha noise - sigma x; noise - x
 
 
-def per_image(values: PerImage) -> Float[Tensor, "b 1 1 1"]:
+def per_image(values: Shaped[Tensor, " b"]) -> Shaped[Tensor, "b 1 1 1"]:
     """One value per image, shaped to multiply latents."""
     return values[:, None, None, None]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Ticket:
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Where timesteps, noise and sampled patches come from; a recorded trace can be played back by another one."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Real
@@ -79,6 +79,7 @@ class Text:
         return Text(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]
 
 
+@runtime_checkable
 class Network(Protocol):
     """Estimates what noisy latents are made of; a Backbone is one, an analytic predictor in the tests is another."""
 
@@ -97,6 +98,7 @@ class Network(Protocol):
         """What each row is made of, in float32, whatever the network computes in; `guidance` where it is embedded."""
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Opens hooks on the network for one call, to see what it computes or to steer it; hashable."""
 

@@ -7,8 +7,10 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,14 @@ def tiny(tiny_folder: Path) -> Backbone:
 def tiny_v(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     folder = save_tiny_pipeline(tmp_path_factory.mktemp("tiny_v"), "v_prediction", shift=0.1)
     return load_backbone(str(folder), "cpu")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """For arguments that the annotations forbid and that the code itself must refuse."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

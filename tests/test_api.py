@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sdist
@@ -20,6 +21,7 @@ from sdist.distillation.callbacks import Snapshot, Stopping
 from sdist.editors.base import Observers
 from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
+from sdist.models.backbone import Backbone
 
 SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
 
@@ -117,7 +119,9 @@ def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
 
     def fake(settings: Settings) -> SimpleNamespace:
         loads.append(settings.precision)
-        return SimpleNamespace(model=SimpleNamespace(last_timestep=999))
+        model = Backbone.__new__(Backbone)  # nothing is edited
+        model._alphas_cumprod = torch.ones(1000)
+        return SimpleNamespace(model=model)
 
     monkeypatch.setattr("sdist.editors.loading.load_method", fake)
     cache = ModelCache(kept=2)

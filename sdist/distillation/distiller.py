@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -216,7 +216,7 @@ class _Rounds(IterableDataset):
             yield 0
 
 
-def _spread(values: dict[str, PerImage], rows: Int[Tensor, " m"], count: int) -> dict[str, PerImage]:
+def _spread(values: dict[str, Float[Tensor, " m"]], rows: Int[Tensor, " m"], count: int) -> dict[str, Float[Tensor, " b"]]:
     """Values of accepted rows among all rows, nan for the others."""
     spread = {}
     for name, accepted in values.items():

@@ -117,7 +117,7 @@ def _put(label: Any, spot: tuple[int, int]) -> None:
 
 
 def _inside(box: Any, outer: Any) -> bool:
-    return outer.contains(*box.min) and outer.contains(*box.max)
+    return bool(outer.contains(*box.min) and outer.contains(*box.max))
 
 
 def _figure() -> tuple["Figure", "Axes"]:

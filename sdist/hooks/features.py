@@ -18,7 +18,7 @@ from .layers import attention_layers
 class Features:
     """For each branch, the layers' outputs in module order, each (b, channels, height, width)."""
 
-    by_branch: dict[Branch, list[Float[Tensor, "b d h w"]]]
+    by_branch: dict[Branch, list[Float[Tensor, "b _ _ _"]]]
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Features":
         return Features({branch: [x[rows] for x in layers] for branch, layers in self.by_branch.items()})

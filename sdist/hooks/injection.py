@@ -20,7 +20,8 @@ from ..prediction import Branch
 from .attach import Attend, Steering, steer
 from .layers import attention_layers
 
-Heads = Float[Tensor, "n heads tokens d"]
+Queries = Float[Tensor, "n heads queries d"]
+Tokens = Float[Tensor, "n heads tokens d"]  # keys and values: as many as queries in self-attention, of words in cross-attention
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +66,12 @@ class Injection:
             yield
 
 
-def inject(source: slice, target: slice, q: Heads, k: Heads, v: Heads, attend: Attend) -> Heads:
+def inject(source: slice, target: slice, q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
     """The target rows become p_source V."""
     return attend(_copied(q, source, target), _copied(k, source, target), v)
 
 
-def inject_tokens(source: slice, target: slice, tokens: TokenMap, q: Heads, k: Heads, v: Heads, attend: Attend) -> Heads:
+def inject_tokens(source: slice, target: slice, tokens: TokenMap, q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
     """The target rows become (p_source carry + p_target keep) V."""
     carried = einsum(tokens.carry.to(v), v[target], "b i j, b h j d -> b h i d")
     if not tokens.keeps:

@@ -91,7 +91,7 @@ class AveragedMask(MaskRegularizer):
         return average[p.images], applies
 
 
-def resize(raw: Mask, like: Tensor) -> Mask:
+def resize(raw: Mask, like: Float[Tensor, "b c height width"]) -> Float[Tensor, "b 1 height width"]:
     return F.interpolate(raw, like.shape[-2:], mode="bicubic")
 
 

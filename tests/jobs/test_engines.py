@@ -227,7 +227,7 @@ def test_what_a_cluster_cannot_do_is_one_error(
     assert "pictures made" not in out
 
 
-def test_actors_that_never_load_end_the_run(cluster: ModuleType) -> None:
+def test_actors_that_never_load_end_the_run(cluster: ModuleType, unchecked: None) -> None:
     from sdist.jobs.engines.ray_driver import Chunk, Driver
 
     class Stillborn:

@@ -82,7 +82,7 @@ def test_an_edit_without_a_ratio_passes_nowhere_and_is_counted(profile: str) -> 
     assert np.isnan(passing_area(np.array([0.1, np.nan]), np.array([2.0, 2.0]), profile))
 
 
-def test_areas_need_edits_and_equal_lengths() -> None:
+def test_areas_need_edits_and_equal_lengths(unchecked: None) -> None:
     with pytest.raises(UserError, match="at least one edit"):
         clip_auc(np.array([]), "clean")
     with pytest.raises(UserError, match="got 1 and 2"):

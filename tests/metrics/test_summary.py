@@ -31,7 +31,7 @@ USER_STUDY = {  # LUSD, tables 5 (add, other) and 1: background, prompt, quality
 @pytest.mark.parametrize("method", USER_STUDY)
 def test_the_user_study_is_the_mean_of_its_classes(method: str) -> None:
     for add, other, whole in USER_STUDY[method]:
-        assert summarize(np.array([add, other]), "official").value == whole
+        assert summarize(np.array([add, other], float), "official").value == whole
 
 
 def test_summaries_count_what_they_leave_out() -> None:

@@ -302,7 +302,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_a_value_error_of_one_line(pipe: ScoreDistillationPipeline, picture: Path, name: str) -> None:
+def test_bad_input_is_a_value_error_of_one_line(
+    pipe: ScoreDistillationPipeline, picture: Path, name: str, unchecked: None
+) -> None:
     given, message = BAD[name]
     with pytest.raises(ValueError, match=message) as raised:
         run(pipe, **{"image": picture, **given})

@@ -19,6 +19,7 @@ from sdist.edits.request import Request
 from sdist.edits.run_card import card_text
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
+from sdist.models.backbone import Backbone
 
 gradio = pytest.importorskip("gradio", reason="the studio needs gradio")
 from sdist.studio import handle_card, handle_edit, handle_source  # noqa: E402
@@ -36,8 +37,11 @@ from sdist.studio.visitor import Visitor, harmless  # noqa: E402
 SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
 
 
+NO_MODEL = Backbone.__new__(Backbone)  # these snapshots are not decoded
+
+
 def snapshot(step: int, steps: int) -> Snapshot:
-    return Snapshot(step, steps, 1 + step % 3, 0.02 * step, 0.01, torch.full((1, 4, 2, 2), float(step)), None, None)  # type: ignore[arg-type]
+    return Snapshot(step, steps, 1 + step % 3, 0.02 * step, 0.01, torch.full((1, 4, 2, 2), float(step)), None, NO_MODEL)
 
 
 def a_timeline(made: int, steps: int) -> Timeline:
@@ -380,7 +384,7 @@ def test_two_visitors_share_nothing(picture: Path, tiny_folder: Path, tmp_path: 
 
 
 def test_a_scene_brings_its_prompts(visitor: Visitor) -> None:
-    answer = handle_source.choose_scene(visitor, type("Event", (), {"index": 0})())
+    answer = handle_source.choose_scene(visitor, gradio.SelectData(None, {"index": 0, "value": None}))
     assert visitor.source is not None
     assert answer[4] != answer[5]
     assert answer[6]["value"]
