@@ -21,6 +21,7 @@ from sdist.editors.prompt_to_prompt import PromptToPrompt
 from sdist.edits.request import Prepared, Request, Result
 from sdist.errors import PicturesError, UserError
 from sdist.files.images import to_pixels
+from sdist.hooks.injection import TokenMap
 from sdist.models.backbone import Backbone
 from sdist.prediction import SOURCE_SOURCE, TARGET
 
@@ -103,7 +104,7 @@ def test_words_are_weighted_where_a_factor_is_set(tiny: Backbone, request_of) ->
 
 
 def test_the_source_branch_ends_with_the_injection() -> None:
-    plan = PromptToPrompt(steps=10, cross_replace=0.4, self_replace=0.6).plan(tokens=None)  # type: ignore[arg-type]
+    plan = PromptToPrompt(steps=10, cross_replace=0.4, self_replace=0.6).plan(TokenMap(torch.eye(3)[None], torch.zeros(1, 3)))
     hooks = [hook for k in range(6) for hook in plan(k).hooks]
     assert [plan(k).branches for k in range(10)] == [[SOURCE_SOURCE.guided(1.0), TARGET.guided(7.5)]] * 6 + [
         [TARGET.guided(7.5)]
