@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from sdist.diffusion import Estimate, add_noise, cfg, discrete_scales, flow_scales, std
 
@@ -102,3 +103,9 @@ def test_std_is_unbiased_and_per_image() -> None:
     x = latents(2)
     expected = torch.stack([row.flatten().std(unbiased=True) for row in x])
     torch.testing.assert_close(std(x), expected)
+
+
+def test_shapes_are_checked_while_the_tests_run() -> None:
+    z, scale = latents(0), torch.ones(2)
+    with pytest.raises(TypeCheckError, match="noise"):
+        add_noise(z, z[:, :, :2], scale, scale)
