@@ -393,7 +393,7 @@ def test_methods_lists_every_component(capsys) -> None:
     assert main(["methods", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {"lusd", "dds_lusd"} <= set(listed["methods"])
-    assert set(listed["components"]) == {"loss", "filter", "normalizer", "gamma", "regularizer", "editor"}
+    assert {"loss", "filter", "normalizer", "gamma", "regularizer", "editor"} <= set(listed["components"])
     assert listed["components"]["loss"]["dds"]["defaults"]["guidance_scale"] == 7.5
     assert main(["methods"]) == 0
     assert "std_threshold" in capsys.readouterr().out
