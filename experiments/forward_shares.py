@@ -25,7 +25,7 @@ ROWS, CALLS = (2, 8, 16), 15
 
 
 def main() -> int:
-    tinyworld = load_backbone("tinyworld", "cpu").unet
+    tinyworld = load_backbone("tinyworld", "cpu").denoiser
     with torch.device("meta"):
         real = {name: UNet2DConditionModel(layers_per_block=2, **UNETS[name]) for name in ("sd15", "sdxl")}
     for name, unet in {"tinyworld": UNet2DConditionModel.from_config(tinyworld.config).to("meta"), **real}.items():

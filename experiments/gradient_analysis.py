@@ -33,7 +33,7 @@ from sdist.draws import RandomSampler, Ticket
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.files.images import mask_image, panel, to_images
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Draw, Edit, Progress, predict
 from sdist.tinyworld.captions import PLAIN

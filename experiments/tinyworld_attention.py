@@ -20,8 +20,8 @@ from PIL import Image
 
 from sdist.files.images import mask_image, panel
 from sdist.hooks.attention import Attention, AttentionRecorder, Queries
-from sdist.hooks.layers import Layer, attention_layers
-from sdist.models.backbone import Backbone
+from sdist.hooks.layers import Layer
+from sdist.models.base import Backbone
 from sdist.models.catalogue import MODELS
 from sdist.models.loading import load_backbone
 from sdist.prediction import SOURCE_SOURCE
@@ -57,7 +57,7 @@ def score(backbone: Backbone, scenes: list[Scene], seed: int) -> dict[str, list[
     """AUC of every kind of map, for each noun and timestep in this order."""
     maps: dict[str, list[float]] = {}
     for index, scene in enumerate(scenes):
-        levels = sorted({layer.level for layer in attention_layers(backbone.unet, "cross")})
+        levels = sorted({layer.level for layer in backbone.layout.layers("cross")})
         recorded = {level: observe(backbone, scene, _recorder(level), (seed, index)) for level in levels}
         _, focus, masks = recorded[SCALE.cross_level]
         for noun, mask in masks.items():

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sdist.hooks.attach import record
-from sdist.hooks.layers import Layer, layers_at
+from sdist.hooks.layers import Layer
+from sdist.models.unet_layout import UNetLayout
 from sdist.tinyworld.captions import caption, sample_wording
 from sdist.tinyworld.compositions import has_held_out
 from sdist.tinyworld.drawing import PALETTE
@@ -371,7 +373,7 @@ def train_diffusion(
         models_["unet"].set_attn_processor(AttnProcessor())  # on CPUs a quarter faster to train than the fused kernel
     shown = np.array([i for i in range(latents.shape[1]) if not has_held_out(scene_of(i)[1])])  # type: ignore[arg-type]
     run = Run(args.work / "diffusion.safetensors", models_, 1e-3, args.diffusion_samples, 0.35, 0.9993)
-    grounded = layers_at(models_["unet"], "cross", 1)
+    grounded = UNetLayout(models_["unet"]).at("cross", 1)
     names = [f"{layer.name}.{part}" for layer in grounded for part in ("to_q", "to_k")]
     snr = bars / (1 - bars)
     # Min-SNR-5 of a velocity prediction (Hang et al. 2023, arXiv 2303.09556), written for noise and bounded: high noise,
@@ -390,7 +392,7 @@ def train_diffusion(
         t = torch.from_numpy(rng.integers(0, 1000, batch)).to(args.device)
         noise = torch.from_numpy(rng.standard_normal(z.shape, np.float32)).to(args.device)
         bar = bars[t][:, None, None, None]
-        with args.autocast(), record(models_["unet"], names, slice(None)) as tape:
+        with args.autocast(), record(SimpleNamespace(denoiser=models_["unet"]), names, slice(None)) as tape:
             text = models_["text_encoder"](ids).last_hidden_state
             eps = models_["unet"](bar.sqrt() * z + (1 - bar).sqrt() * noise, t, text, return_dict=False)[0]
         denoising = (weight[t] * F.mse_loss(eps.float(), noise, reduction="none").mean((1, 2, 3))).mean()

@@ -68,6 +68,10 @@ class Text:
         """The same for some rows."""
         return self.map(lambda part: part[rows])
 
+    def to(self, dtype: torch.dtype) -> "Text":
+        """The same with its embeddings in another format."""
+        return Text(self.tokens.to(dtype), None if self.pooled is None else self.pooled.to(dtype), self.mask)
+
     def repeat(self, n: int) -> "Text":
         """All rows, n times."""
         return self.map(lambda part: part.repeat(n, *(1 for _ in part.shape[1:])))

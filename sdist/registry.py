@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .gammas import Gamma
     from .losses.base import Loss
     from .metrics.base import Metric
+    from .models.base import Backbone
     from .normalizers import Normalizer
     from .regularizers.base import Regularizer
 
@@ -84,10 +85,11 @@ NORMALIZERS: Registry["Normalizer"] = Registry("normalizer", "sdist.normalizers"
 GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
 SOLVERS: Registry["Solver"] = Registry("solver", "sdist.denoising.solvers")
 INVERSIONS: Registry["Inversion"] = Registry("inversion", "sdist.denoising.inversions")
+FAMILIES: Registry["Backbone"] = Registry("family", "sdist.models")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
 METRICS: Registry["Metric"] = Registry("metric", "sdist.metrics")
 
-ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS, DATASETS, METRICS)
+ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS, FAMILIES, DATASETS, METRICS)
 SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
 
 

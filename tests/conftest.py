@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sdist.diffusion import Estimate, discrete_scales
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.draws import RandomSampler, Ticket
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Branch, Draw, Edit, Progress, Text
 

@@ -21,7 +21,7 @@ from sdist.distillation.callbacks import Snapshot, Stopping
 from sdist.editors.base import Observers
 from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 
 SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
 

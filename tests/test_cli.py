@@ -78,7 +78,7 @@ def test_replay_follows_the_recorded_tokens_and_says_what_changed(
     monkeypatch.setattr("sdist.prompts.default_tagger", lambda: ("none", lambda words: ["XX"] * len(words)))
     capsys.readouterr()
     assert main(["replay", str(png)]) == 0
-    monkeypatch.setattr("sdist.models.backbone.fingerprint", lambda networks: "of other weights")
+    monkeypatch.setattr("sdist.models.base.fingerprint", lambda networks: "of other weights")
     assert main(["replay", str(png)]) == 0
     assert "not those that made this picture" in caplog.text
 

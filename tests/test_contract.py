@@ -11,7 +11,7 @@ from sdist.config.build import load_settings, resolve
 from sdist.config.methods import shipped
 from sdist.denoising.base import levels, timesteps
 from sdist.diffusion import Estimate
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.prediction import TARGET, Prediction, State, predict
 from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, Registry
 
@@ -65,7 +65,7 @@ def test_losses(name: str, kind: str, request: pytest.FixtureRequest) -> None:
     assert gradient.isfinite().all()
     assert gradient.abs().max() > 0
     assert all(torch.equal(before[b], e) for b, e in p.eps.items())
-    assert all(x.grad is None and not x.requires_grad for x in network.unet.parameters())
+    assert all(x.grad is None and not x.requires_grad for x in network.denoiser.parameters())
     with torch.set_grad_enabled(loss.graph):
         torch.testing.assert_close(loss.gradient(predicted(network, loss)), gradient, rtol=0, atol=0)
         for row in range(2):

@@ -22,7 +22,7 @@ from sdist.edits.run_card import read_card
 from sdist.errors import UserError
 from sdist.files.images import CARD_KEY, MAX_PIXELS, load_image
 from sdist.jobs.inputs import read_index
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.prompts import differing_nouns, token_indices
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

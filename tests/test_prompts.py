@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdist.errors import UserError
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.prompts import default_tagger, differing, differing_nouns, named_words, nltk_tagger, token_indices, words
 
 with (Path(__file__).parent / "prompt_pairs.csv").open(encoding="utf-8", newline="") as file:

@@ -21,7 +21,7 @@ from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..filters import StdThreshold
 from ..losses.sbp import SBP
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..normalizers import UnitStd
 from ..regularizers.attention_mask import AttentionMask
 from ..regularizers.source_pull import SourcePull
@@ -187,7 +187,7 @@ def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Call
 def bare_rows_per_second(backbone: Backbone, prepared: Prepared, rows: int) -> float:
     """Of the network alone, compiled if the backbone is: the same rows, one call after the other."""
     width, height = (side // backbone.factor for side in prepared.image.size)
-    z = torch.randn(rows, backbone.unet.config.in_channels, height, width, device=backbone.device)
+    z = torch.randn(rows, backbone.channels, height, width, device=backbone.device)
     t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([prepared.request.target]).repeat(rows)
     start = now(backbone.device)
     for _ in range(BARE_CALLS):

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from ..diffusion import add_noise
 from ..distillation.method import Method
 from ..draws import Sampler, Ticket
-from ..hooks.layers import Layer, attention_layers
-from ..models.backbone import Backbone
+from ..hooks.layers import Layer
+from ..models.base import Backbone
 from ..prediction import Edit, Text
 
 PREVIEW_EVERY = 30  # accepted steps
@@ -86,16 +86,16 @@ def explicit_attention(backbone: Backbone) -> None:
     """Sets the network up as the released code does: explicit attention everywhere, the memory format left alone."""
     backbone.arrange(torch.contiguous_format)
     backbone.explicit_maps = {}  # type: ignore[attr-defined]
-    names = [name.removesuffix(".processor") for name in backbone.unet.attn_processors]
+    names = [name.removesuffix(".processor") for name in backbone.denoiser.attn_processors]
     maps = {f"{name}.processor": ExplicitAttention(backbone.explicit_maps, name) for name in names}  # type: ignore[attr-defined]
-    backbone.unet.set_attn_processor(maps)
+    backbone.denoiser.set_attn_processor(maps)
 
 
 def dense_map(backbone: Backbone, cross_level: int, self_level: int, focus: Tensor, size: tuple[int, int]) -> Tensor:
     """The refined map of the kept matrices of the target's row, (1, 1, h, w) in 0..1."""
     kept = defaultdict[str, list[Tensor]](list)
     for kind, level in (("cross", cross_level), ("self", self_level)):
-        for layer in attention_layers(backbone.unet, kind):
+        for layer in backbone.layout.layers(kind):
             if layer.level == level:
                 kept[kind].append(_of_target(backbone.explicit_maps[layer.name], layer))  # type: ignore[attr-defined]
                 grid = layer.size(*size)

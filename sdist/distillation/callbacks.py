@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..files.images import to_images
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from .distiller import ScoreDistiller, last_mask
 
 log = logging.getLogger("sdist")

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger
 
 from ..edits.request import Prepared, Request, Result
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.precision import Precision
 
 
@@ -43,7 +43,7 @@ class Editor(ABC):
 
     def size_multiple(self, model: Backbone) -> int:
         """What the sides of an image must be divisible by, in pixels."""
-        return model.factor
+        return model.multiple
 
     def model_key(self, number_format: str) -> Hashable:
         """What of its fields a model in that format is loaded for: editors with equal keys share a loaded model."""

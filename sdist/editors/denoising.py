@@ -13,7 +13,7 @@ from ..distillation.trainer import default_lanes
 from ..edits.request import Prepared, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.memory import describe, is_full
 from ..models.precision import Precision, lower
 from .base import Editor, Observers

@@ -15,7 +15,7 @@ from PIL import Image
 from ..draws import Ticket
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.precision import Precision, lower_all
 from .base import Editor, Observers
 
@@ -58,7 +58,7 @@ class DiffusersPipeline(Editor):
         """The edited image, (height, width, 3) in 0..1."""
 
     def size_multiple(self, model: Backbone) -> int:
-        return lcm(model.factor, self.divisor)
+        return lcm(model.multiple, self.divisor)
 
     def model_key(self, number_format: str) -> Hashable:
         return self  # its fields decide whether the pipeline can use the model
@@ -108,7 +108,7 @@ class DiffusersPipeline(Editor):
             vae=model.vae,
             text_encoder=model.text.encoders[0],
             tokenizer=model.text.tokenizers[0],
-            unet=model.unet,
+            unet=model.denoiser,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ..errors import UserError
-from ..hooks.layers import attention_layers
+from ..models.unet_layout import UNetLayout
 from ..prompts import differing, words
 from ..registry import EDITORS
 from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
@@ -104,7 +104,7 @@ def _own(other: str, prompt: str) -> list[str]:
 
 
 def _check_layers(unet: Any) -> None:
-    have = sorted({layer.level for layer in attention_layers(unet, "cross") if layer.part != "mid"})
+    have = sorted({layer.level for layer in UNetLayout(unet).layers("cross") if layer.part != "mid"})
     if MASK_LEVEL not in have:
         raise UserError(
             "ledits_pp masks by cross-attention at 1/4 of the latent's side, this model has it at "

@@ -12,7 +12,7 @@ from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import make_card
 from ..errors import UserError
 from ..files.images import fit, fitted_size, image_size, load_image
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
@@ -83,7 +83,7 @@ def adapt(model: Backbone, settings: Settings) -> Backbone:
     if settings.compile:
         model.compile()
     if settings.checkpoint:
-        model.unet.enable_gradient_checkpointing()
+        model.denoiser.enable_gradient_checkpointing()
     return model
 
 

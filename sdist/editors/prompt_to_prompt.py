@@ -12,8 +12,7 @@ from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..files.images import to_pixels
 from ..hooks.injection import Injection, TokenMap
-from ..hooks.layers import attention_layers
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET
 from ..prompts import differing_nouns, named_words, token_indices
 from ..registry import EDITORS, one_of
@@ -54,7 +53,7 @@ class PromptToPrompt(Denoising):
 
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for prompts that cannot be aligned, and for a model without cross-attention or too few timesteps."""
-        if not attention_layers(model.unet, "cross"):
+        if not model.layout.layers("cross"):
             raise UserError(f"model '{model.name}' has no cross-attention, which prompt_to_prompt injects")
         if timesteps(self.steps)[0] > model.last_timestep:
             raise UserError(

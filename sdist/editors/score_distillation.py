@@ -20,7 +20,7 @@ from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images, to_pixels
 from ..filters import StdThreshold
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
 from ..optimizer import OptimizerSettings

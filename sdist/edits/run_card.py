@@ -18,7 +18,7 @@ from ..config.settings import Settings
 from ..config.yaml_files import check_values
 from ..errors import UserError
 from ..files.images import CARD_KEY
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..plugins import check_recorded, loaded_plugins
 from .request import Request, Result
 
@@ -36,7 +36,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             "source": backbone.source,
             "prediction_type": backbone.prediction_type,
             "fingerprint": backbone.fingerprint,
-            "precision": str(backbone.unet.dtype).removeprefix("torch."),
+            "precision": str(backbone.denoiser.dtype).removeprefix("torch."),
         },
         **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},

@@ -36,9 +36,9 @@ class Tape:
 
 @contextmanager
 def record(network: Any, names: Iterable[str], rows: slice) -> Iterator[Tape]:
-    """A tape of modules of network.unet. Raises KeyError for a module that does not exist."""
+    """A tape of modules of network.denoiser. Raises KeyError for a module that does not exist."""
     tape, handles, compiled = Tape(rows), list[RemovableHandle](), getattr(network, "compiled", None)
-    modules = {name: _module(network.unet, name) for name in names}
+    modules = {name: _module(network.denoiser, name) for name in names}
     if compiled is not None:
         with compiled.watch(modules, tape.values):
             yield tape
@@ -54,7 +54,7 @@ def record(network: Any, names: Iterable[str], rows: slice) -> Iterator[Tape]:
 
 @contextmanager
 def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
-    """Until the end of the block, attention modules of network.unet compute what these functions say, by module name.
+    """Until the end of the block, attention modules of network.denoiser compute what these functions say, by module name.
 
     A function gets queries, keys and values as they enter the attention itself, after all norms and rotations, for all rows of
     the call; what it returns goes to the output projection. Of several functions for a module the last one opened is asked, and
@@ -65,11 +65,13 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     """
     if getattr(network, "compiled", None) is not None:
         raise UserError("attention of a compiled network cannot be steered; set compile to false")
-    if torch.is_grad_enabled() and network.unet.is_gradient_checkpointing:  # the backward pass would call the layers as they are
+    if (
+        torch.is_grad_enabled() and network.denoiser.is_gradient_checkpointing
+    ):  # the backward pass would call the layers as they are
         raise UserError("attention cannot be steered under gradient checkpointing; set checkpoint to false")
     with ExitStack() as stack:
         for name, steering in steerings.items():
-            stack.enter_context(_steered(_module(network.unet, name), name, steering))
+            stack.enter_context(_steered(_module(network.denoiser, name), name, steering))
         yield
 
 

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from ..prediction import Branch
 from .attach import Tape, record
-from .layers import Layer, layers_at
+from .layers import AttentionLayout, Kind, Layer
 
+Columns = Float[Tensor, "b n c"]
 Queries = dict[Layer, tuple[Tensor, Tensor]]  # layer -> (queries, keys), each (b, tokens, heads x width)
 
 
@@ -52,9 +53,8 @@ class Attention:
         sums = torch.stack([focus, 1 - focus], 2) / count[..., None]  # of the focus tokens, of the others
         maps = []
         for layer, (q, k) in self.cross.items():
-            probabilities = (_heads(layer, q) @ _heads(layer, k).mT * layer.scale).softmax(-1)
-            mean = reduce(probabilities, "b heads n l -> b n l", "mean")
-            maps.append(rearrange(mean @ sums, "b (h w) c -> c b h w", h=layer.size(*self.size)[0]))
+            mean = _attend_to_text(layer, q, k, sums) if k.shape[1] == sums.shape[1] else _attend_jointly(layer, q, k, sums)
+            maps.append(rearrange(mean, "b (h w) c -> c b h w", h=layer.size(*self.size)[0]))
         own, others = torch.stack(maps).mean(0)
         most = own.mean((1, 2), keepdim=True) > others.mean((1, 2), keepdim=True)
         return torch.where(most, -others, own)[:, None]
@@ -70,26 +70,41 @@ class AttentionRecorder:
 
     @contextmanager
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Attention]]:
-        groups = [layers_at(network.unet, k, n) for k, n in (("cross", self.cross_level), ("self", self.self_level))]
-        names = [f"{layer.name}.{part}" for group in groups for layer in group for part in ("to_q", "to_k")]
+        layout: AttentionLayout = network.layout
+        layers = {"cross": layout.at("cross", self.cross_level), "self": layout.at("self", self.self_level)}
+        names = [name for kind, group in layers.items() for layer in group for name in layout.reads(kind, layer)]
         with record(network, names, rows[self.branch]) as tape:
-            yield lambda size: Attention(*({a: _pair(tape, a) for a in group} for group in groups), size)
+            yield lambda size: Attention(_queries(layout, "cross", layers, tape), _queries(layout, "self", layers, tape), size)
 
 
-def _pair(tape: Tape, layer: Layer) -> tuple[Tensor, Tensor]:
-    return tape[f"{layer.name}.to_q"].float(), tape[f"{layer.name}.to_k"].float()
+def _queries(layout: AttentionLayout, kind: Kind, layers: Mapping[Kind, list[Layer]], tape: Tape) -> Queries:
+    pairs = {layer: layout.queries_and_keys(kind, layer, tape.__getitem__) for layer in layers[kind]}
+    return {layer: (queries.float(), keys.float()) for layer, (queries, keys) in pairs.items()}
 
 
 def _heads(layer: Layer, x: Tensor) -> Tensor:
     return rearrange(x, "b n (heads d) -> b heads n d", heads=layer.heads)
 
 
-def _attend(layer: Layer, q: Tensor, k: Tensor, column: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n 1"]:
-    """The mean over heads of softmax(Q K^T s) column.
+def _attend_to_text(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Columns:
+    """The mean over heads of softmax(Q K^T s) columns, where keys are few and precision counts."""
+    probabilities = (_heads(layer, q) @ _heads(layer, k).mT * layer.scale).softmax(-1)
+    return reduce(probabilities, "b heads n l -> b n l", "mean") @ columns
 
-    The column is padded with zeros to the width of a head: the fused kernels, which never hold an N x N matrix, want values as
-    wide as queries.
+
+def _attend_jointly(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Columns:
+    """The same where keys of the image follow those of the text: they are no focus tokens, so they count as others."""
+    each = columns[:, :1].sum(2)
+    image = torch.stack([torch.zeros_like(each), each], 2).expand(-1, k.shape[1] - columns.shape[1], -1)
+    return _attend(layer, q, k, torch.cat([columns, image], 1))
+
+
+def _attend(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Columns:
+    """The mean over heads of softmax(Q K^T s) columns.
+
+    They are padded with zeros to the width of a head: the fused kernels, which never hold an N x N matrix, want values as wide
+    as queries.
     """
-    q, k = _heads(layer, q), _heads(layer, k)
-    value = F.pad(column, (0, q.shape[-1] - 1))[:, None].expand_as(k).contiguous()
-    return F.scaled_dot_product_attention(q, k, value, scale=layer.scale)[..., :1].mean(1)
+    q, k, count = _heads(layer, q), _heads(layer, k), columns.shape[-1]
+    value = F.pad(columns, (0, q.shape[-1] - count))[:, None].expand_as(k).contiguous()
+    return F.scaled_dot_product_attention(q, k, value, scale=layer.scale)[..., :count].mean(1)

@@ -1,4 +1,4 @@
-"""Outputs of the decoder's self-attention layers, for losses that compare features (CDS)."""
+"""Outputs of self-attention layers, for losses that compare features (CDS)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..prediction import Branch
 from .attach import record
-from .layers import attention_layers
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,13 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureRecorder:
-    """Records the outputs (after the output projection) of every self-attention layer of the up blocks."""
+    """Records the outputs of the layers that describe the image's structure; a UNet's are the self-attention of its up blocks."""
 
     branches: tuple[Branch, ...]
 
     @contextmanager
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Features]]:
-        layers = [layer for layer in attention_layers(network.unet, "self") if layer.part == "up"]
+        layers = network.layout.features()
         with record(network, [layer.name for layer in layers], slice(None)) as tape:
 
             def collect(size: tuple[int, int]) -> Features:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..prediction import Branch
 from .attach import Attend, Steering, steer
-from .layers import attention_layers
 
 Queries = Float[Tensor, "n heads queries d"]
 Tokens = Float[Tensor, "n heads tokens d"]  # keys and values: as many as queries in self-attention, of words in cross-attention
@@ -58,9 +57,9 @@ class Injection:
         where, steerings = (rows[self.source], rows[self.target]), dict[str, Steering]()
         if self.tokens is not None:
             cross = partial(inject_tokens, *where, self.tokens)
-            steerings |= {layer.name: cross for layer in attention_layers(network.unet, "cross")}
+            steerings |= {layer.name: cross for layer in network.layout.layers("cross")}
         if self.self_level is not None:
-            coarse = [layer for layer in attention_layers(network.unet, "self") if layer.level >= self.self_level]
+            coarse = [layer for layer in network.layout.layers("self") if layer.level >= self.self_level]
             steerings |= {layer.name: partial(inject, *where) for layer in coarse}
         with steer(network, steerings):
             yield

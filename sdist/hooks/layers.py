@@ -1,12 +1,18 @@
-"""Attention layers of a UNet2DConditionModel by kind and level (level k works at 1 / 2^k of the latent's side)."""
+"""Attention layers of a denoiser by kind and level (level k works at 1 / 2^k of the latent's side)."""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary, ref
+from typing import Literal
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor
 
 from ..errors import UserError
+
+Kind = Literal["cross", "self"]  # what an image token's queries look at: the text, the image
+Projected = Float[Tensor, "n tokens width"]  # of all heads, side by side
 
 
 @dataclass(frozen=True)
@@ -24,48 +30,46 @@ class Layer:
         return math.ceil(height / 2**self.level), math.ceil(width / 2**self.level)
 
 
-_known: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # UNet -> its layers and their modules
+class AttentionLayout(ABC):
+    """Which layers of a denoiser read the text and which the image, and how to obtain their queries and keys.
 
+    A joint layer, where image tokens look at both, may be listed under both kinds.
+    """
 
-def attention_layers(unet: nn.Module, kind: str) -> list[Layer]:
-    """All layers of a kind, "self" (attn1) or "cross" (attn2), in module order."""
-    if unet not in _known:  # looked for once: a walk through a UNet takes milliseconds, and every round asks
-        blocks = len(unet.config["block_out_channels"])  # type: ignore[index]
-        modules = [(name, module) for name, module in unet.named_modules() if name.endswith((".attn1", ".attn2"))]
-        _known[unet] = [(_describe(name, module, blocks), ref(module)) for name, module in modules]
-    suffix = {"self": "attn1", "cross": "attn2"}[kind]
-    found = [(layer, module()) for layer, module in _known[unet] if layer.name.endswith(suffix)]
-    for layer, module in found:
-        if getattr(module, "fused_projections", False):
+    @abstractmethod
+    def layers(self, kind: Kind) -> list[Layer]:
+        """All layers of a kind whose queries and keys can be read, in module order. Raises UserError if something hides them."""
+
+    @abstractmethod
+    def features(self) -> list[Layer]:
+        """The layers whose outputs describe the image's structure; a layer's name is the module that returns (n, tokens, d)."""
+
+    @abstractmethod
+    def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
+        """The modules whose outputs `queries_and_keys` asks for."""
+
+    @abstractmethod
+    def queries_and_keys(self, kind: Kind, layer: Layer, output: Callable[[str], Tensor]) -> tuple[Projected, Projected]:
+        """The image tokens' queries and the keys that they look at, as they enter the softmax but for the scale.
+
+        "cross": the keys of all tokens of the text come first, and if the layer is a joint one those of the image after them.
+        "self": the keys of the image alone.
+        """
+
+    def at(self, kind: Kind, level: int) -> list[Layer]:
+        """The layers of a kind at a level. Raises UserError with the levels that exist if there is none."""
+        layers = self.layers(kind)
+        chosen = [layer for layer in layers if layer.level == level]
+        if not chosen:
+            have = sorted({layer.level for layer in layers})
             raise UserError(
-                f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
-                "unet.unfuse_qkv_projections() first"
+                f"this model has no {kind}-attention at level {level} (1/{2**level} of the latent's side); have levels {have}"
             )
-    return [layer for layer, _ in found]
+        return chosen
 
-
-def layers_at(unet: nn.Module, kind: str, level: int) -> list[Layer]:
-    """The layers of a kind at a level; UserError lists the levels that exist if there is none."""
-    layers = attention_layers(unet, kind)
-    chosen = [layer for layer in layers if layer.level == level]
-    if not chosen:
-        have = sorted({layer.level for layer in layers})
-        raise UserError(
-            f"this model has no {kind}-attention at level {level} (1/{2**level} of the latent's side); have levels {have}"
-        )
-    return chosen
-
-
-def nearest_level(unet: nn.Module, kind: str, level: int) -> int:
-    """The level nearest to the wanted one that has layers of a kind; of two, the finer. UserError if there is none."""
-    have = {layer.level for layer in attention_layers(unet, kind)}
-    if not have:
-        raise UserError(f"this model has no {kind}-attention to make a mask of")
-    return min(have, key=lambda own: (abs(own - level), own))
-
-
-def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
-    parts = name.split(".")
-    part = parts[0].split("_")[0]
-    level = {"down": lambda: int(parts[1]), "mid": lambda: blocks - 1, "up": lambda: blocks - 1 - int(parts[1])}[part]()
-    return Layer(name, level, part, module.heads, module.scale)  # type: ignore[arg-type]
+    def nearest(self, kind: Kind, level: int) -> int:
+        """The level nearest to the given one that has layers of a kind; of two, the finer. Raises UserError if there is none."""
+        have = {layer.level for layer in self.layers(kind)}
+        if not have:
+            raise UserError(f"this model has no {kind}-attention to make a mask of")
+        return min(have, key=lambda own: (abs(own - level), own))

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from ..config.settings import LogSettings
 from ..distillation.distiller import Round, ScoreDistiller, last_masks
 from ..files.images import mask_image, panel, to_images
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 
 SHOWN = 8  # pictures of a queue that are logged
 

@@ -1,18 +1,20 @@
-"""Loads the parts of a diffusers pipeline from a folder, the cache or the hub, and puts a Backbone together."""
+"""Loads the parts of a diffusers pipeline from a folder, the cache or the hub, and puts a backbone of their family together."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from ..errors import UserError
+from ..registry import FAMILIES
 from .allocator import keep_freed_memory
-from .backbone import Backbone
+from .base import Backbone
 from .catalogue import Model, find_model, hub_problem, is_folder, on_disk
 from .devices import choose_device
-from .text import PromptEncoder
 
 log = logging.getLogger("sdist")
 
@@ -20,7 +22,7 @@ log = logging.getLogger("sdist")
 def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backbone:
     """The model of that alias, hub id or folder, float32, on "auto", "cpu", "cuda", "cuda:1" or "mps".
 
-    `conditions`: how many latents its UNet reads beside the noisy one, 1 for InstructPix2Pix.
+    `conditions`: how many latents its denoiser reads beside the noisy one, 1 for InstructPix2Pix.
     """
     model, where = find_model(name), choose_device(device)
     keep_freed_memory()
@@ -62,35 +64,40 @@ def _try_load(source: str, device: str, conditions: int) -> tuple[Backbone | Non
 
 
 def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
-    """Only the parts that score distillation needs: no safety checker, no image processor, safetensors alone."""
-    from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+    """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone."""
+    from diffusers import DiffusionPipeline
 
     where = {"local_files_only": local}
-    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, **where}
-    unet = _load_network(UNet2DConditionModel, source, "unet", **options)
-    two = reads_pooled(unet)
-    parts = {
-        "unet": unet,
-        "vae": _load_network(AutoencoderKL, source, "vae", **options),
-        "scheduler": DDPMScheduler.from_pretrained(source, subfolder="scheduler", **where),
-        **_load_text(source, two, where),
-    }
-    index = DiffusionPipeline.load_config(source, **where) if two else {}
-    return assemble(parts, device, conditions, bool(index.get("force_zeros_for_empty_prompt", True)))
+    index = DiffusionPipeline.load_config(source, **where)
+    families = families_of({name: value[1:] for name, value in index.items() if isinstance(value, list)})
+    name = families[0].denoiser_name
+    family = matching(families, find_class(families[0].components[name]).load_config(source, subfolder=name, **where))
+    parts = {name: _load_part(find_class(kind), source, name, **where) for name, kind in family.components.items()}
+    return family(parts, device, index, conditions)
 
 
-def _load_text(source: str, two: bool, where: dict[str, bool]) -> dict[str, Any]:
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+def find_class(name: str) -> Any:
+    """A class of diffusers or transformers by its name, of any other module by module.Class."""
+    module, _, plain = name.rpartition(".")
+    for package in [module] if module else ("diffusers", "transformers"):
+        if hasattr(found := import_module(package), plain):
+            return getattr(found, plain)
+    raise UserError(f"the installed diffusers and transformers have no {name}; a newer version may")
 
-    options = {"dtype": torch.float32, **where}
-    classes = {"text_encoder": CLIPTextModel} | ({"text_encoder_2": CLIPTextModelWithProjection} if two else {})
-    encoders = {name: _load_network(cls, source, name, **options) for name, cls in classes.items()}
-    names = [name.replace("text_encoder", "tokenizer") for name in classes]
-    return {**encoders, **{name: CLIPTokenizer.from_pretrained(source, subfolder=name, **where) for name in names}}
+
+def _load_part(cls: Any, source: str, name: str, **where: Any) -> Any:
+    """One component; a network with all of its weights, in float32."""
+    from diffusers import ModelMixin
+
+    if not issubclass(cls, nn.Module):
+        return cls.from_pretrained(source, subfolder=name, **where)
+    own = issubclass(cls, ModelMixin)
+    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False} if own else {"dtype": torch.float32}
+    return _load_network(cls, source, name, **options, **where)
 
 
 def _load_network(cls: Any, source: str, part: str, **options: Any) -> Any:
-    """One part with all of its weights; UserError where the libraries would go on with random ones."""
+    """One network with all of its weights. Raises UserError where the libraries would go on with random ones."""
     network, report = cls.from_pretrained(source, subfolder=part, use_safetensors=True, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise UserError(
@@ -99,27 +106,39 @@ def _load_network(cls: Any, source: str, part: str, **options: Any) -> Any:
     return network
 
 
-def reads_pooled(unet: Any) -> bool:
-    """Whether a UNet reads a second text encoder's pooled embedding, as SDXL's does; UserError if it wants anything else."""
-    kind = getattr(unet.config, "addition_embed_type", None)
-    if kind not in (None, "text_time"):
-        raise UserError(f"this model wants '{kind}' beside a prompt's embedding, which is not supported")
-    return kind == "text_time"
+def families_of(kinds: Mapping[str, Sequence[str]]) -> list[type[Backbone]]:
+    """The families whose denoiser is among components of these classes and their bases. Raises UserError if there is none."""
+    every = [FAMILIES.get(name) for name in FAMILIES.names()]
+    known = {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}
+    found = [family for family, kind in known.items() if kind in kinds.get(family.denoiser_name, ())]
+    if found:
+        return found
+    given = next((kinds[name][0] for name in ("transformer", "unet", *kinds) if kinds.get(name)), "missing")
+    raise UserError(
+        f"the denoiser of this model is {given}, which is not known here: have {', '.join(sorted({*known.values()}))}"
+    )
 
 
-def assemble(parts: Mapping[str, Any], device: str, conditions: int = 0, zero_empty: bool = True) -> Backbone:
-    """The backbone of components, by their names in diffusers; of the scheduler, of any class, only the noise schedule is read.
+def matching(families: Sequence[type[Backbone]], config: Mapping[str, Any]) -> type[Backbone]:
+    """The one that a denoiser of that configuration belongs to. Raises UserError if it is none of them."""
+    for family in families:
+        if family.matches(config):
+            return family
+    kind = families[0].components[families[0].denoiser_name]
+    names = ", ".join(name for name in FAMILIES.names() if FAMILIES.get(name) in families)
+    raise UserError(f"this {kind} reads something else than those of the families known here ({names})")
 
-    `zero_empty`: whether a model with two text encoders was trained with zeros for an empty prompt.
+
+def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> Backbone:
+    """The backbone of components in float32, by their names in diffusers.
+
+    `options`: what a pipeline's index holds beside its components.
     """
-    from diffusers import DDPMScheduler
-
-    two = reads_pooled(parts["unet"])
-    suffixes = ("", "_2") if two else ("",)
-    missing = [name + s for name in ("text_encoder", "tokenizer") for s in suffixes if parts.get(name + s) is None]
+    inner = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}  # of what torch.compile gives
+    families = families_of({name: [own.__name__ for own in type(part).__mro__] for name, part in inner.items()})
+    family = matching(families, parts[families[0].denoiser_name].config)
+    missing = [name for name in family.components if parts.get(name) is None]
     if missing:
-        raise UserError(f"this UNet needs {', '.join(missing)} beside it, which the pipeline does not have")
-    encoders, tokenizers = ([parts[name + s] for s in suffixes] for name in ("text_encoder", "tokenizer"))
-    text = PromptEncoder(encoders, tokenizers, two and zero_empty)
-    scheduler = DDPMScheduler.from_config(parts["scheduler"].config)
-    return Backbone(parts["unet"], parts["vae"], text, scheduler, device, conditions)
+        kind = family.components[family.denoiser_name]
+        raise UserError(f"this {kind} needs {', '.join(missing)} beside it, which the pipeline does not have")
+    return family(parts, device, options, conditions)

@@ -1,4 +1,4 @@
-"""The number format of the noise predictor, and a gate: half precision only where its error cannot pass for a gradient."""
+"""The number format of the denoiser, and a gate: half precision only where its error cannot pass for a gradient."""
 
 import logging
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..diffusion import add_noise, std
 from ..errors import UserError
 from ..prediction import Text
-from .backbone import Backbone
+from .base import Backbone
 
 log = logging.getLogger("sdist")
 
@@ -33,7 +33,7 @@ def format_on(device: str, precision: Precision) -> str:
 
 
 def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> None:
-    """Casts the noise predictor, and it alone, to what the precision means on its device.
+    """Casts the denoiser, and it alone, to what the precision means on its device.
 
     With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
     stays in fp32 and says so, and a format that was asked for is a UserError with the figures.
@@ -65,25 +65,25 @@ def lower_all(backbone: Backbone, precision: Precision) -> None:
 @torch.no_grad()
 def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
     """The floor of a format on the loaded weights, for latents of unit variance; the weights are as before afterwards."""
-    before = {name: value.clone() for name, value in backbone.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in backbone.denoiser.state_dict().items()}
     exact = _difference(backbone, PROMPTS)
     _cast(backbone, dtype)
     half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
     _cast(backbone, torch.float32)
-    backbone.unet.load_state_dict(before)
+    backbone.denoiser.load_state_dict(before)
     return Floor(std(same).max().item(), std(half - exact).max().item())
 
 
 def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
-    nn.Module.to(backbone.unet, dtype)  # diffusers' own `to` warns about modules that no Stable Diffusion has
+    nn.Module.to(backbone.denoiser, dtype)  # diffusers' own `to` warns about modules that no Stable Diffusion has
 
 
 def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
     """eps(second prompt) - eps(first), one row per timestep."""
-    config, n = backbone.unet.config, len(TIMESTEPS)
-    side = min(64, config.sample_size)
+    n, side = len(TIMESTEPS), min(64, backbone.native_side // backbone.factor)
     t = torch.tensor(TIMESTEPS, device=backbone.device)
-    z, noise = (torch.randn(2, n, config.in_channels, side, side, generator=torch.Generator().manual_seed(0))).to(backbone.device)
+    shape = (2, n, backbone.channels, side, side)
+    z, noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
     z_t = add_noise(z, noise, *backbone.scales(t))
     text = Text.cat([backbone.embed([prompt]).repeat(n) for prompt in prompts])
     eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), t.repeat(2), text).eps

@@ -10,14 +10,14 @@ from torch import nn
 from ..config.settings import Settings
 from ..editors.loading import adapt
 from ..errors import UserError
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.loading import assemble
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
 
 
 @contextmanager
-def borrowed(parts: Mapping[str, Any], settings: Settings, zero_empty: bool) -> Iterator[Backbone]:
+def borrowed(parts: Mapping[str, Any], settings: Settings, options: Mapping[str, Any]) -> Iterator[Backbone]:
     """The backbone of components by their names in diffusers, as the settings load one from disk: float32, then lowered.
 
     UserError for networks that are moved or cast by hooks; see `assemble` and `adapt` for others.
@@ -32,7 +32,7 @@ def borrowed(parts: Mapping[str, Any], settings: Settings, zero_empty: bool) -> 
     with lent(*networks):
         for network in networks:
             nn.Module.to(network, torch.float32)
-        backbone = assemble(parts, settings.device, settings.editor.conditions, zero_empty)
+        backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
         yield adapt(backbone, settings)
 

@@ -186,9 +186,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         return name
 
     def _edit(self, settings: Settings, rows: list[dict[str, Any]], step_end: StepEnd) -> list[Result]:
-        zeros = self.config.force_zeros_for_empty_prompt
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
-            backbone = stack.enter_context(borrowed(self.components, settings, zeros))
+            backbone = stack.enter_context(borrowed(self.components, settings, self.config))
             method = LoadedMethod(settings, backbone)
             batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]
             sizes = dict.fromkeys(f"{own.image.width} x {own.image.height}" for own in batch)

@@ -8,7 +8,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..hooks.attention import AttentionRecorder
-from ..hooks.layers import nearest_level
 from ..prediction import TARGET, Branch, Prediction, Recorder
 from ..registry import REGULARIZERS
 from .mask import AveragedMask, Mask, resize, unit_range
@@ -49,7 +48,7 @@ class AttentionMask(AveragedMask):
         for kind in ("cross", "self"):
             key = f"{kind}_level"
             wanted = getattr(self, key)
-            levels[key] = nearest_level(network.unet, kind, wanted) if wanted == getattr(scale, key) else wanted
+            levels[key] = network.layout.nearest(kind, wanted) if wanted == getattr(scale, key) else wanted
             if levels[key] != wanted:
                 text = "%s: this model has none at 1/%d of the latent's side, 1/%d is used"
                 log.warning(text, key, 2**wanted, 2 ** levels[key])

@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, Trainer
 
 from ..distillation.distiller import ScoreDistiller
 from ..errors import UserError, unknown
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 
 log = logging.getLogger("sdist")
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..distillation.callbacks import Snapshot
 from ..files.images import to_images
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 
 KEPT = 40  # frames of a run, beside the first and the last
 

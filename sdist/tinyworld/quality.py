@@ -15,7 +15,7 @@ from ..files.images import to_pixels
 from ..hooks.attention import Attention, AttentionRecorder
 from ..metrics.encoders.clip import Clip
 from ..metrics.similarity import cosine
-from ..models.backbone import Backbone
+from ..models.base import Backbone
 from ..models.catalogue import MODELS, TINYWORLD
 from ..prediction import SOURCE_SOURCE
 from .captions import caption, sample_wording
@@ -106,7 +106,7 @@ def generate(backbone: Backbone, prompts: list[str], seed: int, guidance: float 
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline(
-        vae=backbone.vae, unet=backbone.unet, text_encoder=backbone.text.encoders[0], tokenizer=backbone.text.tokenizers[0],
+        vae=backbone.vae, unet=backbone.denoiser, text_encoder=backbone.text.encoders[0], tokenizer=backbone.text.tokenizers[0],
         scheduler=DDIMScheduler.from_pretrained(TINYWORLD, subfolder="scheduler"),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip

@@ -1,15 +1,17 @@
 """Holds a recorded trace against our components: the same draws go in, the same quantities must come out."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ..diffusion import OutputKind
 from ..errors import UserError, unknown
 from ..files.images import to_pixels
 from ..losses.cds import CDS
-from ..models.backbone import PREDICTION_TYPES, Backbone
+from ..models.base import Backbone
 from ..prediction import Edit
 from .case import Case
 from .run import Arrays, Playback, observe
@@ -36,9 +38,9 @@ class Deviation:
 
 def adapt(backbone: Backbone, case: Case) -> None:
     """Gives a backbone what the case says of it. UserError for a prediction type that does not exist."""
-    if case.prediction_type not in PREDICTION_TYPES:
-        raise unknown("prediction_type", case.prediction_type, PREDICTION_TYPES, "case.json")
-    backbone.prediction_type = case.prediction_type
+    if case.prediction_type not in (kinds := get_args(OutputKind)):
+        raise unknown("prediction_type", case.prediction_type, kinds, "case.json")
+    backbone.prediction_type = case.prediction_type  # type: ignore[assignment]
     if case.vae_scaling_factor is not None:
         backbone.vae.register_to_config(scaling_factor=case.vae_scaling_factor)
 

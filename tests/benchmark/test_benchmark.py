@@ -9,7 +9,7 @@ from sdist.benchmark import plain_loop as reference
 from sdist.benchmark.measure import Timed, report
 from sdist.cli import main
 from sdist.draws import RandomSampler
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 
 from ..conftest import tiny_edit

@@ -19,7 +19,7 @@ from sdist.losses.cds import CDS
 from sdist.losses.dds import DDS
 from sdist.losses.sbp import SBP
 from sdist.losses.sds import SDS
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.normalizers import UnitStd
 from sdist.optimizer import OptimizerSettings
 from sdist.regularizers.attention_mask import AttentionMask
@@ -108,7 +108,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
     """With memory for `fits` draws, the run goes on with fewer at once, to the same end; with none it says what was missing."""
 
     class Small:
-        guidance, scales, unet = tiny.guidance, staticmethod(tiny.scales), tiny.unet
+        guidance, scales, denoiser, layout = tiny.guidance, staticmethod(tiny.scales), tiny.denoiser, tiny.layout
 
         def estimate(self, z_t, t, text, guidance):
             if len(z_t) > 2 * fits:

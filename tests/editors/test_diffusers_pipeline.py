@@ -22,7 +22,7 @@ from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.evaluation.results import find_results
 from sdist.files.images import to_images, to_pixels
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.registry import EDITORS
 
@@ -335,7 +335,7 @@ def deep(folders: dict[str, Path]) -> Backbone:
 def test_ledits_pp_counts_a_concepts_own_tokens(deep: Backbone) -> None:
     pipeline = LeditsPP().pipeline(
         dict(deep.scheduler.config), vae=deep.vae, text_encoder=deep.text.encoders[0], tokenizer=deep.text.tokenizers[0],
-        unet=deep.unet, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        unet=deep.denoiser, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.batch_size = 1
     options = {"device": "cpu", "num_images_per_prompt": 1, "enable_edit_guidance": True}
@@ -347,12 +347,12 @@ def test_ledits_pp_counts_a_concepts_own_tokens(deep: Backbone) -> None:
 def test_ledits_pp_leaves_the_network_as_it_was(deep: Backbone, picture: Path, options: dict) -> None:
     settings = load_settings("ledits_pp")
     job = LoadedMethod(settings, deep).prepare(Request(picture, "a cat in the snow", "a dog in the snow"))
-    kinds = {name: type(processor) for name, processor in deep.unet.attn_processors.items()}
+    kinds = {name: type(processor) for name, processor in deep.denoiser.attn_processors.items()}
     plain, other = (
         LeditsPP(num_inversion_steps=4, edit_threshold=0.5, **more).edit(deep, [job], Observers())[0] for more in ({}, options)
     )
     assert not np.array_equal(plain.image, other.image)
-    assert {name: type(processor) for name, processor in deep.unet.attn_processors.items()} == kinds
+    assert {name: type(processor) for name, processor in deep.denoiser.attn_processors.items()} == kinds
 
 
 @pytest.mark.parametrize("name", NAMES)

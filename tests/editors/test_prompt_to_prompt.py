@@ -22,7 +22,7 @@ from sdist.edits.request import Prepared, Request, Result
 from sdist.errors import PicturesError, UserError
 from sdist.files.images import to_pixels
 from sdist.hooks.injection import TokenMap
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.prediction import SOURCE_SOURCE, TARGET
 
 QUICK = ("editor.steps=4", "size=keep")

@@ -12,8 +12,8 @@ from sdist.errors import UserError
 from sdist.hooks.attach import record
 from sdist.hooks.attention import Attention, AttentionRecorder
 from sdist.hooks.features import FeatureRecorder
-from sdist.hooks.layers import Layer, attention_layers, layers_at, nearest_level
-from sdist.models.backbone import Backbone
+from sdist.hooks.layers import Layer
+from sdist.models.base import Backbone
 from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, predict
 from sdist.regularizers.mask import unit_range
 
@@ -35,7 +35,7 @@ def test_recording_changes_no_bit_of_the_prediction_and_leaves_no_hook(tiny: Bac
     plain = run(tiny, ())
     recorded = run(tiny, (AttentionRecorder(TARGET, 1, 0), FeatureRecorder((TARGET, SOURCE_SOURCE))))
     assert all(torch.equal(plain.eps[b], recorded.eps[b]) for b in plain.eps)
-    assert hooks_on(tiny.unet) == 0
+    assert hooks_on(tiny.denoiser) == 0
 
 
 def test_no_hook_remains_after_an_exception(tiny: Backbone) -> None:
@@ -43,7 +43,7 @@ def test_no_hook_remains_after_an_exception(tiny: Backbone) -> None:
         raise RuntimeError("inside")
     with pytest.raises(KeyError, match="no module 'nowhere'"), record(tiny, ["mid_block", "nowhere"], slice(None)):
         pass
-    assert hooks_on(tiny.unet) == 0
+    assert hooks_on(tiny.denoiser) == 0
 
 
 @pytest.mark.parametrize(("h", "w"), [(8, 8), (8, 12), (6, 10), (9, 7)])
@@ -125,6 +125,22 @@ def test_no_matrix_of_all_pairs_of_places_is_ever_made() -> None:
     assert 0 < max(shapes.sizes) < (side * side) ** 2 / 8
 
 
+def test_joint_attention_has_the_map_of_its_text_keys(tiny: Backbone) -> None:
+    """Keys of the image after those of the text: a softmax over all, of which the focus tokens' columns are wanted."""
+    recorder = AttentionRecorder(TARGET, cross_level=1, self_level=1)
+    attention: Attention = run(tiny, (recorder,)).recorded[recorder]
+    focus = torch.zeros(2, 24)
+    focus[0, 3], focus[1, [4, 5]] = 1, 1
+    text_alone = list(attention.cross.items())
+    joint = replace(attention, cross={layer: (q, torch.cat([k, 0.1 * q], 1)) for layer, (q, k) in text_alone})
+    expected = []
+    for row in range(2):
+        tokens = focus[row].nonzero()[:, 0]
+        expected.append(torch.stack([m[:, tokens].mean(1) for m in matrices(joint.cross, row)]).mean(0).reshape(1, 4, 4))
+    torch.testing.assert_close(joint.cross_map(focus), torch.stack(expected), rtol=1e-5, atol=1e-7)
+    assert (joint.cross_map(focus) < attention.cross_map(focus)).all()
+
+
 def test_recorded_attention_is_that_of_the_asked_branch(tiny: Backbone) -> None:
     recorder = AttentionRecorder(TARGET, 1, 0)
     p = run(tiny, (recorder,))
@@ -152,21 +168,21 @@ def test_features_have_their_grid(tiny: Backbone) -> None:
 
 
 def test_the_nearest_level_is_found(tiny: Backbone) -> None:
-    assert [nearest_level(tiny.unet, "cross", level) for level in (0, 2, 5)] == [0, 2, 2]
+    assert [tiny.layout.nearest("cross", level) for level in (0, 2, 5)] == [0, 2, 2]
 
 
 def test_layers_are_found_by_level(tiny: Backbone) -> None:
-    assert {layer.level for layer in attention_layers(tiny.unet, "cross")} == {0, 1, 2}
-    assert [layer.part for layer in layers_at(tiny.unet, "self", 1)] == ["down", "up", "up"]
+    assert {layer.level for layer in tiny.layout.layers("cross")} == {0, 1, 2}
+    assert [layer.part for layer in tiny.layout.at("self", 1)] == ["down", "up", "up"]
     with pytest.raises(UserError, match=r"no self-attention at level 5 .* have levels \[0, 1, 2\]"):
-        layers_at(tiny.unet, "self", 5)
+        tiny.layout.at("self", 5)
 
 
 def test_fused_projections_are_noticed(tiny: Backbone) -> None:
-    attention = next(m for n, m in tiny.unet.named_modules() if n.endswith("attn1"))
+    attention = next(m for n, m in tiny.denoiser.named_modules() if n.endswith("attn1"))
     attention.fused_projections = True
     try:
         with pytest.raises(UserError, match="unfuse_qkv_projections"):
-            attention_layers(tiny.unet, "self")
+            tiny.layout.layers("self")
     finally:
         attention.fused_projections = False

@@ -13,8 +13,7 @@ from torch import Tensor
 from sdist.errors import UserError
 from sdist.hooks.attach import record, steer
 from sdist.hooks.injection import Injection, TokenMap, inject, inject_tokens
-from sdist.hooks.layers import attention_layers
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import NULL, SOURCE_SOURCE, TARGET, predict
 
@@ -93,22 +92,22 @@ def test_injection_in_the_network_equals_explicit_matrices(
 ) -> None:
     tokens = token_map(keep) if cross else None
     ours = run(tiny, (Injection(SOURCE_SOURCE, TARGET, tokens, self_level),))
-    chosen = {layer.name: tokens for layer in attention_layers(tiny.unet, "cross") if cross}
-    chosen |= {a.name: None for a in attention_layers(tiny.unet, "self") if self_level is not None and a.level >= self_level}
-    before, plain = dict(tiny.unet.attn_processors), run(tiny, ())
+    chosen = {layer.name: tokens for layer in tiny.layout.layers("cross") if cross}
+    chosen |= {a.name: None for a in tiny.layout.layers("self") if self_level is not None and a.level >= self_level}
+    before, plain = dict(tiny.denoiser.attn_processors), run(tiny, ())
     try:
         for name, own in chosen.items():
-            tiny.unet.get_submodule(name).set_processor(Explicit(own))
+            tiny.denoiser.get_submodule(name).set_processor(Explicit(own))
         wanted = run(tiny, ())
     finally:
-        tiny.unet.set_attn_processor(before)
+        tiny.denoiser.set_attn_processor(before)
     for branch in BRANCHES:
         torch.testing.assert_close(ours[branch], wanted[branch], rtol=0, atol=1e-5)
         assert torch.equal(ours[branch], plain[branch]) == (branch != TARGET or not chosen)
 
 
 def test_the_network_is_as_before_also_after_an_exception(tiny: Backbone) -> None:
-    plain, layer = run(tiny, ()), attention_layers(tiny.unet, "self")[0].name
+    plain, layer = run(tiny, ()), tiny.layout.layers("self")[0].name
 
     def failing(*_: Any) -> Tensor:
         raise RuntimeError("inside")
@@ -119,8 +118,8 @@ def test_the_network_is_as_before_also_after_an_exception(tiny: Backbone) -> Non
     with pytest.raises(KeyError, match="no module 'nowhere'"), steer(tiny, {layer: failing, "nowhere": failing}):
         pass
     assert torch.overrides._len_torch_function_stack() == 0
-    assert hooks_on(tiny.unet) == 0
-    assert not any("forward" in vars(module) for module in tiny.unet.modules())
+    assert hooks_on(tiny.denoiser) == 0
+    assert not any("forward" in vars(module) for module in tiny.denoiser.modules())
     assert torch.equal(run(tiny, ())[TARGET], plain[TARGET])
 
 
@@ -134,14 +133,14 @@ def scaled(factor: float) -> Callable[..., Tensor]:
 
 def test_blocks_nest(tiny: Backbone) -> None:
     """The one opened last is asked, and its attention is that of the other; attention itself goes past both."""
-    layer = attention_layers(tiny.unet, "cross")[-1].name
+    layer = tiny.layout.layers("cross")[-1].name
     with steer(tiny, {layer: lambda q, k, v, _: 8 * attend(q, k, v) + 3 * attend(2 * q, k, v)}):
         wanted = run(tiny, ())
     first, last = scaled(4), lambda q, k, v, other: 2 * other(q, k, v) + 3 * attend(2 * q, k, v)
     with steer(tiny, {layer: first}), steer(tiny, {layer: last}), record(tiny, [f"{layer}.to_q"], TARGET_ROWS) as tape:
         torch.testing.assert_close(run(tiny, ())[TARGET], wanted[TARGET], rtol=0, atol=1e-6)
     assert len(tape[f"{layer}.to_q"]) == B
-    assert "forward" not in vars(tiny.unet.get_submodule(layer))
+    assert "forward" not in vars(tiny.denoiser.get_submodule(layer))
 
 
 # --- nothing is missed silently ----------------------------------------------------------------------------------------
@@ -156,7 +155,7 @@ def test_a_compiled_network_is_refused(tiny_folder) -> None:
 
 def test_a_network_that_goes_past_its_modules_is_noticed(tiny: Backbone) -> None:
     """As one does whose forward was compiled before the block."""
-    layer = attention_layers(tiny.unet, "self")[0].name
+    layer = tiny.layout.layers("self")[0].name
     with pytest.raises(UserError, match=f"{layer} was not called"), steer(tiny, {layer: scaled(2)}):
         pass
     with pytest.raises(UserError, match="to_q was not called"), record(tiny, [f"{layer}.to_q"], SOURCE) as tape:
@@ -164,8 +163,8 @@ def test_a_network_that_goes_past_its_modules_is_noticed(tiny: Backbone) -> None
 
 
 def test_attention_by_other_means_is_refused(tiny: Backbone) -> None:
-    layer = attention_layers(tiny.unet, "self")[0].name
-    module = tiny.unet.get_submodule(layer)
+    layer = tiny.layout.layers("self")[0].name
+    module = tiny.denoiser.get_submodule(layer)
     try:
         module.set_processor(AttnProcessor())  # which multiplies matrices
         with pytest.raises(UserError, match="does not call scaled_dot_product_attention"), steer(tiny, {layer: scaled(2)}):
@@ -175,14 +174,14 @@ def test_attention_by_other_means_is_refused(tiny: Backbone) -> None:
 
 
 def test_attention_under_a_mask_is_refused(tiny: Backbone) -> None:
-    layer = attention_layers(tiny.unet, "cross")[0].name
+    layer = tiny.layout.layers("cross")[0].name
     inputs = torch.randn(1, 6, 8), torch.randn(1, 24, 16), torch.zeros(1, 24, dtype=torch.float32)
     with pytest.raises(UserError, match="attends under a mask"), steer(tiny, {layer: scaled(2)}):
-        tiny.unet.get_submodule(layer)(*inputs)
+        tiny.denoiser.get_submodule(layer)(*inputs)
 
 
 def test_fused_projections_are_refused(tiny: Backbone) -> None:
-    attention = tiny.unet.get_submodule(attention_layers(tiny.unet, "cross")[0].name)
+    attention = tiny.denoiser.get_submodule(tiny.layout.layers("cross")[0].name)
     attention.fused_projections = True
     try:
         with pytest.raises(UserError, match="unfuse_qkv_projections"):
@@ -192,22 +191,22 @@ def test_fused_projections_are_refused(tiny: Backbone) -> None:
 
 
 def test_checkpointing_with_a_gradient_is_refused(tiny: Backbone) -> None:
-    tiny.unet.enable_gradient_checkpointing()
+    tiny.denoiser.enable_gradient_checkpointing()
     try:
         with pytest.raises(UserError, match="set checkpoint to false"), steer(tiny, {}):
             pass
         with torch.no_grad(), steer(tiny, {}):
             pass
     finally:
-        tiny.unet.disable_gradient_checkpointing()
+        tiny.denoiser.disable_gradient_checkpointing()
 
 
 def test_an_offloaded_module_stays_offloaded_and_is_steered(tiny: Backbone) -> None:
     """accelerate puts its own forward on a module, which moves weights and inputs before it calls the module's."""
-    layer = attention_layers(tiny.unet, "cross")[-1].name
+    layer = tiny.layout.layers("cross")[-1].name
     with steer(tiny, {layer: scaled(2)}):
         wanted = run(tiny, ())
-    module, moved = tiny.unet.get_submodule(layer), []
+    module, moved = tiny.denoiser.get_submodule(layer), []
     own = module.forward
 
     def offloaded(*inputs: Any, **options: Any) -> Tensor:

@@ -19,8 +19,7 @@ from sdist.config.methods import shipped
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
-from sdist.hooks.layers import attention_layers
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 
 from ..conftest import make_draw, run_to_end
@@ -59,7 +58,7 @@ def test_two_steps_of_every_method(real: Backbone, job: Request, method: str) ->
 def test_the_levels_of_the_mask_exist(real: Backbone) -> None:
     """A quarter and a half of the latent's side, on all three."""
     for kind, level in (("cross", 2), ("self", 1)):
-        assert level in {layer.level for layer in attention_layers(real.unet, kind)}
+        assert level in {layer.level for layer in real.layout.layers(kind)}
 
 
 def test_a_model_without_the_usual_level_gets_the_nearest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,8 +78,8 @@ def test_a_model_without_the_usual_level_gets_the_nearest(tmp_path: Path, caplog
 
 
 def test_velocity_is_read_from_the_pipeline(real: Backbone) -> None:
-    assert real.prediction_type == ("v_prediction" if real.unet.config.sample_size == 96 else "epsilon")
-    assert real.native_side == real.unet.config.sample_size * 8
+    assert real.prediction_type == ("v_prediction" if real.denoiser.config.sample_size == 96 else "epsilon")
+    assert real.native_side == real.denoiser.config.sample_size * 8
 
 
 def test_sdxl_predicts_what_its_own_pipeline_would(sdxl: Path) -> None:
@@ -125,7 +124,7 @@ def test_the_command_for_the_benchmark_lets_about_a_quarter_of_the_draws_pass(
     assert command.startswith(f"sdist bench --model {tmp_path / 'sd15'} --device cpu --set ")
     settings = load_settings("lusd", command.split("--set ")[1].split(), model=str(tmp_path / "sd15"), steps=2)
     backbone = load_backbone(settings.model, "cpu")
-    assert backbone.unet.config.attention_head_dim == 1
+    assert backbone.denoiser.config.attention_head_dim == 1
     results = LoadedMethod(settings, backbone).edit(prepare_edits(tmp_path, LoadedMethod(settings, backbone), 4))
     assert 0.15 < 8 / sum(sum(result.attempts) for result in results) < 0.4
 

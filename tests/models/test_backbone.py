@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from sdist.errors import UserError
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.devices import choose_device
 from sdist.models.loading import load_backbone
 
@@ -46,7 +46,7 @@ def test_a_velocity_prediction_is_converted(tiny_v: Backbone) -> None:
     draw = make_draw(tiny_v, 2, [100, 800], dtype=torch.float32)
     text = tiny_v.embed(["a cat", "a hat"])
     with torch.no_grad():
-        v = tiny_v.unet(draw.noise, draw.t, encoder_hidden_states=text.tokens).sample
+        v = tiny_v.denoiser(draw.noise, draw.t, encoder_hidden_states=text.tokens).sample
         estimate = tiny_v.estimate(draw.noise, draw.t, text)
     alpha, sigma = (x[:, None, None, None] for x in tiny_v.scales(draw.t))
     torch.testing.assert_close(estimate.eps, alpha * v + sigma * draw.noise, rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
 from sdist.hooks.attention import AttentionRecorder
 from sdist.models import compiled as compiled_module
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.compiled import GRAPHS, CompiledForward, compile_options
 from sdist.models.devices import memory_format
 from sdist.models.loading import load_backbone

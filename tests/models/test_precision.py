@@ -10,7 +10,7 @@ from sdist.config.build import load_settings
 from sdist.editors.loading import load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.models.precision import DTYPES, Floor, lower, measure
 
@@ -23,26 +23,26 @@ def fresh(tiny_folder: Path) -> Backbone:
 
 
 def test_the_floor_grows_with_coarser_formats_and_leaves_the_weights(fresh: Backbone) -> None:
-    before = {name: value.clone() for name, value in fresh.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in fresh.denoiser.state_dict().items()}
     floors = {name: measure(fresh, dtype) for name, dtype in DTYPES.items()}
     assert floors["fp32"].error < 1e-6
     assert 3 * floors["fp16"].error < floors["bf16"].error
     assert floors["fp16"].error > 10 * floors["fp32"].error
-    assert all(torch.equal(value, before[name]) for name, value in fresh.unet.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in fresh.denoiser.state_dict().items())
 
 
 def test_a_coarse_format_is_refused_with_the_figures(fresh: Backbone) -> None:
     floor = measure(fresh, torch.bfloat16)
     with pytest.raises(UserError, match=rf"bf16: SD .* error {floor.error:.1e} against fp32; .* allows {floor.error:.1e}"):
         lower(fresh, "bf16", 4.99 * floor.error)
-    assert fresh.unet.dtype == torch.float32
+    assert fresh.denoiser.dtype == torch.float32
     lower(fresh, "bf16", 5.01 * max(floor))
-    assert fresh.unet.dtype == torch.bfloat16
+    assert fresh.denoiser.dtype == torch.bfloat16
 
 
 def test_without_a_filter_nothing_is_refused(fresh: Backbone) -> None:
     lower(fresh, "fp16", None)
-    assert fresh.unet.dtype == torch.float16
+    assert fresh.denoiser.dtype == torch.float16
     assert fresh.vae.dtype == torch.float32
 
 
@@ -56,11 +56,11 @@ def test_auto_is_fp32_on_the_cpu_and_falls_back_on_cuda(
     fresh: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lower(fresh, "auto", 1e-9)
-    assert (fresh.unet.dtype, caplog.text) == (torch.float32, "")
+    assert (fresh.denoiser.dtype, caplog.text) == (torch.float32, "")
     monkeypatch.setattr("sdist.models.precision.measure", lambda backbone, dtype: Floor(0.0, 1.0))
     fresh.device = torch.device("cuda")
     lower(fresh, "auto", 1e-9)
-    assert fresh.unet.dtype == torch.float32
+    assert fresh.denoiser.dtype == torch.float32
     assert "precision stays fp32. fp16: " in caplog.text
 
 

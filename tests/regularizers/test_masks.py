@@ -9,7 +9,7 @@ from sdist.diffusion import Estimate
 from sdist.distillation.method import Method
 from sdist.errors import UserError
 from sdist.losses.dds import DDS
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.prediction import SOURCE, TARGET, Edit, Outputs, Prediction, State, predict
 from sdist.regularizers.attention_mask import AttentionMask
 from sdist.regularizers.difference_mask import DifferenceMask

@@ -19,7 +19,7 @@ from sdist.edits.request import Request
 from sdist.edits.run_card import card_text
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 
 gradio = pytest.importorskip("gradio", reason="the studio needs gradio")
 from sdist.studio import handle_card, handle_edit, handle_source  # noqa: E402

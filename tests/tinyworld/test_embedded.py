@@ -12,7 +12,7 @@ from sdist.distillation.distiller import attempts_of
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.files.images import to_pixels
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.catalogue import TINYWORLD
 from sdist.models.loading import load_backbone
 from sdist.tinyworld.edits import make_pair, sample_edit

@@ -19,7 +19,7 @@ from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.files.images import to_pixels
-from sdist.models.backbone import Backbone
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Text
 from sdist.traces.case import Case, case_of, read_case

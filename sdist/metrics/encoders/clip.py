@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import UserError
-from ...models.backbone import fingerprint
 from ...models.catalogue import TINYWORLD
+from ...models.fingerprint import fingerprint
 from ..profile import Profile
 from .cache import Embeddings, image_key, text_key
 from .preprocessing import clip_pixels

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ...models.backbone import fingerprint
+from ...models.fingerprint import fingerprint
 from ..profile import Profile
 from .cache import Embeddings, image_key
 from .preprocessing import dino_pixels, structure_pixels

@@ -1,0 +1,181 @@
+"""What a family of models answers. A family is a subclass of Backbone in a file of its own; loading finds it by its denoiser.
+
+1. `components`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
+2. `make_text`: how prompts are embedded, and which token stands for which characters.
+3. `factor`, `multiple`, `channels`, `native_side`, `from_vae`, `to_vae`: its latents.
+4. `prediction_type`, `scales`, `last_timestep`, `denoise`: its levels of noise, what its denoiser predicts, how it is called.
+5. `guidance`: whether guidance needs a null prompt or is embedded.
+6. `layout`: which attention layers can be read.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from ..diffusion import Estimate, OutputKind, PerImage
+from ..errors import UserError
+from ..hooks.layers import AttentionLayout
+from ..prediction import Guidance, Text
+from .catalogue import IN_MEMORY
+from .compiled import CompiledForward
+from .devices import memory_format
+from .fingerprint import fingerprint
+from .text import PromptEncoder
+
+
+class Backbone(ABC):
+    """The frozen networks of one pipeline, as latents, pixels and prompts; the one home of dtypes.
+
+    Not a Module, so that neither checkpoints nor optimizers see its networks.
+    """
+
+    components: ClassVar[Mapping[str, str]]  # by their names in model_index.json: classes of diffusers or transformers
+    denoiser_name: ClassVar[str]  # the component that predicts
+    guidance: ClassVar[Guidance] = "cfg"
+    prediction_type: OutputKind
+
+    def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
+        """Of components in float32, by their names.
+
+        `options`: what model_index.json holds beside them; `conditions`: how many latents are read beside the noisy one.
+        """
+        self.device, self.conditions = torch.device(device), conditions
+        self.denoiser, self.vae, self.scheduler = parts[self.denoiser_name], parts["vae"], parts["scheduler"]
+        self.text = self.make_text(parts, options)
+        self.check()
+        for network in self.networks:
+            network.to(self.device).eval().requires_grad_(False)
+        self.arrange(memory_format(self.device.type))
+        self.fingerprint = fingerprint(self.networks)
+        self.name = IN_MEMORY  # as it was asked for
+        self.source = ""  # where it was loaded from
+        self.compiled: CompiledForward | None = None
+        self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
+
+    # --- what a family answers ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def matches(cls, config: Mapping[str, Any]) -> bool:
+        """Whether a denoiser of the family's class, with that configuration, is of this family."""
+        return True
+
+    @abstractmethod
+    def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
+        """The text encoders with their tokenizers."""
+
+    def check(self) -> None:  # noqa: B027
+        """Raises UserError unless the parts belong together."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of an image in pixels must be divisible by."""
+        return self.factor
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def native_side(self) -> int:
+        """The side in pixels of the square images that the model was trained on."""
+        return int(self.denoiser.config.sample_size) * self.factor
+
+    def from_vae(self, mean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Latents as the denoiser reads them, from the mean of the VAE's posterior."""
+        return (mean - self._shift) * self.vae.config.scaling_factor
+
+    def to_vae(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The inverse of `from_vae`."""
+        return latents / self.vae.config.scaling_factor + self._shift
+
+    @property
+    @abstractmethod
+    def last_timestep(self) -> int:
+        """The noisiest timestep."""
+
+    @abstractmethod
+    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
+        """alpha and sigma at timesteps 0..last_timestep, whole or not."""
+
+    @abstractmethod
+    def denoise(
+        self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
+    ) -> Float[Tensor, "n c h w"]:
+        """The denoiser's own output, of the kind `prediction_type`, by `self.forward`; z_t and text are in its dtype."""
+
+    @property
+    def layout(self) -> AttentionLayout:
+        """Its attention layers. Raises UserError where a family does not know them."""
+        name = type(self.denoiser).__name__
+        raise UserError(f"attention of a {name} cannot be read here, which masks by attention and the loss cds need")
+
+    # --- what is the same for all ---------------------------------------------------------------------------------------
+
+    def arrange(self, form: torch.memory_format) -> None:
+        """The memory format of the denoiser's weights and input."""
+        self.format = form
+        self.denoiser.to(memory_format=form)
+
+    def compile(self) -> None:
+        """From now on the denoiser runs compiled, where autograd is off."""
+        self.compiled = CompiledForward(self.denoiser)
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        return (self.denoiser, self.vae, *self.text.encoders)
+
+    @torch.no_grad()
+    def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
+        """The mean of the posterior in the model's own scaling; pixels in [-1, 1].
+
+        One image at a time, to bound the memory; so does `decode`.
+        """
+        height, width = pixels.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
+        rows = pixels.to(self.device, self.vae.dtype)
+        return self.from_vae(torch.cat([self.vae.encode(row[None]).latent_dist.mean.float() for row in rows]))
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
+        """Pixels in [-1, 1], clipped, on the CPU."""
+        z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
+        return torch.cat([self.vae.decode(row[None]).sample.float().clamp(-1, 1).cpu() for row in z])
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+    def embed(self, prompts: Sequence[str]) -> Text:
+        """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
+        return self.text.embed(prompts)
+
+    def estimate(
+        self,
+        z_t: Float[Tensor, "n c h w"],
+        t: Real[Tensor, " n"],
+        text: Text,
+        guidance: Float[Tensor, " n"] | None = None,
+    ) -> Estimate:
+        """What each row of z_t is made of, in float32."""
+        dtype = next(self.denoiser.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
+        out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
+        return Estimate(out.float().contiguous(), z_t, *self.scales(t), self.prediction_type)
+
+    def forward(self, *inputs: Any, **options: Any) -> Tensor:
+        """The denoiser's first output, compiled if it is."""
+        return (self.compiled or self._plain)(*inputs, **options)
+
+    def _plain(self, *inputs: Any, **options: Any) -> Tensor:
+        return self.denoiser(*inputs, **options, return_dict=False)[0]

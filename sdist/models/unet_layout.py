@@ -1,0 +1,46 @@
+"""The attention layers of a UNet2DConditionModel: attn1 is self-attention, attn2 cross-attention to the text."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
+
+
+class UNetLayout(AttentionLayout):
+    """Looks for the layers once: a walk through a UNet takes milliseconds, and every round asks."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        blocks = len(unet.config["block_out_channels"])  # type: ignore[index]
+        modules = [(name, module) for name, module in unet.named_modules() if name.endswith((".attn1", ".attn2"))]
+        self._found = [(_describe(name, module, blocks), module) for name, module in modules]
+
+    def layers(self, kind: Kind) -> list[Layer]:
+        suffix = {"self": "attn1", "cross": "attn2"}[kind]
+        found = [(layer, module) for layer, module in self._found if layer.name.endswith(suffix)]
+        for layer, module in found:
+            if getattr(module, "fused_projections", False):
+                raise UserError(
+                    f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
+                    "unet.unfuse_qkv_projections() first"
+                )
+        return [layer for layer, _ in found]
+
+    def features(self) -> list[Layer]:
+        """Self-attention of the decoder, after the output projection."""
+        return [layer for layer in self.layers("self") if layer.part == "up"]
+
+    def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
+        return f"{layer.name}.to_q", f"{layer.name}.to_k"
+
+    def queries_and_keys(self, kind: Kind, layer: Layer, output: Callable[[str], Tensor]) -> tuple[Projected, Projected]:
+        queries, keys = self.reads(kind, layer)
+        return output(queries), output(keys)
+
+
+def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
+    parts = name.split(".")
+    part = parts[0].split("_")[0]
+    level = {"down": lambda: int(parts[1]), "mid": lambda: blocks - 1, "up": lambda: blocks - 1 - int(parts[1])}[part]()
+    return Layer(name, level, part, module.heads, module.scale)  # type: ignore[arg-type]
