@@ -76,7 +76,7 @@ def threshold(folder: Path, device: str, overrides: list[str]) -> float:
         images = prepare_edits(Path(pictures), loaded, EDITS)
     method = replace(editor.method(backbone), steps=DRAWS)
     identities = [(image.request.seed, image.key) for image in images]
-    distiller = ScoreDistiller(backbone, editor.encode(backbone, images), method, editor.timesteps, identities)
+    distiller = ScoreDistiller(backbone, editor.encode(backbone, images), method, identities)
     while not distiller.finished:
         distiller.direction()  # no optimizer follows, so that all draws are of the pictures as they are
     usual = torch.cat([r.values["grad_std"] for r in distiller.rounds]).log().mean().exp()

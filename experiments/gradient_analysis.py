@@ -28,14 +28,16 @@ from sdist.config.build import load_settings
 from sdist.config.settings import Settings
 from sdist.diffusion import std
 from sdist.distillation.distiller import ScoreDistiller
+from sdist.distillation.method import Method
 from sdist.distillation.trainer import optimize
-from sdist.draws import RandomSampler, Ticket
+from sdist.draws import DrawKey
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.files.images import mask_image, panel, to_images
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
-from sdist.prediction import Draw, Edit, Progress, predict
+from sdist.prediction import Edit, Progress, predict
+from sdist.timesteps import Uniform
 from sdist.tinyworld.captions import PLAIN
 from sdist.tinyworld.edits import EditPair, make_pair, sample_edit
 from sdist.tinyworld.scene import Attachment, Scene, Thing, sample_scene, sample_thing
@@ -121,14 +123,11 @@ def gradients(
 ) -> Tensor:
     """The raw gradients of one edit at one timestep, a row a noise; from the source's latents unless others are given."""
     rows = torch.zeros(noises, dtype=torch.long)
-    many, sampler = edit.narrow(rows), RandomSampler()
-    tickets = tuple(Ticket(SEED, "analysis", 0, i) for i in range(noises))
-    noise = torch.stack([sampler.noise(ticket, edit.source.shape[1:]) for ticket in tickets])
-    times = torch.full((noises,), t)
-    draw = Draw(times, noise, *backbone.scales(times), tickets, sampler)
+    many, loss = edit.narrow(rows), settings.editor.loss
+    keys = [DrawKey(SEED, "analysis", 0, i) for i in range(noises)]
+    draw = Method(loss, timesteps=Uniform(t, t)).draw(backbone, keys, many.source)
     z = many.source if latents is None else latents.expand_as(many.source)
     with torch.no_grad():
-        loss = settings.editor.loss
         return loss.gradient(predict(backbone, z, many, draw, loss.branches, loss.recorders, Progress(rows, rows, 1)))
 
 
@@ -155,14 +154,14 @@ class Snapshots(Callback):
     def on_train_batch_end(self, trainer: Any, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
         step = int(distiller.step[0])
         if step in self.steps and step not in self.taken:
-            average = distiller.states[distiller.method.mask].tensors["average"][0]
+            average = distiller.states.regularizers[distiller.method.mask].tensors["average"][0]
             self.taken[step] = distiller.latents.detach().clone(), average.clone()
 
 
 def run(backbone: Backbone, settings: Settings, pair: EditPair) -> tuple[Edit, Snapshots]:
     """LUSD on one pair, with snapshots."""
     edit, shots = prepared(backbone, settings, pair), Snapshots([1, *(round(settings.editor.steps * k / 6) for k in range(1, 7))])
-    distiller = ScoreDistiller(backbone, edit, settings.editor.method(backbone), settings.editor.timesteps, [(0, "analysis")])
+    distiller = ScoreDistiller(backbone, edit, settings.editor.method(backbone), [(0, "analysis")])
     optimize(distiller, backbone.device, [shots], None)
     return edit, shots
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from .diffusion import Estimate, Latents, PerImage, add_noise
-from .draws import Sampler, Ticket
+from .draws import DrawKey, Sampler
 
 Prompt = Literal["target", "source", "null", "negative"]
 Guidance = Literal["cfg", "embedded"]  # true guidance by a null prompt, or a scale that the network reads (FLUX.1 dev)
@@ -88,9 +88,10 @@ class Network(Protocol):
     """Estimates what noisy latents are made of; a Backbone is one, an analytic predictor in the tests is another."""
 
     guidance: Guidance
+    last_timestep: int  # the noisiest
 
     def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
-        """alpha and sigma of z_t = alpha z + sigma noise at timesteps 0..1000, whole or not."""
+        """alpha and sigma of z_t = alpha z + sigma noise at timesteps 0..last_timestep, whole or not."""
 
     def estimate(
         self,
@@ -131,20 +132,24 @@ class Edit:
 
 @dataclass(frozen=True)
 class Draw:
-    """A timestep and a noise for each image; tickets name the draw, for components that sample more."""
+    """A timestep and a noise for each image, and the level that comes next; keys name the draws, for components that sample more.
+
+    The next level is that of the step that follows where timesteps descend, else, and after the last step, clean data: 1 and 0.
+    """
 
     t: Int[Tensor, " b"]
     noise: Latents
     alpha: PerImage
     sigma: PerImage
-    tickets: tuple[Ticket, ...]
+    next_alpha: PerImage
+    next_sigma: PerImage
+    keys: tuple[DrawKey, ...]
     sampler: Sampler
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Draw":
-        tickets = tuple(self.tickets[i] for i in rows.tolist())
-        return replace(
-            self, t=self.t[rows], noise=self.noise[rows], alpha=self.alpha[rows], sigma=self.sigma[rows], tickets=tickets
-        )
+        """The same for some images."""
+        tensors = (self.t, self.noise, self.alpha, self.sigma, self.next_alpha, self.next_sigma)
+        return Draw(*(x[rows] for x in tensors), tuple(self.keys[i] for i in rows.tolist()), self.sampler)
 
 
 @dataclass

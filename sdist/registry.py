@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .models.base import Backbone
     from .normalizers import Normalizer
     from .regularizers.base import Regularizer
+    from .timesteps import Timesteps
 
 T = TypeVar("T")
 
@@ -83,19 +84,23 @@ REGULARIZERS: Registry["Regularizer"] = Registry("regularizer", "sdist.regulariz
 FILTERS: Registry["Filter"] = Registry("filter", "sdist.filters")
 NORMALIZERS: Registry["Normalizer"] = Registry("normalizer", "sdist.normalizers")
 GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
+TIMESTEPS: Registry["Timesteps"] = Registry("timesteps", "sdist.timesteps")
 SOLVERS: Registry["Solver"] = Registry("solver", "sdist.denoising.solvers")
 INVERSIONS: Registry["Inversion"] = Registry("inversion", "sdist.denoising.inversions")
 FAMILIES: Registry["Backbone"] = Registry("family", "sdist.models")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
 METRICS: Registry["Metric"] = Registry("metric", "sdist.metrics")
 
-ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS, FAMILIES, DATASETS, METRICS)
+ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS, FAMILIES, DATASETS, METRICS)
 SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
 
 
 def one_of(slot: str, default: str | None = None) -> Any:
-    """A dataclass field that holds a component of that slot; in yaml its name, or a mapping {name: ..., field: ...}, or null."""
-    return field(default=default, metadata={"slot": slot})
+    """A dataclass field that holds a component of that slot; in yaml its name, or a mapping {name: ..., field: ...}, or null.
+
+    A mapping without a name has fields of the default component.
+    """
+    return field(default=default, metadata={"slot": slot, "default": default})
 
 
 def many_of(slot: str) -> Any:
@@ -103,9 +108,9 @@ def many_of(slot: str) -> Any:
     return field(default_factory=dict, metadata={"slots": slot})
 
 
-def slot_names(cls: Any) -> list[str]:
-    """The fields of a dataclass that hold one component."""
-    return [f.name for f in fields(cls) if "slot" in f.metadata]
+def slot_defaults(cls: Any) -> dict[str, str | None]:
+    """The names of the default components of a dataclass, by the fields that hold one component."""
+    return {f.name: f.metadata["default"] for f in fields(cls) if "slot" in f.metadata}
 
 
 def plain(component: Any) -> Any:

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sdist.diffusion import Estimate, discrete_scales
 from sdist.distillation.distiller import ScoreDistiller
-from sdist.draws import RandomSampler, Ticket
+from sdist.draws import DrawKey, RandomSampler
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Branch, Draw, Edit, Progress, Text
@@ -128,7 +128,7 @@ class Gaussian:
     mu is the only number of a prompt's only token.
     """
 
-    guidance = "cfg"
+    guidance, last_timestep = "cfg", 999
 
     def __init__(self, s: float = 0.5) -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -166,8 +166,8 @@ def make_draw(
     times = torch.tensor([t] * b if isinstance(t, int) else t)
     noise = torch.randn(b, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
     alpha, sigma = (x.to(dtype) for x in network.scales(times))
-    tickets = tuple(Ticket(seed, str(i), 0, 0) for i in range(b))
-    return Draw(times, noise, alpha, sigma, tickets, RandomSampler())
+    keys = tuple(DrawKey(seed, str(i), 0, 0) for i in range(b))
+    return Draw(times, noise, alpha, sigma, torch.ones_like(alpha), torch.zeros_like(sigma), keys, RandomSampler())
 
 
 def progress(b: int, step: int = 0, steps: int = 10) -> Progress:

@@ -11,13 +11,15 @@ from sdist.config.build import load_settings, resolve
 from sdist.config.methods import shipped
 from sdist.denoising.base import levels, timesteps
 from sdist.diffusion import Estimate
+from sdist.draws import DrawKey
 from sdist.models.base import Backbone
 from sdist.prediction import TARGET, Prediction, State, predict
-from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, Registry
+from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
+from sdist.timesteps import Timesteps
 
 from .conftest import Gaussian, gaussian_edit, make_draw, progress, tiny_edit
 
-REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, SOLVERS, INVERSIONS)
+REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS)
 FILES = (LOSSES, REGULARIZERS, SOLVERS, INVERSIONS)  # of one component each, which bears its name
 EVERY = [(registry, name) for registry in REGISTRIES for name in registry.names()]
 FIELDS = {"combination": {"edit_target": 1.0, "noise": -1.0}, "attention_mask": {"cross_level": 1, "self_level": 0}}
@@ -104,6 +106,19 @@ def test_gammas(name: str) -> None:
     values = build(GAMMAS, name)(torch.linspace(0, 1, 5))
     assert values.shape == (5,)
     assert (values > 0).all()
+
+
+@pytest.mark.parametrize("name", TIMESTEPS.names())
+def test_timesteps(name: str) -> None:
+    """Whole, on the schedule, a function of the draw alone; a run that descends says where each step leads."""
+    timesteps: Timesteps = build(TIMESTEPS, name)
+    timesteps.check(999)
+    run = [DrawKey(1, "a", step, 0) for step in range(20)]
+    at = [timesteps.at(key, 20, 999) for key in run]
+    assert all(type(t) is int and 0 <= t <= 999 for t in at)
+    assert [timesteps.at(key, 20, 999) for key in reversed(run)] == at[::-1]
+    assert [timesteps.after(key, 20, 999) for key in run] == ([*at[1:], None] if timesteps.descends else [None] * 20)
+    assert not timesteps.descends or at == sorted(at, reverse=True)
 
 
 @pytest.mark.parametrize("name", FILTERS.names())

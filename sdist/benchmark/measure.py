@@ -159,7 +159,7 @@ def _passes(
         runs = []
         for image in images:
             one = editor.encode(theirs.model, [image])
-            runs.append(reference.edit(theirs.model, method, one, editor.timesteps, (image.request.seed, image.key)))
+            runs.append(reference.edit(theirs.model, method, one, (image.request.seed, image.key)))
             theirs.model.decode(runs[-1].latents)
         return [tuple(run.attempts) for run in runs]
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..diffusion import add_noise
 from ..distillation.method import Method
-from ..draws import Sampler, Ticket
+from ..draws import DrawKey, RandomSampler
 from ..hooks.layers import Layer
 from ..models.base import Backbone
 from ..prediction import Edit, Text
@@ -45,7 +45,7 @@ class ExplicitAttention:
         return attn.to_out[1](attn.to_out[0](attn.batch_to_head_dim(probabilities @ v)))
 
 
-def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identity: tuple[int, str]) -> ReferenceRun:
+def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str]) -> ReferenceRun:
     """Edits one image with LUSD's parts as `method` sets them; the backbone must have `explicit_attention`."""
     mask_of, source_pull = method.regularizers.values()
     accept, device = method.filter, backbone.device
@@ -54,9 +54,10 @@ def edit(backbone: Backbone, method: Method, one: Edit, sampler: Sampler, identi
     run = ReferenceRun(z)
     for k in range(method.steps):
         for attempt in range(accept.max_attempts):
-            ticket = Ticket(*identity, k, attempt)
-            t = sampler.timestep(ticket if accept.redraw_timestep else Ticket(*identity, k, 0))
-            noise = sampler.noise(ticket, z.shape[1:])[None].to(device)
+            key = DrawKey(*identity, k, attempt)
+            timed = key if accept.redraw_timestep else DrawKey(*identity, k, 0)
+            t = method.timesteps.at(timed, method.steps, backbone.last_timestep)
+            noise = RandomSampler().noise(key, z.shape[1:])[None].to(device)
             times = torch.tensor([t, t], device=device)
             z_t = add_noise(z, noise, *backbone.scales(times[:1]))
             eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), times, text).eps

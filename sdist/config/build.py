@@ -12,7 +12,7 @@ from yaml import YAMLError
 from ..errors import UserError, unknown
 from ..models.catalogue import Scale, find_model
 from ..plugins import load_plugins
-from ..registry import EDITORS, SLOTS, Registry, slot_names
+from ..registry import EDITORS, SLOTS, Registry, slot_defaults
 from .methods import find_yaml, yaml_folder
 from .settings import FLAT, Settings, common_keys
 from .yaml_files import check_yaml, read_yaml
@@ -28,7 +28,9 @@ def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) 
     """Settings of a method (a name in experiments/methods or a yaml file) with "key=value" overrides; `values` win over both."""
     path = find_yaml("method", method)
     try:
-        command_line = OmegaConf.from_dotlist([_checked(o) for o in overrides])
+        command_line = OmegaConf.create()
+        for override in overrides:  # one by one: what follows a component's name are fields of it
+            command_line = _spelled(OmegaConf.merge(command_line, OmegaConf.from_dotlist([_checked(override)])))  # type: ignore[arg-type]
         data = _layered([*_with_bases(path), command_line, OmegaConf.create(values)])
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:  # TypeError: a list where a mapping is
         raise UserError(f"{path.name} or --set cannot be read: {_line(error)}") from error
@@ -45,6 +47,7 @@ def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values
     try:
         for key, value in {**settings, **values}.items():
             OmegaConf.update(merged, key, value)
+            _spelled(merged)
     except OmegaConfBaseException as error:
         raise UserError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
     return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
@@ -66,9 +69,9 @@ def _layered(layers: Sequence[DictConfig]) -> DictConfig:
     """Later layers win; a slot that gets another name loses the fields of the component that it had."""
     data = _spelled(layers[0])
     for layer in map(_spelled, layers[1:]):
-        for slot in ("editor", *slot_names(EDITORS.get(FLAT))):
-            names = [_name(node.get(slot)) for node in (data, layer)]
-            if names[1] is not None and names[0] != names[1]:
+        for slot, default in _slots().items():
+            before, name = (_name(node.get(slot)) for node in (data, layer))
+            if name is not None and name != (before or default):
                 data.pop(slot, None)
         data = OmegaConf.merge(data, layer)  # type: ignore[assignment]
     return data
@@ -76,11 +79,17 @@ def _layered(layers: Sequence[DictConfig]) -> DictConfig:
 
 def _spelled(layer: DictConfig) -> DictConfig:
     """A layer with short forms written out."""
-    if isinstance(layer.get("optimizer"), str):  # a name alone, as slots allow; the learning rate stays the method's
-        layer["optimizer"] = {"name": layer["optimizer"]}
     if ALIAS in layer:
         layer["editor"] = layer.pop(ALIAS)
+    for key in (*_slots(), "optimizer"):
+        if isinstance(layer.get(key), str):
+            layer[key] = {"name": layer[key]}
     return layer
+
+
+def _slots() -> dict[str, str | None]:
+    """The keys that choose a component, and which one where none is named."""
+    return {"editor": FLAT, **slot_defaults(EDITORS.get(FLAT))}
 
 
 def _name(component: Any) -> Any:
@@ -172,17 +181,19 @@ def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
 
 def _value(metadata: Mapping[str, str], node: Any, key: str, where: str) -> Any:
     if "slot" in metadata:
-        return _component(SLOTS[metadata["slot"]], _container(node), where)
+        return _component(SLOTS[metadata["slot"]], _container(node), where, metadata["default"])
     if "slots" in metadata:
         return _components(SLOTS[metadata["slots"]], _container(node), key, where)
     return _object(node, where) if isinstance(node, Container) else node
 
 
-def _component(registry: Registry[T], value: Any, where: str) -> T | None:
-    """A component from its name, or from a mapping with its name and some of its fields."""
+def _component(registry: Registry[T], value: Any, where: str, default: str | None = None) -> T | None:
+    """A component from its name, or from a mapping with some of its fields, and its name unless it is the default one."""
     if value is None:
         return None
     fields_ = {"name": value} if isinstance(value, str) else value
+    if isinstance(fields_, Mapping) and default is not None:
+        fields_ = {"name": default, **fields_}
     if not isinstance(fields_, Mapping) or not isinstance(fields_.get("name"), str):
         raise UserError(f"{where}: {registry.slot} needs a name, got {value!r}: have {', '.join(registry.names())}")
     try:

@@ -9,7 +9,7 @@ from ..models.catalogue import Scale
 from ..registry import EDITORS, SLOTS
 from .settings import FLAT, Settings
 
-NAMES = ("loss", "filter", "normalizer", "gamma", "editor", "inversion", "solver", "regularizer")
+NAMES = ("loss", "filter", "normalizer", "gamma", "timesteps", "editor", "inversion", "solver", "regularizer")
 CONFIGURED = {name: SLOTS[name] for name in NAMES}
 PREFIXES = {"inversion": "editor.inversion.", "solver": "editor.solver.", "regularizer": "regularizers.{}."}
 FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.*?))?(?: +# (.*))?$", re.MULTILINE)  # name, type, default, comment

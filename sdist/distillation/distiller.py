@@ -3,8 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,15 +11,15 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..diffusion import Latents, PerImage, per_image, std
-from ..draws import Sampler, Ticket
+from ..diffusion import Latents, PerImage
+from ..draws import DrawKey, Sampler
 from ..errors import UserError
-from ..models.memory import describe, is_full
+from ..models.memory import AllocationError
 from ..optimizer import PerImageOptimizer
-from ..prediction import Draw, Edit, Network, Prediction, Progress, State, predict
+from ..prediction import Edit, Network
 from ..regularizers.mask import Mask
-from .method import Method
-from .schedule import Schedule, first_until
+from .method import Method, Step
+from .schedule import Schedule
 
 log = logging.getLogger("sdist")
 
@@ -40,16 +39,6 @@ class Round:
     values: dict[str, PerImage]
 
 
-class Verdict(NamedTuple):
-    """Of each draw of a round, on the host."""
-
-    good: Bool[Tensor, " b"]  # passed, or the last that its step may try
-    exhausted: Bool[Tensor, " b"]  # the latter only
-    finite: Bool[Tensor, " b"]
-    t: Int[Tensor, " b"]
-    sd: PerImage
-
-
 class ScoreDistiller(LightningModule):
     """Edits a queue of images, at most `lanes` draws and at least `least` at a time (see Schedule); by default one lane an image.
 
@@ -62,17 +51,17 @@ class ScoreDistiller(LightningModule):
         network: Network,
         edit: Edit,
         method: Method,
-        sampler: Sampler,
         identities: list[tuple[int, str]],
         lanes: int | None = None,
         least: int | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
         self.schedule = Schedule(len(identities), method.steps, lanes or len(identities), least)
-        self.states = {name: State(len(identities)) for name in method.regularizers}
+        self.states = method.states(len(identities))
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []
         self.seconds = torch.zeros(len(identities))  # each image's share of the rounds so far
@@ -103,32 +92,30 @@ class ScoreDistiller(LightningModule):
         start, direction = time.perf_counter(), torch.zeros_like(self.latents)
         images, attempt = self.schedule.candidates()
         self.accepted = images[:0]
-        evaluated = self._evaluate(images, attempt) if len(images) else None
-        if evaluated is None:
+        step = self._try(images, attempt) if len(images) else None
+        if step is None:
             return direction
-        p, gradient = evaluated
-        verdict = self._judge(p, gradient, attempt)
-        counts = first_until(images, verdict.good | ~verdict.finite)
+        verdict, counts = step.verdict, step.counts
         self._say_exhausted(images[counts & verdict.exhausted])
         self._fail(images, verdict.t, counts & ~verdict.finite)
-        rows = (counts & verdict.good).nonzero()[:, 0]
-        direction[p.images[rows]], values = self._finalize(p.narrow(rows), gradient[rows])
-        values = {"grad_std": verdict.sd, "threshold": self._threshold(attempt), **_spread(values, rows, len(images))}
-        columns = (images, self.step[images], attempt, verdict.t, verdict.good)
-        self.rounds.append(Round(*(c[counts] for c in columns), {n: v[counts.to(v.device)] for n, v in values.items()}))
+        self.rounds.append(self._round(images, attempt, step))
         self.schedule.advance(images, counts, verdict.good)
-        self.accepted = images[rows]
+        self.accepted = images[step.rows]
+        direction[self.accepted.to(direction.device)] = step.direction
         self.seconds += torch.bincount(images, minlength=len(self.seconds)) / len(images) * (time.perf_counter() - start)
         return direction
 
-    def _evaluate(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents] | None:
-        """The prediction for those draws and the raw gradient; None if they do not fit in memory, and fewer will be tried."""
+    def _try(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Step | None:
+        """What the method makes of those draws; None if they do not fit in memory, and fewer will be tried."""
+        on_device = images.to(self.latents.device)
+        z, numbers = self.latents.detach()[on_device], zip(images.tolist(), attempt.tolist(), strict=True)
+        keys = [DrawKey(*self.identities[image], int(self.step[image]), n) for image, n in numbers]
+        edit = self.edit if images.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
         try:
-            return self._gradient(images, attempt)
-        except RuntimeError as error:
-            if not is_full(error):
-                raise
-            reason = describe(error, self.latents.device)
+            draw = self.method.draw(self.network, keys, z, self.sampler)
+            return self.method.direction(self.network, z, edit, draw, on_device, self.states)
+        except AllocationError as error:
+            reason = str(error)
         height, width = self.latents.shape[-2:]
         if len(images) == 1:
             raise UserError(f"one draw for latents of {width} x {height} does not fit in memory: {reason}")
@@ -136,34 +123,14 @@ class ScoreDistiller(LightningModule):
         log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(images), self.schedule.lanes, reason)
         return None
 
-    def draw(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Draw:
-        """The draws of those images with those numbers of attempt in their present step."""
-        rows = [(*self.identities[i], int(self.step[i]), n) for i, n in zip(images.tolist(), attempt.tolist(), strict=True)]
-        tickets = tuple(Ticket(*row) for row in rows)
-        kept = self.method.filter is None or not self.method.filter.redraw_timestep
-        timed = [Ticket(seed, key, step, 0) for seed, key, step, _ in rows] if kept else tickets
-        t = torch.tensor([self.sampler.timestep(ticket) for ticket in timed], device=self.latents.device)
-        noise = torch.stack([self.sampler.noise(ticket, self.latents.shape[1:]) for ticket in tickets])
-        return Draw(t, noise.to(self.latents), *self.network.scales(t), tickets, self.sampler)
-
-    def _gradient(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> tuple[Prediction, Latents]:
-        method, on_device = self.method, images.to(self.latents.device)
-        z = self.latents.detach()[on_device].requires_grad_(method.loss.graph)
-        progress = Progress(on_device, self.step[images].to(z.device), method.steps)
-        edit = self.edit if images.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
-        with torch.set_grad_enabled(method.loss.graph):
-            p = predict(self.network, z, edit, self.draw(images, attempt), method.branches, method.recorders, progress)
-            return p, method.loss.gradient(p).detach()
-
-    def _judge(self, p: Prediction, gradient: Latents, attempt: Int[Tensor, " b"]) -> Verdict:
-        """What the host must know to go on; here, and only here, a round waits for the device."""
-        accept, sd = self.method.filter, std(gradient)
-        finite = gradient.isfinite().flatten(1).all(1)
-        passed = torch.ones_like(finite) if accept is None else accept.accept(gradient, attempt.to(gradient.device))
-        facts = torch.stack([passed.to(sd), finite.to(sd), p.draw.t.to(sd), sd]).cpu()
-        passed, finite = facts[:2].bool()
-        last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
-        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].long(), facts[3])
+    def _round(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"], step: Step) -> Round:
+        """Of the draws that count."""
+        verdict, accept = step.verdict, self.method.filter
+        threshold = torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
+        values = {"grad_std": verdict.sd, "threshold": threshold, **_spread(step.values, step.rows, len(images))}
+        columns = (images, self.step[images], attempt, verdict.t, verdict.good)
+        counts = step.counts
+        return Round(*(c[counts] for c in columns), {n: v[counts.to(v.device)] for n, v in values.items()})
 
     def _say_exhausted(self, images: Int[Tensor, " n"]) -> None:
         for image in images.tolist():
@@ -171,25 +138,6 @@ class ScoreDistiller(LightningModule):
                 text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once an image)"
                 log.warning(text, image, int(self.step[image]), self.method.filter.max_attempts)  # type: ignore[union-attr]
             self._exhausted.add(image)
-
-    def _finalize(self, p: Prediction, gradient: Latents) -> tuple[Latents, dict[str, PerImage]]:
-        """Regularizers, normalizer and gamma, on accepted rows only; and what the log wants to know about them."""
-        if len(gradient) == 0:
-            return gradient, {}
-        method, values = self.method, dict[str, PerImage]()
-        for name, regularize in method.regularizers.items():
-            p = replace(p, state=self.states[name])
-            gradient = regularize(gradient, p)
-            values |= regularize.diagnostics(p)
-        normalized = gradient if method.normalizer is None else method.normalizer(gradient)
-        gamma = method.gamma(p.step.to(gradient.dtype) / max(1, method.steps - 1))
-        direction = per_image(gamma) * normalized
-        values |= {"gamma": gamma, "step_norm": method.optimizer.step_size(direction) * direction.flatten(1).norm(dim=1)}
-        return direction, values
-
-    def _threshold(self, attempt: Int[Tensor, " b"]) -> PerImage:
-        accept = self.method.filter
-        return torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
 
     def _fail(self, images: Int[Tensor, " b"], t: Int[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
         """Ends the images of those rows, and keeps why."""
@@ -228,7 +176,7 @@ def _spread(values: dict[str, Float[Tensor, " m"]], rows: Int[Tensor, " m"], cou
 def last_masks(distiller: ScoreDistiller) -> Mask | None:
     """The last mask of every image, zeros before its first step; None without a mask, or before any step."""
     name = distiller.method.mask
-    return None if name is None else distiller.states[name].tensors.get("mask")
+    return None if name is None else distiller.states.regularizers[name].tensors.get("mask")
 
 
 def last_mask(distiller: ScoreDistiller, image: int) -> Tensor | None:

@@ -1,22 +1,60 @@
-"""A method: one component of each slot, and how many steps they are given."""
+"""A method of score distillation: one component of each slot, and the algorithm that they are parts of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..diffusion import Latents, PerImage, per_image, std
+from ..draws import DrawKey, RandomSampler, Sampler
 from ..errors import UserError
 from ..filters import Filter
 from ..gammas import Constant, Gamma
 from ..losses.base import Loss
+from ..models.memory import allocating
 from ..normalizers import Normalizer
 from ..optimizer import OptimizerSettings
-from ..prediction import Branch, Recorder
+from ..prediction import Branch, Draw, Edit, Network, Prediction, Progress, Recorder, State, predict
 from ..regularizers.base import Regularizer
 from ..regularizers.mask import MaskRegularizer
 from ..regularizers.user_mask import UserMask
+from ..timesteps import Timesteps, Uniform
+from .schedule import first_until
+
+
+class States(NamedTuple):
+    """What the components of a method keep of the images of one run."""
+
+    loss: State
+    regularizers: dict[str, State]
+
+
+class Verdict(NamedTuple):
+    """Of each draw, on the host."""
+
+    good: Bool[Tensor, " b"]  # passed, or the last that its step may try
+    exhausted: Bool[Tensor, " b"]  # the latter only
+    finite: Bool[Tensor, " b"]
+    t: Int[Tensor, " b"]
+    sd: PerImage
+
+
+class Step(NamedTuple):
+    """What a method made of draws: a direction for each that is a step of its image."""
+
+    verdict: Verdict
+    counts: Bool[Tensor, " b"]  # the draws of each image up to the first that is good; those after it were not needed
+    rows: Int[Tensor, " m"]  # the draws that are a step
+    direction: Latents  # (m, c, h, w): an optimizer moves the latents against it
+    values: dict[str, PerImage]  # of those m, for the log
 
 
 @dataclass(frozen=True)
 class Method:
-    """filter(loss) -> regularizers, in order -> normalizer -> gamma -> optimizer."""
+    """Its `direction` is the algorithm; an optimizer makes the step."""
 
     loss: Loss
     regularizers: dict[str, Regularizer] = field(default_factory=dict)
@@ -25,30 +63,79 @@ class Method:
     gamma: Gamma = field(default_factory=Constant)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     steps: int = 200
+    timesteps: Timesteps = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
         if len(self._masks) > 1:
             raise UserError(f"regularizers: {' and '.join(self._masks)} are masks, a method has one; null switches one off")
 
-    @property
-    def _masks(self) -> list[str]:
-        return [name for name, regularizer in self.regularizers.items() if isinstance(regularizer, MaskRegularizer)]
+    # --- the algorithm --------------------------------------------------------------------------------------------------
 
-    @property
-    def mask(self) -> str | None:
-        """Which of the regularizers is its mask."""
-        return next(iter(self._masks), None)
+    @torch.no_grad()
+    def direction(
+        self, network: Network, latents: Latents, edit: Edit, draw: Draw, images: Int[Tensor, " b"], states: States
+    ) -> Step:
+        """One network call for draws that `draw` made; each row belongs to one of the `images` that `states` are of.
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """What its components read of a request, beside image and prompts."""
-        return frozenset[str]().union(*(regularizer.reads for regularizer in self.regularizers.values()))
+        Draws of the same image stand together and are tried in their order. Raises AllocationError if they do not fit, and then
+        nothing has changed.
+        """
+        p, gradient = self._predict(network, latents, edit, draw, images, states)
+        verdict = self._judge(gradient, draw)
+        counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
+        rows = (counts & verdict.good).nonzero()[:, 0]
+        if not len(rows):
+            return Step(verdict, counts, rows, gradient[rows], {})
+        p, gradient = p.narrow(rows), gradient[rows]
+        self.loss.accepted(gradient, p)
+        values = dict[str, PerImage]()
+        for name, regularize in self.regularizers.items():
+            p = replace(p, state=states.regularizers[name])
+            gradient = regularize(gradient, p)
+            values |= regularize.diagnostics(p)
+        normalized = gradient if self.normalizer is None else self.normalizer(gradient)
+        gamma = self.gamma(p.step.to(gradient.dtype) / max(1, self.steps - 1))
+        direction = per_image(gamma) * normalized
+        values |= {"gamma": gamma, "step_norm": self.optimizer.step_size(direction) * direction.flatten(1).norm(dim=1)}
+        return Step(verdict, counts, rows, direction, values)
 
-    def with_user_mask(self) -> "Method":
-        """The same for images of which one has a mask image: a method without a mask multiplies the gradient by that."""
-        if self.mask is not None:
-            return self
-        return replace(self, regularizers={"user_mask": UserMask(), **self.regularizers})
+    def draw(self, network: Network, keys: Sequence[DrawKey], like: Latents, sampler: Sampler | None = None) -> Draw:
+        """The draws of those keys for latents like these; `sampler` can play recorded ones back."""
+        sampler, last = sampler or RandomSampler(), network.last_timestep
+        redrawn = self.filter is not None and self.filter.redraw_timestep
+        timed = keys if redrawn else [replace(key, attempt=0) for key in keys]
+        t = torch.tensor([self.timesteps.at(key, self.steps, last) for key in timed], device=like.device)
+        following = [self.timesteps.after(key, self.steps, last) for key in keys]
+        noise = torch.stack([sampler.noise(key, like.shape[1:]) for key in keys]).to(like)
+        return Draw(t, noise, *network.scales(t), *_scales_or_clean(network, following, like), tuple(keys), sampler)
+
+    def _predict(
+        self, network: Network, latents: Latents, edit: Edit, draw: Draw, images: Int[Tensor, " b"], states: States
+    ) -> tuple[Prediction, Latents]:
+        """What the network says, and the loss's raw gradient."""
+        z = latents.detach().requires_grad_(self.loss.graph)
+        progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
+        with torch.set_grad_enabled(self.loss.graph), allocating(z.device):
+            p = predict(network, z, edit, draw, self.branches, self.recorders, progress)
+            p = replace(p, state=states.loss)
+            return p, self.loss.gradient(p).detach()
+
+    def _judge(self, gradient: Latents, draw: Draw) -> Verdict:
+        """What the host must know to go on; here, and only here, it waits for the device."""
+        accept, sd = self.filter, std(gradient)
+        attempt = torch.tensor([key.attempt for key in draw.keys])
+        finite = gradient.isfinite().flatten(1).all(1)
+        passed = torch.ones_like(finite) if accept is None else accept.accept(gradient, attempt.to(gradient.device))
+        facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd]).cpu()
+        passed, finite = facts[:2].bool()
+        last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
+        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].long(), facts[3])
+
+    # --- its components -------------------------------------------------------------------------------------------------
+
+    def states(self, images: int) -> States:
+        """Those of a run that begins."""
+        return States(State(images), {name: State(images) for name in self.regularizers})
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -59,3 +146,30 @@ class Method:
     def recorders(self) -> tuple[Recorder, ...]:
         """All activations that its components read."""
         return (*self.loss.recorders, *(r for regularizer in self.regularizers.values() for r in regularizer.recorders))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What its components read of a request, beside image and prompts."""
+        return frozenset[str]().union(*(regularizer.reads for regularizer in self.regularizers.values()))
+
+    @property
+    def mask(self) -> str | None:
+        """Which of the regularizers is its mask."""
+        return next(iter(self._masks), None)
+
+    def with_user_mask(self) -> "Method":
+        """The same for images of which one has a mask image: a method without a mask multiplies the gradient by that."""
+        if self.mask is not None:
+            return self
+        return replace(self, regularizers={"user_mask": UserMask(), **self.regularizers})
+
+    @property
+    def _masks(self) -> list[str]:
+        return [name for name, regularizer in self.regularizers.items() if isinstance(regularizer, MaskRegularizer)]
+
+
+def _scales_or_clean(network: Network, t: Sequence[int | None], like: Latents) -> tuple[PerImage, PerImage]:
+    """alpha and sigma at those timesteps; 1 and 0, those of clean data, for None."""
+    alpha, sigma = network.scales(torch.tensor([at or 0 for at in t], device=like.device))
+    clean = torch.tensor([at is None for at in t], device=like.device)
+    return torch.where(clean, torch.ones_like(alpha), alpha), torch.where(clean, torch.zeros_like(sigma), sigma)

@@ -14,7 +14,7 @@ from ..edits.request import Prepared, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images
 from ..models.base import Backbone
-from ..models.memory import describe, is_full
+from ..models.memory import describe, is_out_of_memory
 from ..models.precision import Precision, lower
 from .base import Editor, Observers
 
@@ -64,7 +64,7 @@ class Denoising(Editor):
 
 def _fewer(error: RuntimeError, images: int, model: Backbone) -> int:
     """How many images to go on with when so many do not fit in memory. Raises UserError if it was one, and any other error."""
-    if not is_full(error):
+    if not is_out_of_memory(error):
         raise error
     reason = describe(error, model.device)
     if images == 1:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..draws import Ticket
+from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..models.base import Backbone
@@ -89,7 +89,7 @@ class DiffusersPipeline(Editor):
             log.warning("%d of %d images have no instruction: the target prompt is given as one", without, len(batch))
         for index, prepared in enumerate(batch):
             start = time.perf_counter()
-            generator = Ticket(prepared.request.seed, prepared.key, 0, 0).generator(STREAM)
+            generator = DrawKey(prepared.request.seed, prepared.key, 0, 0).generator(STREAM)
             pixels = self.edit_one(pipeline, prepared.image, prompts_of(prepared.request), generator)
             if not np.isfinite(pixels).all():
                 failures[index] = f"{prepared.request.image.name}: the pipeline's image is not finite"

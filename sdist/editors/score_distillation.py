@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
 from ..distillation.trainer import LEAST, default_lanes, optimize
-from ..draws import RandomSampler
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images, to_pixels
@@ -50,7 +49,7 @@ class ScoreDistillation(Editor):
     stepwise: ClassVar[bool] = True
 
     steps: int = 200  # accepted steps
-    timesteps: RandomSampler = field(default_factory=RandomSampler)
+    timesteps: Any = one_of("timesteps", "uniform")
     prompts: PromptSettings = field(default_factory=PromptSettings)
     loss: Any = one_of("loss", "dds")
     regularizers: Any = many_of("regularizer")  # {name: {field: ...}}, applied in this order; null switches off
@@ -60,8 +59,8 @@ class ScoreDistillation(Editor):
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
-        if self.loss is None or self.gamma is None:
-            raise UserError("loss and gamma cannot be null")
+        if None in (self.loss, self.gamma, self.timesteps):
+            raise UserError("loss, gamma and timesteps cannot be null")
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, got {self.steps}")
         _ = self.parts  # which go together, or are refused
@@ -110,7 +109,7 @@ class ScoreDistillation(Editor):
         lanes = run.parallel or self.parallel(model, len(batch), tuple(edit.source.shape[-2:]))  # type: ignore[arg-type]
         least = lanes if model.device.type == "cuda" or model.compiled else LEAST  # compiled forms are for one shape
         identities = [(p.request.seed, p.key) for p in batch]
-        distiller = ScoreDistiller(model, edit, method, self.timesteps, identities, lanes, least)
+        distiller = ScoreDistiller(model, edit, method, identities, lanes, least)
         finishing = Finishing(model, batch, run.deliver, (time.perf_counter() - start) / len(batch))
         optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
         if distiller.failures:

@@ -13,7 +13,7 @@ Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
 
 
 class Loss(ABC):
-    """A frozen dataclass whose fields are its configuration."""
+    """A frozen dataclass whose fields are its configuration. What it keeps of images from step to step is in p.state."""
 
     graph: ClassVar[bool] = False  # True only where the method differentiates through the network
 
@@ -29,7 +29,10 @@ class Loss(ABC):
 
     @abstractmethod
     def gradient(self, p: Prediction) -> Latents:
-        """dL/dz: an optimizer moves the latents against it."""
+        """dL/dz: an optimizer moves the latents against it. The draw may yet be rejected, so p.state is only read."""
+
+    def accepted(self, gradient: Latents, p: Prediction) -> None:  # noqa: B027
+        """Called for the draws of p that are a step, with their gradient: here, and only here, p.state is written."""
 
 
 def weight(name: Weighting, draw: Draw) -> Float[Tensor, "b 1 1 1"]:

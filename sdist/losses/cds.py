@@ -91,7 +91,7 @@ class CDS(Loss):
 
     def _sampled(self, p: Prediction, stream: str, available: int) -> Int[Tensor, "b n"]:
         """Indices of the compared patches, drawn for each image by itself."""
-        orders = [p.draw.sampler.permutation(ticket, stream, available) for ticket in p.draw.tickets]
+        orders = [p.draw.sampler.permutation(key, stream, available) for key in p.draw.keys]
         return torch.stack(orders)[:, : self.patches].to(p.latents.device)
 
 

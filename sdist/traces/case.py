@@ -21,6 +21,7 @@ from ..optimizer import OptimizerSettings
 from ..registry import REGULARIZERS
 from ..regularizers.attention_mask import AttentionMask
 from ..regularizers.source_pull import SourcePull
+from ..timesteps import Uniform
 
 TIMING = {"previous accepted step": "previous", "this step": "current"}
 
@@ -170,7 +171,7 @@ def _told(method: Method, height: int) -> dict[str, Any]:
 
 
 def _same(rebuilt: Method, method: Method) -> bool:
-    """Equal but for how timesteps are redrawn, which a trace records, and for how the step size is written."""
+    """Equal but for how timesteps are drawn, which a trace records, and for how the step size is written."""
     return _plain(rebuilt) == _plain(method)
 
 
@@ -179,7 +180,8 @@ def _plain(method: Method) -> Method:
     if isinstance(loss, CDS):
         loss = replace(loss, cut_scale=1.0, patch_sizes=tuple(loss.patch_sizes))
     accept = None if accept is None else replace(accept, redraw_timestep=False)
-    return replace(method, loss=loss, filter=accept, optimizer=replace(method.optimizer, lr=1.0, scale="per_element"))
+    optimizer = replace(method.optimizer, lr=1.0, scale="per_element")
+    return replace(method, loss=loss, filter=accept, optimizer=optimizer, timesteps=Uniform())
 
 
 def case_json(case: Case) -> str:

@@ -30,7 +30,7 @@ def record(loaded: LoadedMethod, prepared: Prepared) -> Trace:
     }
     size: tuple[int, int] = tuple(edit.source.shape[-2:])  # type: ignore[assignment]
     case = case_of(method, size, **told)
-    ours = observe(backbone, edit, method, editor.timesteps, (prepared.request.seed, prepared.key))
+    ours = observe(backbone, edit, method, (prepared.request.seed, prepared.key))
     image = torch.from_numpy(np.array(prepared.image))
     text = embedded(backbone, case)
     arrays = {**ours, **scaled(ours, case), **text, "image": image, "z_src": edit.source.cpu()}

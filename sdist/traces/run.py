@@ -10,10 +10,11 @@ from torch import Tensor
 from ..diffusion import Latents
 from ..distillation.distiller import ScoreDistiller, last_masks
 from ..distillation.method import Method
-from ..draws import Sampler, Ticket
+from ..draws import DrawKey, RandomSampler, Sampler
 from ..filters import Filter
 from ..losses.cds import CDS, Terms
 from ..prediction import Edit, Network, Prediction
+from ..timesteps import Timesteps
 from .trace import Trace
 
 Arrays = dict[str, Tensor]
@@ -23,19 +24,22 @@ def observe(
     network: Network,
     edit: Edit,
     method: Method,
-    sampler: Sampler,
     identity: tuple[int, str] = (0, ""),
     follow: Trace | None = None,
     forced: bool = False,
 ) -> Arrays:
     """Runs one image to its end and returns the arrays of a trace, `z` holding the latents after each step.
 
-    With `follow` the recorded verdicts decide which draws count, so that a run can be compared to its end; `accepted` are
-    still our own. If `forced`, every step starts from the recorded latents instead of ours.
+    With `follow` the draws are those of that trace, and its verdicts decide which of them count, so that a run can be compared
+    to its end; `accepted` are still our own. If `forced`, every step starts from the recorded latents instead of ours.
     """
-    tap = Tap(sampler, method.loss.patches if isinstance(method.loss, CDS) else 0)
-    method = _watched(method, follow)
-    distiller = ScoreDistiller(network, edit, method, tap, [identity])
+    patches = method.loss.patches if isinstance(method.loss, CDS) else 0
+    tap = Tap(method.timesteps, RandomSampler(), patches)
+    if follow is not None:
+        playback = Playback(follow.arrays, patches)
+        tap = Tap(playback, playback, patches)
+    method = replace(_watched(method, follow), timesteps=tap)
+    distiller = ScoreDistiller(network, edit, method, [identity], sampler=tap)
     optimizer = distiller.configure_optimizers()
     kept = defaultdict[str, list[Tensor]](list)
     until = method.steps if follow is None else follow.steps
@@ -111,47 +115,50 @@ class _Followed(Filter):
         return self.verdicts[len(self.own) - 1 : len(self.own)].to(gradient.device)
 
 
-class Tap:
-    """A sampler that keeps what it hands out."""
+class Tap(Timesteps):
+    """Timesteps and a sampler that keep what they hand out."""
 
-    def __init__(self, sampler: Sampler, patches: int) -> None:
-        self.sampler, self.patches = sampler, patches
-        self.timesteps: list[int] = []
+    def __init__(self, timesteps: Timesteps, sampler: Sampler, patches: int) -> None:
+        self.timesteps, self.sampler, self.patches = timesteps, sampler, patches
+        self.times: list[int] = []
         self.noises: list[Tensor] = []
         self.picked: list[list[Tensor]] = []
 
-    def timestep(self, ticket: Ticket) -> int:
-        self.timesteps.append(self.sampler.timestep(ticket))
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
+        self.times.append(self.timesteps.at(key, steps, last))
         self.picked.append([])
-        return self.timesteps[-1]
+        return self.times[-1]
 
-    def noise(self, ticket: Ticket, shape: tuple[int, ...]) -> Tensor:
-        self.noises.append(self.sampler.noise(ticket, shape))
+    def after(self, key: DrawKey, steps: int, last: int) -> int | None:
+        return self.timesteps.after(key, steps, last)
+
+    def noise(self, key: DrawKey, shape: tuple[int, ...]) -> Tensor:
+        self.noises.append(self.sampler.noise(key, shape))
         return self.noises[-1]
 
-    def permutation(self, ticket: Ticket, stream: str, size: int) -> Tensor:
-        chosen = self.sampler.permutation(ticket, stream, size)
+    def permutation(self, key: DrawKey, stream: str, size: int) -> Tensor:
+        chosen = self.sampler.permutation(key, stream, size)
         self.picked[-1].append(chosen[: self.patches])
         return chosen
 
     def arrays(self) -> Arrays:
-        found = {"timestep": torch.tensor(self.timesteps), "noise": torch.stack(self.noises)}
+        found = {"timestep": torch.tensor(self.times), "noise": torch.stack(self.noises)}
         return found | ({"patch_ids": torch.stack([torch.cat(p) for p in self.picked])} if self.patches else {})
 
 
-class Playback:
-    """A sampler that hands out the draws of a trace; made for one image, whose rows it takes in their order."""
+class Playback(Timesteps):
+    """Timesteps and a sampler that hand out the draws of a trace; made for one image, whose rows they take in their order."""
 
     def __init__(self, arrays: Arrays, patches: int) -> None:
         self.arrays, self.patches, self.row, self.used = arrays, patches, -1, 0
 
-    def timestep(self, ticket: Ticket) -> int:
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
         self.row, self.used = self.row + 1, 0
         return int(self.arrays["timestep"][self.row])
 
-    def noise(self, ticket: Ticket, shape: tuple[int, ...]) -> Tensor:
+    def noise(self, key: DrawKey, shape: tuple[int, ...]) -> Tensor:
         return self.arrays["noise"][self.row].reshape(shape).float()
 
-    def permutation(self, ticket: Ticket, stream: str, size: int) -> Tensor:
+    def permutation(self, key: DrawKey, stream: str, size: int) -> Tensor:
         first, self.used = self.used, self.used + min(self.patches, size)
         return self.arrays["patch_ids"][self.row, first : self.used].long()

@@ -10,11 +10,10 @@ from torch import Tensor
 from ..diffusion import OutputKind
 from ..errors import UserError, unknown
 from ..files.images import to_pixels
-from ..losses.cds import CDS
 from ..models.base import Backbone
 from ..prediction import Edit
 from .case import Case
-from .run import Arrays, Playback, observe
+from .run import Arrays, observe
 from .trace import TEXT, Trace, names_of, text_arrays, texts_of
 
 QUANTITIES = {
@@ -55,8 +54,7 @@ def replay(backbone: Backbone, trace: Trace, forced: bool = False) -> Arrays:
         raise UserError(f"case.json: token_index {case.token_index} does not fit {focus.shape[1]} tokens")
     focus[0, case.token_index] = 1
     method = case.method_for(*source.shape[-2:])
-    sampler = Playback(recorded, method.loss.patches if isinstance(method.loss, CDS) else 0)
-    ours = observe(backbone, Edit(source, text, focus), method, sampler, follow=trace, forced=forced)  # type: ignore[arg-type]
+    ours = observe(backbone, Edit(source, text, focus), method, follow=trace, forced=forced)  # type: ignore[arg-type]
     return {**ours, **scaled(ours, case), **_inputs(backbone, trace)}
 
 

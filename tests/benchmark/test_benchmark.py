@@ -8,7 +8,6 @@ import torch
 from sdist.benchmark import plain_loop as reference
 from sdist.benchmark.measure import Timed, report
 from sdist.cli import main
-from sdist.draws import RandomSampler
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 
@@ -22,7 +21,7 @@ def test_the_plain_loop_and_the_queue_take_the_same_draws_to_the_same_end(tiny: 
     ours = distill(tiny, method, [0, 1, 2])
     with torch.no_grad():
         for i in range(3):
-            run = reference.edit(theirs, method, tiny_edit(tiny, 8).narrow(torch.tensor([i])), RandomSampler(), IDENTITIES[i])
+            run = reference.edit(theirs, method, tiny_edit(tiny, 8).narrow(torch.tensor([i])), IDENTITIES[i])
             assert tuple(run.attempts) == attempts_of(ours, i)
             assert run.evaluations == sum(run.attempts)
             torch.testing.assert_close(run.latents[0], ours.latents[i].detach(), rtol=0, atol=1e-4)

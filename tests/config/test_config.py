@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from sdist.config.build import load_settings, resolve
+from sdist.config.build import load_settings, resolve, settings_of
 from sdist.errors import UserError
+from sdist.gammas import Constant
 from sdist.losses.dds import DDS
 from sdist.losses.sbp import SBP
 from sdist.models.catalogue import STABLE_DIFFUSION, find_model
 from sdist.registry import Registry
+from sdist.timesteps import Annealed, Descending, Uniform
 
 
 def test_command_line_wins_over_yaml_over_defaults() -> None:
@@ -22,8 +24,22 @@ def test_command_line_wins_over_yaml_over_defaults() -> None:
 def test_a_slot_that_changes_its_component_loses_the_old_fields() -> None:
     assert load_settings("lusd", ["loss=dds"]).editor.loss == DDS()
     assert load_settings("lusd", ["loss.name=dds", "loss.guidance_scale=3"]).editor.loss == DDS(3.0)
+    assert load_settings("lusd", ["loss=dds", "loss.guidance_scale=3"]).editor.loss == DDS(3.0)
+    assert settings_of("lusd", {"loss": "dds", "loss.guidance_scale": 3}, {}).editor.loss == DDS(3.0)
     assert load_settings("lusd", ["filter=null"]).editor.filter is None
     assert "attention_mask" not in load_settings("lusd", ["regularizers.attention_mask=null"]).editor.regularizers
+
+
+def test_a_slot_without_a_name_has_fields_of_its_default() -> None:
+    """So do the timesteps of yamls and run cards that were written before they were a slot."""
+    assert load_settings("lusd_released").editor.timesteps == Uniform(50, 948)
+    assert load_settings("lusd_released", ["timesteps.t_min=9"]).editor.timesteps == Uniform(9, 948)
+    assert load_settings("lusd_released", ["timesteps={name: uniform, t_min: 9}"]).editor.timesteps == Uniform(9, 948)
+    assert load_settings("lusd_released", ["timesteps=annealed"]).editor.timesteps == Annealed()
+    assert load_settings("lusd", ["timesteps.name=descending", "timesteps.skip=17"]).editor.timesteps == Descending(17)
+    assert load_settings("dds", ["gamma.value=2"]).editor.gamma == Constant(2.0)
+    card = load_settings("lusd").plain() | {"timesteps": {"t_min": 20, "t_max": 800}}
+    assert resolve(card, "card").editor.timesteps == Uniform(20, 800)
 
 
 def test_step_and_threshold_follow_the_model() -> None:
@@ -58,7 +74,10 @@ BAD = [
     (["steps=0"], "steps must be at least 1"),
     (["filter.threshold=x"], "threshold: Value 'x'"),
     (["timesteps.t_min=2000"], "t_min=2000"),
-    (["timesteps.tmin=3"], r"unknown key 'tmin' in timesteps of lusd.yaml.*did you mean 't_min'"),
+    (["timesteps.tmin=3"], r"unknown key 'tmin' in timesteps uniform in lusd.yaml.*did you mean 't_min'"),
+    (["timesteps=null"], "timesteps cannot be null"),
+    (["timesteps=descending", "timesteps.t_max=900"], "unknown key 't_max' in timesteps descending"),
+    (["gamma=cosine", "gamma.value=2"], "unknown key 'value' in gamma cosine"),
     (["optimizer.name=Adm"], "did you mean 'Adam'"),
     (["regularizers.foo={}"], "unknown regularizer 'foo': have attention_mask, difference_mask, source_pull"),
     (["regularizers.attention_mask=3"], "regularizers is a mapping"),

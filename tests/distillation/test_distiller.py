@@ -11,7 +11,7 @@ from sdist.distillation.distiller import ScoreDistiller, attempts_of
 from sdist.distillation.method import Method
 from sdist.distillation.schedule import first_until
 from sdist.distillation.trainer import optimize
-from sdist.draws import RandomSampler
+from sdist.draws import DrawKey, RandomSampler
 from sdist.errors import UserError
 from sdist.filters import StdThreshold
 from sdist.gammas import ReverseSigmoid
@@ -46,7 +46,7 @@ def lusd(threshold: float = 0.014, steps: int = 6, optimizer: OptimizerSettings 
 def distill(network, method: Method, rows: list[int], trainer: bool = False, lanes: int | None = None) -> ScoreDistiller:
     """Edits those of eight pictures, in one batch."""
     edit = tiny_edit(network, 8).narrow(torch.tensor(rows))
-    distiller = ScoreDistiller(network, edit, method, RandomSampler(), [IDENTITIES[i] for i in rows], lanes)
+    distiller = ScoreDistiller(network, edit, method, [IDENTITIES[i] for i in rows], lanes)
     if trainer:
         optimize(distiller, torch.device("cpu"), (), None)
         return distiller
@@ -58,7 +58,7 @@ def test_a_loss_that_needs_the_graph_goes_with_every_part(tiny: Backbone) -> Non
     done = distill(tiny, replace(lusd(threshold=100.0, steps=3), loss=CDS()), [0, 1], trainer=True)
     assert done.finished
     assert not torch.equal(done.latents, done.edit.source)
-    assert not any(value.requires_grad for state in done.states.values() for value in state.tensors.values())
+    assert not any(value.requires_grad for state in done.states.regularizers.values() for value in state.tensors.values())
 
 
 OPTIMIZERS = (
@@ -108,7 +108,8 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
     """With memory for `fits` draws, the run goes on with fewer at once, to the same end; with none it says what was missing."""
 
     class Small:
-        guidance, scales, denoiser, layout = tiny.guidance, staticmethod(tiny.scales), tiny.denoiser, tiny.layout
+        guidance, scales, last_timestep = tiny.guidance, staticmethod(tiny.scales), tiny.last_timestep
+        denoiser, layout = tiny.denoiser, tiny.layout
 
         def estimate(self, z_t, t, text, guidance):
             if len(z_t) > 2 * fits:
@@ -116,7 +117,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
             return tiny.estimate(z_t, t, text)
 
     edit, identities = tiny_edit(tiny, 5), IDENTITIES[:5]
-    distiller = ScoreDistiller(Small(), edit, lusd(), RandomSampler(), identities)
+    distiller = ScoreDistiller(Small(), edit, lusd(), identities)
     if fits == 0:
         message = r"one draw for latents of 8 x 8 does not fit in memory: .*4503599627370496 bytes.* GiB free on cpu"
         with pytest.raises(UserError, match=message):
@@ -146,20 +147,20 @@ def test_the_trainer_and_the_plain_loop_agree(tiny: Backbone) -> None:
 @pytest.mark.parametrize("loss", [SBP(), DDS(), SDS(), CDS()])
 def test_the_surrogate_has_exactly_the_direction_as_gradient(tiny: Backbone, loss: SBP) -> None:
     method = Method(loss, steps=3)
-    pair = [ScoreDistiller(tiny, tiny_edit(tiny, 2), method, RandomSampler(), IDENTITIES[:2]) for _ in range(2)]
+    pair = [ScoreDistiller(tiny, tiny_edit(tiny, 2), method, IDENTITIES[:2]) for _ in range(2)]
     pair[0].training_step(None, 0).backward()
     assert torch.equal(pair[0].latents.grad, pair[1].direction())
 
 
 def test_the_latents_are_the_only_parameter(tiny: Backbone) -> None:
-    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), lusd(), RandomSampler(), IDENTITIES[:2])
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), lusd(), IDENTITIES[:2])
     assert [name for name, _ in distiller.named_parameters()] == ["latents"]
     assert list(distiller.state_dict()) == ["latents"]
 
 
 def test_a_rejected_draw_leaves_no_trace(tiny: Backbone) -> None:
     method = lusd(threshold=1e6, optimizer=OptimizerSettings("Adam", lr=0.1))
-    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), method, RandomSampler(), IDENTITIES[:2])
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), method, IDENTITIES[:2])
     before = distiller.latents.detach().clone()
     optimizer = distiller.configure_optimizers()
     for attempt in range(3):
@@ -168,7 +169,7 @@ def test_a_rejected_draw_leaves_no_trace(tiny: Backbone) -> None:
         optimizer.step()
     assert torch.equal(distiller.latents, before)
     assert distiller.step.tolist() == [0, 0]
-    assert distiller.states["attention_mask"].tensors == {}
+    assert distiller.states.regularizers["attention_mask"].tensors == {}
     assert all(not inner.state for inner in optimizer._optimizers)
 
 
@@ -185,14 +186,8 @@ def test_the_timestep_is_kept_or_redrawn_on_a_reject(tiny: Backbone, redraw: boo
     distiller = distill(tiny, method, [0])
     timesteps = {int(r.t[0]) for r in distiller.rounds}
     assert len(timesteps) == (6 if redraw else 1)
-    noises = [distiller.sampler.noise(_ticket(0, i), (4,)) for i in range(2)]
+    noises = [RandomSampler().noise(DrawKey(0, "x", 0, i), (4,)) for i in range(2)]
     assert not torch.equal(*noises)
-
-
-def _ticket(step: int, attempt: int):
-    from sdist.draws import Ticket
-
-    return Ticket(0, "x", step, attempt)
 
 
 def test_lusd_without_mask_pull_filter_and_normalization_is_sbp() -> None:
@@ -201,7 +196,7 @@ def test_lusd_without_mask_pull_filter_and_normalization_is_sbp() -> None:
     bare = replace(plain, regularizers={"source_pull": SourcePull(0.0)}, filter=StdThreshold(threshold=0.0))
     ends = []
     for method in (plain, bare):
-        distiller = ScoreDistiller(network, gaussian_edit(), method, RandomSampler(), [(0, "")])
+        distiller = ScoreDistiller(network, gaussian_edit(), method, [(0, "")])
         run_to_end(distiller)
         ends.append(distiller.latents.detach())
     torch.testing.assert_close(*ends, rtol=0, atol=1e-10)
@@ -210,7 +205,7 @@ def test_lusd_without_mask_pull_filter_and_normalization_is_sbp() -> None:
 def test_sds_converges_to_the_target_mean() -> None:
     method = Method(SDS(1.0), steps=400, optimizer=OptimizerSettings(lr=0.1))
     edit = gaussian_edit(target=2.0, null=2.0)
-    distiller = ScoreDistiller(Gaussian(), edit, method, RandomSampler(), [(0, "")])
+    distiller = ScoreDistiller(Gaussian(), edit, method, [(0, "")])
     run_to_end(distiller)
     assert abs(distiller.latents.mean() - 2.0) < 0.05
 
@@ -218,7 +213,7 @@ def test_sds_converges_to_the_target_mean() -> None:
 def test_a_gradient_that_is_not_finite_is_named_and_ends_its_picture_only(tiny: Backbone) -> None:
     edit = tiny_edit(tiny, 2)
     edit.source[1, 0, 0, 0] = float("nan")
-    distiller = ScoreDistiller(tiny, edit, lusd(), RandomSampler(), IDENTITIES[:2])
+    distiller = ScoreDistiller(tiny, edit, lusd(), IDENTITIES[:2])
     run_to_end(distiller)
     assert list(distiller.failures) == [1]
     assert distiller.failures[1].startswith("SBP gave a gradient that is not finite: step 0, timestep ")

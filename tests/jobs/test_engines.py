@@ -43,7 +43,7 @@ from sdist.registry import LOSSES
 @dataclass(frozen=True)
 class Deadly(DDS):
     def gradient(self, p):
-        keys = {ticket.key for ticket in p.draw.tickets}
+        keys = {key.image for key in p.draw.keys}
         once = Path(os.environ.get("ONCE_FILE", ""))
         if os.environ.get("ONCE") in keys and not once.exists():
             once.touch()

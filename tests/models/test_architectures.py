@@ -49,7 +49,7 @@ def test_two_steps_of_every_method(real: Backbone, job: Request, method: str) ->
     settings = load_settings(method, ["scale.threshold=0.0001"], steps=2, size="128x128")
     prepared = LoadedMethod(settings, real).prepare(job)
     edit = settings.editor.encode(real, [prepared])
-    distiller = run_to_end(ScoreDistiller(real, edit, settings.editor.method(real), settings.editor.timesteps, [(0, "x")]))
+    distiller = run_to_end(ScoreDistiller(real, edit, settings.editor.method(real), [(0, "x")]))
     assert edit.source.shape == (1, 4, 16, 16)
     assert distiller.latents.isfinite().all()
     assert not torch.equal(distiller.latents, edit.source)

@@ -111,7 +111,7 @@ def test_eight_edits_of_the_embedded_model_equal_single_ones(tinyworld: Backbone
     def run(chosen: list) -> ScoreDistiller:
         edit = settings.editor.encode(tinyworld, chosen)
         identities = [(p.request.seed, p.key) for p in chosen]
-        distiller = ScoreDistiller(tinyworld, edit, settings.editor.method(tinyworld), settings.editor.timesteps, identities)
+        distiller = ScoreDistiller(tinyworld, edit, settings.editor.method(tinyworld), identities)
         return run_to_end(distiller)
 
     together = run(jobs)

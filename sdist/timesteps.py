@@ -1,0 +1,99 @@
+"""Timesteps: how noisy the latents of each draw are, from 0 (clean) to the last timestep of the model.
+
+A filter that draws a timestep again after a reject (redraw_timestep) gets the same one where the step alone decides.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from .draws import DrawKey
+from .errors import UserError
+from .registry import TIMESTEPS
+
+
+class Timesteps(ABC):
+    """A frozen dataclass whose fields are its configuration; a pure function of the draw, of the run and of the model."""
+
+    descends: ClassVar[bool] = False  # whether the steps of a run walk down a schedule
+
+    @abstractmethod
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
+        """The timestep of a draw in a run of so many steps, on a model whose last timestep is `last`."""
+
+    def after(self, key: DrawKey, steps: int, last: int) -> int | None:
+        """The timestep of the step that follows. None stands for clean data: at the end, and where draws walk nowhere."""
+        following = replace(key, step=key.step + 1, attempt=0)
+        return self.at(following, steps, last) if self.descends and following.step < steps else None
+
+    def check(self, last: int) -> None:  # noqa: B027
+        """Raises UserError if the model has no such timesteps."""
+
+
+@dataclass(frozen=True)
+class TimestepRange(Timesteps):
+    """The settings of those that stay within two timesteps."""
+
+    t_min: int = 50
+    t_max: int = 950
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.t_min <= self.t_max:
+            raise UserError(f"timesteps: need 0 <= t_min <= t_max, got t_min={self.t_min}, t_max={self.t_max}")
+
+    def check(self, last: int) -> None:
+        if self.t_max > last:
+            raise UserError(f"timesteps: t_max={self.t_max}, but this model's last timestep is {last}")
+
+
+@TIMESTEPS.register("uniform")
+@dataclass(frozen=True)
+class Uniform(TimestepRange):
+    """Drawn uniformly from t_min..t_max, both included (DreamFusion, arXiv 2209.14988)."""
+
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
+        return int(torch.randint(self.t_min, self.t_max + 1, (), generator=key.generator("timestep")))
+
+
+@TIMESTEPS.register("annealed")
+@dataclass(frozen=True)
+class Annealed(TimestepRange):
+    """t_max - (t_max - t_min) progress^power, progress from 0 at the first step to 1 at the last.
+
+    Power 1/2 is the schedule of HiFA (Zhu and Zhuang 2023, arXiv 2305.18766), 1 a straight line (SDI, arXiv 2405.15891).
+    """
+
+    descends: ClassVar[bool] = True
+
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.power > 0:
+            raise UserError(f"timesteps annealed: power must be above 0, got {self.power}")
+
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
+        progress = key.step / max(1, steps - 1)
+        return round(self.t_max - (self.t_max - self.t_min) * progress**self.power)
+
+
+@TIMESTEPS.register("descending")
+@dataclass(frozen=True)
+class Descending(Timesteps):
+    """Down the model's levels, evenly spaced from its last timestep to clean data, one level per step.
+
+    A schedule of steps + skip levels whose first are left out: 33 steps after 17 are FlowEdit's 33 of 50 (arXiv 2412.08629).
+    """
+
+    descends: ClassVar[bool] = True
+
+    skip: int = 0  # the noisiest levels, which the run does not visit
+
+    def __post_init__(self) -> None:
+        if self.skip < 0:
+            raise UserError(f"timesteps descending: skip must be at least 0, got {self.skip}")
+
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
+        return round(last * (steps - key.step) / (steps + self.skip))

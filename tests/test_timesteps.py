@@ -1,0 +1,76 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdist.draws import DrawKey
+from sdist.errors import UserError
+from sdist.timesteps import Annealed, Descending, Timesteps, Uniform
+
+
+def run(timesteps: Timesteps, steps: int, last: int = 999) -> list[int]:
+    """The timesteps of the first attempts of a run."""
+    return [timesteps.at(DrawKey(0, "", step, 0), steps, last) for step in range(steps)]
+
+
+@given(st.integers(0, 999), st.integers(0, 999), st.integers(0, 10_000))
+def test_uniform_timesteps_stay_in_their_range(a: int, b: int, step: int) -> None:
+    low, high = sorted((a, b))
+    assert low <= Uniform(low, high).at(DrawKey(0, "", step, 0), 1, 999) <= high
+
+
+def test_both_ends_are_drawn() -> None:
+    assert set(run(Uniform(10, 13), 200)) == {10, 11, 12, 13}
+
+
+def test_timesteps_of_earlier_versions_stay() -> None:
+    """Run cards hold seeds: these values are those of the first release."""
+    assert [Uniform().at(DrawKey(3, "picture", step, 0), 4, 999) for step in range(4)] == [139, 745, 124, 407]
+    assert Uniform(10, 20).at(DrawKey(3, "picture", 2, 1), 4, 999) == 11
+
+
+@given(st.integers(1, 400), st.floats(0.1, 3))
+def test_annealed_timesteps_go_from_one_end_to_the_other(steps: int, power: float) -> None:
+    at = run(Annealed(20, 980, power), steps)
+    assert at[0] == 980
+    assert at[-1] == (20 if steps > 1 else 980)
+    assert at == sorted(at, reverse=True)
+
+
+def test_annealing_is_that_of_hifa_or_a_straight_line() -> None:
+    """t_max - (t_max - t_min) sqrt(progress), here at 0, 1/16, 1/4, 9/16 and 1; and evenly spaced."""
+    hifa = run(Annealed(0, 800), 17)
+    assert [hifa[k] for k in (0, 1, 4, 9, 16)] == [800, 600, 400, 200, 0]
+    assert run(Annealed(0, 800, power=1.0), 5) == [800, 600, 400, 200, 0]
+
+
+def test_descending_goes_down_the_whole_schedule() -> None:
+    assert run(Descending(), 10, last=1000) == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100]
+    assert run(Descending(), 1) == [999]
+
+
+@given(st.integers(1, 60), st.integers(0, 60))
+def test_skipping_leaves_out_the_noisiest_levels(steps: int, skip: int) -> None:
+    assert run(Descending(skip), steps) == run(Descending(), steps + skip)[skip:]
+
+
+@pytest.mark.parametrize("attempt", [0, 5])
+def test_a_step_leads_to_the_first_attempt_of_the_next(attempt: int) -> None:
+    timesteps = Descending()
+    assert timesteps.after(DrawKey(0, "", 2, attempt), 10, 1000) == 700
+    assert timesteps.after(DrawKey(0, "", 9, attempt), 10, 1000) is None
+    assert Uniform().after(DrawKey(0, "", 2, attempt), 10, 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Uniform(5, 4), "t_min=5, t_max=4"),
+        (lambda: Annealed(-1, 4), "t_min=-1"),
+        (lambda: Annealed(power=0), "power must be above 0, got 0"),
+        (lambda: Descending(-1), "skip must be at least 0, got -1"),
+        (lambda: Uniform(0, 1000).check(999), "t_max=1000, but this model's last timestep is 999"),
+    ],
+)
+def test_bad_values_are_refused(make, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
