@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UserError
 
 Kind = Literal["cross", "self"]  # what an image token's queries look at: the text, the image
-Projected = Float[Tensor, "n tokens width"]  # of all heads, side by side
+Projected = Float[Tensor, "n _ width"]  # of all heads, side by side
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def _load_network(cls: Any, source: str, part: str, **options: Any) -> Any:
     return network
 
 
-def families_of(kinds: Mapping[str, Sequence[str]]) -> list[type[Backbone]]:
+def families_of(kinds: Mapping[str, Any]) -> list[type[Backbone]]:
     """The families whose denoiser is among components of these classes and their bases. Raises UserError if there is none."""
     every = [FAMILIES.get(name) for name in FAMILIES.names()]
     known = {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}

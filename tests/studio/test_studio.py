@@ -19,7 +19,7 @@ from sdist.edits.request import Request
 from sdist.edits.run_card import card_text
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
-from sdist.models.base import Backbone
+from sdist.models.stable_diffusion import StableDiffusion
 
 gradio = pytest.importorskip("gradio", reason="the studio needs gradio")
 from sdist.studio import handle_card, handle_edit, handle_source  # noqa: E402
@@ -37,7 +37,7 @@ from sdist.studio.visitor import Visitor, harmless  # noqa: E402
 SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
 
 
-NO_MODEL = Backbone.__new__(Backbone)  # these snapshots are not decoded
+NO_MODEL = StableDiffusion.__new__(StableDiffusion)  # these snapshots are not decoded
 
 
 def snapshot(step: int, steps: int) -> Snapshot:
