@@ -86,20 +86,20 @@ def _heads(layer: Layer, x: Tensor) -> Tensor:
     return rearrange(x, "b n (heads d) -> b heads n d", heads=layer.heads)
 
 
-def _attend_to_text(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Columns:
+def _attend_to_text(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Float[Tensor, "b _ c"]:
     """The mean over heads of softmax(Q K^T s) columns, where keys are few and precision counts."""
     probabilities = (_heads(layer, q) @ _heads(layer, k).mT * layer.scale).softmax(-1)
     return reduce(probabilities, "b heads n l -> b n l", "mean") @ columns
 
 
-def _attend_jointly(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Columns:
+def _attend_jointly(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Float[Tensor, "b _ c"]:
     """The same where keys of the image follow those of the text: they are no focus tokens, so they count as others."""
     each = columns[:, :1].sum(2)
     image = torch.stack([torch.zeros_like(each), each], 2).expand(-1, k.shape[1] - columns.shape[1], -1)
     return _attend(layer, q, k, torch.cat([columns, image], 1))
 
 
-def _attend(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Columns:
+def _attend(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Float[Tensor, "b _ c"]:
     """The mean over heads of softmax(Q K^T s) columns.
 
     They are padded with zeros to the width of a head: the fused kernels, which never hold an N x N matrix, want values as wide
