@@ -21,7 +21,7 @@ from sdist.distillation.callbacks import Snapshot, Stopping
 from sdist.editors.base import Observers
 from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
-from sdist.models.base import Backbone
+from sdist.models.stable_diffusion import StableDiffusion
 
 SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
 
@@ -119,7 +119,7 @@ def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
 
     def fake(settings: Settings) -> SimpleNamespace:
         loads.append(settings.precision)
-        model = Backbone.__new__(Backbone)  # nothing is edited
+        model = StableDiffusion.__new__(StableDiffusion)  # nothing is edited
         model._alphas_cumprod = torch.ones(1000)
         return SimpleNamespace(model=model)
 
