@@ -128,7 +128,7 @@ def gradients(
     draw = Method(loss, timesteps=Uniform(t, t)).draw(backbone, keys, many.source)
     z = many.source if latents is None else latents.expand_as(many.source)
     with torch.no_grad():
-        return loss.gradient(predict(backbone, z, many, draw, loss.branches, loss.recorders, Progress(rows, rows, 1)))
+        return loss.gradient(predict(backbone, z, many, draw, loss.branches, loss.hooks, Progress(rows, rows, 1)))
 
 
 def draw_spread(groups: dict[str, dict[str, list[float]]], path: Path) -> None:

@@ -104,7 +104,7 @@ class Network(Protocol):
 
 
 @runtime_checkable
-class Recorder(Protocol):
+class Hook(Protocol):
     """Opens hooks on the network for one call, to see what it computes or to steer it; hashable."""
 
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Any:
@@ -171,7 +171,7 @@ class Outputs:
     """What one network call gave, by branch: eps, clean, velocity, each computed when it is read; recorded activations."""
 
     estimates: Mapping[Branch, Estimate]  # of the rows that the network saw, see `rows_of`
-    recorded: Mapping[Recorder, Any]
+    recorded: Mapping[Hook, Any]
     rows: Int[Tensor, " m"] | None = None  # the images that are left, None: all
 
     def __getitem__(self, branch: Branch) -> Estimate:
@@ -186,7 +186,7 @@ class Outputs:
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Outputs":
         """The same for some images; nothing is copied before it is read, but what was recorded."""
-        recorded = {recorder: value.narrow(rows) for recorder, value in self.recorded.items()}
+        recorded = {hook: value.narrow(rows) for hook, value in self.recorded.items()}
         return Outputs(self.estimates, recorded, rows if self.rows is None else self.rows[rows])
 
     @property
@@ -252,7 +252,7 @@ class Prediction:
         return self.outputs.velocity
 
     @property
-    def recorded(self) -> Mapping[Recorder, Any]:
+    def recorded(self) -> Mapping[Hook, Any]:
         return self.outputs.recorded
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Prediction":
@@ -291,7 +291,7 @@ def call(
     t: Real[Tensor, " b"],
     text: Mapping[str, Text],
     branches: Iterable[Branch],
-    recorders: Iterable[Recorder] = (),
+    hooks: Iterable[Hook] = (),
 ) -> Outputs:
     """The only network call: all branches of all images in one batch, ordered by branch, then by image.
 
@@ -306,9 +306,9 @@ def call(
         scales = torch.tensor([1.0 if row.scale is None else row.scale for row in rows], device=z_t.device).repeat_interleave(b)
     with ExitStack() as stack:
         seen = {row.bare: place for row, place in places.items()} | places
-        collect = {r: stack.enter_context(r.open(network, seen)) for r in dict.fromkeys(recorders)}
+        collect = {hook: stack.enter_context(hook.open(network, seen)) for hook in dict.fromkeys(hooks)}
         estimate = network.estimate(z_t, t.repeat(len(rows)), words, scales)
-        recorded = {r: value(tuple(z_t.shape[-2:])) for r, value in collect.items() if value is not None}
+        recorded = {hook: value(tuple(z_t.shape[-2:])) for hook, value in collect.items() if value is not None}
     return Outputs({row: estimate[place] for row, place in places.items()}, recorded)
 
 
@@ -318,7 +318,7 @@ def predict(
     edit: Edit,
     draw: Draw,
     branches: Iterable[Branch],
-    recorders: Iterable[Recorder],
+    hooks: Iterable[Hook],
     progress: Progress,
 ) -> Prediction:
     """Noises the edited and the source latents by the draw and calls the network.
@@ -329,4 +329,4 @@ def predict(
     clean = {"edit": latents, "source": edit.source}
     read = dict.fromkeys(branch.latent for branch in branches)
     noisy = {name: add_noise(clean[name], draw.noise, draw.alpha, draw.sigma) for name in read}
-    return Prediction(latents, edit, draw, call(network, noisy, draw.t, edit.text, branches, recorders), *progress)
+    return Prediction(latents, edit, draw, call(network, noisy, draw.t, edit.text, branches, hooks), *progress)

@@ -37,7 +37,7 @@ def predicted(network: Backbone, component, b: int = 2, rows: slice = slice(None
     where = progress(b)
     where = where._replace(images=where.images[rows], step=where.step[rows])
     with torch.set_grad_enabled(z.requires_grad):
-        p = predict(network, z, edit, draw, branches, component.recorders, where)
+        p = predict(network, z, edit, draw, branches, component.hooks, where)
     return replace(p, state=State(b))
 
 

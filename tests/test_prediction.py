@@ -1,5 +1,7 @@
 """The network call: which rows it asks for, in which order, and how guided branches are made of them."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -24,18 +26,16 @@ class Listening(Gaussian):
 
 
 class Rows:
-    """A recorder that keeps the rows of each branch."""
+    """A hook that keeps the rows of each branch."""
 
     def open(self, network, rows):
-        from contextlib import nullcontext
-
         return nullcontext(lambda size: (dict(rows), size))
 
 
-def asked(network: Listening, branches: list[Branch], recorders: tuple = ()):
+def asked(network: Listening, branches: list[Branch], hooks: tuple = ()):
     """Three images of two noisy latents, ones and twos, through the network."""
     noisy = {"edit": torch.ones(3, 4, 8, 6).double(), "source": torch.full((3, 4, 8, 6), 2.0).double()}
-    return call(network, noisy, torch.tensor([10, 500, 900]), gaussian_edit(3).text, branches, recorders)
+    return call(network, noisy, torch.tensor([10, 500, 900]), gaussian_edit(3).text, branches, hooks)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,16 @@ def test_rows_are_ordered_by_branch_and_then_by_image() -> None:
     places = {TARGET: slice(0, 3), SOURCE_SOURCE: slice(3, 6), NULL: slice(6, 9)}
     assert out.recorded[rows] == (places, (8, 6))
     assert list(out.eps) == list(places)
+
+
+def test_a_hook_that_only_steers_has_recorded_nothing() -> None:
+    class Steering:
+        def open(self, network, rows):
+            return nullcontext()
+
+    out = asked(Listening(), [TARGET], (Steering(),))
+    assert not out.recorded
+    assert len(out.narrow(torch.tensor([2])).eps[TARGET]) == 1
 
 
 def test_a_recorder_finds_an_embedded_branch_under_its_name_without_guidance() -> None:

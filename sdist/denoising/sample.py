@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..diffusion import Latents
-from ..prediction import Branch, Network, Recorder, Text, call
+from ..prediction import Branch, Hook, Network, Text, call
 from .base import Level, Solver
 
 
@@ -13,7 +13,7 @@ class Plan(NamedTuple):
     """What one step asks of the network: the branches that walk on, each with latents of its own, and hooks."""
 
     branches: Sequence[Branch]
-    hooks: Iterable[Recorder] = ()
+    hooks: Iterable[Hook] = ()
 
 
 def sample(

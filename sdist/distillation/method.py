@@ -17,7 +17,7 @@ from ..losses.base import Loss
 from ..models.memory import allocating
 from ..normalizers import Normalizer
 from ..optimizer import OptimizerSettings
-from ..prediction import Branch, Draw, Edit, Network, Prediction, Progress, Recorder, State, predict
+from ..prediction import Branch, Draw, Edit, Hook, Network, Prediction, Progress, State, predict
 from ..regularizers.base import Regularizer
 from ..regularizers.mask import MaskRegularizer
 from ..regularizers.user_mask import UserMask
@@ -116,7 +116,7 @@ class Method:
         z = latents.detach().requires_grad_(self.loss.graph)
         progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device):
-            p = predict(network, z, edit, draw, self.branches, self.recorders, progress)
+            p = predict(network, z, edit, draw, self.branches, self.hooks, progress)
             p = replace(p, state=states.loss)
             return p, self.loss.gradient(p).detach()
 
@@ -143,9 +143,9 @@ class Method:
         return (*self.loss.branches, *(b for regularizer in self.regularizers.values() for b in regularizer.branches))
 
     @property
-    def recorders(self) -> tuple[Recorder, ...]:
+    def hooks(self) -> tuple[Hook, ...]:
         """All activations that its components read."""
-        return (*self.loss.recorders, *(r for regularizer in self.regularizers.values() for r in regularizer.recorders))
+        return (*self.loss.hooks, *(hook for regularizer in self.regularizers.values() for hook in regularizer.hooks))
 
     @property
     def reads(self) -> frozenset[str]:

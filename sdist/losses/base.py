@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, ones_like
 
 from ..diffusion import Latents, per_image
-from ..prediction import Branch, Draw, Prediction, Recorder
+from ..prediction import Branch, Draw, Hook, Prediction
 
 Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
 
@@ -23,7 +23,7 @@ class Loss(ABC):
         """The predictions that `gradient` reads."""
 
     @property
-    def recorders(self) -> tuple[Recorder, ...]:
+    def hooks(self) -> tuple[Hook, ...]:
         """The activations that `gradient` reads."""
         return ()
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..diffusion import Latents
 from ..errors import UserError
 from ..hooks.features import FeatureRecorder
-from ..prediction import SOURCE_SOURCE, TARGET, Branch, Prediction, Recorder
+from ..prediction import SOURCE_SOURCE, TARGET, Branch, Hook, Prediction
 from ..registry import LOSSES
 from .base import Loss, Weighting
 from .dds import DDS
@@ -60,7 +60,7 @@ class CDS(Loss):
         return self._dds.branches
 
     @property
-    def recorders(self) -> tuple[Recorder, ...]:
+    def hooks(self) -> tuple[Hook, ...]:
         return (FeatureRecorder((TARGET, SOURCE_SOURCE)),)
 
     @property
@@ -79,7 +79,7 @@ class CDS(Loss):
 
     def cut_loss(self, p: Prediction) -> Float[Tensor, " b"]:
         """PatchNCE of each image, summed over layers and patch sizes, before `cut_weight`."""
-        by_branch = p.recorded[self.recorders[0]].by_branch
+        by_branch = p.recorded[self.hooks[0]].by_branch
         pairs = zip(by_branch[TARGET], by_branch[SOURCE_SOURCE], strict=True)
         total = p.latents.new_zeros(len(p.latents))
         for layer, (edited, source) in enumerate(pairs):

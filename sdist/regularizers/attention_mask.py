@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..hooks.attention import AttentionRecorder
-from ..prediction import TARGET, Branch, Prediction, Recorder
+from ..prediction import TARGET, Branch, Hook, Prediction
 from ..registry import REGULARIZERS
 from .mask import AveragedMask, Mask, resize, unit_range
 
@@ -33,11 +33,11 @@ class AttentionMask(AveragedMask):
         return (TARGET,)
 
     @property
-    def recorders(self) -> tuple[Recorder, ...]:
+    def hooks(self) -> tuple[Hook, ...]:
         return (AttentionRecorder(TARGET, self.cross_level, self.self_level),)
 
     def newest(self, p: Prediction) -> Mask:
-        return unit_range(resize(p.recorded[self.recorders[0]].refined(p.edit.focus), p.latents))
+        return unit_range(resize(p.recorded[self.hooks[0]].refined(p.edit.focus), p.latents))
 
     def applies(self, p: Prediction) -> Bool[Tensor, " b"]:
         return p.edit.focus.any(1)

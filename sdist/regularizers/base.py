@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from ..diffusion import Latents, PerImage
-from ..prediction import Branch, Prediction, Recorder
+from ..prediction import Branch, Hook, Prediction
 
 
 class Regularizer(ABC):
@@ -18,7 +18,7 @@ class Regularizer(ABC):
         return ()
 
     @property
-    def recorders(self) -> tuple[Recorder, ...]:
+    def hooks(self) -> tuple[Hook, ...]:
         """The activations that it reads."""
         return ()
 

@@ -24,11 +24,11 @@ def hooks_on(model: torch.nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def run(tiny: Backbone, recorders: tuple, h: int = 8, w: int = 8, b: int = 2):
+def run(tiny: Backbone, hooks: tuple, h: int = 8, w: int = 8, b: int = 2):
     edit = tiny_edit(tiny, b, h, w)
     draw = make_draw(tiny, b, 500, shape=(4, h, w), dtype=torch.float32)
     with torch.no_grad():
-        return predict(tiny, edit.source, edit, draw, (SOURCE, TARGET, SOURCE_SOURCE), recorders, progress(b))
+        return predict(tiny, edit.source, edit, draw, (SOURCE, TARGET, SOURCE_SOURCE), hooks, progress(b))
 
 
 def test_recording_changes_no_bit_of_the_prediction_and_leaves_no_hook(tiny: Backbone) -> None:

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_two_steps_of_every_method(real: Backbone, job: Request, method: str) ->
     assert edit.source.shape == (1, 4, 16, 16)
     assert distiller.latents.isfinite().all()
     assert not torch.equal(distiller.latents, edit.source)
+
+
+@pytest.mark.parametrize("target", ["a dog", "a cat wearing a party hat"])
+def test_two_steps_of_prompt_to_prompt(real: Backbone, job: Request, target: str) -> None:
+    """Every layer that it steers is reached, and what is injected moves the edit."""
+    edited = []
+    for shares in ("editor.cross_replace=1", "editor.self_replace=1"), ("editor.cross_replace=0", "editor.self_replace=0"):
+        method = LoadedMethod(load_settings("p2p", ["editor.steps=2", *shares], size="128x128"), real)
+        with torch.no_grad():
+            edited.append(method.editor.walk(real, [method.prepare(replace(job, target=target))]))
+    assert all(z.shape == (1, 4, 16, 16) and z.isfinite().all() for z in edited)
+    assert not torch.equal(*edited)
 
 
 def test_the_levels_of_the_mask_exist(real: Backbone) -> None:

@@ -28,7 +28,7 @@ def predicted(tiny: Backbone, mask: AveragedMask, state: State, step: int, seed:
     edit = edit or tiny_edit(tiny, 2)
     draw = make_draw(tiny, 2, 300, seed, dtype=torch.float32)
     with torch.no_grad():
-        p = predict(tiny, edit.source, edit, draw, mask.branches, mask.recorders, progress(2, step))
+        p = predict(tiny, edit.source, edit, draw, mask.branches, mask.hooks, progress(2, step))
     return replace(p, state=state)
 
 
