@@ -11,7 +11,7 @@ from ..diffusion import Latents
 from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..files.images import to_pixels
-from ..hooks.injection import Injection, TokenMap
+from ..hooks.injection import Injection, TokenMap, check_layout
 from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET
 from ..prompts import differing_nouns, named_words, token_indices
@@ -51,14 +51,15 @@ class PromptToPrompt(Denoising):
     def reads(self) -> frozenset[str]:
         return frozenset({"words"} if self.reweight != 1 else ())
 
+    def check_model(self, model: Backbone) -> None:
+        """Raises UserError for too few timesteps, and for attention that cannot be injected."""
+        check_layout(model.layout)
+        first = timesteps(self.steps)[0]
+        if first > model.last_timestep:
+            raise UserError(f"{self.steps} steps begin at timestep {first}, this model's last is {model.last_timestep}")
+
     def check(self, model: Backbone, request: Request) -> None:
-        """Raises UserError for prompts that cannot be aligned, and for a model without cross-attention or too few timesteps."""
-        if not model.layout.layers("cross"):
-            raise UserError(f"model '{model.name}' has no cross-attention, which prompt_to_prompt injects")
-        if timesteps(self.steps)[0] > model.last_timestep:
-            raise UserError(
-                f"{self.steps} steps begin at timestep {timesteps(self.steps)[0]}, this model's last is {model.last_timestep}"
-            )
+        """Raises UserError for prompts that cannot be aligned."""
         self.align(model, request, ())
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -65,9 +65,7 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     """
     if getattr(network, "compiled", None) is not None:
         raise UserError("attention of a compiled network cannot be steered; set compile to false")
-    if (
-        torch.is_grad_enabled() and network.denoiser.is_gradient_checkpointing
-    ):  # the backward pass would call the layers as they are
+    if torch.is_grad_enabled() and network.denoiser.is_gradient_checkpointing:  # the backward pass would call them unsteered
         raise UserError("attention cannot be steered under gradient checkpointing; set checkpoint to false")
     with ExitStack() as stack:
         for name, steering in steerings.items():
@@ -107,7 +105,16 @@ class _Steered:
         self.calls += 1
         return output
 
-    def attend(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **options: Any,
+    ) -> Tensor:
         """Its arguments are those of scaled_dot_product_attention."""
         if attn_mask is not None:
             raise UserError(f"{self.name} attends under a mask, which cannot be steered")

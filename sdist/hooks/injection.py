@@ -16,8 +16,10 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import UserError
 from ..prediction import Branch
 from .attach import Attend, Steering, steer
+from .layers import AttentionLayout
 
 Queries = Float[Tensor, "n heads queries d"]
 Tokens = Float[Tensor, "n heads tokens d"]  # keys and values: as many as queries in self-attention, of words in cross-attention
@@ -54,6 +56,7 @@ class Injection:
 
     @contextmanager
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[None]:
+        check_layout(network.layout)
         where, steerings = (rows[self.source], rows[self.target]), dict[str, Steering]()
         if self.tokens is not None:
             cross = partial(inject_tokens, *where, self.tokens)
@@ -63,6 +66,14 @@ class Injection:
             steerings |= {layer.name: partial(inject, *where) for layer in coarse}
         with steer(network, steerings):
             yield
+
+
+def check_layout(layout: AttentionLayout) -> None:
+    """Raises UserError for a model that does not look at text and image in layers of their own."""
+    text, image = ({layer.name for layer in layout.layers(kind)} for kind in ("cross", "self"))
+    if not text or text & image:
+        what = "looks at both in one layer" if text else "has no layers that look at text"
+        raise UserError(f"attention is injected into layers for the text and others for the image, but this model {what}")
 
 
 def inject(source: slice, target: slice, q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from torch import Tensor
 from sdist.errors import UserError
 from sdist.hooks.attach import record, steer
 from sdist.hooks.injection import Injection, TokenMap, inject, inject_tokens
+from sdist.hooks.layers import Layer
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
+from sdist.models.unet_layout import UNetLayout
 from sdist.prediction import NULL, SOURCE_SOURCE, TARGET, predict
 
 from ..conftest import make_draw, progress, tiny_edit
@@ -178,6 +181,26 @@ def test_attention_under_a_mask_is_refused(tiny: Backbone) -> None:
     inputs = torch.randn(1, 6, 8), torch.randn(1, 24, 16), torch.zeros(1, 24, dtype=torch.float32)
     with pytest.raises(UserError, match="attends under a mask"), steer(tiny, {layer: scaled(2)}):
         tiny.denoiser.get_submodule(layer)(*inputs)
+
+
+class OneLayer(UNetLayout):
+    """A layout of one layer, of some kinds."""
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        self.kinds = kinds
+
+    def layers(self, kind: str) -> list[Layer]:
+        return [Layer("transformer_blocks.0.attn", 1, "mid", heads=2, scale=1.0)] if kind in self.kinds else []
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"), [(("cross", "self"), "looks at both in one layer"), (("self",), "has no layers that")]
+)
+def test_text_and_image_need_layers_of_their_own(kinds: tuple[str, ...], message: str) -> None:
+    """In joint attention a map reaches over both, and one branch's would be put in the place of another's unnoticed."""
+    network, injection = SimpleNamespace(layout=OneLayer(kinds)), Injection(SOURCE_SOURCE, TARGET, None, 0)
+    with pytest.raises(UserError, match=message), injection.open(network, {SOURCE_SOURCE: SOURCE, TARGET: TARGET_ROWS}):
+        pass
 
 
 def test_fused_projections_are_refused(tiny: Backbone) -> None:
