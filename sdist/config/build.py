@@ -125,12 +125,7 @@ def restore(plain: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
 
 def _editor(value: Any, where: str) -> str:
     name = _name(value)
-    if not isinstance(name, str):
-        raise UserError(f"{where}: editor needs a name, got {name!r}: have {', '.join(EDITORS.names())}")
-    try:
-        EDITORS.get(name)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+    _class_of(EDITORS, name, value, where)
     return name
 
 
@@ -194,14 +189,19 @@ def _component(registry: Registry[T], value: Any, where: str, default: str | Non
     fields_ = {"name": value} if isinstance(value, str) else value
     if isinstance(fields_, Mapping) and default is not None:
         fields_ = {"name": default, **fields_}
-    if not isinstance(fields_, Mapping) or not isinstance(fields_.get("name"), str):
-        raise UserError(f"{where}: {registry.slot} needs a name, got {value!r}: have {', '.join(registry.names())}")
-    try:
-        cls = registry.get(fields_["name"])
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+    cls = _class_of(registry, fields_.get("name") if isinstance(fields_, Mapping) else None, value, where)
     given = {k: v for k, v in fields_.items() if k != "name"}
     return build(cls, given, where if fields_["name"] == FLAT else f"{registry.slot} {fields_['name']} in {where}")
+
+
+def _class_of(registry: Registry[T], name: Any, value: Any, where: str) -> type[T]:
+    """The class of that name, which is how `value` says which component it is."""
+    if not isinstance(name, str):
+        raise UserError(f"{where}: {registry.slot} needs a name, got {value!r}: have {', '.join(registry.names())}")
+    try:
+        return registry.get(name)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _components(registry: Registry[T], named: Any, key: str, where: str) -> dict[str, T]:

@@ -49,10 +49,11 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """Every value as plain data, from which `resolve` makes equal settings."""
         data = {key: value for key, value in plain(self).items() if key not in self.editor.ignores}
-        editor = data.pop("editor")
-        return (
-            {**data, **{k: v for k, v in editor.items() if k != "name"}} if editor["name"] == FLAT else {**data, "editor": editor}
-        )
+        if data["editor"]["name"] != FLAT:
+            return data
+        flat = data.pop("editor")
+        del flat["name"]
+        return {**data, **flat}
 
 
 def common_keys(editor: str) -> list[str]:

@@ -160,8 +160,6 @@ def write(path: Path, data: bytes) -> None:
     power cut over there may still cost it.
     """
     if isinstance(path, Path):
-        from .storage import write_atomic  # imports torch, and the command line comes here for `place`
-
         write_atomic(path, data)
         return
     with naming(path):
