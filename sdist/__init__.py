@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import edit, load
     from .distillation.callbacks import Snapshot
-    from .edits.request import Result
+    from .distillation.distiller import ScoreDistiller
+    from .draws import DrawKey
+    from .edits.request import Request, Result
     from .errors import UserError
     from .evaluation.evaluate import evaluate
     from .jobs.run import run
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from .losses.base import Loss
     from .metrics.base import ImageMetric
     from .pipeline.pipeline import ScoreDistillationPipeline
-    from .prediction import Branch, Prediction
+    from .prediction import Branch, Prediction, predict
     from .registry import DATASETS, EDITORS, LOSSES, METRICS, REGULARIZERS
     from .regularizers.base import Regularizer
 
@@ -26,18 +28,22 @@ __all__ = [
     "METRICS",
     "REGULARIZERS",
     "Branch",
+    "DrawKey",
     "ImageMetric",
     "Loss",
     "Prediction",
     "Regularizer",
+    "Request",
     "Result",
     "RunResult",
     "ScoreDistillationPipeline",
+    "ScoreDistiller",
     "Snapshot",
     "UserError",
     "edit",
     "evaluate",
     "load",
+    "predict",
     "run",
 ]
 
@@ -48,18 +54,22 @@ _HOMES = {
     "METRICS": "registry",
     "REGULARIZERS": "registry",
     "Branch": "prediction",
+    "DrawKey": "draws",
     "ImageMetric": "metrics.base",
     "Loss": "losses.base",
     "Prediction": "prediction",
     "Regularizer": "regularizers.base",
+    "Request": "edits.request",
     "Result": "edits.request",
     "RunResult": "jobs.summary",
     "ScoreDistillationPipeline": "pipeline.pipeline",
+    "ScoreDistiller": "distillation.distiller",
     "Snapshot": "distillation.callbacks",
     "UserError": "errors",
     "edit": "api",
     "evaluate": "evaluation.evaluate",
     "load": "api",
+    "predict": "prediction",
     "run": "jobs.run",
 }
 

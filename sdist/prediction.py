@@ -318,14 +318,16 @@ def predict(
     edit: Edit,
     draw: Draw,
     branches: Iterable[Branch],
-    hooks: Iterable[Hook],
-    progress: Progress,
+    hooks: Iterable[Hook] = (),
+    progress: Progress | None = None,
 ) -> Prediction:
     """Noises the edited and the source latents by the draw and calls the network.
 
-    Gradients flow to `latents` only if autograd is on and they require it.
+    Gradients flow to `latents` only if autograd is on and they require it. `progress` says which images of a run these are, for
+    components that keep a state; without it they are images 0, 1, ... at the first of one step.
     """
-    branches = tuple(branches)
+    branches, rows = tuple(branches), torch.arange(len(latents), device=latents.device)
+    progress = progress or Progress(rows, torch.zeros_like(rows), 1)
     clean = {"edit": latents, "source": edit.source}
     read = dict.fromkeys(branch.latent for branch in branches)
     noisy = {name: add_noise(clean[name], draw.noise, draw.alpha, draw.sigma) for name in read}

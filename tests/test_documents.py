@@ -83,6 +83,8 @@ def test_the_python_of_the_page_runs(
     assert {path.name for path in (tmp_path / "results").glob("*_seed?.png")} == {"000_seed3.png", "000_seed4.png"}
     out = capsys.readouterr().out.splitlines()
     assert "2 made, 0 were there, 0 problems" in out
+    assert "same latents: True" in out
+    assert Image.open(tmp_path / "loop.png").size == (32, 32)
     assert out[-1] == "(1, 32, 32, 3) 2"
 
 
