@@ -1,11 +1,13 @@
-"""A headless Chromium for tests of pages; without selenium or Chromium such tests are skipped."""
+"""A headless Chromium for tests of pages; such tests need Chromium and chromedriver."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
+
+from .need import need_program
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -16,10 +18,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
     """A factory of selenium drivers, each with an empty profile of its own; all are ended with the module."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium or chromedriver is not installed")
+    chromium, driver = need_program("chromium", "chromium-browser"), need_program("chromedriver")
     started = []
 
     def start():

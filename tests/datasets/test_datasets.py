@@ -17,6 +17,8 @@ from sdist.errors import UserError
 from sdist.registry import DATASETS
 from sdist.tinyworld.edits import sample_edit, write_pairs
 
+from ..need import need
+
 
 def picture(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ def test_tinyworlds_pairs_have_their_kind_and_the_rendered_target(tmp_path: Path
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the hub has of MagicBrush, saved in a folder."""
-    datasets = pytest.importorskip("datasets")
+    datasets = need("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     pictures = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     rows = {"img_id": ["12", "12"], "turn_index": [1, 2], "source_img": pictures[:2], "mask_img": pictures[:2],

@@ -21,6 +21,7 @@ from sdist.files.images import load_image
 from sdist.registry import LOSSES
 
 from ..conftest import read_json
+from ..need import missing, need
 from ..test_cli import edit, error, run_arguments, write_index
 from .test_jobs import assert_same
 
@@ -196,11 +197,11 @@ def living(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ModuleType]:
     """Ray, with a cluster of two CPUs."""
-    ray = pytest.importorskip("ray", reason="needs sdist[ray]")
+    ray = need("ray")
     try:
         ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # of many classes
-        pytest.skip(f"Ray cannot start a cluster here: {error}")
+        missing(f"Ray cannot start a cluster here: {error}")
     yield ray
     ray.shutdown()
 
@@ -291,7 +292,7 @@ def test_options_that_do_not_fit(start: Start, monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_is_not_there(start: Start, folder: Path, monkeypatch, capfd, address: str) -> None:
-    pytest.importorskip("ray", reason="needs sdist[ray]")
+    need("ray")
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert start("--engine", "ray", "--quiet")[0] == 2
     problems, _ = problems_and_summary(capfd, folder)

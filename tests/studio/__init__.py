@@ -1,0 +1,3 @@
+from ..need import need
+
+need("gradio")

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
+import gradio
 import numpy as np
 import pytest
 import torch
@@ -20,19 +21,17 @@ from sdist.edits.run_card import card_text
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
 from sdist.models.stable_diffusion import StableDiffusion
-
-gradio = pytest.importorskip("gradio", reason="the studio needs gradio")
-from sdist.studio import handle_card, handle_edit, handle_source  # noqa: E402
-from sdist.studio import html as page_html  # noqa: E402
-from sdist.studio.edits import Run, follow  # noqa: E402
-from sdist.studio.form import CARD, Wanted, reads, runs_of, words_of  # noqa: E402
-from sdist.studio.limits import Limits, Offer, plain_overrides, shown_errors  # noqa: E402
-from sdist.studio.page import paintable, painted  # noqa: E402
-from sdist.studio.plot import curves  # noqa: E402
-from sdist.studio.restore import restored, text_of  # noqa: E402
-from sdist.studio.server import Address, methods_here, models_here, serving  # noqa: E402
-from sdist.studio.timeline import Timeline  # noqa: E402
-from sdist.studio.visitor import Visitor, harmless  # noqa: E402
+from sdist.studio import handle_card, handle_edit, handle_source
+from sdist.studio import html as page_html
+from sdist.studio.edits import Run, follow
+from sdist.studio.form import CARD, Wanted, reads, runs_of, words_of
+from sdist.studio.limits import Limits, Offer, plain_overrides, shown_errors
+from sdist.studio.page import paintable, painted
+from sdist.studio.plot import curves
+from sdist.studio.restore import restored, text_of
+from sdist.studio.server import Address, methods_here, models_here, serving
+from sdist.studio.timeline import Timeline
+from sdist.studio.visitor import Visitor, harmless
 
 SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
 

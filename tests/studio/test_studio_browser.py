@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-
-pytest.importorskip("gradio", reason="the studio needs gradio")
-pytest.importorskip("selenium", reason="the browser tests need selenium")
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
