@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,17 @@ from sdist import plugins
 from sdist.cli import main
 from sdist.registry import SLOTS
 
-PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "extending.md").read_text(encoding="utf-8")
 FILES = {name: text for text, name in re.findall(r"```(?:python|yaml)\n(# (my_\w+\.(?:py|yaml))\n.*?)```", PAGE, re.DOTALL)}
+
+OWN = {
+    "mask source": "my_mask.py",
+    "editor": "my_editor.py",
+    "metric": "my_metric.py",
+    "family of models": "my_family.py",
+    "data set": "my_dataset.py",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +36,16 @@ def page(tmp_path: Path, monkeypatch) -> Path:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     return tmp_path
+
+
+def test_the_lines_that_the_page_names_are_counted() -> None:
+    """Of code: neither blank nor a comment."""
+    tutorial = (DOCS / "write_a_loss.md").read_text(encoding="utf-8")
+    sections = {"loss": re.search(r"```python\n(.*?)```", tutorial, re.DOTALL)[1]}  # type: ignore[index]
+    sections |= {name: FILES[file] for name, file in OWN.items()}
+    named = dict(re.findall(r"^\| \[([\w ]+)\]\(.*?\) \| `\S+` \| (\d+) \|", PAGE, re.MULTILINE))
+    code = {name: [line for line in text.splitlines() if line.strip() and line[0] != "#"] for name, text in sections.items()}
+    assert named == {name: str(len(lines)) for name, lines in code.items()}
 
 
 def edit(page: Path, picture: Path, model: Path, *more: str) -> dict:
@@ -47,6 +68,21 @@ def test_the_editor(page: Path, picture: Path, tiny_folder: Path) -> None:
     card = edit(page, picture, tiny_folder, "my_editor.py", "my_editor.yaml", "editor.steps=4")
     assert card["settings"]["editor"]["solver"] == {"name": "ddim"}
     assert main(["replay", str(page / "out" / "picture_seed0.png"), "--quiet"]) == 0
+
+
+def test_the_family(page: Path, picture: Path, tiny_folder: Path) -> None:
+    folder = shutil.copytree(tiny_folder, page / "flow", ignore=shutil.ignore_patterns("unet", "model_index.json"))
+    parts = json.loads((tiny_folder / "model_index.json").read_text())
+    parts = {name: part for name, part in parts.items() if name != "unet"} | {"transformer": ["my_family", "MyTransformer"]}
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("DDPMScheduler", "FlowMatchEulerDiscreteScheduler"))
+    plugins.load_plugin(str(page / "my_family.py"))
+    sys.modules["sdist_plugin_my_family"].MyTransformer().save_pretrained(folder / "transformer")
+    (page / "dds.yaml").write_text("base: dds\nsteps: 2\n")
+    card = edit(page, picture, folder, "my_family.py", "dds.yaml")
+    assert card["plugins"]
+    assert Image.open(page / "out" / "picture_seed0.png").size == (32, 32)
 
 
 def test_the_data_set(page: Path, picture: Path, tiny_folder: Path) -> None:
