@@ -1,6 +1,6 @@
 """What a family of models answers. A family is a subclass of Backbone in a file of its own; loading finds it by its denoiser.
 
-1. `components`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
+1. `components`, `optional`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
 2. `make_text`: how prompts are embedded, and which token stands for which characters.
 3. `factor`, `multiple`, `channels`, `native_side`, `from_vae`, `to_vae`: its latents.
 4. `prediction_type`, `scales`, `last_timestep`, `denoise`: its levels of noise, what its denoiser predicts, how it is called.
@@ -35,6 +35,7 @@ class Backbone(ABC):
     """
 
     components: ClassVar[Mapping[str, str]]  # by their names in model_index.json: classes of diffusers or transformers
+    optional: ClassVar[frozenset[str]] = frozenset()  # those of them that a pipeline may lack
     denoiser_name: ClassVar[str]  # the component that predicts
     guidance: ClassVar[Guidance] = "cfg"
     prediction_type: OutputKind

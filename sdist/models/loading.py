@@ -72,7 +72,9 @@ def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
     families = families_of({name: value[1:] for name, value in index.items() if isinstance(value, list)})
     name = families[0].denoiser_name
     family = matching(families, find_class(families[0].components[name]).load_config(source, subfolder=name, **where))
-    parts = {name: _load_part(find_class(kind), source, name, **where) for name, kind in family.components.items()}
+    there = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+    wanted = {name: kind for name, kind in family.components.items() if name in there or name not in family.optional}
+    parts = {name: _load_part(find_class(kind), source, name, **where) for name, kind in wanted.items()}
     return family(parts, device, index, conditions)
 
 
@@ -137,7 +139,7 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     inner = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}  # of what torch.compile gives
     families = families_of({name: [own.__name__ for own in type(part).__mro__] for name, part in inner.items()})
     family = matching(families, parts[families[0].denoiser_name].config)
-    missing = [name for name in family.components if parts.get(name) is None]
+    missing = [name for name in family.components if parts.get(name) is None and name not in family.optional]
     if missing:
         kind = family.components[family.denoiser_name]
         raise UserError(f"this {kind} needs {', '.join(missing)} beside it, which the pipeline does not have")

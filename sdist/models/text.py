@@ -25,12 +25,15 @@ class PromptEncoder(ABC):
     @property
     def length(self) -> int:
         """Tokens of an embedded prompt with its padding."""
-        return int(self.tokenizers[0].model_max_length)
+        return self.limit(0)
+
+    def limit(self, which: int) -> int:
+        """Tokens of a prompt that an encoder reads."""
+        return int(self.tokenizers[which].model_max_length)
 
     def token_ids(self, prompt: str, which: int = 0) -> list[int]:
         """The prompt's tokens, padded. Raises UserError if the tokenizer's limit does not hold them."""
-        tokenizer = self.tokenizers[which]
-        limit = tokenizer.model_max_length
+        tokenizer, limit = self.tokenizers[which], self.limit(which)
         ids = tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
@@ -39,9 +42,11 @@ class PromptEncoder(ABC):
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """For each embedded token, the characters [start, end) of the prompt that it stands for; empty for marks and padding."""
-        tokenizer = self.tokenizers[0]
-        options = {"padding": "max_length", "max_length": tokenizer.model_max_length}
-        return list(tokenizer(prompt, return_offsets_mapping=True, **options).offset_mapping)
+        return self._spans(prompt, 0)
+
+    def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
+        options = {"padding": "max_length", "max_length": self.limit(which)}
+        return list(self.tokenizers[which](prompt, return_offsets_mapping=True, **options).offset_mapping)
 
     def _ids(self, prompts: Sequence[str], which: int) -> Int[Tensor, "b l"]:
         ids = [self.token_ids(prompt, which) for prompt in prompts]

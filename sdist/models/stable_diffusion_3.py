@@ -1,0 +1,160 @@
+"""Stable Diffusion 3 and 3.5. Esser et al. 2024, arXiv 2403.03206."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Real
+from torch import Tensor, nn
+
+from ..diffusion import PerImage, flow_scales
+from ..errors import UserError
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
+from ..prediction import Text
+from ..registry import FAMILIES
+from .base import Backbone
+from .text import PromptEncoder
+
+T5_TOKENS = 256  # that the model reads of a prompt; zeros where there is no T5
+# by number of blocks and whether some have a second attention (3.5 medium): the five whose maps segment best, "Exploring
+# multimodal diffusion transformers", ICCV 2025, arXiv 2508.07519
+MASKING_BLOCKS = {(24, False): (4, 5, 7, 8, 9), (24, True): (5, 7, 8, 9, 10), (38, False): (16, 18, 20, 21, 24)}
+
+
+class StableDiffusion3Text(PromptEncoder):
+    """The second-last layers of two CLIP text encoders side by side, zero-padded to T5's width, then the tokens of T5.
+
+    Pooled are the projections of both CLIPs. Without a T5 its tokens are zeros. Attention looks at CLIP's tokens and at T5's.
+    """
+
+    def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], width: int) -> None:
+        super().__init__(encoders, tokenizers)
+        self.width = width  # of a token, as the denoiser reads it
+
+    @property
+    def length(self) -> int:
+        return super().length + T5_TOKENS
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Text:
+        seen = [e(self._ids(prompts, i), output_hidden_states=True) for i, e in enumerate(self.encoders[:2])]
+        clip = torch.cat([one.hidden_states[-2].float() for one in seen], -1)
+        rows = nn.functional.pad(clip, (0, self.width - clip.shape[-1]))
+        t5 = (
+            self.encoders[2](self._ids(prompts, 2))[0].float()
+            if self.has_t5
+            else rows.new_zeros(len(rows), T5_TOKENS, self.width)
+        )
+        return Text(torch.cat([rows, t5], 1), torch.cat([one.text_embeds.float() for one in seen], -1))
+
+    @property
+    def has_t5(self) -> bool:
+        return len(self.encoders) == 3
+
+    def limit(self, which: int) -> int:
+        return T5_TOKENS if which == 2 else super().limit(which)
+
+    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
+        clip = super().token_spans(prompt)
+        return clip + (self._spans(prompt, 2) if self.has_t5 else [(0, 0)] * T5_TOKENS)
+
+
+@FAMILIES.register("stable_diffusion_3")
+class StableDiffusion3(Backbone):
+    """A transformer in which tokens of image and text attend jointly, trained as a rectified flow."""
+
+    denoiser_name = "transformer"
+    components: ClassVar[Mapping[str, str]] = {
+        "transformer": "SD3Transformer2DModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModelWithProjection",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+        "text_encoder_3": "T5EncoderModel",
+        "tokenizer": "CLIPTokenizer",
+        "tokenizer_2": "CLIPTokenizer",
+        "tokenizer_3": "T5Tokenizer",
+        "scheduler": "FlowMatchEulerDiscreteScheduler",
+    }
+    optional: ClassVar[frozenset[str]] = frozenset({"text_encoder_3", "tokenizer_3"})
+    prediction_type = "flow"
+    last_timestep = 1000
+
+    def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
+        encoders, tokenizers = ([part for part in (parts.get(f"{name}{n}") for n in ("", "_2", "_3")) if part is not None]
+                                for name in ("text_encoder", "tokenizer"))  # fmt: skip
+        return StableDiffusion3Text(encoders, tokenizers, self.denoiser.config.joint_attention_dim)
+
+    def check(self) -> None:
+        if self.scheduler.config.use_dynamic_shifting:
+            raise UserError("the scheduler shifts levels by the size of the image, which no Stable Diffusion 3 does")
+        config, clips = self.denoiser.config, [encoder.config for encoder in self.text.encoders[:2]]
+        widths = {
+            "latent channels": (config.in_channels, self.channels),
+            "pooled text width": (config.pooled_projection_dim, sum(clip.projection_dim for clip in clips)),
+        }
+        for what, (wanted, given) in widths.items():
+            if wanted != given:
+                raise UserError(f"this model is no Stable Diffusion 3: its transformer reads {wanted} {what}, it gets {given}")
+
+    @property
+    def multiple(self) -> int:
+        return self.factor * int(self.denoiser.config.patch_size)
+
+    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
+        """Of the model's own levels: timesteps are even, the noise level s is shifted as its scheduler shifts them."""
+        return flow_scales(self.level(t))
+
+    def level(self, t: Real[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """1000 s of timesteps 0..1000: s = shift u / (1 + (shift - 1) u) at u = t / 1000 (the paper's eq. 23)."""
+        shift = self.scheduler.config.shift
+        return shift * t / (1 + (shift - 1) * t / self.last_timestep)
+
+    def denoise(
+        self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
+    ) -> Float[Tensor, "n c h w"]:
+        level = self.level(t)
+        return self.forward(z_t, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=level)
+
+    @cached_property
+    def layout(self) -> AttentionLayout:  # type: ignore[override]
+        return JointLayout(self.denoiser)
+
+
+class JointLayout(AttentionLayout):
+    """The blocks of an SD3Transformer2DModel whose maps are worth reading: known ones, else the middle third."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        config, self._transformer = transformer.config, transformer
+        depth, dual = config["num_layers"], bool(config.get("dual_attention_layers"))
+        blocks = MASKING_BLOCKS.get((depth, dual), range(depth // 3, depth - depth // 3))
+        heads, width = config["num_attention_heads"], config["attention_head_dim"]
+        level = (config["patch_size"] - 1).bit_length()
+        self._layers = [Layer(f"transformer_blocks.{i}.attn", level, "mid", heads, width**-0.5) for i in blocks]
+        self._normed = config.get("qk_norm") is not None
+
+    def layers(self, kind: Kind) -> list[Layer]:
+        for layer in self._layers:
+            if getattr(self._transformer.get_submodule(layer.name), "fused_projections", False):
+                raise UserError(
+                    f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
+                    "transformer.unfuse_qkv_projections() first"
+                )
+        return self._layers
+
+    def features(self) -> list[Layer]:
+        """The image's part of joint attention, after the output projection."""
+        return [Layer(f"{layer.name}.to_out.0", layer.level, layer.part, layer.heads, layer.scale) for layer in self._layers]
+
+    def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
+        names = ("norm_q", "norm_k", "norm_added_k") if self._normed else ("to_q", "to_k", "add_k_proj")
+        return tuple(f"{layer.name}.{name}" for name in names[: 3 if kind == "cross" else 2])
+
+    def queries_and_keys(self, kind: Kind, layer: Layer, output: Callable[[str], Tensor]) -> tuple[Projected, Projected]:
+        queries, keys, *text = (self._projected(output(name)) for name in self.reads(kind, layer))
+        return queries, torch.cat([*text, keys], 1)
+
+    def _projected(self, x: Tensor) -> Projected:
+        """Norms see heads apart."""
+        return rearrange(x, "n heads tokens d -> n tokens (heads d)") if self._normed else x
