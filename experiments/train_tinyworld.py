@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -250,8 +250,13 @@ def _label_chunk(bounds: tuple[int, int]) -> np.ndarray:
 
 def label_map(scene: Scene) -> np.ndarray:
     """(GRID, GRID) uint8: 0 for the place, k for the k-th part where it covers at least 0.3 of a cell and most of all."""
-    masks = [m.reshape(GRID, 8, GRID, 8).mean((1, 3)) for m in part_masks(scene).values()]
-    return np.stack([np.full((GRID, GRID), 0.3), *masks]).argmax(0).astype(np.uint8)
+    return label_masks(part_masks(scene).values())
+
+
+def label_masks(masks: Iterable[np.ndarray]) -> np.ndarray:
+    """`label_map` of the parts' masks."""
+    shares = [m.reshape(GRID, 8, GRID, 8).mean((1, 3)) for m in masks]
+    return np.stack([np.full((GRID, GRID), 0.3), *shares]).argmax(0).astype(np.uint8)
 
 
 def make_labels(path: Path, count: int, workers: int) -> Tensor:

@@ -125,16 +125,20 @@ def render_with_masks(scene: Scene) -> tuple[Image.Image, dict[str, np.ndarray]]
 
 def render_parts(scene: Scene) -> tuple[Image.Image, dict[Part, np.ndarray]]:
     """The image, and the visible area of every part of it."""
-    canvas = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255)
-    for _, pixels, alpha in _layers(scene):
+    canvas, layers = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255), _layers(scene)
+    for _, pixels, alpha in layers:
         canvas = canvas * (1 - alpha) + pixels * alpha
-    return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), part_masks(scene)
+    return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), _visible(layers)
 
 
 def part_masks(scene: Scene) -> dict[Part, np.ndarray]:
     """The visible area of every part, back to front: (SIDE, SIDE) in [0, 1]."""
+    return _visible(_layers(scene))
+
+
+def _visible(layers: list[tuple[Part, np.ndarray, np.ndarray]]) -> dict[Part, np.ndarray]:
     masks: dict[Part, np.ndarray] = {}
-    for part, _, alpha in _layers(scene):
+    for part, _, alpha in layers:
         masks = {other: mask * (1 - alpha[..., 0]) for other, mask in masks.items()}
         masks[part] = alpha[..., 0]
     return masks
