@@ -77,9 +77,11 @@ def as_pixels(images: np.ndarray, device: torch.device) -> Tensor:
 class Run:
     """Modules, their moving averages and an AdamW, saved together so that a killed training goes on where it stopped."""
 
-    def __init__(self, path: Path, modules: nn.ModuleDict, rate: float, total: int, decay: float, ema: float) -> None:
+    def __init__(
+        self, path: Path, modules: nn.ModuleDict, rate: float, total: int, decay: float, ema: float, fused: bool | None = None
+    ) -> None:
         self.path, self.modules, self.rate, self.total, self.decay, self.ema = path, modules, rate, total, decay, ema
-        self.optimizer = torch.optim.AdamW(modules.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(modules.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
         self.average = {k: v.detach().clone() for k, v in modules.state_dict().items()}
         self.samples, self.steps, self.seconds = 0, 0, 0.0
         if path.exists():
