@@ -388,13 +388,12 @@ def train(args: argparse.Namespace) -> dict[str, Tensor]:
     """The averaged weights."""
     data, modules = make_data(args), new_modules().to(args.device)
     null = torch.from_numpy(token_ids([""])).to(args.device)
-    blocks = modules["transformer"].transformer_blocks
     modules["transformer"].set_attn_processor(RepeatedRows(KEPT_ROWS, ZERO_ROWS))
     run = TimedRun(args.work / "flow.safetensors", modules.train(), args.rate, args.samples, 60 * args.minutes)
     if args.compile:
-        torch._dynamo.config.suppress_errors = True  # a block that does not compile runs as it is, with a warning
-        for block in blocks:
-            block.compile(dynamic=False)
+        torch._dynamo.config.suppress_errors = True  # what does not compile runs as it is, with a warning
+        for part in (*modules["transformer"].transformer_blocks, *(modules[name] for name in TOWERS)):
+            part.compile(dynamic=False)
         warm_up(modules, data, null, args)
     start, said, parts, count = time.monotonic() - run.seconds, run.seconds, torch.zeros(2, device=args.device), 0
     kept = run.seconds
@@ -531,9 +530,9 @@ def observe(pipeline: StableDiffusion3Pipeline, scene: Scene, seed: int) -> tupl
 
 
 def load_pipeline(folder: Path, device: torch.device) -> StableDiffusion3Pipeline:
-    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline.to(device, torch.float32)
 
 
 # --- the recipe --------------------------------------------------------------------------------------------------------
@@ -565,7 +564,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8_000_000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="of training; the rate has fallen to zero by then")
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--every", type=float, default=5, help="seconds between lines of progress")
     parser.add_argument("--keep", type=float, default=60, help="seconds between checkpoints")

@@ -15,7 +15,7 @@ from sdist.tinyworld.compositions import has_held_out
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))  # its scripts import one another by name
 
-import train_tinyworld_flow as flow  # noqa: E402
+import train_tinyworld_flow as flow
 
 
 @pytest.fixture(autouse=True)
