@@ -5,17 +5,11 @@
 >>> result.save("dog.png")
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-
-import numpy as np
-from PIL import Image, ImageOps
 
 from .config.build import settings_of
 from .config.settings import Settings
@@ -23,11 +17,7 @@ from .distillation.callbacks import Snapshot, Watching
 from .editors.base import Observers
 from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
-from .errors import UserError
-from .files.images import png_bytes
-
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # that a PNG can hold
+from .files.given import Picture, in_memory, picture_file
 
 
 def edit(
@@ -49,17 +39,19 @@ def edit(
 ) -> Result:
     """The edited picture, with its last mask and its run card.
 
-    A picture is a path, a PIL image, or an array (height, width[, 3 or 4]) of 8-bit values. `settings` are further values of
-    the method's yaml, {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to
-    the method. `on_step` gets the start (step 0) and every step as it is made. The model stays in memory for the next call.
+    A picture is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
+    array (height, width) of truth values or numbers. `settings` are further values of the method's yaml,
+    {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to the method.
+    `on_step` gets the start (step 0) and every step as it is made. The model stays in memory for the next call. Raises
     UserError for bad input.
     """
     given = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
     resolved = settings_of(method, settings, {key: value for key, value in given.items() if value is not None})
     chosen = (words,) if isinstance(words, str) else tuple(words)
     with ExitStack() as stack:
-        files = [None if picture is None else stack.enter_context(picture_file(picture)) for picture in (image, mask)]
-        request = Request(files[0], source, target, resolved.seed, chosen, files[1])  # type: ignore[arg-type]
+        file = stack.enter_context(picture_file(image))
+        mask_file = None if mask is None else stack.enter_context(picture_file(mask, is_mask=True))
+        request = Request(file, source, target, resolved.seed, chosen, mask_file)
         result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]))
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
@@ -92,33 +84,3 @@ def without_folders(card: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]
     """The card with those files of its job by name alone, for files that will not stay where they are."""
     names = {key: Path(card["job"][key]).name for key in keys if card["job"][key] is not None}
     return {**card, "job": {**card["job"], **names}}
-
-
-def in_memory(**pictures: Picture | None) -> list[str]:
-    """The names of those that are no files."""
-    return [name for name, picture in pictures.items() if isinstance(picture, (Image.Image, np.ndarray))]
-
-
-@contextmanager
-def picture_file(picture: Picture) -> Iterator[Path]:
-    """Where a picture is; one in memory becomes a temporary PNG, named after its content."""
-    if not in_memory(given=picture):
-        yield Path(picture)  # type: ignore[arg-type]
-        return
-    data = png_bytes(_as_image(picture))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{sha256(data).hexdigest()[:16]}.png"
-        path.write_bytes(data)
-        yield path
-
-
-def _as_image(picture: Image.Image | np.ndarray) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        upright = ImageOps.exif_transpose(picture)
-        return upright if upright.mode in MODES else upright.convert("RGB")
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] not in (3, 4)):
-        shape = " x ".join(map(str, picture.shape))
-        raise UserError(f"an array must be (height, width), or with 3 or 4 channels, of uint8; got {shape} of {picture.dtype}")
-    if not picture.size:
-        raise UserError("the array has no pixels")
-    return Image.fromarray(picture)

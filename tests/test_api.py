@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import sdist
 from sdist.api import make
@@ -52,6 +53,24 @@ def test_a_saved_result_is_replayed_bit_for_bit(picture: Path, tiny_folder: Path
     Image.open(picture).save(kept)
     assert main(["replay", str(tmp_path / "second.png"), "--images", str(kept.parent)]) == 0
     assert capsys.readouterr().out == "identical\n" * 2
+
+
+def test_a_card_that_does_not_say_how_it_was_read_is_read_as_then(tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    """Before: no colour profile, a mask by luminance on white, scaled and cropped to the image, prompts as they stand."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    pixels = np.random.default_rng(0).integers(0, 60000, (32, 32), np.uint16) // 8
+    Image.fromarray(pixels).save(tmp_path / "dark.png", icc_profile=profile)
+    Image.new("RGBA", (20, 32), (0, 0, 0, 128)).save(tmp_path / "mask.png")
+    method = sdist.load(model=str(tiny_folder), settings=SETTINGS)
+    request = sdist.Request(
+        tmp_path / "dark.png", "a\u200b cat", "a cat in a hat", 1, ("hat",), tmp_path / "mask.png", plain=True
+    )
+    (result,) = method.edit([method.prepare(request)])
+    assert np.array_equal(np.asarray(result.prepared.image)[..., 0], (pixels * (255 / 65535)).round())
+    assert np.asarray(result.prepared.mask).max() < 200
+    replace(result, card=method.card(result)).save(tmp_path / "edited.png")
+    assert main(["replay", str(tmp_path / "edited.png")]) == 0
+    assert capsys.readouterr().out == "identical\n"
 
 
 def test_settings_are_a_mapping_or_a_list(tiny_folder: Path) -> None:

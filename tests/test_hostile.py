@@ -20,7 +20,8 @@ from sdist.datasets.base import load_dataset
 from sdist.edits.request import Request
 from sdist.edits.run_card import read_card
 from sdist.errors import UserError
-from sdist.files.images import CARD_KEY, MAX_PIXELS, load_image
+from sdist.files.images import CARD_KEY, load_image
+from sdist.files.opening import MAX_PIXELS
 from sdist.jobs.inputs import read_index
 from sdist.models.base import Backbone
 from sdist.prompts import differing_nouns, token_indices

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UserError
+from ..files.paths import picture_path
 from ..files.storage import place
 
 if TYPE_CHECKING:
@@ -80,6 +81,14 @@ def storage_folder(text: str) -> Path:
     """A folder or an fsspec URL, as an argument's type."""
     try:
         return place(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def picture_file(text: str) -> Path:
+    """A picture's path, as an argument's type."""
+    try:
+        return picture_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -5,18 +5,26 @@ import logging
 from pathlib import Path
 
 from ..errors import UserError
-from .arguments import Commands, edit_arguments, from_arguments, method_argument, settings_from, storage_folder
+from .arguments import (
+    Commands,
+    edit_arguments,
+    from_arguments,
+    method_argument,
+    picture_file,
+    settings_from,
+    storage_folder,
+)  # fmt: skip
 
 log = logging.getLogger("sdist")
 
 
 def add_to(commands: Commands) -> None:
     command = commands.add_parser("edit", help="edit one image", description="Edits one image.")
-    command.add_argument("image", type=Path)
+    command.add_argument("image", type=picture_file)
     command.add_argument("--source", default="", metavar="PROMPT", help="what the image shows (may be empty)")
     command.add_argument("--target", required=True, metavar="PROMPT", help="what it should show")
     command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
-    command.add_argument("--mask", type=Path, metavar="IMAGE", help="grey image, white where the edit may happen")
+    command.add_argument("--mask", type=picture_file, metavar="IMAGE", help="white, or painted, where the edit may happen")
     command.add_argument("--instruction", default="", metavar="TEXT", help="for instruct_pix2pix (default: the target prompt)")
     command.add_argument("--output", type=storage_folder, default=Path("outputs"), metavar="DIR|URL")
     command.add_argument("--record", type=Path, metavar="DIR",

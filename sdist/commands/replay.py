@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     method = load_method(settings)
     if method.model.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
-    prepared = replace(method.prepare(card.request), tokens=card.tokens)
+    prepared = method.prepare(card.request, (card.words, card.tokens))
     callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.lanes))
     if args.output is not None:

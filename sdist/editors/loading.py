@@ -1,23 +1,33 @@
 """A method with its loaded model; loaded models stay in memory from one edit to the next."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from ..config.settings import Settings
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import make_card
 from ..errors import UserError
-from ..files.images import fit, fitted_size, image_size, load_image
+from ..files.images import Read, fit, fit_note, fitted_size, read_image
+from ..files.masks import check_shape, coverage, read_mask
+from ..files.opening import image_size
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
 from ..models.precision import format_on
 from .base import Editor, Observers
+
+log = logging.getLogger("sdist")
+
+Localized = tuple[tuple[str, ...], tuple[int, ...]]  # words of the target prompt, and the positions of their tokens
 
 LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings that make another loaded model
 
@@ -43,18 +53,35 @@ class LoadedMethod:
         if foreign:
             reads = ", ".join(["the prompts", *sorted(self.editor.reads)])
             raise UserError(f"{' and '.join(foreign)}: not read by this method, which reads {reads}")
-        multiple = self.editor.size_multiple(self.model)
-        size = fitted_size(image_size(request.file), self.settings.size, self.model.native_side, multiple)
+        stored = image_size(request.file)
+        size = fitted_size(stored, self.settings.size, self.model.native_side, self.editor.size_multiple(self.model))
+        if request.mask is not None and not request.plain:
+            check_shape(image_size(request.mask), stored, request.mask.name, request.image.name)
         self.editor.check(self.model, request)
         return size
 
-    def prepare(self, request: Request) -> Prepared:
-        """Reads and checks all that belongs to one request, so that a bad one is known before anything is computed."""
+    def prepare(self, request: Request, localized: Localized | None = None) -> Prepared:
+        """Reads and checks all that belongs to one request, so that a bad one is known before anything is computed.
+
+        `localized`: the words and tokens that the mask follows, where they are known; else they are looked for.
+        """
         self.check(request)
-        side, multiple = self.model.native_side, self.editor.size_multiple(self.model)
-        image = fit(load_image(request.file), self.settings.size, side, multiple)
-        mask = request.mask and fit(load_image(request.mask).convert("L"), f"{image.width}x{image.height}", side, multiple)
-        return Prepared(request, image, mask, *self.editor.words(self.model, request))
+        image = self._fitted(request.image, read_image(request.file, request.plain), self.settings.size)
+        read = {"image": image}
+        if request.mask is not None:
+            size = f"{image.image.width}x{image.image.height}"
+            read["mask"] = self._fitted(request.mask, read_mask(request.mask, request.plain), size)
+            _report_coverage(request.mask.name, read["mask"].image)
+        notes = {name: [*one.notes, *one.faults] for name, one in read.items()}
+        words, tokens = localized or self.editor.words(self.model, request)
+        return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes)
+
+    def _fitted(self, path: Path, read: Read, size: str) -> Read:
+        """At the size of the edit; the log says once what was done to it."""
+        image = fit(read.image, size, self.model.native_side, self.editor.size_multiple(self.model))
+        fitted = replace(read, image=image, notes=[*read.notes, *fit_note(read.image.size, image.size)])
+        fitted.report(path.name)
+        return fitted
 
     def parallel(self, images: int, size: tuple[int, int]) -> int:
         """How many draws at once suit the device, for so many images of (width, height) pixels."""
@@ -69,6 +96,14 @@ class LoadedMethod:
     def card(self, result: Result) -> dict[str, Any]:
         """The run card of a result."""
         return make_card(self.model, self.settings, result)
+
+
+def _report_coverage(name: str, mask: Image.Image) -> None:
+    """Says what part of the image a mask lets change; one that lets nothing change is warned of."""
+    if not np.asarray(mask).any():
+        log.warning("mask %s is empty: nothing in the image may change; white is where the edit may happen", name)
+    else:
+        log.info("mask %s: %s", name, coverage(mask))
 
 
 def load_method(settings: Settings) -> LoadedMethod:

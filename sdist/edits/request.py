@@ -27,6 +27,7 @@ class Request:
     mask: Path | None = None  # grey picture, white where the edit may happen
     instruction: str = ""  # what to do, for editors that read one; empty: the target prompt
     copy: Path | None = None  # of the image, read in its place on a machine that does not have it
+    plain: bool = False  # of a run card that has no "read": without colour profiles, kinds of masks, clean text
 
     def __post_init__(self) -> None:
         if not self.target.strip():
@@ -49,6 +50,7 @@ class Prepared:
     mask: Image.Image | None
     words: tuple[str, ...]
     tokens: tuple[int, ...]
+    notes: dict[str, list[str]] = field(default_factory=dict)  # what was done to "image" and "mask" when they were read
 
     @cached_property
     def key(self) -> str:

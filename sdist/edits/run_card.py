@@ -43,6 +43,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "lanes": result.lanes,
         "words": list(result.prepared.words),
         "size": list(result.image.size),
+        **({} if result.prepared.request.plain else {"read": result.prepared.notes}),
         "attempts": list(result.attempts),
         "seconds": result.timings,
         "machine": machine(backbone),
@@ -87,11 +88,12 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """A card read back; `tokens` are those that the mask followed, `changed` the plugins whose files are others now."""
+    """A card read back; the mask followed `words` by `tokens`, `changed` are the plugins whose files are others now."""
 
     text: str
     settings: Settings
     request: Request
+    words: tuple[str, ...]
     tokens: tuple[int, ...]
     steps: int  # made; fewer than the settings' where the run was stopped
     lanes: int
@@ -121,24 +123,25 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         check_values(json.dumps(data["settings"]))
         changed = check_recorded(data.get("plugins", {}), str(path))
         settings = resolve(data["settings"], f"run card of {path.name}")
-        request, tokens = _request(data["job"], images), tuple(map(int, data["job"]["tokens"]))
+        request = _request(data["job"], images, plain="read" not in data)
+        words, tokens = tuple(map(str, data["words"])), tuple(map(int, data["job"]["tokens"]))
         steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
         if lanes < 1 or threads < 1:
             raise ValueError(f"{lanes} lanes, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
-        return Card(text, settings, request, tokens, steps, lanes, threads, str(data["model"]["fingerprint"]), versions, changed)
+        model = str(data["model"]["fingerprint"])
+        return Card(text, settings, request, words, tokens, steps, lanes, threads, model, versions, changed)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
 
 
-def _request(entry: dict[str, Any], images: Path | None) -> Request:
+def _request(entry: dict[str, Any], images: Path | None, plain: bool) -> Request:
     mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
     image = _found(entry["image"], entry["sha256"], images)
-    return Request(
-        image, entry["source"], entry["target"], entry["seed"], tuple(entry["words"]), mask, entry.get("instruction") or ""
-    )
+    words, instruction = tuple(entry["words"]), entry.get("instruction") or ""
+    return Request(image, entry["source"], entry["target"], entry["seed"], words, mask, instruction, plain=plain)
 
 
 def _found(recorded: str, digest: str, images: Path | None) -> Path:

@@ -2,91 +2,95 @@
 
 import io
 import logging
-import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from ..errors import UserError
+from .colours import to_srgb
+from .grey import is_deep, plain_16_bits, to_8_bits
+from .opening import first_frame
 
 log = logging.getLogger("sdist")
 
-MAX_PIXELS = 64_000_000  # of an input file
 MAX_RATIO = 4.0  # long side of the edited image over the model's native side
+DARK = 16  # of 255: an image without a value above is nearly black
 CARD_KEY = "sdist"  # of the run card in a PNG's text
 
 
+@dataclass(frozen=True)
+class Read:
+    """An image with what was done to its file's content, and what is wrong with it although it could be read."""
+
+    image: Image.Image
+    notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def report(self, name: str) -> None:
+        """Says both in the log, each in one line."""
+        if self.notes:
+            log.info("%s: %s", name, "; ".join(self.notes))
+        if self.faults:
+            log.warning("%s: %s", name, "; ".join(self.faults))
+
+
 def load_image(path: Path) -> Image.Image:
-    """An upright 8-bit RGB image; transparency is put on white. UserError says what is wrong with a file."""
-    image = _open(path)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image, path).convert("RGB")
+    """An upright 8-bit RGB image in sRGB; the log says what was done. Raises UserError for a file that is none."""
+    read = read_image(path)
+    read.report(path.name)
+    return read.image
+
+
+def read_image(path: Path, plain: bool = False) -> Read:
+    """An upright 8-bit RGB image in sRGB, transparency on white: the first frame of the file. Raises UserError.
+
+    `plain`: as run cards without a note on reading were made, whatever the colour profile says; 65535 is white.
+    """
+    image, notes, faults = first_frame(path)
+    if is_deep(image):
+        profile = image.info.get("icc_profile")
+        image, deep = (plain_16_bits(image, f"image {path}"), []) if plain else to_8_bits(image, f"image {path}")
+        image.info["icc_profile"] = profile
+        notes += deep
+    if not plain:
+        image, done, wrong = to_srgb(image)
+        notes, faults = notes + done, faults + wrong
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        log.info("%s: transparent areas are put on white", path.name)
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright image by what stands before its pixels, which are not read; UserError as above."""
-    with _opened(path) as image:
-        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in range(5, 9)  # PNG's own would read the pixels
-        return image.size[::-1] if turned else image.size
-
-
-def _open(path: Path) -> Image.Image:
-    with _opened(path) as image:
-        image.load()
-        return ImageOps.exif_transpose(image)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image with its header read; what is wrong with the file is a UserError, in the block too."""
-    if not path.is_file():
-        raise UserError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
-    if path.stat().st_size == 0:
-        raise UserError(f"image {path} is empty (0 bytes)")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"image {path} is {image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
-            yield image
-    except UnidentifiedImageError:
-        raise UserError(f"image {path} is not an image that Pillow can read") from None
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"image {path} cannot be read: {error}") from None
-
-
-def _from_deep(image: Image.Image, path: Path) -> Image.Image:
-    """16-bit and float greys: 65535 (or 1.0 in float files) is white."""
-    values = np.asarray(image, np.float64)
-    top = 1.0 if image.mode == "F" else 65535.0
-    if values.min() < 0 or values.max() > top:
-        raise UserError(f"image {path} has values {values.min():g}..{values.max():g}; {image.mode} files need 0..{top:g}")
-    return Image.fromarray((values * 255 / top).round().astype(np.uint8))
+        if rgba.getextrema()[3][0] < 255:  # type: ignore[index]
+            notes.append("transparent areas are put on white")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    image = image.convert("RGB")
+    if (top := max(high for _, high in image.getextrema())) < DARK:  # type: ignore[misc]
+        faults.append(f"nearly black: its largest value is {top} of 255")
+    return Read(image, notes, faults)
 
 
 def fit(image: Image.Image, size: str, native: int, factor: int) -> Image.Image:
-    """The image at a size that the model takes; a change is logged.
+    """The image at a size that the model takes, see `fit_note`.
 
     "native" scales the short side to the model's and crops the long side to a multiple of `factor`; "keep" takes the
     image as it is; "WIDTHxHEIGHT" scales and crops around the centre.
     """
     goal = fitted_size(image.size, size, native, factor)
-    if goal == image.size:
-        return image
-    log.info("image resized from %d x %d to %d x %d (--size)", *image.size, *goal)
-    return ImageOps.fit(image, goal, Image.Resampling.LANCZOS)
+    return image if goal == image.size else ImageOps.fit(image, goal, Image.Resampling.LANCZOS)
+
+
+def fit_note(given: tuple[int, int], goal: tuple[int, int]) -> list[str]:
+    """What `fit` cuts away around the centre and how it scales, with its numbers; nothing where it leaves the size."""
+    (width, height), (w, h) = given, goal
+    if given == goal:
+        return []
+    kept = (round(min(width, height * w / h)), round(min(height, width * h / w)))
+    cut = "" if kept == given else f"cut around the centre to {kept[0]} x {kept[1]} and "
+    scaled = "" if kept == goal else f"scaled to {w} x {h}"
+    return [f"{width} x {height} pixels are {cut}{scaled}".removesuffix(" and ")]
 
 
 def fitted_size(given: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:

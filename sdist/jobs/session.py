@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Session:
         self._parallel = options.parallel
         self.made = 0  # images written
         self._models = models or model_cache
+        self._last: Prepared | None = None
 
     @property
     def method(self) -> LoadedMethod:
@@ -97,7 +99,12 @@ class Session:
         return not is_interrupted(files, text)
 
     def prepare(self, request: Request) -> Prepared:
-        return self.method.prepare(request)
+        """The request with its image read; the seeds of one image, one after the other, have it read once."""
+        last = self._last
+        if last is None or replace(last.request, seed=request.seed) != request:
+            last = self.method.prepare(request)
+        self._last = replace(last, request=request)
+        return self._last
 
     def parallel(self, images: int, size: tuple[int, int]) -> int:
         """How many draws at once for so many images of a size; a part of them is edited as all of them are."""

@@ -1,6 +1,5 @@
 """The arguments of a pipeline's call, a row a picture, and its pictures in the type that was asked for."""
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from types import NoneType
@@ -11,12 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..api import picture_file
 from ..edits.request import Request
 from ..errors import UserError
+from ..files.given import PICTURES, picture_file
 from ..files.images import to_pixels
 
-PICTURES = (str, os.PathLike, Image.Image, np.ndarray)
 KINDS: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
     "source_prompt": (str,),
@@ -80,6 +78,7 @@ def size_of(height: int | None, width: int | None) -> str | None:
 
 def to_request(row: dict[str, Any], seed: int, files: ExitStack) -> Request:
     """The job of a row, with pictures in memory put on disk until `files` closes; `seed` where the row has none."""
-    image, mask = (None if row[k] is None else files.enter_context(picture_file(row[k])) for k in ("image", "mask_image"))
+    image, given = files.enter_context(picture_file(row["image"])), row["mask_image"]
+    mask = None if given is None else files.enter_context(picture_file(given, is_mask=True))
     own = seed if row["seed"] is None else row["seed"]
-    return Request(image, row["source_prompt"], row["prompt"], own, row["words"], mask)  # type: ignore[arg-type]
+    return Request(image, row["source_prompt"], row["prompt"], own, row["words"], mask)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..api import Picture, in_memory, without_folders
+from ..api import without_folders
 from ..config.build import settings_of
 from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar, Stopping
@@ -24,6 +24,7 @@ from ..editors.base import Observers
 from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
+from ..files.given import Picture, in_memory
 from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
 from ..models.precision import DTYPES
 from .arguments import as_type, rows_of, seeds_of, shared, size_of, to_request, words_of

@@ -16,7 +16,7 @@ from ..config.build import load_settings
 from ..config.methods import shipped
 from ..editors.loading import model_cache
 from ..errors import UserError
-from ..files.images import MAX_PIXELS
+from ..files.opening import MAX_PIXELS
 from ..models.catalogue import MODELS, on_disk
 from .events import connect
 from .html import CSS, theme

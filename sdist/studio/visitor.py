@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..edits.run_card import file_digest
 from ..errors import UserError
-from ..files.images import load_image, png_bytes
+from ..files.images import png_bytes, read_image
 from ..files.storage import write_atomic
 from .edits import Run
 
@@ -47,7 +47,7 @@ class Visitor:
     def take(self, path: Path, name: str) -> Path:
         """Keeps a picture that was given, after a look at whether it is one, under a harmless form of its name."""
         try:
-            load_image(path)
+            read_image(path)
         except UserError as error:
             raise UserError(str(error).replace(str(path), harmless(name))) from None
         digest = file_digest(path)

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdist.errors import UserError
-from sdist.files import images
+from sdist.files import opening
 from sdist.files.images import fit, load_image, panel, png_bytes, to_images, to_pixels
 from sdist.files.storage import write_atomic
 
@@ -73,7 +73,7 @@ def test_files_that_are_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(UserError, match=message):
             load_image(tmp_path / name)
     Image.fromarray(RED).save(tmp_path / "large.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 100)
     with pytest.raises(UserError, match="20 x 12; at most 100 pixels"):
         load_image(tmp_path / "large.png")
 

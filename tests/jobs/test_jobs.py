@@ -17,7 +17,8 @@ from PIL import Image
 from sdist.cli import main
 from sdist.edits.outputs import failed_before, is_interrupted, output_files, remove_parts, write_result
 from sdist.edits.request import Prepared, Request, Result
-from sdist.files.images import CARD_KEY, image_size
+from sdist.files.images import CARD_KEY
+from sdist.files.opening import image_size
 
 from ..forks import Forks, forks
 from ..test_cli import error, listed, pixels_of, run_arguments, write_index  # noqa: F401

@@ -1,0 +1,128 @@
+"""Opens a picture file of any kind: its first frame, upright; what is wrong with the file is one line that says what it is."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+
+from ..errors import UserError
+from .formats import AVIF, HEAD, RAW, foreign_kind, picture_kind
+from .png_chunks import SIGNATURE, mended
+
+T = TypeVar("T")
+
+MAX_PIXELS = 64_000_000  # of an input file
+RAW_ENDS = (".dng", ".nef", ".nrw", ".arw", ".sr2", ".pef", ".srw", ".3fr", ".erf", ".kdc", ".dcr", ".mos", ".iiq", ".rwl")
+DNG_VERSION, SUBFILE_TYPE, SUB_IFDS = 50706, 254, 330  # tags of a TIFF
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image by what stands before its pixels, which are not read. Raises UserError."""
+    return _reading(path, _upright_size)[0]
+
+
+def first_frame(path: Path) -> tuple[Image.Image, list[str], list[str]]:
+    """The upright first frame with its pixels read, what was left out, and what is wrong with the file. Raises UserError."""
+    (image, notes, faults), is_mended = _reading(path, _upright)
+    lost = ["text, colour or EXIF chunks that are too large or damaged were left out"] if is_mended else []
+    return image, notes, [*lost, *faults]
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    try:
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in range(5, 9)  # PNG's own would read the pixels
+    except Exception:  # damaged EXIF, see _upright
+        return image.size
+    return image.size[::-1] if turned else image.size
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:
+    frames = _frames(image)
+    notes = [f"the first of {frames} frames is taken"] if frames > 1 else []
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image), notes, []
+    except Exception:  # of any class, where EXIF is damaged
+        return image.copy(), notes, ["EXIF is damaged: the image is taken as it is stored, not turned"]
+
+
+def _frames(image: Image.Image) -> int:
+    """How many pictures the file holds; a PSD has layers instead, and is read as a whole."""
+    try:
+        return 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
+    except Exception:  # what follows the first frame is damaged
+        return 1
+
+
+def _reading(path: Path, use: Callable[[Image.Image], T]) -> tuple[T, bool]:
+    """What `use` makes of the open file, and whether it had to be mended for that."""
+    _check_file(path)
+    first: Exception | None = None
+    for source in _sources(path):
+        try:
+            with Image.open(source) as image:
+                _check(image, path)
+                return use(image), source is not path
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged file makes Pillow's plugins raise
+            first = first or error
+    raise _refusal(path, first)  # type: ignore[arg-type]
+
+
+def _sources(path: Path) -> Iterator[Path | BytesIO]:
+    yield path
+    with path.open("rb") as file:
+        if file.read(len(SIGNATURE)) == SIGNATURE:
+            file.seek(0)
+            yield from map(BytesIO, mended(file.read()))
+
+
+def _check_file(path: Path) -> None:
+    try:
+        is_file, size = path.is_file(), path.stat().st_size if path.exists() else None
+    except (OSError, ValueError) as error:  # no access, a name that is too long, or one that no file can have
+        raise UserError(f"image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if size is None:
+        lost = "leads to a file that is not there" if path.is_symlink() else "does not exist"
+        raise UserError(f"image {path} {lost}")
+    if not is_file:
+        raise UserError(f"image {path} is not a file")
+    if size == 0:
+        raise UserError(f"image {path} is empty (0 bytes); download or copy it again")
+
+
+def _check(image: Image.Image, path: Path) -> None:
+    """Raises UserError for what Pillow opens, and what should not be read."""
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(f"image {path} is {image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
+    if image.format == "TIFF" and _is_raw(image, path):
+        raise UserError(f"image {path} is {RAW.name}, of which Pillow reads a preview at most: {RAW.remedy}")
+
+
+def _is_raw(image: Image.Image, path: Path) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    preview = tags.get(SUBFILE_TYPE) == 1 and SUB_IFDS in tags
+    return DNG_VERSION in tags or preview or path.suffix.lower() in RAW_ENDS
+
+
+def _refusal(path: Path, error: Exception) -> UserError:
+    """Why a file cannot be read."""
+    if isinstance(error, OSError) and error.strerror:  # of the disk
+        return UserError(f"image {path} cannot be read: {error.strerror}")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError(f"image {path} cannot be read: {error}")
+    kind, name = foreign_kind(head), picture_kind(head)
+    if kind is AVIF and features.check("avif"):
+        kind, name = None, "AVIF"
+    if kind is not None:
+        return UserError(f"image {path} is {kind.name}, not an image that can be read: {kind.remedy}")
+    if name is not None:
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())})"
+        begins = f"it begins as {name}, and is cut short, damaged or of a rare kind{why}"
+        return UserError(f"image {path} cannot be read: {begins}; copy it again, or save it as PNG")
+    return UserError(f"image {path} is not an image that Pillow can read; save it as PNG or JPEG")
