@@ -11,7 +11,7 @@ from PIL import Image
 from .backgrounds import PLACES
 from .captions import Wording, caption, sample_wording
 from .objects import NOUNS, attachments_of
-from .scene import SIDE, Scene, render_parts, sample_attachment, sample_colour, sample_scene, sample_thing
+from .scene import SIDE, Part, Scene, render_parts, sample_attachment, sample_colour, sample_scene, sample_thing
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,16 @@ def sample_edit(seed: int, index: int, kind: str | None = None) -> EditPair:
 def make_pair(kind: str, before: Scene, after: Scene, wording: Wording) -> EditPair:
     """Renders and captions both scenes."""
     (source_image, old), (target_image, new) = render_parts(before), render_parts(after)
-    if before.place != after.place:
-        mask = 1 - np.maximum.reduce([*new.values(), np.zeros((SIDE, SIDE))])
-    else:
-        changed = old.keys() ^ new.keys()
-        mask = np.maximum.reduce([area for parts in (old, new) for part, area in parts.items() if part in changed])
+    mask = changed_area(old, new)
     return EditPair(kind, before, after, caption(before, wording), caption(after, wording), source_image, target_image, mask)
+
+
+def changed_area(old: dict[Part, np.ndarray], new: dict[Part, np.ndarray]) -> np.ndarray:
+    """The mask of an edit from the parts of both scenes; where all parts stay, the place has changed."""
+    changed = old.keys() ^ new.keys()
+    if not changed:
+        return 1 - np.maximum.reduce([*new.values(), np.zeros((SIDE, SIDE))])
+    return np.maximum.reduce([area for parts in (old, new) for part, area in parts.items() if part in changed])
 
 
 def write_pairs(folder: Path, pairs: list[EditPair]) -> None:

@@ -1,6 +1,7 @@
 """A scene is a value: what stands where. Sampling, rendering and exact masks are functions of it."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +126,8 @@ def render_with_masks(scene: Scene) -> tuple[Image.Image, dict[str, np.ndarray]]
 
 def render_parts(scene: Scene) -> tuple[Image.Image, dict[Part, np.ndarray]]:
     """The image, and the visible area of every part of it."""
-    canvas, layers = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255), _layers(scene)
+    canvas = PLACES[scene.place](np.random.default_rng(scene.seed), SIDE).clip(0, 255)
+    layers = _layers(scene)
     for _, pixels, alpha in layers:
         canvas = canvas * (1 - alpha) + pixels * alpha
     return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), _visible(layers)
@@ -136,7 +138,10 @@ def part_masks(scene: Scene) -> dict[Part, np.ndarray]:
     return _visible(_layers(scene))
 
 
-def _visible(layers: list[tuple[Part, np.ndarray, np.ndarray]]) -> dict[Part, np.ndarray]:
+Drawn = tuple[Part, np.ndarray, np.ndarray]
+
+
+def _visible(layers: list[Drawn]) -> dict[Part, np.ndarray]:
     masks: dict[Part, np.ndarray] = {}
     for part, _, alpha in layers:
         masks = {other: mask * (1 - alpha[..., 0]) for other, mask in masks.items()}
@@ -144,9 +149,18 @@ def _visible(layers: list[tuple[Part, np.ndarray, np.ndarray]]) -> dict[Part, np
     return masks
 
 
-def _layers(scene: Scene) -> list[tuple[Part, np.ndarray, np.ndarray]]:
+def _layers(scene: Scene) -> list[Drawn]:
     """Every part with its pixels and its alpha on the whole canvas, back to front."""
-    return [(part, *_placed(tile, thing)) for thing in scene.things for part, tile in _tiles(thing)]
+    return [drawn for thing in scene.things for drawn in _drawn(thing)]
+
+
+@lru_cache(maxsize=16)  # the two scenes of an edit share most things
+def _drawn(thing: Thing) -> tuple[Drawn, ...]:
+    """Its parts, read-only."""
+    drawn = tuple((part, *_placed(tile, thing)) for part, tile in _tiles(thing))
+    for _, pixels, alpha in drawn:
+        pixels.flags.writeable = alpha.flags.writeable = False
+    return drawn
 
 
 def _tiles(thing: Thing) -> list[tuple[Part, Image.Image]]:
