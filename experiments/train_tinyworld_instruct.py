@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
     ranks = {merge: rank for rank, merge in enumerate(merges)}
     pieces = [*word[:-1], word[-1] + "</w>"]
     while True:
-        found = [(ranks[pair], i) for i, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in ranks]
+        found = [(ranks[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in ranks]
         if not found:
             return pieces
         i = min(found)[1]
@@ -119,7 +119,7 @@ def edit_of(rng: np.random.Generator, before: Scene, kind: str) -> Scene | None:
 
 
 def scene_and_edits(index: int) -> tuple[np.random.Generator, Scene, list[tuple[str, Scene]]]:
-    """A scene of the training and EDITS changes of it; the kind of the first goes by the index, those of the others are random."""
+    """A scene of the training and EDITS changes of it; the kind of the first goes by the index, the other kinds are random."""
     rng, kinds, edits = np.random.default_rng((PAIR_SEED, index)), list(KINDS), list[tuple[str, Scene]]()
     while not edits:
         before = sample_scene(rng)
@@ -329,8 +329,8 @@ def attention_to(tape: dict[str, Tensor], layer: Layer, subject: Tensor) -> Tens
 def attention_loss(share: Tensor, cells: Tensor, told: Tensor) -> Tensor:
     """Cross-entropy of the share against where the picture changes; inside and outside weigh the same, whatever their area."""
     losses = []
-    for value, where in ((share, cells), (1 - share, 1 - cells)):
-        where = where * told[:, None]
+    for value, side in ((share, cells), (1 - share, 1 - cells)):
+        where = side * told[:, None]
         losses.append((-(value + 1e-4).log() * where).sum() / where.sum().clamp(min=1))
     return (losses[0] + losses[1]) / 2
 

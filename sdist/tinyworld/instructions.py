@@ -64,7 +64,10 @@ BACKGROUND = (
     "{there} instead", "swap the background for {place}",
 )  # fmt: skip
 BACKGROUND_OF = {
-    "night": ("make it {bare}", "let it be {bare}", "turn it into {bare}", "it should be {bare}", "let {bare} fall", "change it to {bare}"),
+    "night": (
+        "make it {bare}", "let it be {bare}", "turn it into {bare}", "it should be {bare}", "let {bare} fall",
+        "change it to {bare}",
+    ),
     "snow": ("cover everything with {bare}", "let there be {bare}", "make it all {bare}"),
 }  # fmt: skip
 PICTURES = ("picture", "scene", "image")
