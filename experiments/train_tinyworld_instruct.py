@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import chain, pairwise
@@ -183,7 +183,7 @@ def _draw_chunk(bounds: tuple[int, int]) -> dict[str, np.ndarray]:
     return {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]}
 
 
-def drawn_chunks(scenes: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def drawn_chunks(scenes: int, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     chunks = [(a, min(a + 32, scenes)) for a in range(0, scenes, 32)]
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(_draw_chunk, chunks)
@@ -215,8 +215,11 @@ def make_data(args: argparse.Namespace) -> dict[str, Tensor]:
         flat["sources"] = both_ways(vae, chunk["sources"], args.device)
         flat["targets"] = both_ways(vae, rearrange(chunk["targets"], "s e ... -> (s e) ..."), args.device)
         rows.append(flat)
+        if time.time() - began > args.drawing:
+            break
+    chunks.close()  # what was not begun is not drawn
     data = {name: torch.cat([r[name] for r in rows], int(name not in BY_PAIR)).to(args.device) for name in rows[0]}
-    print(f"{args.pairs} edits: drawn and encoded in {time.time() - began:.0f} s", flush=True)
+    print(f"{len(data['kinds'])} edits: drawn and encoded in {time.time() - began:.0f} s", flush=True)
     _save(data, path)
     return data
 
@@ -349,6 +352,15 @@ class TimedRun(Run):
         named = dict(models.named_parameters())
         self.live, self.means = list(named.values()), [self.average[name] for name in named]
         self.began = time.time() - self.seconds
+
+    def _load(self) -> None:
+        """What was saved, in the parameters' memory layout: the fused step reads all of a parameter's tensors in one order."""
+        super()._load()
+        for name, value in self.modules.named_parameters():
+            self.average[name] = torch.empty_like(value, requires_grad=False).copy_(self.average[name])
+            state = self.optimizer.state[value]
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state[moment] = torch.empty_like(value, requires_grad=False).copy_(state[moment])
 
     @property
     def progress(self) -> float:
@@ -508,6 +520,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of the drawn edits and checkpoints")
     parser.add_argument("--pairs", type=int, default=45_000, help=f"drawn edits, {EDITS} a scene")
+    parser.add_argument("--drawing", type=float, default=float("inf"), help="seconds after which drawing stops, with fewer edits")
     parser.add_argument("--samples", type=int, default=2_000_000)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="of training, from its first step")
     parser.add_argument("--batch", type=int, default=256)
