@@ -74,8 +74,9 @@ def test_edits_of_a_scene_are_a_function_of_its_number_and_never_show_what_is_he
         assert not any(has_held_out(scene) for scene in (before, *(after for _, after in edits)))
 
 
-def test_the_unet_starts_as_tinyworld_whatever_the_picture() -> None:
+def test_the_unet_starts_as_tinyworld_without_its_middle_whatever_the_picture() -> None:
     old = UNet2DConditionModel.from_pretrained(TINYWORLD, subfolder="unet", torch_dtype=torch.float32)
+    old.mid_block = None
     z, image, text = torch.randn(2, 4, 32, 32), torch.randn(2, 4, 32, 32), torch.randn(2, 77, 128)
     with torch.no_grad():
         new = recipe.new_unet()(torch.cat([z, image], 1), 500, text).sample
@@ -129,6 +130,7 @@ def test_attention_on_the_subject_inside_the_change_costs_less() -> None:
     )
     right, wrong = (recipe.attention_loss(x, cells, told) for x in (share, 1 - share))
     assert right < 0.02 < 4 < wrong
+    assert recipe.attention_loss(share + 0.02, cells, told).isfinite()  # as a product in TF32 may round
 
 
 def test_a_training_that_was_killed_goes_on_bit_for_bit(work: Path, tmp_path: Path) -> None:
