@@ -61,8 +61,8 @@ TOKENS = 77
 WORDINGS = 6  # captions kept of every scene
 SHIFT = 2.0  # of the noise levels, in training and in the saved scheduler
 UNIFORM = 0.1  # share of levels drawn uniformly: the logit-normal hardly ever shows the ends, where sampling starts
-WIDTH, HEADS, LAYERS = 160, 5, 6
-GROUNDED = (2, 3)  # the middle layers, whose attention from image to text is grounded
+WIDTH, HEADS, LAYERS = 128, 4, 7  # all small models beside tinyworld together may have 22 MB
+GROUNDED = (2, 3, 4)  # the middle layers, whose attention from image to text is grounded
 WARM_UP, DECAY = 0.03, 0.5  # parts of the training in which the rate rises from, and falls to, zero
 TOWERS = ("text_encoder", "text_encoder_2")
 
@@ -83,7 +83,7 @@ def autoencoder() -> AutoencoderKL:
 
 
 def new_transformer() -> SD3Transformer2DModel:
-    """5.4 million parameters; gates, modulations and the output start at zero (Peebles and Xie 2023, adaLN-Zero)."""
+    """4.1 million parameters; gates, modulations and the output start at zero (Peebles and Xie 2023, adaLN-Zero)."""
     model = SD3Transformer2DModel(
         sample_size=SIDE // 4, patch_size=2, in_channels=4, out_channels=4, num_layers=LAYERS,
         attention_head_dim=WIDTH // HEADS, num_attention_heads=HEADS, caption_projection_dim=WIDTH,

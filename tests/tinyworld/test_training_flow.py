@@ -23,6 +23,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "WIDTH", 32)
     monkeypatch.setattr(flow, "HEADS", 2)
     monkeypatch.setattr(flow, "LAYERS", 4)
+    monkeypatch.setattr(flow, "GROUNDED", (1, 2))
 
 
 @pytest.fixture
