@@ -28,6 +28,7 @@ reproduce: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	! git check-ignore -q sdist/__init__.py
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt

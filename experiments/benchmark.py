@@ -30,11 +30,11 @@ def main() -> int:
     given = {k: v for k, v in (("model", args.model), ("device", args.device), ("steps", args.steps)) if v is not None}
     settings = load_settings("lusd", args.overrides, **given)
     lanes = [timed(args, settings, n) for n in LANES]
-    threshold = settings.editor.filter.threshold  # type: ignore[union-attr]
+    threshold = settings.editor.filter.threshold
     chosen = [
         load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **given) for factor in THRESHOLDS
     ]
-    acceptance = [{**timed(args, own, None), "threshold": own.filter.threshold} for own in chosen]  # type: ignore[union-attr]
+    acceptance = [{**timed(args, own, None), "threshold": own.editor.filter.threshold} for own in chosen]
     ratios = {
         name: measure(replace(settings, compile=name == "compiled"), args.edits, args.repetitions, None, print)
         for name in ("plain", "compiled")

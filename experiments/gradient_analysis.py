@@ -14,19 +14,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
-from pytorch_lightning import Callback
 from torch import Tensor
 
 from sdist.config.build import load_settings
 from sdist.config.settings import Settings
 from sdist.diffusion import std
+from sdist.distillation.callbacks import Observer
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.distillation.method import Method
 from sdist.distillation.trainer import optimize
@@ -145,16 +144,16 @@ def draw_spread(groups: dict[str, dict[str, list[float]]], path: Path) -> None:
 # --- one run -----------------------------------------------------------------------------------------------------------
 
 
-class Snapshots(Callback):
+class Snapshots(Observer):
     """Latents and mask of the first picture at some steps."""
 
     def __init__(self, steps: Sequence[int]) -> None:
         self.steps, self.taken = steps, dict[int, tuple[Tensor, Tensor]]()
 
-    def on_train_batch_end(self, trainer: Any, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+    def on_round(self, distiller: ScoreDistiller) -> None:
         step = int(distiller.step[0])
         if step in self.steps and step not in self.taken:
-            average = distiller.states.regularizers[distiller.method.mask].tensors["average"][0]
+            average = distiller.states.regularizers["attention_mask"].tensors["average"][0]
             self.taken[step] = distiller.latents.detach().clone(), average.clone()
 
 

@@ -19,8 +19,7 @@ def main() -> int:
     parser.add_argument("pairs", type=Path, nargs="?", default=Path(__file__).parent.parent / "tests" / "prompt_pairs.csv")
     with parser.parse_args().pairs.open(encoding="utf-8", newline="") as file:
         rows = [
-            (row.get("source", row.get("source_prompt")), row.get("target", row.get("target_prompt")))
-            for row in csv.DictReader(file)
+            (row.get("source") or row["source_prompt"], row.get("target") or row["target_prompt"]) for row in csv.DictReader(file)
         ]
     online = nltk_tagger()
     if online is None:

@@ -122,7 +122,8 @@ def train_clip(args: argparse.Namespace, device: torch.device) -> Trained:
         return model.loss(preprocess(renders[chosen], rng, device), texts, same, shown)
 
     train(run, 64, loss_of, 100, "clip")
-    return run.use_average()["clip"]
+    run.use_average()
+    return model
 
 
 def measure(folder: Path, count: int) -> None:

@@ -7,6 +7,7 @@ python experiments/train_judge.py --work runs/tinyworld --export sdist/tinyworld
 import argparse
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -62,8 +63,9 @@ def main() -> None:
     renders = make_renders(args.work / "renders.npy", args.scenes, args.workers)
     pairs, places = truth(len(renders))
     torch.manual_seed(0)
-    judge = Judge().to(device, memory_format=torch.channels_last)
-    nn.init.constant_(judge.pairs.bias, -5.0)
+    judge = Judge().to(device)
+    cast(Any, judge).to(memory_format=torch.channels_last)  # torch's annotations do not know the argument alone
+    nn.init.constant_(judge.pairs.get_parameter("bias"), -5.0)
     run = Run(args.work / "judge_run.safetensors", nn.ModuleDict({"judge": judge}), 2e-3, args.samples, 0.5, 0.998)
 
     def loss_of(rng: np.random.Generator, batch: int) -> Tensor:

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ NULL_CAPTIONS = 0.1  # fraction of captions replaced by the empty one, for class
 SHUFFLE_SEED = 7
 
 
-def scene_of(index: int) -> tuple[np.random.Generator, object]:
+def scene_of(index: int) -> tuple[np.random.Generator, Scene]:
     rng = np.random.default_rng((TRAINING_SEED, index))
     return rng, sample_scene(rng)
 
@@ -135,11 +136,11 @@ class Run:
         return self.modules.eval()
 
 
-def train(run: Run, batch: int, loss_of: object, every: int, name: str) -> None:
+def train(run: Run, batch: int, loss_of: Callable[[np.random.Generator, int], Tensor], every: int, name: str) -> None:
     """Steps until the run has seen its samples; `loss_of(indices seed)` gives a loss; progress is one line a save."""
     recent, last = [], time.time()
     while run.samples < run.total:
-        loss = loss_of(np.random.default_rng((SHUFFLE_SEED, run.steps)), batch)  # type: ignore[operator]
+        loss = loss_of(np.random.default_rng((SHUFFLE_SEED, run.steps)), batch)
         run.step(loss, batch)
         recent.append(loss.item())
         run.seconds, last = run.seconds + time.time() - last, time.time()
@@ -178,7 +179,7 @@ def train_autoencoder(renders: np.ndarray, args: argparse.Namespace) -> Autoenco
         path = args.work / f"autoencoder_{phase}.safetensors"
         run = Run(path, nn.ModuleDict({"vae": vae}), 2e-3, samples, 0.4, 0.998)
         train(run, 8, partial(autoencoder_loss, vae, renders, code, weights, args), 100, f"autoencoder, phase {phase}")
-        vae = run.use_average()["vae"].train()  # type: ignore[assignment]
+        vae = run.use_average()["vae"].train()
     whiten(vae, as_pixels(renders[:1024], args.device))
     return vae.eval()
 
@@ -247,7 +248,7 @@ GROUPS = 5  # the place and at most four parts: two things, each with an attachm
 
 
 def _label_chunk(bounds: tuple[int, int]) -> np.ndarray:
-    return np.stack([label_map(scene_of(i)[1]) for i in range(*bounds)])  # type: ignore[arg-type]
+    return np.stack([label_map(scene_of(i)[1]) for i in range(*bounds)])
 
 
 def label_map(scene: Scene) -> np.ndarray:
@@ -316,7 +317,7 @@ def new_tokenizer() -> CLIPTokenizer:
     captions = []
     for index in range(4000):
         rng, scene = scene_of(index)
-        captions.append(caption(scene, sample_wording(rng)))  # type: ignore[arg-type]
+        captions.append(caption(scene, sample_wording(rng)))
     trainer = trainers.BpeTrainer(
         vocab_size=2000, min_frequency=2, end_of_word_suffix="</w>", show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -375,12 +376,13 @@ def train_diffusion(
     torch.manual_seed(0)
     models_ = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
     models_.to(args.device)
-    models_["unet"].to(memory_format=torch.channels_last)
+    unet: Any = models_["unet"]
+    unet.to(memory_format=torch.channels_last)
     if args.device.type == "cpu":
-        models_["unet"].set_attn_processor(AttnProcessor())  # on CPUs a quarter faster to train than the fused kernel
-    shown = np.array([i for i in range(latents.shape[1]) if not has_held_out(scene_of(i)[1])])  # type: ignore[arg-type]
+        unet.set_attn_processor(AttnProcessor())  # on CPUs a quarter faster to train than the fused kernel
+    shown = np.array([i for i in range(latents.shape[1]) if not has_held_out(scene_of(i)[1])])
     run = Run(args.work / "diffusion.safetensors", models_, 1e-3, args.diffusion_samples, 0.35, 0.9993)
-    grounded = UNetLayout(models_["unet"]).at("cross", 1)
+    grounded = UNetLayout(unet).at("cross", 1)
     names = [f"{layer.name}.{part}" for layer in grounded for part in ("to_q", "to_k")]
     snr = bars / (1 - bars)
     # Min-SNR-5 of a velocity prediction (Hang et al. 2023, arXiv 2303.09556), written for noise and bounded: high noise,
@@ -391,19 +393,19 @@ def train_diffusion(
         indices, mirrored = rng.choice(shown, batch), rng.integers(0, 2, batch)
         z = latents[mirrored, indices].to(args.device).float() * scale
         scenes = [scene_of(int(i))[1] for i in indices]
-        texts = ["" if rng.random() < NULL_CAPTIONS else caption(s, sample_wording(rng)) for s in scenes]  # type: ignore[arg-type]
+        texts = ["" if rng.random() < NULL_CAPTIONS else caption(s, sample_wording(rng)) for s in scenes]
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(args.device)
         told = torch.tensor([bool(text) for text in texts], device=args.device)
-        groups = torch.from_numpy(np.stack([word_groups(s, text) for s, text in zip(scenes, texts, strict=True)]))  # type: ignore[arg-type]
+        groups = torch.from_numpy(np.stack([word_groups(s, text) for s, text in zip(scenes, texts, strict=True)]))
         cells = torch.stack([labels[i].flip(-1) if m else labels[i] for i, m in zip(indices, mirrored, strict=True)])
         t = torch.from_numpy(rng.integers(0, 1000, batch)).to(args.device)
         noise = torch.from_numpy(rng.standard_normal(z.shape, np.float32)).to(args.device)
         bar = bars[t][:, None, None, None]
-        with args.autocast(), record(SimpleNamespace(denoiser=models_["unet"]), names, slice(None)) as tape:
+        with args.autocast(), record(SimpleNamespace(denoiser=unet), names, slice(None)) as tape:
             text = models_["text_encoder"](ids).last_hidden_state
-            eps = models_["unet"](bar.sqrt() * z + (1 - bar).sqrt() * noise, t, text, return_dict=False)[0]
+            eps = unet(bar.sqrt() * z + (1 - bar).sqrt() * noise, t, text, return_dict=False)[0]
         denoising = (weight[t] * F.mse_loss(eps.float(), noise, reduction="none").mean((1, 2, 3))).mean()
-        rows = {name: value[told] for name, value in tape.items()}
+        rows = {name: value[told] for name, value in tape.values.items()}
         return denoising + GROUNDING * grounding_loss(rows, grounded, groups.to(args.device)[told], cells.to(args.device)[told])
 
     train(run, args.batch, loss_of, 100, "diffusion")

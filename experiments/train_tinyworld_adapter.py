@@ -9,6 +9,7 @@ tokens, `ip_adapter.N.to_k_ip` and `to_v_ip` let the N-th attention layer's quer
 
 import argparse
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def new_weights(unet: UNet2DConditionModel, embedding: int) -> dict[str, dict[st
     norm = nn.LayerNorm(width)
     image = {f"proj.{k}": v for k, v in projection.state_dict().items()} | {f"norm.{k}": v for k, v in norm.state_dict().items()}
     text = unet.state_dict()
-    layers = {}
+    layers: dict[str, Tensor] = {}
     for number, name in enumerate(attention_names(unet)):
         if name.endswith("attn2.processor"):
             layer = name.removesuffix(".processor")
@@ -60,10 +61,11 @@ def adapter_modules(unet: UNet2DConditionModel) -> nn.ModuleDict:
 
 def layout(modules: nn.ModuleDict) -> dict[str, Tensor]:
     """The weights by the names of h94/IP-Adapter, float16."""
-    projection = modules["projection"].image_projection_layers[0]  # type: ignore[union-attr]
+    adapter: Any = modules["projection"]
+    projection, layers = adapter.image_projection_layers[0], cast(nn.ModuleDict, modules["layers"])
     named = {f"image_proj.proj.{k}": v for k, v in projection.image_embeds.state_dict().items()}
     named |= {f"image_proj.norm.{k}": v for k, v in projection.norm.state_dict().items()}
-    for number, processor in modules["layers"].items():  # type: ignore[operator]
+    for number, processor in layers.items():
         named |= {f"ip_adapter.{number}.to_{x}_ip.weight": getattr(processor, f"to_{x}_ip")[0].weight for x in "kv"}
     return {k: v.detach().half().contiguous().cpu() for k, v in named.items()}
 
@@ -80,7 +82,7 @@ class Data:
         texts = [text for i in range(len(renders)) for text in self._captions(i)]
         ids = tokenizer([*texts, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         self.ids, self.empty = ids[:-1].view(len(renders), WORDINGS, -1), ids[-1]
-        shown = [i for i in range(len(renders)) if not has_held_out(scene_of(i)[1])]  # type: ignore[arg-type]
+        shown = [i for i in range(len(renders)) if not has_held_out(scene_of(i)[1])]
         self.shown = torch.tensor(shown, device=device)
 
     @torch.no_grad()
@@ -98,7 +100,7 @@ class Data:
     @staticmethod
     def _captions(index: int) -> Iterator[str]:
         rng, scene = scene_of(index)
-        return (caption(scene, sample_wording(rng)) for _ in range(WORDINGS))  # type: ignore[arg-type]
+        return (caption(scene, sample_wording(rng)) for _ in range(WORDINGS))
 
 
 def train_adapter(args: argparse.Namespace, device: torch.device) -> nn.ModuleDict:

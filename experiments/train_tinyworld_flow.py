@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -239,11 +240,11 @@ def _prepare(bounds: tuple[int, int]) -> tuple[np.ndarray, ...]:
 def _prepare_scene(index: int) -> tuple[np.ndarray, ...] | None:
     """Picture, labels, tokens and groups of a scene; None if it holds a held-out composition."""
     rng, scene = scene_of(index)
-    if has_held_out(scene):  # type: ignore[arg-type]
+    if has_held_out(scene):
         return None
-    image, masks = render_parts(scene)  # type: ignore[arg-type]
-    texts = [caption(scene, sample_wording(rng)) for _ in range(WORDINGS)]  # type: ignore[arg-type]
-    groups = np.stack([word_groups(scene, text) for text in texts]) @ (1 << np.arange(GROUPS))  # type: ignore[arg-type]
+    image, masks = render_parts(scene)
+    texts = [caption(scene, sample_wording(rng)) for _ in range(WORDINGS)]
+    groups = np.stack([word_groups(scene, text) for text in texts]) @ (1 << np.arange(GROUPS))
     return np.asarray(image), label_masks(masks.values()), token_ids(texts).astype(np.int16), groups.astype(np.uint8)
 
 
@@ -376,23 +377,24 @@ class TimedRun(Run):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimizer.found_inf = (~norm.isfinite()).float()  # the fused step passes over a gradient that is not finite
+        cast(Any, self.optimizer).found_inf = (~norm.isfinite()).float()  # the fused step passes over one that is not finite
         self.optimizer.step()
         self.samples, self.steps = self.samples + batch, self.steps + 1
         keep = min(self.ema, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            torch._foreach_lerp_(self.averages, self.weights, 1 - keep)
+            torch._foreach_lerp_(self.averages, [*self.weights], 1 - keep)
 
 
 def train(args: argparse.Namespace) -> dict[str, Tensor]:
     """The averaged weights."""
     data, modules = make_data(args), new_modules().to(args.device)
     null = torch.from_numpy(token_ids([""])).to(args.device)
-    modules["transformer"].set_attn_processor(RepeatedRows(KEPT_ROWS, ZERO_ROWS))
+    transformer: Any = modules["transformer"]
+    transformer.set_attn_processor(RepeatedRows(KEPT_ROWS, ZERO_ROWS))
     run = TimedRun(args.work / "flow.safetensors", modules.train(), args.rate, args.samples, 60 * args.minutes)
     if args.compile:
         torch._dynamo.config.suppress_errors = True  # what does not compile runs as it is, with a warning
-        for part in (*modules["transformer"].transformer_blocks, *(modules[name] for name in TOWERS)):
+        for part in (*transformer.transformer_blocks, *(modules[name] for name in TOWERS)):
             part.compile(dynamic=False)
         warm_up(modules, data, null, args)
     start, said, parts, count = time.monotonic() - run.seconds, run.seconds, torch.zeros(2, device=args.device), 0
@@ -423,7 +425,7 @@ def warm_up(modules: nn.ModuleDict, data: Data, null: Tensor, args: argparse.Nam
     start = time.monotonic()
     for seed in range(2):
         with args.autocast():
-            sum(loss_of(modules, draw(data, null, seed, args.batch))).backward()
+            torch.stack(loss_of(modules, draw(data, null, seed, args.batch))).sum().backward()
     modules.zero_grad(set_to_none=True)
     if args.device.type == "cuda":
         torch.cuda.synchronize()

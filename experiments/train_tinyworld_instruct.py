@@ -16,12 +16,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -104,9 +104,10 @@ def new_unet() -> UNet2DConditionModel:
 
 def new_models(device: torch.device) -> nn.ModuleDict:
     models = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder()}).to(device)
-    models["unet"].to(memory_format=torch.channels_last)
+    unet: Any = models["unet"]
+    unet.to(memory_format=torch.channels_last)
     if device.type == "cpu":
-        models["unet"].set_attn_processor(AttnProcessor())  # on CPUs faster to train than the fused kernel
+        unet.set_attn_processor(AttnProcessor())  # on CPUs faster to train than the fused kernel
     return models
 
 
@@ -300,7 +301,7 @@ class Objective:
                 models["unet"].get_submodule(name).register_forward_hook(self._keep(name))
         self._estimate = torch.compile(self.estimate, dynamic=False) if compiled else self.estimate
 
-    def _keep(self, name: str) -> object:
+    def _keep(self, name: str) -> Callable[[nn.Module, tuple, Tensor], None]:
         def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             self.tape[name] = output
 
@@ -373,7 +374,7 @@ class TimedRun(Run):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.live, 1.0)
-        self.optimizer.found_inf = (~norm.isfinite()).float()  # the fused step passes over a gradient that is not finite
+        cast(Any, self.optimizer).found_inf = (~norm.isfinite()).float()  # the fused step passes over one that is not finite
         self.optimizer.step()
         self.samples, self.steps = self.samples + batch, self.steps + 1
         keep = min(self.ema, (1 + self.steps) / (10 + self.steps))

@@ -14,7 +14,7 @@ from .errors import UserError, unknown
 UNUSABLE = {"LBFGS", "SparseAdam"}  # need several gradients a step, which a draw does not allow; sparse gradients
 
 
-def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
+def optimizer_names() -> dict[str, Callable[..., torch.optim.Optimizer]]:
     """Every usable class of torch.optim by name."""
     classes = inspect.getmembers(torch.optim, inspect.isclass)
     return {n: c for n, c in classes if issubclass(c, torch.optim.Optimizer) and n not in {"Optimizer", *UNUSABLE}}
@@ -59,13 +59,17 @@ class PerImageOptimizer(torch.optim.Optimizer):
         self._optimizers = [settings.build(row) for row in self._rows]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """The closure's value, if there is a closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        gradients = self._latents.grad
+        if gradients is None:
+            return loss
         for i in self._accepted().tolist():
             row = self._rows[i]
-            row.data, row.grad = self._latents.data[i], self._latents.grad[i]  # type: ignore[index]
+            row.data, row.grad = self._latents.data[i], gradients[i]
             self._optimizers[i].step()
         return loss

@@ -55,10 +55,12 @@ def check_recorded(recorded: Mapping[str, str], what: str) -> list[str]:
 def _import_file(file: Path) -> ModuleType:
     name = f"sdist_plugin_{file.stem}"
     spec = spec_from_file_location(name, file)
-    module = module_from_spec(spec)  # type: ignore[arg-type]
+    if spec is None or spec.loader is None:
+        raise ImportError(f"Python cannot import {file}")
+    module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

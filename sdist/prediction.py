@@ -62,7 +62,7 @@ class Text:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Text":
         """The function of each part that there is."""
-        return Text(*(None if part is None else function(part) for part in (self.tokens, self.pooled, self.mask)))  # type: ignore[arg-type]
+        return Text(function(self.tokens), *(None if part is None else function(part) for part in (self.pooled, self.mask)))
 
     def __getitem__(self, rows: slice | Tensor) -> "Text":
         """The same for some rows."""
@@ -79,16 +79,22 @@ class Text:
     @staticmethod
     def cat(texts: Sequence["Text"]) -> "Text":
         """Rows of texts of one model, one text after the other."""
-        parts = zip(*((text.tokens, text.pooled, text.mask) for text in texts), strict=True)
-        return Text(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]
+        pooled = [text.pooled for text in texts if text.pooled is not None]
+        masks = [text.mask for text in texts if text.mask is not None]
+        tokens = torch.cat([text.tokens for text in texts])
+        return Text(tokens, torch.cat(pooled) if pooled else None, torch.cat(masks) if masks else None)
 
 
 @runtime_checkable
 class Network(Protocol):
     """Estimates what noisy latents are made of; a Backbone is one, an analytic predictor in the tests is another."""
 
-    guidance: Guidance
-    last_timestep: int  # the noisiest
+    @property
+    def guidance(self) -> Guidance: ...
+
+    @property
+    def last_timestep(self) -> int:
+        """The noisiest."""
 
     def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
         """alpha and sigma of z_t = alpha z + sigma noise at timesteps 0..last_timestep, whole or not."""
@@ -120,7 +126,7 @@ class Edit:
     """What is edited, one row per image: source latents, embedded prompts by name, noun tokens, an optional user mask."""
 
     source: Latents
-    text: dict[Prompt, Text]
+    text: Mapping[str, Text]
     focus: Float[Tensor, "b l"]  # 1 at the tokens that the mask follows, else 0; a row of zeros: no mask
     mask: Float[Tensor, "b 1 h w"] | None = None  # the user's, 1 where the edit may happen
 
@@ -148,8 +154,16 @@ class Draw:
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Draw":
         """The same for some images."""
-        tensors = (self.t, self.noise, self.alpha, self.sigma, self.next_alpha, self.next_sigma)
-        return Draw(*(x[rows] for x in tensors), tuple(self.keys[i] for i in rows.tolist()), self.sampler)
+        return Draw(
+            self.t[rows],
+            self.noise[rows],
+            self.alpha[rows],
+            self.sigma[rows],
+            self.next_alpha[rows],
+            self.next_sigma[rows],
+            tuple(self.keys[i] for i in rows.tolist()),
+            self.sampler,
+        )
 
 
 @dataclass
@@ -180,8 +194,8 @@ class Outputs:
             whole = self.estimates[branch]
         else:
             whole = self.estimates[branch.bare]
-            if branch.has_guidance:
-                whole = whole.guided(self.estimates[branch.null], branch.scale)  # type: ignore[arg-type]
+            if branch.scale is not None and branch.has_guidance:
+                whole = whole.guided(self.estimates[branch.null], branch.scale)
         return whole if self.rows is None else whole[self.rows]
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Outputs":

@@ -157,7 +157,7 @@ def gaussian_edit(b: int = 1, **means: float) -> Edit:
     values = {**MEANS, **means}
     text = {k: Text(torch.full((b, 1, 1), v, dtype=torch.float64)) for k, v in values.items()}
     z = torch.randn(b, 4, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    return Edit(z, text, torch.zeros(b, 1))  # type: ignore[arg-type]
+    return Edit(z, text, torch.zeros(b, 1))
 
 
 def make_draw(
@@ -181,11 +181,11 @@ def tiny_edit(backbone: Backbone, b: int = 1, h: int = 8, w: int = 8) -> Edit:
     text = {name: backbone.embed([prompt] * b) for name, prompt in prompts.items()}
     focus = torch.zeros(b, 24)
     focus[:, 5] = 1
-    return Edit(z, text, focus)  # type: ignore[arg-type]
+    return Edit(z, text, focus)
 
 
 def branches_of(edit: Edit) -> list[Branch]:
-    return [Branch(latent, prompt) for latent in ("edit", "source") for prompt in edit.text]  # type: ignore[arg-type]
+    return [Branch(latent, prompt) for latent in ("edit", "source") for prompt in edit.text]
 
 
 def read_json(path: Path) -> dict:

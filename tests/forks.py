@@ -45,9 +45,9 @@ class Forks:
         return line
 
     def _ask(self, question: dict) -> int:
-        self._process.stdin.write(json.dumps(question) + "\n")  # type: ignore[union-attr]
-        self._process.stdin.flush()  # type: ignore[union-attr]
-        return int(self._process.stdout.readline())  # type: ignore[union-attr]
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def forks(folder: Path) -> Iterator[Forks]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.forks"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as process:
         process.stdout.readline()  # it has imported everything
         yield Forks(process, folder / "log.txt")
         process.stdin.close()

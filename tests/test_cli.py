@@ -42,7 +42,7 @@ def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tm
     card = json.loads((tmp_path / "out" / "picture_seed1.json").read_text())
     with Image.open(tmp_path / "out" / "picture_seed1.png") as image:
         assert image.size == (32, 32)
-        assert json.loads(image.text["sdist"]) == card  # type: ignore[attr-defined]
+        assert json.loads(image.text["sdist"]) == card
     with Image.open(tmp_path / "out" / "picture_seed1_panel.png") as image:
         assert image.size == (3 * 256 + 8, 256)
     assert card["words"] == ["hat"]

@@ -44,7 +44,7 @@ def test_whole_timesteps_as_floats_have_the_levels_of_the_schedule() -> None:
 def test_clean_and_noise_make_up_the_noisy_latents(kind: str, t: list[float]) -> None:
     """alpha clean + sigma eps = z_t for any output, right or wrong."""
     alpha, sigma = scales(kind, t)
-    told = Estimate(latents(0), latents(1), alpha, sigma, kind)  # type: ignore[arg-type]
+    told = Estimate(latents(0), latents(1), alpha, sigma, kind)
     torch.testing.assert_close(add_noise(told.clean, told.eps, alpha, sigma), told.z_t)
     torch.testing.assert_close(told.velocity, told.eps - told.clean, rtol=1e-7, atol=1e-7)
 
@@ -55,7 +55,7 @@ def test_the_right_output_has_the_noise_and_the_image_that_z_t_was_made_of(kind:
     x, noise, (alpha, sigma) = latents(0), latents(1), scales(kind, t)
     a, g = alpha[:, None, None, None], sigma[:, None, None, None]
     output = {"epsilon": noise, "v_prediction": a * noise - g * x, "flow": noise - x}[kind]
-    told = Estimate(output, add_noise(x, noise, alpha, sigma), alpha, sigma, kind)  # type: ignore[arg-type]
+    told = Estimate(output, add_noise(x, noise, alpha, sigma), alpha, sigma, kind)
     torch.testing.assert_close(told.eps, noise)
     torch.testing.assert_close(told.clean, x)
     torch.testing.assert_close(told.velocity, noise - x)
@@ -65,7 +65,7 @@ def test_the_right_output_has_the_noise_and_the_image_that_z_t_was_made_of(kind:
 def test_pure_noise_is_told_exactly_in_single_precision(kind: str) -> None:
     """alpha = 0, s = 1: the noise is z_t, the image is what the network says, and a flow's velocity its very output."""
     output, z_t = latents(0).float(), latents(1).float()
-    told = Estimate(output, z_t, torch.zeros(2), torch.ones(2), kind)  # type: ignore[arg-type]
+    told = Estimate(output, z_t, torch.zeros(2), torch.ones(2), kind)
     assert torch.equal(told.eps, z_t)
     assert torch.equal(told.clean, (z_t if kind == "flow" else 0) - output)
     if kind == "flow":
@@ -85,7 +85,7 @@ def test_a_step_of_ddim_is_eulers_step_of_the_same_model_seen_as_a_flow(t: int) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_guidance_of_outputs_is_guidance_of_eps_and_of_clean(kind: str) -> None:
     alpha, sigma = scales(kind, [300, 700])
-    null, given_ = (Estimate(latents(i), latents(9), alpha, sigma, kind) for i in (0, 1))  # type: ignore[arg-type]
+    null, given_ = (Estimate(latents(i), latents(9), alpha, sigma, kind) for i in (0, 1))
     guided = given_.guided(null, 7.5)
     for part in ("eps", "clean", "velocity"):
         torch.testing.assert_close(getattr(guided, part), cfg(getattr(null, part), getattr(given_, part), 7.5))

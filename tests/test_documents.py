@@ -19,7 +19,7 @@ LOSS, PYTHON = ROOT / "docs" / "write_a_loss.md", ROOT / "docs" / "python.md"
 
 def block(page: Path, language: str) -> str:
     """The first block of code in that language."""
-    return re.search(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]  # type: ignore[index]
+    return re.search(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1]
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, source: str, entry: str) -> None:

@@ -41,7 +41,7 @@ def page(tmp_path: Path, monkeypatch) -> Path:
 def test_the_lines_that_the_page_names_are_counted() -> None:
     """Of code: neither blank nor a comment."""
     tutorial = (DOCS / "write_a_loss.md").read_text(encoding="utf-8")
-    sections = {"loss": re.search(r"```python\n(.*?)```", tutorial, re.DOTALL)[1]}  # type: ignore[index]
+    sections = {"loss": re.search(r"```python\n(.*?)```", tutorial, re.DOTALL)[1]}
     sections |= {name: FILES[file] for name, file in OWN.items()}
     named = dict(re.findall(r"^\| \[([\w ]+)\]\(.*?\) \| `\S+` \| (\d+) \|", PAGE, re.MULTILINE))
     code = {name: [line for line in text.splitlines() if line.strip() and line[0] != "#"] for name, text in sections.items()}

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -53,11 +53,11 @@ class Stopwatch:
         self.rows = self.widest = 0
 
     def __enter__(self) -> "Stopwatch":
-        self._backbone.estimate = self._timed  # type: ignore[method-assign]
+        vars(self._backbone)["estimate"] = self._timed
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._backbone.estimate = self._estimate  # type: ignore[method-assign]
+        del vars(self._backbone)["estimate"]
 
     @property
     def seconds(self) -> float:
@@ -96,8 +96,9 @@ def measure(settings: Settings, edits: int, repetitions: int, parallel: int | No
     with tempfile.TemporaryDirectory() as folder:
         images = prepare_edits(Path(folder), ours, edits)
         passes = _passes(ours, theirs, images, parallel)
-        few = (LoadedMethod(few_steps(settings), model) for model in (ours.model, theirs.model))
-        rows = {mode: warm().widest for mode, warm in _passes(*few, images, parallel).items()}["queue"]
+        few = few_steps(settings)
+        warm = _passes(LoadedMethod(few, ours.model), LoadedMethod(few, theirs.model), images, parallel)
+        rows = {mode: run().widest for mode, run in warm.items()}["queue"]
         bare_rows_per_second(ours.model, images[0], rows)
         timed: dict[str, list[Timed]] = {mode: [] for mode in MODES}
         bare: list[float] = []
@@ -151,7 +152,7 @@ def few_steps(settings: Settings) -> Settings:
 def _passes(
     ours: LoadedMethod, theirs: LoadedMethod, images: Sequence[Prepared], parallel: int | None
 ) -> dict[str, Callable[[], Timed]]:
-    editor: ScoreDistillation = ours.editor  # type: ignore[assignment]
+    editor = cast(ScoreDistillation, ours.editor)  # it was checked
     method = editor.method(theirs.model)
 
     @torch.no_grad()

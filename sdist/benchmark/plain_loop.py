@@ -6,7 +6,7 @@ log line read from the device at every attempt, a preview every 30 steps. Draws 
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,9 +15,12 @@ from torch.nn import functional as F
 from ..diffusion import add_noise
 from ..distillation.method import Method
 from ..draws import DrawKey, RandomSampler
-from ..hooks.layers import Layer
+from ..filters import StdThreshold
+from ..hooks.layers import Kind, Layer
 from ..models.base import Backbone
 from ..prediction import Edit, Text
+from ..regularizers.attention_mask import AttentionMask
+from ..regularizers.source_pull import SourcePull
 
 PREVIEW_EVERY = 30  # accepted steps
 
@@ -34,21 +37,19 @@ class ReferenceRun:
 class ExplicitAttention:
     """An attention processor that builds softmax(Q K^T s) and keeps it."""
 
-    def __init__(self, store: dict[str, Tensor], name: str) -> None:
-        self.store, self.name = store, name
+    probabilities: Tensor  # of the last call
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q, k, v = (attn.head_to_batch_dim(x) for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)))
-        probabilities = (q @ k.mT * attn.scale).softmax(-1)
-        self.store[self.name] = probabilities
-        return attn.to_out[1](attn.to_out[0](attn.batch_to_head_dim(probabilities @ v)))
+        self.probabilities = (q @ k.mT * attn.scale).softmax(-1)
+        return attn.to_out[1](attn.to_out[0](attn.batch_to_head_dim(self.probabilities @ v)))
 
 
 def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str]) -> ReferenceRun:
     """Edits one image with LUSD's parts as `method` sets them; the backbone must have `explicit_attention`."""
-    mask_of, source_pull = method.regularizers.values()
-    accept, device = method.filter, backbone.device
+    mask_of, source_pull = cast(tuple[AttentionMask, SourcePull], tuple(method.regularizers.values()))
+    accept, device = cast(StdThreshold, method.filter), backbone.device
     z, average = one.source.clone(), None
     text = Text.cat([one.text["target"], one.text["source"]])
     run = ReferenceRun(z)
@@ -68,7 +69,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
             sd = gradient.std().item()
             if sd >= accept.threshold * accept.decay**attempt:
                 break
-        newest = dense_map(backbone, mask_of.cross_level, mask_of.self_level, one.focus, z.shape[-2:])
+        newest = dense_map(backbone, mask_of.cross_level, mask_of.self_level, one.focus, (z.shape[-2], z.shape[-1]))
         average = newest if average is None else (1 - mask_of.momentum) * average + mask_of.momentum * newest
         beta = k / method.steps
         masked = gradient * (beta * average + 1 - beta) if one.focus.any() else gradient
@@ -86,19 +87,18 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
 def explicit_attention(backbone: Backbone) -> None:
     """Sets the network up as the released code does: explicit attention everywhere, the memory format left alone."""
     backbone.arrange(torch.contiguous_format)
-    backbone.explicit_maps = {}  # type: ignore[attr-defined]
-    names = [name.removesuffix(".processor") for name in backbone.denoiser.attn_processors]
-    maps = {f"{name}.processor": ExplicitAttention(backbone.explicit_maps, name) for name in names}  # type: ignore[attr-defined]
-    backbone.denoiser.set_attn_processor(maps)
+    backbone.denoiser.set_attn_processor({name: ExplicitAttention() for name in backbone.denoiser.attn_processors})
 
 
 def dense_map(backbone: Backbone, cross_level: int, self_level: int, focus: Tensor, size: tuple[int, int]) -> Tensor:
     """The refined map of the kept matrices of the target's row, (1, 1, h, w) in 0..1."""
     kept = defaultdict[str, list[Tensor]](list)
-    for kind, level in (("cross", cross_level), ("self", self_level)):
+    processors = backbone.denoiser.attn_processors
+    levels: dict[Kind, int] = {"cross": cross_level, "self": self_level}
+    for kind, level in levels.items():
         for layer in backbone.layout.layers(kind):
             if layer.level == level:
-                kept[kind].append(_of_target(backbone.explicit_maps[layer.name], layer))  # type: ignore[attr-defined]
+                kept[kind].append(_of_target(processors[f"{layer.name}.processor"].probabilities, layer))
                 grid = layer.size(*size)
         if kind == "cross":
             tokens = focus[0].bool()

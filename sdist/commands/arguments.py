@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import UserError
 from ..files.paths import picture_path
@@ -110,5 +110,5 @@ def settings_from(args: argparse.Namespace, method: str, overrides: tuple[str, .
 
 def from_arguments(options: type[T], args: argparse.Namespace, **values: Any) -> T:
     """Options of a dataclass: the arguments of the same names, and values that win over them."""
-    names = {field.name for field in fields(options)}  # type: ignore[arg-type]
+    names = {field.name for field in fields(cast(Any, options))}
     return options(**{**{name: value for name, value in vars(args).items() if name in names}, **values})

@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
 
     methods = {name: _headline(path) for name, path in shipped("method").items()}
-    components = {
+    components: dict[str, dict[str, dict[str, Any]]] = {
         slot: {n: {"about": about(r.get(n)), "defaults": _defaults(r.get(n))} for n in r.names()}
         for slot, r in CONFIGURED.items()
     }
@@ -49,5 +49,9 @@ def _headline(path: Path) -> str:
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
-    values = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(cls)}  # type: ignore[misc]
-    return {name: asdict(value) if is_dataclass(value) else value for name, value in values.items()}  # type: ignore[call-overload]
+    return {f.name: _default(f) for f in fields(cls)}
+
+
+def _default(field: Any) -> Any:
+    value: Any = field.default if field.default is not MISSING else field.default_factory()
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

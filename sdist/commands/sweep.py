@@ -59,7 +59,8 @@ def main(args: argparse.Namespace) -> int:
     sweep = read_sweep(args.sweep)
     settings = variant_settings(sweep, lambda variant: _settings(args, sweep, variant))
     if args.list:
-        print(*listing(sweep, settings, sweep.base and _settings(args, sweep, Variant("", sweep.base))), sep="\n")
+        base = _settings(args, sweep, Variant("", sweep.base)) if sweep.base else None
+        print(*listing(sweep, settings, base), sep="\n")
         return 0
     report = ProblemReporter(print_error)
     results = run_sweep(_options(args, sweep, settings), report, lambda text: print(text, flush=True))

@@ -1,9 +1,9 @@
 """Builds settings and components: defaults < yaml < command line. Yaml can name registered components only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -30,7 +30,7 @@ def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) 
     try:
         command_line = OmegaConf.create()
         for override in overrides:  # one by one: what follows a component's name are fields of it
-            command_line = _spelled(OmegaConf.merge(command_line, OmegaConf.from_dotlist([_checked(override)])))  # type: ignore[arg-type]
+            command_line = _spelled(_merged(command_line, OmegaConf.from_dotlist([_checked(override)])))
         data = _layered([*_with_bases(path), command_line, OmegaConf.create(values)])
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:  # TypeError: a list where a mapping is
         raise UserError(f"{path.name} or --set cannot be read: {_line(error)}") from error
@@ -50,7 +50,7 @@ def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values
             _spelled(merged)
     except OmegaConfBaseException as error:
         raise UserError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
-    return load_settings(method, **OmegaConf.to_container(merged))  # type: ignore[arg-type]
+    return load_settings(method, **_plain(merged))
 
 
 def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[DictConfig]:
@@ -73,7 +73,7 @@ def _layered(layers: Sequence[DictConfig]) -> DictConfig:
             before, name = (_name(node.get(slot)) for node in (data, layer))
             if name is not None and name != (before or default):
                 data.pop(slot, None)
-        data = OmegaConf.merge(data, layer)  # type: ignore[assignment]
+        data = _merged(data, layer)
     return data
 
 
@@ -101,20 +101,21 @@ def _name(component: Any) -> Any:
 
 def resolve(data: Any, where: str) -> Settings:
     """Settings with every component built; UserError names the key, the file and what is allowed."""
-    given = _spelled(OmegaConf.create(data) if isinstance(data, Mapping) else data)
+    given = _spelled(OmegaConf.create(cast(Any, data)) if isinstance(data, Mapping) else data)
     editor = _editor(given.get("editor", FLAT), where)
     _check_keys(given, editor, where)
     try:
-        plain = OmegaConf.to_container(OmegaConf.merge(_defaults(given, editor, where), given), resolve=True)
+        plain = _plain(_merged(_defaults(given, editor, where), given), resolve=True)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{where}: {_line(error)}") from error
-    own = {key: plain.pop(key) for key in given if editor == FLAT and key in _flat_keys()}  # type: ignore[union-attr,call-overload]
+    keys = [str(key) for key in given]
+    flat = {key: plain.pop(key) for key in keys if editor == FLAT and key in _flat_keys()}
     if editor == FLAT and "editor" not in given:
-        plain["editor"] = {"name": FLAT, **own}  # type: ignore[index,call-overload]
-    wanted = {key: plain[key] for key in (*given, "editor") if key in plain}  # type: ignore[call-overload,operator]
-    return build(Settings, {**wanted, "scale": Scale(**plain["scale"])}, where)  # type: ignore[index,call-overload,arg-type]
+        plain["editor"] = {"name": FLAT, **flat}
+    wanted = {key: plain[key] for key in (*keys, "editor") if key in plain}
+    return build(Settings, {**wanted, "scale": Scale(**plain["scale"])}, where)
 
 
 def restore(plain: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
@@ -130,7 +131,7 @@ def _editor(value: Any, where: str) -> str:
 
 
 def _flat_keys() -> list[str]:
-    return [f.name for f in fields(EDITORS.get(FLAT))]
+    return _field_names(EDITORS.get(FLAT))
 
 
 def _check_keys(given: DictConfig, editor: str, where: str) -> None:
@@ -141,24 +142,24 @@ def _check_keys(given: DictConfig, editor: str, where: str) -> None:
         if key not in (*(f.name for f in fields(Settings)), *_flat_keys()):
             raise unknown("key", key, allowed, where)
     if foreign:
-        own = ", ".join(f"editor.{f.name}" for f in fields(EDITORS.get(editor)))
-        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}; it has {', '.join(allowed)}, {own}")
+        more = ", ".join(f"editor.{name}" for name in _field_names(EDITORS.get(editor)))
+        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}; it has {', '.join(allowed)}, {more}")
 
 
 def _defaults(given: DictConfig, editor: str, where: str) -> DictConfig:
     """What ${...} may refer to: the defaults of every key, and the scale of the model."""
-    defaults = OmegaConf.merge(_structure(Settings), _structure(EDITORS.get(FLAT)) if editor == FLAT else {})
+    defaults = _merged(_structure(Settings), _structure(EDITORS.get(FLAT)) if editor == FLAT else {})
     scale = given.get("scale", OmegaConf.create())
     if not isinstance(scale, DictConfig):
         raise UserError(f"{where}: scale is a mapping {{name: value}}, got {scale!r}")
     model = find_model(str(given.get("model", defaults.model)))
     defaults.scale = asdict(_object(_merge(Scale, {**asdict(model.scale), **scale}, f"scale in {where}"), where))
-    return defaults  # type: ignore[return-value]
+    return defaults
 
 
 def _structure(cls: type) -> DictConfig:
     """The defaults of a dataclass as plain data, so that other keys may stand beside them."""
-    return OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(cls)))  # type: ignore[arg-type]
+    return OmegaConf.create(_plain(OmegaConf.structured(cls)))
 
 
 # --- components ---------------------------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def _structure(cls: type) -> DictConfig:
 def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
     """An object of a dataclass from plain data, its slots filled; UserError names the key, the place and what is allowed."""
     merged = _merge(cls, given, where)
-    values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in fields(cls)}  # type: ignore[arg-type]
+    values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in _fields(cls)}
     try:
         return cls(**values)
     except UserError as error:
@@ -176,16 +177,15 @@ def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
 
 def _value(metadata: Mapping[str, str], node: Any, key: str, where: str) -> Any:
     if "slot" in metadata:
-        return _component(SLOTS[metadata["slot"]], _container(node), where, metadata["default"])
+        value = _container(node)
+        return None if value is None else _component(SLOTS[metadata["slot"]], value, where, metadata["default"])
     if "slots" in metadata:
         return _components(SLOTS[metadata["slots"]], _container(node), key, where)
     return _object(node, where) if isinstance(node, Container) else node
 
 
-def _component(registry: Registry[T], value: Any, where: str, default: str | None = None) -> T | None:
+def _component(registry: Registry[T], value: Any, where: str, default: str | None = None) -> T:
     """A component from its name, or from a mapping with some of its fields, and its name unless it is the default one."""
-    if value is None:
-        return None
     fields_ = {"name": value} if isinstance(value, str) else value
     if isinstance(fields_, Mapping) and default is not None:
         fields_ = {"name": default, **fields_}
@@ -208,22 +208,22 @@ def _components(registry: Registry[T], named: Any, key: str, where: str) -> dict
     if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
         raise UserError(f"{where}: {key} is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
     chosen = {name: {**own, "name": name} for name, own in named.items() if own is not None}
-    return {name: _component(registry, given, where) for name, given in chosen.items()}  # type: ignore[misc]
+    return {name: _component(registry, given, where) for name, given in chosen.items()}
 
 
 def _merge(cls: type, given: Any, where: str) -> DictConfig:
     try:
-        return OmegaConf.merge(OmegaConf.structured(cls), given)  # type: ignore[return-value]
+        return _merged(OmegaConf.structured(cls), given)
     except ConfigKeyError as error:
         owner = error.object_type if is_dataclass(error.object_type) else cls
         above, _, key = str(error.full_key).rpartition(".")
         place = f"{above} of {where}" if above else where
-        raise unknown("key", key, [f.name for f in fields(owner)], place) from None  # type: ignore[arg-type]
+        raise unknown("key", key, _field_names(owner), place) from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        key = getattr(error, "full_key", None)
-        raise UserError(f"{where}: {key}: {_line(error)}" if key else f"{where}: {_line(error)}") from None
+        full = getattr(error, "full_key", None)
+        raise UserError(f"{where}: {full}: {_line(error)}" if full else f"{where}: {_line(error)}") from None
 
 
 def _object(node: Any, where: str) -> Any:
@@ -233,6 +233,24 @@ def _object(node: Any, where: str) -> Any:
         raise UserError(f"{where}: {error}") from None
     except OmegaConfBaseException as error:
         raise UserError(f"{where}: {error.full_key}: {_line(error)}") from None
+
+
+def _merged(*layers: Any) -> DictConfig:
+    """Of mappings; later ones win."""
+    return cast(DictConfig, OmegaConf.merge(*layers))
+
+
+def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+
+
+def _fields(cls: Any) -> tuple[Field, ...]:
+    """Of a dataclass."""
+    return fields(cls)
+
+
+def _field_names(cls: Any) -> list[str]:
+    return [f.name for f in fields(cls)]
 
 
 def _container(node: Any) -> Any:

@@ -52,7 +52,8 @@ def about(cls: type) -> str:
 
 def keys(cls: Any) -> list[Key]:
     """The fields of a dataclass, those of its bases too."""
-    source = "".join(inspect.getsource(base) for base in reversed(cls.__mro__) if is_dataclass(base))
+    bases: list[Any] = [base for base in reversed(cls.__mro__) if is_dataclass(base)]
+    source = "".join(map(inspect.getsource, bases))
     told = {found[1]: (found[2], found[4] or "") for found in FIELD.finditer(source)}
     hints = get_type_hints(cls)
     return [Key(f.name, _kind(hints[f.name], told[f.name][0]), _default(f), told[f.name][1]) for f in fields(cls)]

@@ -57,9 +57,9 @@ def decode_runs(runs: Sequence[int]) -> Mask:
     """
     if len(runs) % 2 or min(runs, default=0) < 0:
         raise UserError(f"a mask is pairs of start and length, none negative; got {len(runs)} numbers, the least {min(runs)}")
-    mask = np.zeros(SIDE * SIDE, bool)
+    pixels = np.zeros(SIDE * SIDE, bool)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
-        mask[start : start + length] = True
-    mask = mask.reshape(SIDE, SIDE)
+        pixels[start : start + length] = True
+    mask = pixels.reshape(SIDE, SIDE)
     mask[[0, -1]] = mask[:, [0, -1]] = True
     return mask

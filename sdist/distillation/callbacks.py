@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from PIL import Image
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -23,17 +23,42 @@ def steps_bar(total: int, label: str, unit: str = "step") -> tqdm:
     return tqdm(total=total, desc=label, unit=unit, mininterval=0.2, smoothing=0.1, disable=quiet)
 
 
-class ProgressBar(Callback):
-    """Accepted steps of all pictures, with the gradient's SD and the draws a step; on the bar of a longer run if there is one."""
+class Observer(Callback):
+    """A Lightning callback of a ScoreDistiller; a subclass overrides what it wants to know."""
+
+    def on_start(self, distiller: ScoreDistiller) -> None:
+        """Before the first round."""
+
+    def on_round(self, distiller: ScoreDistiller) -> None:
+        """After each round, and once more when all images are done."""
+
+    def on_end(self, distiller: ScoreDistiller) -> None:
+        """After the last round, unless there was an exception."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_start(cast(ScoreDistiller, pl_module))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        self.on_round(cast(ScoreDistiller, pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_end(cast(ScoreDistiller, pl_module))
+
+
+class ProgressBar(Observer):
+    """Accepted steps of all images, with the gradient's SD and the draws per step; on the bar of a longer run if there is one."""
 
     def __init__(self, label: str = "edit", run: tqdm | None = None) -> None:
-        self._label, self._run, self._steps, self._draws, self._rounds = label, run, 0, 0, 0
+        self._label, self._bar, self._is_own = label, run, run is None
+        self._steps = self._draws = self._rounds = 0
 
-    def setup(self, trainer: Trainer, distiller: ScoreDistiller, stage: str) -> None:  # type: ignore[override]
-        own = self._run is None
-        self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label) if own else self._run
+    def on_start(self, distiller: ScoreDistiller) -> None:
+        if self._bar is None:
+            self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label)
 
-    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+    def on_round(self, distiller: ScoreDistiller) -> None:
+        if self._bar is None:
+            return
         self._draws += sum(len(r.images) for r in distiller.rounds[self._rounds :])
         self._rounds = len(distiller.rounds)
         before, self._steps = self._steps, int(distiller.step.sum())
@@ -42,14 +67,14 @@ class ProgressBar(Callback):
             sd = float(distiller.rounds[-1].values["grad_std"].mean())
             self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._steps):.2f}/step", refresh=False)
 
-    def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+    def on_end(self, distiller: ScoreDistiller) -> None:
         self._close()
 
-    def on_exception(self, trainer: Trainer, distiller: ScoreDistiller, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close()
 
     def _close(self) -> None:
-        if self._run is None:
+        if self._bar is not None and self._is_own:
             self._bar.close()
 
 
@@ -72,34 +97,34 @@ class Snapshot:
         return to_images(self.backbone.decode(self.latents))[0]
 
 
-class Watching(Callback):
+class Watching(Observer):
     """Hands the encoded first picture to `on_step`, and then every step of it."""
 
     def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
         self._on_step = on_step
 
-    def on_train_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+    def on_start(self, distiller: ScoreDistiller) -> None:
         self._tell(distiller, 0, 0.0, 0.0)
 
-    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+    def on_round(self, distiller: ScoreDistiller) -> None:
         if 0 not in distiller.accepted:
             return
         last = distiller.rounds[-1]
         (row,) = ((last.images == 0) & last.accepted).nonzero()[:, 0].tolist()
-        values = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
-        self._tell(distiller, int(last.attempt[row]) + 1, *values)
+        grad_std, threshold = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
+        self._tell(distiller, int(last.attempt[row]) + 1, grad_std, threshold)
 
     def _tell(self, distiller: ScoreDistiller, attempts: int, grad_std: float, threshold: float) -> None:
-        step, latents = int(distiller.step[0]), distiller.latents[:1].detach().clone()
-        values = (step, distiller.method.steps, attempts, grad_std, threshold, latents, last_mask(distiller, 0))
-        self._on_step(Snapshot(*values, distiller.network))  # type: ignore[arg-type]
+        step, latents, mask = int(distiller.step[0]), distiller.latents[:1].detach().clone(), last_mask(distiller, 0)
+        model = cast(Backbone, distiller.network)  # an editor's network is its model
+        self._on_step(Snapshot(step, distiller.method.steps, attempts, grad_std, threshold, latents, mask, model))
 
 
-class Stopping(Callback):
+class Stopping(Observer):
     """Ends the run after the first round at which it is `wanted`; each picture is then delivered as it is."""
 
     def __init__(self, wanted: Callable[[ScoreDistiller], bool]) -> None:
         self._wanted = wanted
 
-    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
+    def on_round(self, distiller: ScoreDistiller) -> None:
         distiller.schedule.stopped |= self._wanted(distiller)

@@ -108,8 +108,8 @@ class ScoreDistiller(LightningModule):
     def _try(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Step | None:
         """What the method makes of those draws; None if they do not fit in memory, and fewer will be tried."""
         on_device = images.to(self.latents.device)
-        z, numbers = self.latents.detach()[on_device], zip(images.tolist(), attempt.tolist(), strict=True)
-        keys = [DrawKey(*self.identities[image], int(self.step[image]), n) for image, n in numbers]
+        z = self.latents.detach()[on_device]
+        keys = [self._key(image, n) for image, n in zip(images.tolist(), attempt.tolist(), strict=True)]
         edit = self.edit if images.tolist() == list(range(len(self.step))) else self.edit.narrow(on_device)
         try:
             draw = self.method.draw(self.network, keys, z, self.sampler)
@@ -123,20 +123,32 @@ class ScoreDistiller(LightningModule):
         log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(images), self.schedule.lanes, reason)
         return None
 
+    def _key(self, image: int, attempt: int) -> DrawKey:
+        return DrawKey(*self.identities[image], int(self.step[image]), attempt)
+
     def _round(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"], step: Step) -> Round:
         """Of the draws that count."""
         verdict, accept = step.verdict, self.method.filter
         threshold = torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
         values = {"grad_std": verdict.sd, "threshold": threshold, **_spread(step.values, step.rows, len(images))}
-        columns = (images, self.step[images], attempt, verdict.t, verdict.good)
         counts = step.counts
-        return Round(*(c[counts] for c in columns), {n: v[counts.to(v.device)] for n, v in values.items()})
+        return Round(
+            images[counts],
+            self.step[images[counts]],
+            attempt[counts],
+            verdict.t[counts],
+            verdict.good[counts],
+            {name: value[counts.to(value.device)] for name, value in values.items()},
+        )
 
     def _say_exhausted(self, images: Int[Tensor, " n"]) -> None:
+        accept = self.method.filter
+        if accept is None:
+            return
         for image in images.tolist():
             if image not in self._exhausted:
-                text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once an image)"
-                log.warning(text, image, int(self.step[image]), self.method.filter.max_attempts)  # type: ignore[union-attr]
+                text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once per image)"
+                log.warning(text, image, int(self.step[image]), accept.max_attempts)
             self._exhausted.add(image)
 
     def _fail(self, images: Int[Tensor, " b"], t: Int[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:

@@ -26,15 +26,18 @@ class Observers:
 class Editor(ABC):
     """A frozen dataclass whose fields are what a method's yaml may set; it is found by its name in the registry EDITORS.
 
-    `steps` are its units of progress per image. If it is `stepwise`, its steps can be watched, logged, recorded, stopped and
-    decoded. `conditions` latents are read by its denoiser beside the noisy one. `ignores` are settings that mean nothing to it:
-    giving one is an error.
+    If it is `stepwise`, its steps can be watched, logged, recorded, stopped and decoded. `conditions` latents are read by its
+    denoiser beside the noisy one. `ignores` are settings that mean nothing to it: giving one is an error.
     """
 
     stepwise: ClassVar[bool] = False
     conditions: ClassVar[int] = 0
     ignores: ClassVar[frozenset[str]] = frozenset()
-    steps: int
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Its units of progress per image; often a field."""
 
     @property
     @abstractmethod

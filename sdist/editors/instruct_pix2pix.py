@@ -34,7 +34,7 @@ class InstructPix2Pix(DiffusersPipeline):
             raise UserError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
 
     @property
-    def steps(self) -> int:  # type: ignore[override]
+    def steps(self) -> int:
         return self.num_inference_steps
 
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:

@@ -45,7 +45,7 @@ class LeditsPP(DiffusersPipeline):
             raise UserError(f"edit_threshold is a quantile, 0..1, got {self.edit_threshold}")
 
     @property
-    def steps(self) -> int:  # type: ignore[override]
+    def steps(self) -> int:
         return int(self.num_inversion_steps * (1 + self.skip))
 
     def check_prompts(self, prompts: Prompts) -> None:

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
 from ..distillation.trainer import LEAST, default_lanes, optimize
@@ -106,7 +106,7 @@ class ScoreDistillation(Editor):
         edit, method = self.encode(model, batch), self.method(model)
         if edit.mask is not None:
             method = method.with_user_mask()
-        lanes = run.parallel or self.parallel(model, len(batch), tuple(edit.source.shape[-2:]))  # type: ignore[arg-type]
+        lanes = run.parallel or self.parallel(model, len(batch), (edit.source.shape[-2], edit.source.shape[-1]))
         least = lanes if model.device.type == "cuda" or model.compiled else LEAST  # compiled forms are for one shape
         identities = [(p.request.seed, p.key) for p in batch]
         distiller = ScoreDistiller(model, edit, method, identities, lanes, least)
@@ -138,19 +138,19 @@ class ScoreDistillation(Editor):
         return replace(parts, regularizers={name: r.adapted(model, scale) for name, r in parts.regularizers.items()})
 
 
-class Finishing(Callback):
+class Finishing(Observer):
     """Decodes and delivers each picture when it has made its last step, or as it is when the run is stopped."""
 
     def __init__(self, backbone: Backbone, batch: Sequence[Prepared], deliver: Callable[[Result], None], encoding: float) -> None:
         self._backbone, self._batch, self._deliver, self._encoding = backbone, batch, deliver, encoding
         self.results: dict[int, Result] = {}
 
-    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: object) -> None:  # type: ignore[override]
+    def on_round(self, distiller: ScoreDistiller) -> None:
         for image in distiller.accepted.tolist():
             if distiller.step[image] == distiller.method.steps:
                 self._finish(distiller, image)
 
-    def on_train_end(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
+    def on_end(self, distiller: ScoreDistiller) -> None:
         for image in range(len(self._batch)):
             if image not in self.results and image not in distiller.failures:
                 self._finish(distiller, image)

@@ -31,7 +31,7 @@ class SDEdit(DiffusersPipeline):
             raise UserError(f"guidance_scale must be at least 1 (no guidance), got {self.guidance_scale}")
 
     @property
-    def steps(self) -> int:  # type: ignore[override]
+    def steps(self) -> int:
         return self.num_inference_steps
 
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:

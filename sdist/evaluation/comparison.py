@@ -1,7 +1,7 @@
 """Several evaluations in one table, in plots and on one page."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ def write_comparison(
 
     success.png needs CLIP-R in all evaluations.
     """
-    pages = {
+    pages: dict[str, Callable[[], str | bytes]] = {
         "comparison.md": lambda: to_markdown(table) + "\n",
         "comparison.tex": lambda: to_latex(table, published),
         "report.html": lambda: report_page(evaluations, published, group),

@@ -64,7 +64,7 @@ def choose_axes(metrics: Sequence[str], x: str | None, y: str | None) -> tuple[s
 def trade_off(evaluations: Mapping[str, Evaluation], x: str, y: str, group: str) -> bytes:
     """A PNG: one point per evaluation with its 95 % intervals in both directions; none without a finite mean."""
     figure, axes = _figure()
-    places = {}
+    places: dict[str, tuple[float, float]] = {}
     for name, evaluation in evaluations.items():
         h, v = (point(evaluation, metric, group) for metric in (x, y))
         if np.isfinite([h.mean, v.mean]).all():

@@ -48,10 +48,14 @@ def _rows(group: str, scores: pd.DataFrame, profile: Profile) -> Iterator[dict[s
         yield {"group": group, "metric": metric, "mean": mean, "low": low, "high": high, "n": n, "undefined": undefined}
 
 
+def _of_column(name: str, profile: Profile, inputs: Columns) -> Summary:
+    return summarize(inputs[name], profile)
+
+
 def _statistics(columns: Columns, profile: Profile) -> Iterator[Statistic]:
     """The means of the columns, then the group metrics that they suffice for."""
     for name in columns:
-        yield Statistic(name, (name,), lambda inputs, name=name: summarize(inputs[name], profile), interval=True)
+        yield Statistic(name, (name,), partial(_of_column, name, profile), interval=True)
     for name in METRICS.names():
         metric = METRICS.get(name)()
         if isinstance(metric, GroupMetric) and columns.keys() >= {*metric.reads}:

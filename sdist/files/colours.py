@@ -2,6 +2,7 @@
 
 from functools import cache
 from io import BytesIO
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -57,5 +58,5 @@ def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str)
 
 
 def _transform(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
-    intent = ImageCms.Intent.PERCEPTUAL
-    return ImageCms.applyTransform(image, ImageCms.buildTransform(profile, _srgb(), mode, "RGB", intent))  # type: ignore[return-value]
+    transform = ImageCms.buildTransform(profile, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+    return cast(Image.Image, ImageCms.applyTransform(image, transform))  # None in place alone

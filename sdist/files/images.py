@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -63,13 +64,18 @@ def read_image(path: Path, plain: bool = False) -> Read:
         notes, faults = notes + done, faults + wrong
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:  # type: ignore[index]
+        if _extrema(rgba)[3][0] < 255:
             notes.append("transparent areas are put on white")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     image = image.convert("RGB")
-    if (top := max(high for _, high in image.getextrema())) < DARK:  # type: ignore[misc]
+    if (top := max(high for _, high in _extrema(image))) < DARK:
         faults.append(f"nearly black: its largest value is {top} of 255")
     return Read(image, notes, faults)
+
+
+def _extrema(image: Image.Image) -> tuple[tuple[int, int], ...]:
+    """The least and the largest value of each channel, of which there are several."""
+    return cast(tuple[tuple[int, int], ...], image.getextrema())
 
 
 def fit(image: Image.Image, size: str, native: int, factor: int) -> Image.Image:

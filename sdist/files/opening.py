@@ -59,7 +59,7 @@ def _frames(image: Image.Image) -> int:
 def _reading(path: Path, use: Callable[[Image.Image], T]) -> tuple[T, bool]:
     """What `use` makes of the open file, and whether it had to be mended for that."""
     _check_file(path)
-    first: Exception | None = None
+    errors: list[Exception] = []
     for source in _sources(path):
         try:
             with Image.open(source) as image:
@@ -68,8 +68,8 @@ def _reading(path: Path, use: Callable[[Image.Image], T]) -> tuple[T, bool]:
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file makes Pillow's plugins raise
-            first = first or error
-    raise _refusal(path, first)  # type: ignore[arg-type]
+            errors.append(error)
+    raise _refusal(path, errors[0])
 
 
 def _sources(path: Path) -> Iterator[Path | BytesIO]:

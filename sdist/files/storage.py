@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from ..errors import UserError, unknown
 
@@ -25,7 +25,9 @@ ACCOUNTS = {
     "AZURE_STORAGE_CONNECTION_STRING": ("az", "abfs", "abfss", "adl"),
 }
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
+Remote = Any  # a UPath, whose package only some have installed
 
 
 def place(text: str) -> Path:
@@ -53,7 +55,7 @@ def place(text: str) -> Path:
             folder = UPath(text)
             get_filesystem_class(folder.protocol)  # fails if the driver is missing
             str(folder / "name")  # is when some kinds read what they were given
-            return folder  # type: ignore[return-value]
+            return cast(Path, folder)
     except Exception as error:  # a driver's, of any class
         raise UserError(f"{text} cannot be used: {_reason(error)}") from None
 
@@ -127,7 +129,7 @@ def make_folder(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def _moves(path: Path) -> bool:
+def _moves(path: Remote) -> bool:
     """Whether the store has files in folders, as disks do; in fsspec a driver of an object store moves by copying."""
     from fsspec import AbstractFileSystem
 
@@ -169,7 +171,7 @@ def write(path: Path, data: bytes) -> None:
             path.fs.pipe_file(path.path, data)
 
 
-def _move_in(path: Path, data: bytes) -> None:
+def _move_in(path: Remote, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.{token_hex(4)}.part").path
     try:
         path.fs.pipe_file(beside, data)

@@ -79,7 +79,7 @@ def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]
     forward = own if isinstance(own, _Steered) else _Steered(name, module.forward)
     calls = forward.calls
     forward.chain.append(steering)
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
     try:
         yield
     finally:

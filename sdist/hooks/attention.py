@@ -71,7 +71,10 @@ class AttentionRecorder:
     @contextmanager
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[Callable[[tuple[int, int]], Attention]]:
         layout: AttentionLayout = network.layout
-        layers = {"cross": layout.at("cross", self.cross_level), "self": layout.at("self", self.self_level)}
+        layers: dict[Kind, list[Layer]] = {
+            "cross": layout.at("cross", self.cross_level),
+            "self": layout.at("self", self.self_level),
+        }
         names = [name for kind, group in layers.items() for layer in group for name in layout.reads(kind, layer)]
         with record(network, names, rows[self.branch]) as tape:
             yield lambda size: Attention(_queries(layout, "cross", layers, tape), _queries(layout, "self", layers, tape), size)

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..datasets.base import load_dataset
 from ..datasets.index import COLUMNS
@@ -76,7 +77,8 @@ def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> 
 
 
 def _read_row(folder: Path, number: int, line: int, record: dict) -> InputPair:
-    name, source, target = fields = [record.get(c) for c in COLUMNS]
+    fields: list[Any] = [record.get(c) for c in COLUMNS]  # None where the line is too short
+    name, source, target = fields
     if not name or None in fields or None in record:
         raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
     instruction = record.get("instruction") or ""  # a column that may be there

@@ -1,15 +1,14 @@
 """Loggers of a run (csv, TensorBoard, wandb), and the callback that feeds them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from ..config.settings import LogSettings
+from ..distillation.callbacks import Observer
 from ..distillation.distiller import Round, ScoreDistiller, last_masks
 from ..files.images import mask_image, panel, to_images
 from ..models.base import Backbone
@@ -17,18 +16,19 @@ from ..models.base import Backbone
 SHOWN = 8  # pictures of a queue that are logged
 
 
-class RunLogger(Callback):
+class RunLogger(Observer):
     """Sends every round's scalars, and pictures every so many steps of the first picture, to the trainer's logger."""
 
     def __init__(self, backbone: Backbone, images_every: int) -> None:
         self._backbone, self._every = backbone, images_every
         self._rounds, self._pictured = 0, -1
 
-    def on_train_batch_end(self, trainer: Trainer, distiller: ScoreDistiller, *_: Any) -> None:  # type: ignore[override]
-        if len(distiller.rounds) == self._rounds or trainer.logger is None:  # the trainer's last call makes no round
+    def on_round(self, distiller: ScoreDistiller) -> None:
+        logger = distiller.trainer.logger
+        if len(distiller.rounds) == self._rounds or logger is None:  # the last call comes without a round
             return
         self._rounds = len(distiller.rounds)
-        logger, step, index = trainer.logger, int(distiller.step[0]), self._rounds - 1
+        step, index = int(distiller.step[0]), self._rounds - 1
         logger.log_metrics({**scalars(distiller.rounds[-1]), "step": float(step)}, index)
         if step % self._every == 0 and step != self._pictured:
             self._pictured = step

@@ -60,12 +60,14 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
 def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], Counter]:
     """Every pair of the shard with every seed, and how many images of each size all shards have."""
     seeds = range(session.settings.seed, session.settings.seed + options.seeds)
-    tasks, sizes = [], Counter[tuple[int, int]]()
-    method = session.method if pairs else None
+    tasks, sizes = list[Task](), Counter[tuple[int, int]]()
+    if not pairs:
+        return tasks, sizes
+    method = session.method
     for pair in pairs:
         try:
             request = pair.request(seeds[0], "instruction" in session.settings.editor.reads)
-            size = method.check(request)  # type: ignore[union-attr]
+            size = method.check(request)
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
             if in_shard(pair.number, options.shard):
                 report(f"{pair.where}: {error}")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import Callback
 from tqdm.auto import tqdm
 
 from ..config.build import resolve
@@ -121,7 +122,7 @@ class Session:
         """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none."""
         paths_of = {id(prepared): paths for prepared, paths in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, f"{self.name}-{label}")
-        callbacks = [ProgressBar(label, bar)]
+        callbacks: list[Callback] = [ProgressBar(label, bar)]
         if logger is not None:
             logger.log_hyperparams(self.settings.plain())
             callbacks.append(RunLogger(self.method.model, self.settings.log.images_every))

@@ -73,7 +73,7 @@ def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[
     """Makes what is missing of all variants, and, if nothing is left, grid.png and the scores; `say` hears of each."""
     source, shard = options.runs[0].input, options.runs[0].shard
     pairs = [pair for pair in read_pairs(source, report, shard) if options.first is None or pair.number < options.first]
-    evaluate = options.evaluation and evaluator(options.evaluation, source, options.first)
+    evaluate = None if options.evaluation is None else evaluator(options.evaluation, source, options.first)
     work = _plan(options, pairs, report)
     results = [_edit(session, plan, report, say) for session, plan in work.items()]
     if shard == WHOLE and not any(result.left for result in results):

@@ -40,7 +40,7 @@ def _table(sweep: Sweep, source: Image.Image, results: list[Image.Image]) -> tup
     (down, labels), (across, others) = sweep.axes.items()
     n = len(others)
     left = [source, *[None] * (len(labels) - 1)]
-    lines = [(f"{down}={label}", [left[i], *results[i * n : (i + 1) * n]]) for i, label in enumerate(labels)]
+    lines: list[Line] = [(f"{down}={label}", [left[i], *results[i * n : (i + 1) * n]]) for i, label in enumerate(labels)]
     return ["source", *(f"{across}={other}" for other in others)], lines
 
 

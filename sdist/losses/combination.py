@@ -14,7 +14,7 @@ from .base import Loss, Weighting, weight
 
 Coefficient = Any  # a number, or a mapping {from timestep: number}; omegaconf has no union of the two
 TERMS = {
-    f"{latent}_{prompt}": Branch(latent, prompt)  # type: ignore[arg-type]
+    f"{latent}_{prompt}": Branch(latent, prompt)
     for latent in ("edit", "source")
     for prompt in ("target", "source", "null", "negative")
 }

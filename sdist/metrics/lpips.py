@@ -41,5 +41,5 @@ def background_lpips(edit: Pixels, source: Pixels, mask: Mask, network: LpipsNet
     if profile == "official":
         return float(sum(m.mean() for m in network.maps(np.where(inside, 0, edit), np.where(inside, 0, source))))
     maps = network.maps(np.where(inside, source, edit), source)
-    whole = sum(F.interpolate(m, mask.shape, mode="bilinear") for m in maps)
+    whole = sum((F.interpolate(m, mask.shape, mode="bilinear") for m in maps), torch.zeros(()))
     return float(whole[0, 0][~torch.from_numpy(mask)].mean())

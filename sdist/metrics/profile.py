@@ -9,6 +9,8 @@ Profile = Literal["official", "clean"]
 
 def check_profile(name: str) -> Profile:
     """The name as a profile. Raises UserError for any other."""
-    if name not in get_args(Profile):
-        raise unknown("profile", name, get_args(Profile))
-    return name  # type: ignore[return-value]
+    profiles: tuple[Profile, ...] = get_args(Profile)
+    for profile in profiles:
+        if name == profile:
+            return profile
+    raise unknown("profile", name, profiles)

@@ -11,7 +11,7 @@ SHAPES = 64  # compiled forms at most: one a shape and set of recorded modules
 GRAPHS = "triton.cudagraphs"  # the option behind the mode "reduce-overhead"
 
 
-def compile_options(device: str) -> dict[str, bool]:
+def compile_options(device: str) -> dict[str, Any]:
     """Of torch.compile, for a type of device: weights in the layout that a CPU's kernels like; on CUDA graphs of launches."""
     return {"cpu": {"freezing": True}, "cuda": {GRAPHS: True}}.get(device, {})
 

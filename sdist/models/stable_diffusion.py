@@ -79,5 +79,5 @@ class StableDiffusion(Backbone):
         return self.forward(z_t, t, encoder_hidden_states=text.tokens)
 
     @cached_property
-    def layout(self) -> AttentionLayout:  # type: ignore[override]
+    def layout(self) -> AttentionLayout:
         return UNetLayout(self.denoiser)

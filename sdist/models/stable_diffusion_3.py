@@ -118,14 +118,14 @@ class StableDiffusion3(Backbone):
         return self.forward(z_t, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=level)
 
     @cached_property
-    def layout(self) -> AttentionLayout:  # type: ignore[override]
+    def layout(self) -> AttentionLayout:
         return JointLayout(self.denoiser)
 
 
 class JointLayout(AttentionLayout):
     """The blocks of an SD3Transformer2DModel whose maps are worth reading: known ones, else the middle third."""
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, transformer: Any) -> None:
         config, self._transformer = transformer.config, transformer
         depth, dual = config["num_layers"], bool(config.get("dual_attention_layers"))
         blocks = MASKING_BLOCKS.get((depth, dual), range(depth // 3, depth - depth // 3))

@@ -1,8 +1,9 @@
 """The attention layers of a UNet2DConditionModel: attn1 is self-attention, attn2 cross-attention to the text."""
 
 from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
@@ -11,8 +12,8 @@ from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
 class UNetLayout(AttentionLayout):
     """Looks for the layers once: a walk through a UNet takes milliseconds, and every round asks."""
 
-    def __init__(self, unet: nn.Module) -> None:
-        blocks = len(unet.config["block_out_channels"])  # type: ignore[index]
+    def __init__(self, unet: Any) -> None:
+        blocks = len(unet.config["block_out_channels"])
         modules = [(name, module) for name, module in unet.named_modules() if name.endswith((".attn1", ".attn2"))]
         self._found = [(_describe(name, module, blocks), module) for name, module in modules]
 
@@ -39,8 +40,8 @@ class UNetLayout(AttentionLayout):
         return output(queries), output(keys)
 
 
-def _describe(name: str, module: nn.Module, blocks: int) -> Layer:
+def _describe(name: str, module: Any, blocks: int) -> Layer:
     parts = name.split(".")
     part = parts[0].split("_")[0]
     level = {"down": lambda: int(parts[1]), "mid": lambda: blocks - 1, "up": lambda: blocks - 1 - int(parts[1])}[part]()
-    return Layer(name, level, part, module.heads, module.scale)  # type: ignore[arg-type]
+    return Layer(name, level, part, module.heads, module.scale)

@@ -43,7 +43,8 @@ def words_of(words: str | Sequence[str] | Sequence[Sequence[str]]) -> tuple[str,
     """Words of all pictures as a tuple, words of each as a list of tuples."""
     if isinstance(words, str):
         return (words,)
-    return tuple(words) if all(isinstance(own, str) for own in words) else [tuple(own) for own in words]  # type: ignore[arg-type]
+    common = [word for word in words if isinstance(word, str)]
+    return tuple(common) if len(common) == len(words) else [tuple(each) for each in words]
 
 
 def seeds_of(seed: int | list[int] | None, generator: torch.Generator | list[torch.Generator] | None) -> Any:

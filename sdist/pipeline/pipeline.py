@@ -162,7 +162,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         results = self._edit(resolved, rows, step_end)
         images = step_end.latents if output_type == "latent" else as_type([r.image for r in results], output_type)
-        output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])  # type: ignore[arg-type]
+        output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])
         return output if return_dict else (output.images, output.masks, output.cards)
 
     def _settings(self, method: str, settings: Mapping[str, Any] | Sequence[str], given: Mapping[str, Any]) -> Settings:

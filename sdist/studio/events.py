@@ -1,6 +1,7 @@
 """What happens when something on the page is used: which handler reads what, and what its answer changes."""
 
 from functools import partial
+from typing import Any
 
 import gradio as gr
 
@@ -13,11 +14,11 @@ LOOK = "(...given) => { document.getElementById('stage').scrollIntoView({block: 
 
 def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     """Edits wait for each other, since they share the model; everything else is answered while one is made."""
-    plain = {"show_progress": "hidden", "api_visibility": "private"}
+    plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     silent = {**plain, "queue": False}  # at once, but an error would not be shown
     shown = {**plain, "queue": True, "concurrency_limit": None}
     alone = {**shown, "concurrency_limit": 1, "concurrency_id": "edits"}
-    newest = {"trigger_mode": "always_last"}  # of what changes quickly, the last counts
+    newest: dict[str, Any] = {"trigger_mode": "always_last"}  # of what changes quickly, the last counts
     source, prompts = [p.picture, p.stage, p.editor, p.status], [p.source, p.target, p.words]
     seen = [p.stage, p.status, p.curves, p.at, p.strength, p.onward]
     buttons, numbers = [p.edit, p.stop], [p.methods, p.model, p.seed, p.seeds, p.steps, p.size, p.overrides]

@@ -29,16 +29,18 @@ def restore(offer: Offer, visitor: Visitor, files: list[str] | None, pasted: str
 
 def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
     """The card's text, and the files that are pictures to work on."""
+    if pasted:
+        return pasted, files
     cards: dict[Path, str] = {}
-    for path in files if not pasted else ():
+    for path in files:
         try:
             cards[path] = text_of(path)
         except UserError:
             continue  # a picture without a card
-    if not pasted and not cards:
+    if not cards:
         raise UserError("give a PNG that sdist made, its run card as a file, or the card's text")
-    first = next(iter(cards), None)
-    return pasted or cards[first], [path for path in files if path != first]  # type: ignore[index]
+    first = next(iter(cards))
+    return cards[first], [path for path in files if path != first]
 
 
 def _back(visitor: Visitor, card: Restored, offer: Offer) -> list[Any]:

@@ -36,7 +36,8 @@ def edit(
             chosen = visitor.ticked[1] if visitor.ticked is not None and visitor.ticked[0] == target else None
             wanted = Wanted(
                 image=visitor.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
-                seeds=1 if seeds is None else int(seeds), chosen=chosen, mask=mask and visitor.take_image(mask, "mask"),
+                seeds=1 if seeds is None else int(seeds), chosen=chosen,
+                mask=None if mask is None else visitor.take_image(mask, "mask"),
                 steps=int(steps or 0), size=size, overrides=overrides, card=visitor.card,
             )  # fmt: skip
             for run in runs_of(wanted, offer.limits):

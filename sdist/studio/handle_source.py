@@ -38,7 +38,7 @@ def placed(visitor: Visitor, mask: Path | None = None) -> list[Any]:
     image = load_image(visitor.source)
     said = status(f"{visitor.source.name}, {image.width} x {image.height} pixels")
     image.thumbnail((SHOWN, SHOWN))
-    return [image, source_stage(image), paintable(image, mask and load_image(mask)), said]
+    return [image, source_stage(image), paintable(image, None if mask is None else load_image(mask)), said]
 
 
 def choose_scene(visitor: Visitor, event: gr.SelectData) -> list[Any]:

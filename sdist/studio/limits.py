@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import cast
 
-from pytorch_lightning import Callback, Trainer
-
+from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller
 from ..errors import UserError, unknown
 from ..models.base import Backbone
@@ -51,14 +51,14 @@ class Offer:
     root: Path
 
 
-class AtMost(Callback):
+class AtMost(Observer):
     """Refuses a picture whose long side is above so many pixels, before the first step."""
 
     def __init__(self, side: int) -> None:
         self._side = side
 
-    def on_fit_start(self, trainer: Trainer, distiller: ScoreDistiller) -> None:  # type: ignore[override]
-        backbone: Backbone = distiller.network  # type: ignore[assignment]
+    def on_start(self, distiller: ScoreDistiller) -> None:
+        backbone = cast(Backbone, distiller.network)
         height, width = (side * backbone.factor for side in distiller.latents.shape[-2:])
         if max(width, height) > self._side:
             raise UserError(f"size {width} x {height}: this studio edits up to {self._side} pixels a side (--max-side)")

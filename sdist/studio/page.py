@@ -103,7 +103,7 @@ def _more(offer: Offer) -> dict[str, Any]:
     with gr.Accordion("Model, seeds, settings", open=False, elem_id="settings"):
         model = gr.Dropdown(offer.models, value=offer.models[0], label="Model")
         with gr.Row():
-            whole = {"precision": 0, "min_width": 80}
+            whole: dict[str, Any] = {"precision": 0, "min_width": 80}
             seed = gr.Number(0, label="Seed", minimum=0, elem_id="seed", **whole)
             seeds = gr.Number(1, label="Seeds", minimum=1, maximum=offer.limits.edits, elem_id="seeds", **whole)
             steps = gr.Number(

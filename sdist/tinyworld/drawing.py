@@ -25,7 +25,8 @@ GLASS: Colour = (178, 214, 234)
 
 def tone(colour: Colour, factor: float) -> Colour:
     """The colour made darker (factor < 1) or lighter (factor > 1), clipped to 0..255."""
-    return tuple(int(min(255, max(0, c * factor))) for c in colour)  # type: ignore[return-value]
+    red, green, blue = (int(min(255, max(0, c * factor))) for c in colour)
+    return red, green, blue
 
 
 @dataclass

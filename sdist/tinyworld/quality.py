@@ -178,7 +178,7 @@ def observe(
     z_t = add_noise(z, noise, *backbone.scales(t))
     with recorder.open(backbone, {recorder.branch: slice(None)}) as value:
         backbone.estimate(z_t, t, backbone.embed([text]).repeat(rows))
-        recorded = value(tuple(z.shape[-2:]))
+        recorded = value((z.shape[-2], z.shape[-1]))
     focus, masks = {}, {}
     for noun, mask in parts.items():
         if (mask > 0.5).sum() >= 16:  # what is hidden behind others cannot be found

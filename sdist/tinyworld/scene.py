@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -43,10 +43,10 @@ class Scene:
     things: tuple[Thing, ...]
     seed: int  # of the background's texture
 
-    def with_thing(self, index: int, **changes: object) -> "Scene":
+    def with_thing(self, index: int, **changes: Any) -> "Scene":
         """The same scene with fields of one thing changed."""
         things = list(self.things)
-        things[index] = replace(things[index], **changes)  # type: ignore[arg-type]
+        things[index] = replace(things[index], **changes)
         return replace(self, things=tuple(things))
 
 

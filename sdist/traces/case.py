@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from ..config.build import build
 from ..distillation.method import Method
@@ -23,7 +23,8 @@ from ..regularizers.attention_mask import AttentionMask
 from ..regularizers.source_pull import SourcePull
 from ..timesteps import Uniform
 
-TIMING = {"previous accepted step": "previous", "this step": "current"}
+TIMING: dict[str, Literal["previous", "current"]] = {"previous accepted step": "previous", "this step": "current"}
+Beta = Literal["k/N", "k/(N-1)"]
 
 
 @dataclass
@@ -78,20 +79,26 @@ def read_case(path: Path) -> Case:
     if missing := [key for key in required if data.get(key) is None]:
         raise UserError(f"{path} lacks {', '.join(missing)}")
     case: Case = build(Case, {f.name: data[f.name] for f in fields(Case) if data.get(f.name) is not None}, str(path))
-    for key, allowed in {"method": METHODS, "attention": TIMING, "beta": ("k/N", "k/(N-1)")}.items():
+    choices: dict[str, Collection[str]] = {"method": METHODS, "attention": TIMING, "beta": get_args(Beta)}
+    for key, allowed in choices.items():
         if getattr(case, key) not in allowed:
             raise unknown(key, getattr(case, key), allowed, str(path))
     return case
 
 
 def _lusd(case: Case, height: int, width: int) -> Method:
-    levels = {"cross_level": _level(case.cross_resolution, height), "self_level": _level(case.self_resolution, height)}
-    mask = AttentionMask(**levels, momentum=case.mask_momentum, timing=TIMING[case.attention], beta=case.beta)  # type: ignore[arg-type]
-    limits = {} if case.max_attempts is None else {"max_attempts": case.max_attempts}
+    mask = AttentionMask(
+        cross_level=_level(case.cross_resolution, height),
+        self_level=_level(case.self_resolution, height),
+        momentum=case.mask_momentum,
+        timing=TIMING[case.attention],
+        beta=cast(Beta, case.beta),
+    )
+    attempts = StdThreshold.max_attempts if case.max_attempts is None else case.max_attempts
     return Method(
         SBP(),
         {REGULARIZERS.name_of(part): part for part in (mask, SourcePull(case.regularizer_weight))},
-        StdThreshold(threshold=case.threshold, decay=case.threshold_decay, **limits),
+        StdThreshold(threshold=case.threshold, decay=case.threshold_decay, max_attempts=attempts),
         UnitStd(),
         ReverseSigmoid(case.gamma_high, case.gamma_low, case.gamma_speed),
         _optimizer(case, height, width),
@@ -141,7 +148,7 @@ def case_of(method: Method, size: tuple[int, int], **values: Any) -> Case:
     height, width = size
     step = method.optimizer.lr * (2000 / (height * width) if method.optimizer.scale == "released" else 1)
     loss_scale = height * width / method.loss.cut_scale if isinstance(method.loss, CDS) else 2000
-    scales = {"learning_rate": step * height * width / loss_scale, "loss_scale": loss_scale}
+    scales: dict[str, Any] = {"learning_rate": step * height * width / loss_scale, "loss_scale": loss_scale}
     case = Case(name, steps=method.steps, **scales, **values, **_told(method, height))
     if not _same(case.method_for(height, width), method):
         raise UserError(f"a trace of {name} cannot hold this method: it has parts or values that the format does not tell")
@@ -151,8 +158,8 @@ def case_of(method: Method, size: tuple[int, int], **values: Any) -> Case:
 def _told(method: Method, height: int) -> dict[str, Any]:
     """What a case says of the method's components."""
     loss, told = method.loss, dict[str, Any]()
-    if not isinstance(loss, SBP):
-        told["guidance_scale"] = loss.guidance_scale  # type: ignore[attr-defined]
+    if isinstance(loss, (DDS, SDS, CDS)):
+        told["guidance_scale"] = loss.guidance_scale
     if isinstance(loss, CDS):
         told |= {"w_cut": loss.cut_weight, "patch_size": list(loss.patch_sizes), "n_patches": loss.patches}
         told |= {"temperature": loss.temperature}

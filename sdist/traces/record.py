@@ -28,8 +28,7 @@ def record(loaded: LoadedMethod, prepared: Prepared) -> Trace:
         "prediction_type": backbone.prediction_type,
         "vae_scaling_factor": float(backbone.vae.config.scaling_factor),
     }
-    size: tuple[int, int] = tuple(edit.source.shape[-2:])  # type: ignore[assignment]
-    case = case_of(method, size, **told)
+    case = case_of(method, (edit.source.shape[-2], edit.source.shape[-1]), **told)
     ours = observe(backbone, edit, method, (prepared.request.seed, prepared.key))
     image = torch.from_numpy(np.array(prepared.image))
     text = embedded(backbone, case)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field, fields, replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Int
@@ -61,8 +62,8 @@ def observe(
 
 def _of_step(distiller: ScoreDistiller) -> Arrays:
     """What is known after an accepted draw, a row each."""
-    gradient, loss = distiller.latents.grad, distiller.method.loss
-    found = {"direction": gradient.clone()}  # type: ignore[union-attr]
+    gradient, loss = cast(Tensor, distiller.latents.grad), distiller.method.loss
+    found = {"direction": gradient.clone()}
     if (masks := last_masks(distiller)) is not None:
         found["mask"] = masks[:, 0].clone()
     if isinstance(loss, _WatchedCDS):

@@ -43,7 +43,8 @@ def text_arrays(texts: Mapping[str, Text]) -> dict[str, Tensor]:
 def texts_of(arrays: Mapping[str, Tensor]) -> dict[str, Text]:
     """The embedded prompts of a trace by name."""
     names = [name.removeprefix("emb_") for name in arrays if name.startswith("emb_")]
-    return {name: Text(*(arrays.get(prefix + name) for prefix in TEXT)) for name in names}  # type: ignore[arg-type]
+    optional = [prefix for prefix in TEXT if prefix != "emb_"]
+    return {name: Text(arrays[f"emb_{name}"], *(arrays.get(prefix + name) for prefix in optional)) for name in names}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Holds a recorded trace against our components: the same draws go in, the same quantities must come out."""
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from PIL import Image
@@ -39,7 +39,7 @@ def adapt(backbone: Backbone, case: Case) -> None:
     """Gives a backbone what the case says of it. UserError for a prediction type that does not exist."""
     if case.prediction_type not in (kinds := get_args(OutputKind)):
         raise unknown("prediction_type", case.prediction_type, kinds, "case.json")
-    backbone.prediction_type = case.prediction_type  # type: ignore[assignment]
+    backbone.prediction_type = cast(OutputKind, case.prediction_type)
     if case.vae_scaling_factor is not None:
         backbone.vae.register_to_config(scaling_factor=case.vae_scaling_factor)
 
@@ -54,7 +54,7 @@ def replay(backbone: Backbone, trace: Trace, forced: bool = False) -> Arrays:
         raise UserError(f"case.json: token_index {case.token_index} does not fit {focus.shape[1]} tokens")
     focus[0, case.token_index] = 1
     method = case.method_for(*source.shape[-2:])
-    ours = observe(backbone, Edit(source, text, focus), method, follow=trace, forced=forced)  # type: ignore[arg-type]
+    ours = observe(backbone, Edit(source, text, focus), method, follow=trace, forced=forced)
     return {**ours, **scaled(ours, case), **_inputs(backbone, trace)}
 
 

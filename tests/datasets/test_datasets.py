@@ -96,7 +96,7 @@ def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
     pairs = {pair.key: pair for pair in load_dataset(f"magicbrush:{magicbrush}")}
     assert list(pairs) == ["12_1", "243361_1", "243361_inde_2", "243361_inde_3"]
     third = pairs["243361_inde_3"]
-    assert (third.image.name, third.truth.name) == ("243361-output2.png", "243361-output3.png")  # type: ignore[union-attr]
+    assert (third.image.name, third.truth.name) == ("243361-output2.png", "243361-output3.png")
     assert (third.source, third.target) == ("all of output2.png", "all of output3.png")
     assert third.text == "new in output3.png"
     assert {key: pair.category for key, pair in pairs.items()} == {

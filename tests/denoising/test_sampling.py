@@ -103,7 +103,7 @@ def test_every_model_takes_a_flows_steps(gaussian: Gaussian, kind: str) -> None:
     """z / (alpha + sigma) moves by its velocity, eps - clean, times the change of sigma / (alpha + sigma)."""
     at, to = levels(gaussian, [700, 300], gaussian_edit(B).source)
     output, z = torch.randn(2, B, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    estimate = Estimate(output, z, at.alpha, at.sigma, kind)  # type: ignore[arg-type]
+    estimate = Estimate(output, z, at.alpha, at.sigma, kind)
     out = DDIM().step(estimate, to)
     whole, after = at.alpha + at.sigma, to.alpha + to.sigma
     moved = z / per_image(whole) + per_image(to.sigma / after - at.sigma / whole) * estimate.velocity

@@ -37,7 +37,7 @@ def walked(model: Backbone, requests: Sequence[Request], *overrides: str) -> tor
     """The edited latents of those requests, all at once."""
     p2p = method(model, *overrides)
     with torch.no_grad():
-        return p2p.editor.walk(model, [p2p.prepare(request) for request in requests])  # type: ignore[attr-defined]
+        return p2p.editor.walk(model, [p2p.prepare(request) for request in requests])
 
 
 @pytest.fixture

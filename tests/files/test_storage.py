@@ -123,7 +123,7 @@ def test_a_server_that_takes_no_files(listed: Path, tiny_folder: Path, capsys) -
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://localhost:{server.server_port}/results"
     try:
-        assert main(run_arguments(listed, tiny_folder, url)) == 2  # type: ignore[arg-type]
+        assert main(run_arguments(listed, tiny_folder, url)) == 2
     finally:
         server.shutdown()
         server.server_close()
@@ -138,7 +138,7 @@ def test_missing_credentials_are_told_with_where_to_set_them(
 
     monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", Objects)
     refusing(monkeypatch, NoCredentialsError("Unable to locate credentials"), "put")
-    assert main(run_arguments(listed, tiny_folder, "s3://bucket/results")) == 2  # type: ignore[arg-type]
+    assert main(run_arguments(listed, tiny_folder, "s3://bucket/results")) == 2
     told = error(capsys)
     assert "output folder s3://bucket/results cannot be written: Unable to locate credentials; the account is taken from" in told
     assert "AWS_ACCESS_KEY_ID" in told
@@ -165,18 +165,18 @@ def test_a_run_leaves_in_a_store_what_it_leaves_in_a_folder(
 
 
 def test_an_edit_in_a_store(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
-    assert edit(picture, tiny_folder, "objects://bucket", "--seeds", "2") == 0  # type: ignore[arg-type]
+    assert edit(picture, tiny_folder, "objects://bucket", "--seeds", "2") == 0
     assert "objects://bucket/picture_seed1.png\n" in capsys.readouterr().out
     assert edit(picture, tiny_folder, tmp_path / "local", "--seeds", "2") == 0
     assert_same(tmp_path / "local", copied("objects://bucket", tmp_path / "copied"))
     capsys.readouterr()
-    assert edit(picture, tiny_folder, "objects://bucket") == 2  # type: ignore[arg-type]
+    assert edit(picture, tiny_folder, "objects://bucket") == 2
     assert "objects://bucket/picture_seed0.json exists; --overwrite replaces it" in error(capsys)
-    assert edit(picture, tiny_folder, "objects://bucket", "--overwrite") == 0  # type: ignore[arg-type]
+    assert edit(picture, tiny_folder, "objects://bucket", "--overwrite") == 0
 
 
 def test_a_url_of_this_machine_is_a_folder(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    assert edit(picture, tiny_folder, f"file://{tmp_path}/out") == 0  # type: ignore[arg-type]
+    assert edit(picture, tiny_folder, f"file://{tmp_path}/out") == 0
     assert (tmp_path / "out" / "picture_seed0.png").exists()
 
 
@@ -185,7 +185,7 @@ def test_failed_pictures_are_remembered_and_forgotten_in_a_store(
 ) -> None:  # fmt: skip
     good = (listed / "images" / "1.png").read_bytes()
     (listed / "images" / "1.png").write_bytes(good[: len(good) // 2])
-    arguments = run_arguments(listed, tiny_folder, "files://bucket/out")  # type: ignore[arg-type]
+    arguments = run_arguments(listed, tiny_folder, "files://bucket/out")
     assert main(arguments) == 2
     assert "1 failed, see files://bucket/out/errors" in capsys.readouterr().out
     assert failed_before(place("files://bucket/out")) == {"001_seed0"}
@@ -197,10 +197,10 @@ def test_failed_pictures_are_remembered_and_forgotten_in_a_store(
 
 
 def test_what_needs_a_local_folder_says_so(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
-    assert main(run_arguments(listed, tiny_folder, "objects://bucket/out", "--log", "csv")) == 2  # type: ignore[arg-type]
+    assert main(run_arguments(listed, tiny_folder, "objects://bucket/out", "--log", "csv")) == 2
     assert "--log csv needs a local --output, got objects://bucket/out" in error(capsys)
     (tmp_path / "own.yaml").write_text("variants: {plain: dds}")
-    more = run_arguments(listed, tiny_folder, "objects://bucket/out")[1:]  # type: ignore[arg-type]
+    more = run_arguments(listed, tiny_folder, "objects://bucket/out")[1:]
     assert main(["sweep", str(tmp_path / "own.yaml"), *more]) == 2
     assert "sdist sweep needs a local --output, got objects://bucket/out" in error(capsys)
     assert not Objects.asked
@@ -227,7 +227,7 @@ def test_a_store_that_refuses_ends_a_run_with_one_line_and_the_next_call_goes_on
     disk: Path, listed: Path, tiny_folder: Path, monkeypatch, capsys, protocol: str, what: str, problem: str  # noqa: F811
 ) -> None:  # fmt: skip
     raised, message = PROBLEMS[problem]
-    arguments = run_arguments(listed, tiny_folder, f"{protocol}://bucket/out", "--batch", "1")  # type: ignore[arg-type]
+    arguments = run_arguments(listed, tiny_folder, f"{protocol}://bucket/out", "--batch", "1")
     with monkeypatch.context() as patch:
         refusing(patch, raised, what, after=5)  # the first picture and some of the second
         assert main(arguments) == 2
@@ -246,7 +246,7 @@ def test_a_store_that_cannot_be_written_is_known_before_the_first_edit(
     listed: Path, tiny_folder: Path, monkeypatch, capsys, what: str  # noqa: F811
 ) -> None:  # fmt: skip
     refusing(monkeypatch, PermissionError("Access Denied"), what)
-    assert main(run_arguments(listed, tiny_folder, "objects://bucket/out")) == 2  # type: ignore[arg-type]
+    assert main(run_arguments(listed, tiny_folder, "objects://bucket/out")) == 2
     assert error(capsys).endswith("output folder objects://bucket/out cannot be written: Access Denied")
     assert Objects.asked["put"] == 1
 
@@ -254,7 +254,7 @@ def test_a_store_that_cannot_be_written_is_known_before_the_first_edit(
 def test_a_store_that_cannot_be_read_is_not_taken_for_one_without_cards(
     listed: Path, tiny_folder: Path, monkeypatch, capsys  # noqa: F811
 ) -> None:  # fmt: skip
-    arguments = run_arguments(listed, tiny_folder, "objects://bucket/out")  # type: ignore[arg-type]
+    arguments = run_arguments(listed, tiny_folder, "objects://bucket/out")
     assert main(arguments) == 0
     for answered in (0, 1, 5):  # at a card, and at a picture
         with monkeypatch.context() as patch:
@@ -315,7 +315,7 @@ def test_a_kill_at_any_point_leaves_no_half_result(disk: Path, older: bool, prot
 def test_a_picture_in_a_store_whose_replacement_was_killed_is_made_again(
     disk: Path, listed: Path, tiny_folder: Path, tmp_path: Path, capsys  # noqa: F811
 ) -> None:  # fmt: skip
-    arguments = run_arguments(listed, tiny_folder, "files://bucket/out")  # type: ignore[arg-type]
+    arguments = run_arguments(listed, tiny_folder, "files://bucket/out")
     assert main(arguments) == 0
     card = disk / "bucket" / "out" / "001_seed0.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"created": "later"}))
@@ -337,7 +337,7 @@ def test_a_plan_asks_a_store_twice_a_picture_and_not_one_after_the_other(
     disk: Path, picture: Path, tiny_folder: Path, listed: Path, monkeypatch, capsys  # noqa: F811
 ) -> None:  # fmt: skip
     (listed / "index.csv").write_text("img_path,source_prompt,target_prompt\n1.png,a cat,a cat wearing a hat\n")
-    arguments = run_arguments(listed, tiny_folder, "objects://bucket/out")  # type: ignore[arg-type]
+    arguments = run_arguments(listed, tiny_folder, "objects://bucket/out")
     assert main(arguments) == 0
     made = output_files(disk / "bucket" / "out", "000_seed0")
     card = json.loads(made["card"].read_text())

@@ -235,7 +235,7 @@ def test_actors_that_never_load_end_the_run(cluster: ModuleType, unchecked: None
         def load(self) -> None:
             os._exit(1)
 
-    driver = Driver(None, {}, None, None, lambda: cluster.remote(Stillborn).remote())  # type: ignore[arg-type]
+    driver = Driver(None, {}, None, None, lambda: cluster.remote(Stillborn).remote())
     with pytest.raises(UserError, match="3 actors in a row died before they had loaded the model: "):
         driver.run([Chunk([])], 1)
     driver.end()
@@ -292,7 +292,7 @@ def test_options_that_do_not_fit(start: Start, monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_is_not_there(start: Start, folder: Path, monkeypatch, capfd, address: str) -> None:
-    need("ray")
+    need("ray").shutdown()  # one that an earlier test started would be used
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert start("--engine", "ray", "--quiet")[0] == 2
     problems, _ = problems_and_summary(capfd, folder)

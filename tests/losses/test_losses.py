@@ -88,7 +88,7 @@ def test_csd_is_sbp_with_an_empty_source_and_dds_with_equal_latents_and_empty_so
 def test_nfsd_changes_its_row_at_timestep_200() -> None:
     nfsd = Combination(edit_target=W, edit_null=1 - W, edit_negative={0: 0.0, 200: -1.0}, weighting="sigma2")
     p = prediction(b=3, t=[199, 200, 600])
-    e = {name: p.eps[Branch("edit", name)] for name in ("target", "null", "negative")}  # type: ignore[arg-type]
+    e = {name: p.eps[Branch("edit", name)] for name in ("target", "null", "negative")}
     below = W * (e["target"] - e["null"]) + e["null"]
     expected = weight("sigma2", p.draw) * torch.stack([below[0], *(below - e["negative"])[1:]])
     torch.testing.assert_close(nfsd.gradient(p), expected, rtol=0, atol=1e-10)

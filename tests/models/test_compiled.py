@@ -43,7 +43,7 @@ def test_predictions_and_recorded_maps_are_those_of_the_plain_network(tiny: Back
             torch.testing.assert_close(ours.eps[branch], plain.eps[branch], rtol=0, atol=1e-5)
         focus = plain.edit.focus
         torch.testing.assert_close(ours.recorded[recorder].refined(focus), plain.recorded[recorder].refined(focus))
-    assert type(compiled.compiled._function).__name__ == "function"  # type: ignore[union-attr]
+    assert type(compiled.compiled._function).__name__ == "function"
 
 
 def test_a_gradient_through_the_network_takes_the_plain_one(tiny: Backbone, tiny_folder) -> None:

@@ -155,7 +155,7 @@ def test_folders_are_shared_with_diffusers_and_with_the_command(tiny_folder: Pat
 
 def test_an_alias_is_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TINYWORLD.parent)
-    by_alias, by_relative_path = load("tinyworld"), load("weights")  # type: ignore[arg-type]
+    by_alias, by_relative_path = load("tinyworld"), load("weights")
     monkeypatch.chdir(tmp_path)
     assert by_alias._model == by_relative_path._model == str(TINYWORLD)  # which have the scale of the alias
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -68,7 +68,7 @@ def _fabric(options: RunOptions) -> Fabric:
     if kind not in ("cpu", "cuda"):
         raise UserError(f"--devices chooses among all GPUs or works on the CPU; --device must be auto, cuda or cpu, got '{kind}'")
     available = torch.cuda.device_count() if kind == "cuda" else 1
-    count = available if options.devices == "auto" else options.devices
+    count = options.devices if isinstance(options.devices, int) else available
     if kind == "cuda" and count > available:
         raise UserError(f"--devices {count}: this machine has {available} GPU{'s' * (available > 1)}")
     started = TorchElasticEnvironment.detect()  # by torchrun
@@ -127,7 +127,7 @@ def _set_up_process(verbose: bool) -> None:
     set_up_logging(verbose)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
-    rank_zero_only.rank = 0
+    cast(Any, rank_zero_only).rank = 0  # an attribute of the function
     tqdm.set_lock(threading.RLock())  # the default one has a semaphore, which a killed process would leave behind
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import ray
 
@@ -60,8 +61,9 @@ def edit_all(session: Session, plan: Plan, fail: Fail, wanted: int | None) -> No
     workers, resources = shares(wanted, session.settings.device)
     images, shared = len(plan.todo), ray.put(session)
     most = min(QUEUE, -(-images // workers), max(MIN_CHUNK, images // (4 * workers)))
+    actor: Any = ray.remote(Worker)
     with steps_bar(images, session.name, "picture") as bar:
-        driver = Driver(session, plan.sizes, fail, bar, lambda: ray.remote(Worker).options(**resources).remote(shared))
+        driver = Driver(session, plan.sizes, fail, bar, lambda: actor.options(**resources).remote(shared))
         try:
             driver.run([Chunk(tasks) for tasks in queues(plan.todo, most)], workers)
         finally:

@@ -108,7 +108,7 @@ class Driver:
         ray.kill(actor)
         self._actors = [other for other in self._actors if other != actor]
         oldest, *others = [self._calls.pop(call)[1] for call in self._calls_of(actor)]
-        self._waiting.extendleft(reversed(others))
+        self._waiting.extendleft(chunk for chunk in reversed(others) if chunk is not None)
         if oldest is not None:
             log.warning("an actor died, and what it had in work is given out again; Ray's logs say why")
             self._requeue(oldest)

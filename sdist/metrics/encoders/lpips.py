@@ -37,10 +37,10 @@ class Lpips(nn.Module):
     @torch.no_grad()
     def maps(self, a: Pixels, b: Pixels) -> list[Map]:
         """The distance at every position of every tap, on the CPU; LPIPS is the sum of their means."""
-        x = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float().to(self.weights[0].weight.device)
+        x = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float().to(next(self.parameters()).device)
         shift, scale = (x.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
         x = (2 * x - 1 - shift) / scale
-        maps = []
+        maps: list[Map] = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in TAPS:
