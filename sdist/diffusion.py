@@ -38,6 +38,11 @@ def flow_scales(t: Real[Tensor, " b"]) -> tuple[PerImage, PerImage]:
     return 1 - s, s
 
 
+def flow_level(alpha: PerImage, sigma: PerImage) -> PerImage:
+    """The noise level s of a flow that these scales are, up to a factor."""
+    return sigma / (alpha + sigma)
+
+
 def add_noise(z: Latents, noise: Latents, alpha: PerImage, sigma: PerImage) -> Latents:
     """z_t = alpha z + sigma noise (DDPM, arXiv 2006.11239, eq. 4)."""
     return per_image(alpha) * z + per_image(sigma) * noise

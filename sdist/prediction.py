@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
-from .diffusion import Estimate, Latents, PerImage, add_noise
+from .diffusion import Estimate, Latents, PerImage, add_noise, per_image
 from .draws import DrawKey, Sampler
 
 Prompt = Literal["target", "source", "null", "negative"]
@@ -334,9 +334,11 @@ def predict(
     branches: Iterable[Branch],
     hooks: Iterable[Hook] = (),
     progress: Progress | None = None,
+    shift: PerImage | None = None,
 ) -> Prediction:
     """Noises the edited and the source latents by the draw and calls the network.
 
+    `shift` times sigma times the edit so far is added to the noisy latents of the edit: 1 takes it along whole at every level.
     Gradients flow to `latents` only if autograd is on and they require it. `progress` says which images of a run these are, for
     components that keep a state; without it they are images 0, 1, ... at the first of one step.
     """
@@ -345,4 +347,6 @@ def predict(
     clean = {"edit": latents, "source": edit.source}
     read = dict.fromkeys(branch.latent for branch in branches)
     noisy = {name: add_noise(clean[name], draw.noise, draw.alpha, draw.sigma) for name in read}
+    if shift is not None and "edit" in noisy:
+        noisy["edit"] = noisy["edit"] + per_image(shift * draw.sigma) * (latents - edit.source)
     return Prediction(latents, edit, draw, call(network, noisy, draw.t, edit.text, branches, hooks), *progress)

@@ -116,7 +116,8 @@ class Method:
         z = latents.detach().requires_grad_(self.loss.graph)
         progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device):
-            p = predict(network, z, edit, draw, self.branches, self.hooks, progress)
+            shift = self.loss.shift(progress)
+            p = predict(network, z, edit, draw, self.branches, self.hooks, progress, None if shift is None else shift.to(z))
             p = replace(p, state=states.loss)
             return p, self.loss.gradient(p).detach()
 

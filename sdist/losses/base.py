@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, ones_like
 
-from ..diffusion import Latents, per_image
-from ..prediction import Branch, Draw, Hook, Prediction
+from ..diffusion import Latents, PerImage, per_image
+from ..prediction import Branch, Draw, Hook, Prediction, Progress
 
 Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
 
@@ -26,6 +26,10 @@ class Loss(ABC):
     def hooks(self) -> tuple[Hook, ...]:
         """The activations that `gradient` reads."""
         return ()
+
+    def shift(self, progress: Progress) -> PerImage | None:
+        """How much of the edit so far is added to its noisy latents, in units of sigma, one value per image."""
+        return None
 
     @abstractmethod
     def gradient(self, p: Prediction) -> Latents:

