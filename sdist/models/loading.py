@@ -74,8 +74,10 @@ def _load(source: str, device: str, local: bool, conditions: int, borrowed: Mapp
     family = matching(families, find_class(families[0].components[name]).load_config(source, subfolder=name, **where))
     there = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
     wanted = {name: kind for name, kind in family.components.items() if name in there or name not in family.optional}
-    homes = {name: (str(TINYWORLD), borrowed[name]) if name in borrowed else (source, name) for name in wanted}
-    parts = {name: _load_part(find_class(kind), *homes[name], **where) for name, kind in wanted.items()}
+    parts = {}
+    for name, kind in wanted.items():
+        home, folder = (str(TINYWORLD), borrowed[name]) if name in borrowed else (source, name)
+        parts[name] = _load_part(find_class(kind), home, folder, **where)
     return family(parts, device, index, conditions)
 
 
