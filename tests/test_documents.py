@@ -102,7 +102,11 @@ def test_troubleshooting_is_ordered_by_messages_that_exist() -> None:
     assert [message for message in messages if message not in source] == []
 
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "sdist/tinyworld/weights").rglob("README.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "sdist/tinyworld/weights").rglob("README.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
