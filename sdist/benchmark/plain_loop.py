@@ -20,6 +20,7 @@ from ..hooks.layers import Kind, Layer
 from ..models.base import Backbone
 from ..prediction import Edit, Text
 from ..regularizers.attention_mask import AttentionMask
+from ..regularizers.mask import unit_range
 from ..regularizers.source_pull import SourcePull
 
 PREVIEW_EVERY = 30  # accepted steps
@@ -65,7 +66,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
             gradient = eps[:1] - eps[1:]
             run.evaluations += 1
             if not bool(gradient.isfinite().all()):
-                raise FloatingPointError(f"step {k}, timestep {t}")
+                raise FloatingPointError(f"the plain loop has a gradient that is not finite: step {k}, timestep {t}")
             sd = gradient.std().item()
             if sd >= accept.threshold * accept.decay**attempt:
                 break
@@ -107,9 +108,9 @@ def dense_map(backbone: Backbone, cross_level: int, self_level: int, focus: Tens
     column = F.interpolate(raw, grid, mode="bicubic").reshape(-1, 1)
     refined = torch.stack(kept["self"]).mean((0, 1)) @ column
     resized = F.interpolate(refined.reshape(1, 1, *grid), size, mode="bicubic")
-    return ((resized - resized.min()) / (resized.max() - resized.min())).clamp(0, 1)
+    return unit_range(resized)
 
 
 def _of_target(probabilities: Tensor, layer: Layer) -> Tensor:
-    """(heads, queries, keys) of the first of the two rows."""
-    return probabilities[: layer.heads]
+    """(heads, queries, keys) of the first of the two rows; in float32, since means in half precision can make a map flat."""
+    return probabilities[: layer.heads].float()

@@ -59,3 +59,17 @@ def test_bench_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
 def test_bench_refuses_what_the_plain_loop_does_not_know(change: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--set", change]) == 2
     assert "the benchmark compares LUSD as the paper describes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_map_of_flat_attention_is_a_number_in_every_format(tiny_folder, dtype: torch.dtype) -> None:
+    """On a GPU in half precision, with random weights, it was nan, and so was everything after it."""
+    backbone = load_backbone(str(tiny_folder), "cpu")
+    reference.explicit_attention(backbone)
+    for name, processor in backbone.denoiser.attn_processors.items():
+        queries = 4 if ".2." in name or "mid" in name else 16
+        keys = 24 if "attn2" in name else queries
+        processor.probabilities = torch.full((4, queries, keys), 1 / keys, dtype=dtype)
+    focus = torch.zeros(1, 24)
+    focus[0, 2] = 1
+    assert reference.dense_map(backbone, 1, 1, focus, (8, 8)).isfinite().all()
