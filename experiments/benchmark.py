@@ -21,7 +21,7 @@ from sdist.config.settings import Settings
 from sdist.editors.base import Observers
 from sdist.editors.loading import LoadedMethod, load_method
 
-LANES = (1, 2, 4, 8)
+PARALLEL = (1, 2, 4, 8)
 THRESHOLDS = (0.0, 1.0, 2.0)  # times the model's own
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     args = parse()
     given = {k: v for k, v in (("model", args.model), ("device", args.device), ("steps", args.steps)) if v is not None}
     settings = load_settings("lusd", args.overrides, **given)
-    lanes = [timed(args, settings, n) for n in LANES]
+    by_parallel = [timed(args, settings, n) for n in PARALLEL]
     threshold = settings.editor.filter.threshold
     chosen = [
         load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **given) for factor in THRESHOLDS
@@ -39,42 +39,42 @@ def main() -> int:
         name: measure(replace(settings, compile=name == "compiled"), args.edits, args.repetitions, None, print)
         for name in ("plain", "compiled")
     }
-    figures = {"model": settings.model, "steps": settings.editor.steps, "edits": args.edits, "ratios": ratios, "lanes": lanes,
-               "acceptance": acceptance}  # fmt: skip
+    figures = {"model": settings.model, "steps": settings.editor.steps, "edits": args.edits, "ratios": ratios,
+               "parallel": by_parallel, "acceptance": acceptance}  # fmt: skip
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "performance.json").write_text(json.dumps(figures, indent=1) + "\n")
     plot(figures, args.output / "performance.png")
     return 0
 
 
-def timed(args: argparse.Namespace, settings: Settings, lanes: int | None) -> dict[str, float]:
-    """All edits in one queue with that many lanes."""
+def timed(args: argparse.Namespace, settings: Settings, parallel: int | None) -> dict[str, float]:
+    """All edits in one queue with so many draws at once."""
     method = load_method(settings)
     with tempfile.TemporaryDirectory() as folder:
         images = prepare_edits(Path(folder), method, args.edits)
         one_step = replace(settings, editor=replace(settings.editor, steps=1))
-        LoadedMethod(one_step, method.model).edit(images, Observers(parallel=lanes))
+        LoadedMethod(one_step, method.model).edit(images, Observers(parallel=parallel))
         with Stopwatch(method.model) as watch:
             start = time.perf_counter()
-            results = method.edit(images, Observers(parallel=lanes))
+            results = method.edit(images, Observers(parallel=parallel))
             seconds = (time.perf_counter() - start) / len(images)
     accepted = settings.editor.steps * len(images) / sum(sum(result.attempts) for result in results)
-    row = {"lanes": results[0].lanes, "seconds": seconds, "acceptance": accepted, "rows": watch.rows / len(images)}
+    row = {"parallel": results[0].parallel, "seconds": seconds, "acceptance": accepted, "rows": watch.rows / len(images)}
     print(json.dumps(row), flush=True)
     return row
 
 
 def plot(figures: dict, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    left.plot([r["lanes"] for r in figures["lanes"]], [r["seconds"] for r in figures["lanes"]], "o-", label="queue")
+    left.plot([r["parallel"] for r in figures["parallel"]], [r["seconds"] for r in figures["parallel"]], "o-", label="queue")
     for mode, style in (("reference", "--"), ("single", ":")):
         left.axhline(figures["ratios"]["plain"]["seconds_per_image"][mode]["median"], linestyle=style, color="grey", label=mode)
-    left.set(xlabel="draws at once (lanes)", ylabel="seconds an image", xscale="log", ylim=(0, None))
-    left.set_xticks(LANES, [str(n) for n in LANES])
+    left.set(xlabel="draws at once (--parallel)", ylabel="seconds per image", xscale="log", ylim=(0, None))
+    left.set_xticks(PARALLEL, [str(n) for n in PARALLEL])
     left.minorticks_off()
     left.legend()
     right.plot([r["acceptance"] for r in figures["acceptance"]], [r["seconds"] for r in figures["acceptance"]], "o-")
-    right.set(xlabel="share of draws accepted", ylabel="seconds an image", xlim=(0, 1.02), ylim=(0, None))
+    right.set(xlabel="share of draws accepted", ylabel="seconds per image", xlim=(0, 1.02), ylim=(0, None))
     figure.suptitle(f"LUSD, {figures['steps']} steps, {figures['edits']} edits, {figures['model']}")
     figure.savefig(path, dpi=110)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import UserError
 from ..files.paths import picture_path
-from ..files.storage import place
+from ..files.storage import storage_path
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -80,7 +80,7 @@ def json_argument(command: argparse.ArgumentParser) -> None:
 def storage_folder(text: str) -> Path:
     """A folder or an fsspec URL, as an argument's type."""
     try:
-        return place(text)
+        return storage_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

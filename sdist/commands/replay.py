@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
     prepared = method.prepare(card.request, (card.words, card.tokens))
     callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
-    (result,) = method.edit([prepared], Observers(callbacks, parallel=card.lanes))
+    (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))
     if args.output is not None:
         write_atomic(args.output, png_bytes(result.image, card.text))
     before = np.asarray(load_image(args.image), np.int16)

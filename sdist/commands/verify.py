@@ -36,20 +36,20 @@ def main(args: argparse.Namespace) -> int:
     if args.record is not None:
         new_trace_folder(args.record)
     backbone = load_backbone(args.model or str(_pipeline(args.trace)), args.device)
-    adapt(backbone, trace.case)
+    adapt(backbone, trace.run)
     ours = replay(backbone, trace, args.teacher_forced)
     errors = deviations(ours, trace)
     ok = all(d.within(args.tolerance) for d in errors.values())
     if args.record is not None:
         if "accepted" in errors and errors["accepted"].max_abs:
             raise UserError("our verdicts are not the recorded ones: the recorded draws do not make a trace of ours")
-        write_trace(args.record, Trace(trace.case, {name: ours.get(name, value) for name, value in trace.arrays.items()}))
+        write_trace(args.record, Trace(trace.run, {name: ours.get(name, value) for name, value in trace.arrays.items()}))
     case = args.trace.resolve().name
     if args.json:
         shown = {name: asdict(d) for name, d in errors.items()}
-        print(json.dumps({"case": case, "method": trace.case.method, "ok": ok, "deviations": shown}, indent=1))
+        print(json.dumps({"case": case, "method": trace.run.method, "ok": ok, "deviations": shown}, indent=1))
     else:
-        print(f"{case}: {trace.case.method}, {trace.steps} steps")
+        print(f"{case}: {trace.run.method}, {trace.steps} steps")
         for name, d in errors.items():
             verdict = "" if d.within(args.tolerance) else "  beyond the tolerance"
             print(f"  {name:14}{d.max_abs:10.2e} absolute{d.max_rel:10.2e} relative{verdict}")

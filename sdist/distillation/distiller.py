@@ -40,10 +40,11 @@ class Round:
 
 
 class ScoreDistiller(LightningModule):
-    """Edits a queue of images, at most `lanes` draws and at least `least` at a time (see Schedule); by default one lane an image.
+    """Edits a queue of images, at most `parallel` draws and at least `min_parallel` at a time (see Schedule).
 
-    Each image has its own step, timestep, noise, verdict, mask and standard deviation. `identities` are the (seed, key) of
-    each: its draws depend on nothing else. An image whose gradient is not finite ends in `failures`, the others go on.
+    By default all images are tried at once. Each has its own step, timestep, noise, verdict, mask and standard deviation.
+    `identities` are the (seed, key) of each: its draws depend on nothing else. An image whose gradient is not finite ends in
+    `failures`, the others go on.
     """
 
     def __init__(
@@ -52,15 +53,15 @@ class ScoreDistiller(LightningModule):
         edit: Edit,
         method: Method,
         identities: list[tuple[int, str]],
-        lanes: int | None = None,
-        least: int | None = None,
+        parallel: int | None = None,
+        min_parallel: int | None = None,
         sampler: Sampler | None = None,
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
-        self.schedule = Schedule(len(identities), method.steps, lanes or len(identities), least)
+        self.schedule = Schedule(len(identities), method.steps, parallel or len(identities), min_parallel)
         self.states = method.states(len(identities))
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []
@@ -119,8 +120,8 @@ class ScoreDistiller(LightningModule):
         height, width = self.latents.shape[-2:]
         if len(images) == 1:
             raise UserError(f"one draw for latents of {width} x {height} does not fit in memory: {reason}")
-        self.schedule.lanes = len(images) // 2
-        log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(images), self.schedule.lanes, reason)
+        self.schedule.parallel = len(images) // 2
+        log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(images), self.schedule.parallel, reason)
         return None
 
     def _key(self, image: int, attempt: int) -> DrawKey:

@@ -1,4 +1,4 @@
-"""Which draws a round tries: the next of each image in flight, and further ones ahead where lanes are spare."""
+"""Which draws a round tries: the next of each image in flight, and further ones ahead where there is room for them."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -10,18 +10,18 @@ Images = Int[Tensor, " n"]
 class Schedule:
     """How far each image is, and what comes next; all of it on the host.
 
-    A round tries one draw of each of the first `lanes` unfinished images, so that a finished image makes room for one that
-    waits. With fewer than `least` images left, further draws of the same images are tried; they count only if all before them
-    are rejected. So lanes change the time that a run takes, not its result.
+    A round tries one draw of each of the first `parallel` unfinished images, so that a finished image makes room for one that
+    waits. With fewer than `min_parallel` images left, further draws of the same images are tried; they count only if all before
+    them are rejected. So both change the time that a run takes, not its result.
 
-    With more than one lane the number of draws is even, if need be by one more: kernels round by the shape of what they get,
-    and those of a CPU mostly round alike for any multiple of four rows. So a picture seldom depends on who shares its rounds,
+    If `parallel` is above 1, the number of draws is even, if need be by one more: kernels round by the shape of what they get,
+    and those of a CPU mostly round alike for any multiple of four rows. So an image seldom depends on the others in its rounds,
     and then by a rounding (a grey level, seen with the smallest networks).
     """
 
-    def __init__(self, images: int, steps: int, lanes: int, least: int | None = None) -> None:
-        self.lanes, self.steps = lanes, steps
-        self.least = lanes if least is None else least
+    def __init__(self, images: int, steps: int, parallel: int, min_parallel: int | None = None) -> None:
+        self.parallel, self.steps = parallel, steps
+        self.min_parallel = parallel if min_parallel is None else min_parallel
         self.step = torch.zeros(images, dtype=torch.long)  # accepted steps of each image
         self.attempt = torch.zeros_like(self.step)  # rejects in its present step
         self.tried = torch.zeros_like(self.step)  # its draws that the network has seen, also those that did not count
@@ -35,11 +35,11 @@ class Schedule:
 
     def candidates(self) -> tuple[Images, Int[Tensor, " n"]]:
         """Image and number of attempt of each draw of the next round; the draws of an image together, in their order."""
-        flying = self.active[: self.lanes]
+        flying = self.active[: self.parallel]
         if not len(flying):
             return flying, flying
-        draws = max(len(flying), min(self.least, self.lanes))
-        count, extra = divmod(draws + draws % 2 if self.lanes > 1 else 1, len(flying))
+        draws = max(len(flying), min(self.min_parallel, self.parallel))
+        count, extra = divmod(draws + draws % 2 if self.parallel > 1 else 1, len(flying))
         images = flying.repeat_interleave(count + (torch.arange(len(flying)) < extra).long())
         return images, self.attempt[images] + torch.arange(len(images)) - torch.searchsorted(images, images)
 

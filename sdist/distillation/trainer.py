@@ -13,19 +13,19 @@ from pytorch_lightning.loggers import Logger
 
 from .distiller import ScoreDistiller
 
-LEAST = 2  # draws of a round on a CPU with more than one lane, see Schedule
+MIN_PARALLEL = 2  # draws of a round at least on a CPU, unless only one is tried at a time; see Schedule
 
 
-def default_lanes(device: torch.device, pictures: int, size: tuple[int, int], filtered: bool) -> int:
+def default_parallel(device: torch.device, images: int, size: tuple[int, int], filtered: bool) -> int:
     """How many draws at once suit a device, by measurement (docs/performance.md).
 
-    A GPU gains until about 32 rows of the network, and up to 4 draws of one picture in less time than one after the other. A
-    CPU gains as long as a row does not keep it busy, and by pictures only.
+    A GPU gains until about 32 rows of the network, and up to 4 draws of one image in less time than one after the other. A
+    CPU gains as long as a row does not keep it busy, and by images only.
     """
     if device.type == "cuda":
-        return min(16, pictures * (4 if filtered else 1))
+        return min(16, images * (4 if filtered else 1))
     at_most = 8 * 32 * 32 // (size[0] * size[1]) if device.type == "cpu" else 1
-    return max(1, min(16, pictures, at_most))
+    return max(1, min(16, images, at_most))
 
 
 def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequence[Callback], logger: Logger | None) -> None:

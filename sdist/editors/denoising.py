@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from ..diffusion import Latents
-from ..distillation.trainer import default_lanes
+from ..distillation.trainer import default_parallel
 from ..edits.request import Prepared, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images
@@ -34,7 +34,7 @@ class Denoising(Editor):
         lower(model, precision, None)
 
     def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
-        return default_lanes(model.device, images, size, filtered=False)
+        return default_parallel(model.device, images, size, filtered=False)
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         width, height = batch[0].image.size

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
-from ..distillation.trainer import LEAST, default_lanes, optimize
+from ..distillation.trainer import MIN_PARALLEL, default_parallel, optimize
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images, to_pixels
@@ -97,7 +97,7 @@ class ScoreDistillation(Editor):
         return tuple(word.text for word in chosen), tuple(tokens)
 
     def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
-        return default_lanes(model.device, images, size, self.filter is not None)
+        return default_parallel(model.device, images, size, self.filter is not None)
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         start = time.perf_counter()
@@ -106,10 +106,11 @@ class ScoreDistillation(Editor):
         edit, method = self.encode(model, batch), self.method(model)
         if edit.mask is not None:
             method = method.with_user_mask()
-        lanes = run.parallel or self.parallel(model, len(batch), (edit.source.shape[-2], edit.source.shape[-1]))
-        least = lanes if model.device.type == "cuda" or model.compiled else LEAST  # compiled forms are for one shape
+        parallel = run.parallel or self.parallel(model, len(batch), (edit.source.shape[-2], edit.source.shape[-1]))
+        has_one_shape = model.device.type == "cuda" or model.compiled  # compiled forms are for one
+        min_parallel = parallel if has_one_shape else MIN_PARALLEL
         identities = [(p.request.seed, p.key) for p in batch]
-        distiller = ScoreDistiller(model, edit, method, identities, lanes, least)
+        distiller = ScoreDistiller(model, edit, method, identities, parallel, min_parallel)
         finishing = Finishing(model, batch, run.deliver, (time.perf_counter() - start) / len(batch))
         optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
         if distiller.failures:
@@ -155,17 +156,17 @@ class Finishing(Observer):
             if image not in self.results and image not in distiller.failures:
                 self._finish(distiller, image)
 
-    def _finish(self, distiller: ScoreDistiller, slot: int) -> None:
-        self.results[slot] = self._result(distiller, slot)
-        self._deliver(self.results[slot])
+    def _finish(self, distiller: ScoreDistiller, index: int) -> None:
+        self.results[index] = self._result(distiller, index)
+        self._deliver(self.results[index])
 
-    def _result(self, distiller: ScoreDistiller, slot: int) -> Result:
+    def _result(self, distiller: ScoreDistiller, index: int) -> Result:
         start = time.perf_counter()
-        (image,) = to_images(self._backbone.decode(distiller.latents[slot : slot + 1]))
-        seconds = {"encode": self._encoding, "optimize": float(distiller.seconds[slot]), "decode": time.perf_counter() - start}
+        (image,) = to_images(self._backbone.decode(distiller.latents[index : index + 1]))
+        seconds = {"encode": self._encoding, "optimize": float(distiller.seconds[index]), "decode": time.perf_counter() - start}
         timings = {name: round(value, 3) for name, value in seconds.items()}
-        lanes, attempts = distiller.schedule.lanes, attempts_of(distiller, slot)
-        return Result(self._batch[slot], image, last_mask(distiller, slot), attempts, lanes, timings)
+        parallel, attempts = distiller.schedule.parallel, attempts_of(distiller, index)
+        return Result(self._batch[index], image, last_mask(distiller, index), attempts, parallel, timings)
 
 
 def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:

@@ -66,7 +66,7 @@ class Result:
     image: Image.Image
     mask: Tensor | None  # the last mask, (1, h, w) in 0..1
     attempts: tuple[int, ...]  # draws for each step
-    lanes: int  # draws that the network saw at once, at most; rounding depends on it
+    parallel: int  # draws that the network saw at once, at most; rounding depends on it
     timings: dict[str, float]  # seconds, its share where it was not alone
     card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/edits/run_card.py
 

@@ -40,7 +40,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         },
         **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
-        "lanes": result.lanes,
+        "lanes": result.parallel,
         "words": list(result.prepared.words),
         "size": list(result.image.size),
         **({} if result.prepared.request.plain else {"read": result.prepared.notes}),
@@ -96,7 +96,7 @@ class Card:
     words: tuple[str, ...]
     tokens: tuple[int, ...]
     steps: int  # made; fewer than the settings' where the run was stopped
-    lanes: int
+    parallel: int  # under "lanes" in the file
     threads: int
     fingerprint: str
     versions: dict[str, str]
@@ -125,12 +125,12 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         settings = resolve(data["settings"], f"run card of {path.name}")
         request = _request(data["job"], images, plain="read" not in data)
         words, tokens = tuple(map(str, data["words"])), tuple(map(int, data["job"]["tokens"]))
-        steps, lanes, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
-        if lanes < 1 or threads < 1:
-            raise ValueError(f"{lanes} lanes, {threads} threads")
+        steps, parallel, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
+        if parallel < 1 or threads < 1:
+            raise ValueError(f"{parallel} draws at once, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
         model = str(data["model"]["fingerprint"])
-        return Card(text, settings, request, words, tokens, steps, lanes, threads, model, versions, changed)
+        return Card(text, settings, request, words, tokens, steps, parallel, threads, model, versions, changed)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -30,7 +30,7 @@ R = TypeVar("R")
 Remote = Any  # a UPath, whose package only some have installed
 
 
-def place(text: str) -> Path:
+def storage_path(text: str) -> Path:
     """The folder that a path or an fsspec URL names; UserError, with what to install if a driver is missing."""
     protocol, is_url, rest = text.partition("://")
     if not is_url:

@@ -10,7 +10,7 @@ from typing import Any
 from ..config.build import settings_of
 from ..errors import unknown
 from ..extras import need
-from ..files.storage import place
+from ..files.storage import storage_path
 from .options import RunOptions
 from .problems import Report
 from .summary import RunResult
@@ -51,7 +51,7 @@ def run(
     for name in options:
         if name not in names:
             raise unknown("option", name, names, "sdist.run")
-    folder = place(os.fspath(output))
+    folder = storage_path(os.fspath(output))
     return make(RunOptions(method=method, settings=chosen, output=folder, input=os.fspath(input), **options), log.error)
 
 

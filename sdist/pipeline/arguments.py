@@ -1,4 +1,4 @@
-"""The arguments of a pipeline's call, a row a picture, and its pictures in the type that was asked for."""
+"""The arguments of a pipeline's call, one row per image, and its images in the type that was asked for."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -25,22 +25,22 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def rows_of(**given: Any) -> list[dict[str, Any]]:
-    """A row for each picture of the arguments that KINDS names: lists have a value a picture, what is no list is of all."""
-    counts = {name: len(value) for name, value in given.items() if isinstance(value, list)}
+def broadcast_arguments(**arguments: Any) -> list[dict[str, Any]]:
+    """The arguments that KINDS names, one row per image: a list has one value per image, anything else is for all."""
+    counts = {name: len(value) for name, value in arguments.items() if isinstance(value, list)}
     if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise UserError(f"lists have one value for each picture, got {', '.join(f'{n} of {name}' for name, n in counts.items())}")
+        raise UserError(f"lists have one value per image, got {', '.join(f'{n} of {name}' for name, n in counts.items())}")
     count = max(counts.values(), default=1)
-    rows = [{name: value[i] if name in counts else value for name, value in given.items()} for i in range(count)]
+    rows = [{name: value[i] if name in counts else value for name, value in arguments.items()} for i in range(count)]
     for name, value in (item for row in rows for item in row.items()):
         if not isinstance(value, KINDS[name]):
             allowed = " or ".join(kind.__name__ for kind in KINDS[name])
-            raise UserError(f"{name} is {allowed}, or a list with one for each picture; got {type(value).__name__}")
+            raise UserError(f"{name} is {allowed}, or a list with one per image; got {type(value).__name__}")
     return rows
 
 
 def words_of(words: str | Sequence[str] | Sequence[Sequence[str]]) -> tuple[str, ...] | list[tuple[str, ...]]:
-    """Words of all pictures as a tuple, words of each as a list of tuples."""
+    """Words for all images as a tuple, words of each as a list of tuples."""
     if isinstance(words, str):
         return (words,)
     common = [word for word in words if isinstance(word, str)]
@@ -57,17 +57,17 @@ def seeds_of(seed: int | list[int] | None, generator: torch.Generator | list[tor
 
 
 def as_type(images: list[Image.Image], output_type: str) -> list[Image.Image] | np.ndarray | Tensor:
-    """Pictures as they are for "pil"; of values in 0..1 "pt" (b, 3, h, w) and "np" (b, h, w, 3)."""
+    """Images as they are for "pil"; of values in 0..1 "pt" (b, 3, h, w) and "np" (b, h, w, 3)."""
     if output_type == "pil":
         return images
     pixels = (to_pixels(images) + 1) / 2
     return pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
 
 
-def shared(seeds: Iterable[int | None]) -> int | None:
-    """The seed that all pictures were given; None if there is no such."""
-    found = set(seeds)
-    return found.pop() if len(found) == 1 else None
+def common_seed(seeds: Iterable[int | None]) -> int | None:
+    """The seed that all images have; None if they differ, or have none."""
+    first, *others = set(seeds)
+    return None if others else first
 
 
 def size_of(height: int | None, width: int | None) -> str | None:

@@ -27,9 +27,9 @@ from ..errors import UserError, unknown
 from ..files.given import Picture, in_memory
 from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
 from ..models.precision import DTYPES
-from .arguments import as_type, rows_of, seeds_of, shared, size_of, to_request, words_of
-from .borrowing import borrowed, lent, networks_of
+from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
+from .networks import as_backbone, networks_of, restoring_state
 
 OUTPUTS = ("pil", "np", "pt", "latent")
 OWN = ("model", "device", "precision")  # settings that the pipeline has by its components
@@ -98,7 +98,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         Without one they stay as they are, where diffusers' own would cast them to float32.
         """
         given = {"dtype", "torch_dtype"} & options.keys()
-        with nullcontext() if given else lent(*networks_of(pipeline.components)):
+        with nullcontext() if given else restoring_state(*networks_of(pipeline.components)):
             return super().from_pipe(pipeline, **options)
 
     @property
@@ -147,7 +147,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         for name in callback_on_step_end_tensor_inputs:
             if name not in TENSORS:
                 raise unknown("tensor", name, TENSORS, "callback_on_step_end_tensor_inputs")
-        rows = rows_of(
+        rows = broadcast_arguments(
             prompt=prompt,
             source_prompt=source_prompt,
             image=image,
@@ -155,7 +155,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             words=words_of(words),
             seed=seeds_of(seed, generator),
         )
-        given = {"steps": num_inference_steps, "size": size_of(height, width), "seed": shared(row["seed"] for row in rows)}
+        given = {"steps": num_inference_steps, "size": size_of(height, width), "seed": common_seed(row["seed"] for row in rows)}
         resolved = self._settings(method, settings, given)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
             raise UserError(f"{method} is one of diffusers' own pipelines, which has no callback_on_step_end and no latents here")
@@ -188,7 +188,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
 
     def _edit(self, settings: Settings, rows: list[dict[str, Any]], step_end: StepEnd) -> list[Result]:
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
-            backbone = stack.enter_context(borrowed(self.components, settings, self.config))
+            backbone = stack.enter_context(as_backbone(self.components, settings, self.config))
             method = LoadedMethod(settings, backbone)
             batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]
             sizes = dict.fromkeys(f"{own.image.width} x {own.image.height}" for own in batch)

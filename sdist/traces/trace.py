@@ -13,13 +13,13 @@ from ..edits.outputs import writable_folder
 from ..errors import UserError
 from ..files.storage import write_atomic
 from ..prediction import Text
-from .case import Case, case_json, read_case
+from .recorded_run import RecordedRun, read_run, run_json
 
-CASE, ARRAYS = "case.json", "trace.safetensors"
+RUN, ARRAYS = "case.json", "trace.safetensors"
 
 COMMON = ("image", "z_src", "emb_source", "emb_target", "z_final")
-PER_ATTEMPT = {"lusd": ("timestep", "noise", "grad_std", "threshold", "accepted")}  # a row an attempt
-PER_STEP = {  # a row an accepted step
+PER_ATTEMPT = {"lusd": ("timestep", "noise", "grad_std", "threshold", "accepted")}  # one row per attempt
+PER_STEP = {  # one row per accepted step
     "lusd": ("z_before", "mask", "direction"),
     "dds": ("timestep", "noise", "z_before", "grad"),
     "sds": ("timestep", "noise", "z_before", "grad"),
@@ -30,7 +30,7 @@ TEXT = {"emb_": "tokens", "pooled_": "pooled", "text_mask_": "mask"}  # parts of
 
 
 def names_of(method: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The arrays of a method's trace: those of the whole run, with a row an attempt, with a row a step."""
+    """The arrays of a method's trace: those of the whole run, those with one row per attempt, those with one row per step."""
     return (*COMMON, *NULL.get(method, ("emb_null",))), PER_ATTEMPT.get(method, ()), PER_STEP[method]
 
 
@@ -51,7 +51,7 @@ def texts_of(arrays: Mapping[str, Tensor]) -> dict[str, Text]:
 class Trace:
     """A recorded run of one image; `arrays` as tests/golden/README.md names them."""
 
-    case: Case
+    run: RecordedRun
     arrays: dict[str, Tensor]
 
     @property
@@ -66,13 +66,13 @@ class Trace:
 
 
 def read_trace(folder: Path) -> Trace:
-    """UserError if something is missing, unreadable or of the wrong length."""
-    case, path = read_case(folder / CASE), folder / ARRAYS
+    """Raises UserError if something is missing, unreadable or of the wrong length."""
+    run, path = read_run(folder / RUN), folder / ARRAYS
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    common, per_attempt, per_step = names_of(case.method)
+    common, per_attempt, per_step = names_of(run.method)
     if missing := [name for name in (*common, *per_attempt, *per_step) if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}")
     for group in (per_attempt, per_step):
@@ -81,18 +81,18 @@ def read_trace(folder: Path) -> Trace:
             raise UserError(f"{path}: arrays of one length each were expected, got {lengths}")
     if per_attempt and int(arrays["accepted"].sum()) != len(arrays["z_before"]):
         raise UserError(f"{path}: {int(arrays['accepted'].sum())} accepted attempts, but {len(arrays['z_before'])} steps")
-    if not len(arrays["z_before"]) or len(arrays["z_before"]) > case.steps:
-        raise UserError(f"{path}: {len(arrays['z_before'])} steps, of which case.json knows {case.steps}")
-    return Trace(case, arrays)
+    if not len(arrays["z_before"]) or len(arrays["z_before"]) > run.steps:
+        raise UserError(f"{path}: {len(arrays['z_before'])} steps, of which case.json knows {run.steps}")
+    return Trace(run, arrays)
 
 
 def new_trace_folder(folder: Path) -> Path:
-    """A writable folder for a trace; UserError if one is there already, which would be lost."""
-    if (folder / CASE).exists() or (folder / ARRAYS).exists():
+    """A writable folder for a trace. Raises UserError if one is there already, which would be lost."""
+    if (folder / RUN).exists() or (folder / ARRAYS).exists():
         raise UserError(f"{folder} holds a trace already; name another folder")
     return writable_folder(folder)
 
 
 def write_trace(folder: Path, trace: Trace) -> None:
     write_atomic(folder / ARRAYS, save({name: value.contiguous() for name, value in trace.arrays.items()}))
-    write_atomic(folder / CASE, case_json(trace.case).encode())
+    write_atomic(folder / RUN, run_json(trace.run).encode())

@@ -12,8 +12,8 @@ from ..errors import UserError, unknown
 from ..files.images import to_pixels
 from ..models.base import Backbone
 from ..prediction import Edit
-from .case import Case
-from .run import Arrays, observe
+from .observe import Arrays, observe
+from .recorded_run import RecordedRun
 from .trace import TEXT, Trace, names_of, text_arrays, texts_of
 
 QUANTITIES = {
@@ -35,49 +35,49 @@ class Deviation:
         return self.max_rel <= tolerance  # false for nan
 
 
-def adapt(backbone: Backbone, case: Case) -> None:
-    """Gives a backbone what the case says of it. UserError for a prediction type that does not exist."""
-    if case.prediction_type not in (kinds := get_args(OutputKind)):
-        raise unknown("prediction_type", case.prediction_type, kinds, "case.json")
-    backbone.prediction_type = cast(OutputKind, case.prediction_type)
-    if case.vae_scaling_factor is not None:
-        backbone.vae.register_to_config(scaling_factor=case.vae_scaling_factor)
+def adapt(backbone: Backbone, run: RecordedRun) -> None:
+    """Gives a backbone what the recorded run says of it. Raises UserError for a prediction type that does not exist."""
+    if run.prediction_type not in (kinds := get_args(OutputKind)):
+        raise unknown("prediction_type", run.prediction_type, kinds, "case.json")
+    backbone.prediction_type = cast(OutputKind, run.prediction_type)
+    if run.vae_scaling_factor is not None:
+        backbone.vae.register_to_config(scaling_factor=run.vae_scaling_factor)
 
 
 def replay(backbone: Backbone, trace: Trace, forced: bool = False) -> Arrays:
     """Our run with the draws of a trace, in the terms of the trace: its arrays, and `z` after each step."""
-    case, recorded, device = trace.case, trace.arrays, backbone.device
+    run, recorded, device = trace.run, trace.arrays, backbone.device
     source = recorded["z_src"].to(device)
     text = {name: text.map(lambda part: part.to(device)) for name, text in texts_of(recorded).items()}
     focus = torch.zeros(1, backbone.text.length, device=device)
-    if any(not 0 <= i < focus.shape[1] for i in case.token_index):
-        raise UserError(f"case.json: token_index {case.token_index} does not fit {focus.shape[1]} tokens")
-    focus[0, case.token_index] = 1
-    method = case.method_for(*source.shape[-2:])
+    if any(not 0 <= i < focus.shape[1] for i in run.token_index):
+        raise UserError(f"case.json: token_index {run.token_index} does not fit {focus.shape[1]} tokens")
+    focus[0, run.token_index] = 1
+    method = run.method_for(*source.shape[-2:])
     ours = observe(backbone, Edit(source, text, focus), method, follow=trace, forced=forced)
-    return {**ours, **scaled(ours, case), **_inputs(backbone, trace)}
+    return {**ours, **scaled(ours, run), **_inputs(backbone, trace)}
 
 
-def scaled(ours: Arrays, case: Case) -> Arrays:
+def scaled(ours: Arrays, run: RecordedRun) -> Arrays:
     """The gradients as traces hold them: times loss_scale / (H W)."""
     height, width = ours["z"].shape[-2:]
-    size = case.loss_scale / (height * width)
+    size = run.loss_scale / (height * width)
     named = {"grad": ours["direction"] * size}
-    if case.method == "cds":
-        named |= {"grad_dds": ours["dds"] * size, "grad_cut": ours["cut"] * case.w_cut}
+    if run.method == "cds":
+        named |= {"grad_dds": ours["dds"] * size, "grad_cut": ours["cut"] * run.w_cut}
     return named
 
 
 def _inputs(backbone: Backbone, trace: Trace) -> Arrays:
     """What our encoders make of the image and of the prompts."""
     pixels = to_pixels([Image.fromarray(trace.arrays["image"].numpy())])
-    return {"z_src": backbone.encode(pixels).cpu(), **embedded(backbone, trace.case)}
+    return {"z_src": backbone.encode(pixels).cpu(), **embedded(backbone, trace.run)}
 
 
-def embedded(backbone: Backbone, case: Case) -> Arrays:
-    """What our encoders make of the prompts that the case's method reads."""
-    prompts = {"null": "", "source": case.source_prompt, "target": case.target_prompt}
-    read = [name for name in prompts if f"emb_{name}" in names_of(case.method)[0]]
+def embedded(backbone: Backbone, run: RecordedRun) -> Arrays:
+    """What our encoders make of the prompts that the run's method reads."""
+    prompts = {"null": "", "source": run.source_prompt, "target": run.target_prompt}
+    read = [name for name in prompts if f"emb_{name}" in names_of(run.method)[0]]
     return text_arrays({name: backbone.embed([prompts[name]]) for name in read})
 
 
@@ -85,11 +85,11 @@ def deviations(ours: Arrays, trace: Trace) -> dict[str, Deviation]:
     """By quantity of the trace's method, and for the encoded image and prompts."""
     recorded = {**trace.arrays, "z": trace.z}
     inputs = [name for name in recorded if name in ours and name.startswith(("z_src", *TEXT))]
-    return {name: deviation(ours[name], recorded[name], name) for name in (*QUANTITIES[trace.case.method], *inputs)}
+    return {name: deviation(ours[name], recorded[name], name) for name in (*QUANTITIES[trace.run.method], *inputs)}
 
 
 def deviation(ours: Tensor, recorded: Tensor, name: str) -> Deviation:
-    """UserError if the two cannot be compared. A decision that differs counts as 1."""
+    """Raises UserError if the two cannot be compared. A decision that differs counts as 1."""
     if ours.shape != recorded.shape:
         raise UserError(f"trace: {name} has shape {tuple(recorded.shape)}, ours is {tuple(ours.shape)}")
     largest = (ours.double() - recorded.double()).abs().max().item()

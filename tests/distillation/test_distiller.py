@@ -43,10 +43,10 @@ def lusd(threshold: float = 0.014, steps: int = 6, optimizer: OptimizerSettings 
     )
 
 
-def distill(network, method: Method, rows: list[int], trainer: bool = False, lanes: int | None = None) -> ScoreDistiller:
+def distill(network, method: Method, rows: list[int], trainer: bool = False, parallel: int | None = None) -> ScoreDistiller:
     """Edits those of eight pictures, in one batch."""
     edit = tiny_edit(network, 8).narrow(torch.tensor(rows))
-    distiller = ScoreDistiller(network, edit, method, [IDENTITIES[i] for i in rows], lanes)
+    distiller = ScoreDistiller(network, edit, method, [IDENTITIES[i] for i in rows], parallel)
     if trainer:
         optimize(distiller, torch.device("cpu"), (), None)
         return distiller
@@ -82,25 +82,25 @@ def test_eight_together_equal_eight_alone(tiny: Backbone, optimizer: OptimizerSe
 
 
 @pytest.mark.parametrize("max_attempts", [2, 100])
-@pytest.mark.parametrize("lanes", [1, 3, 5, 16, 40])
-def test_lanes_change_the_time_and_not_the_result(tiny: Backbone, lanes: int, max_attempts: int) -> None:
-    """Fewer lanes than pictures: a queue. More: further draws of a picture, tried ahead. The same draws count."""
+@pytest.mark.parametrize("parallel", [1, 3, 5, 16, 40])
+def test_parallel_changes_the_time_and_not_the_result(tiny: Backbone, parallel: int, max_attempts: int) -> None:
+    """Fewer than there are pictures: a queue. More: further draws of a picture, tried ahead. The same draws count."""
     method = lusd(threshold=0.02, steps=4)
     method = replace(method, filter=replace(method.filter, max_attempts=max_attempts))
     pictures = list(range(5))
-    plain, other = distill(tiny, method, pictures), distill(tiny, method, pictures, lanes=lanes)
+    plain, other = distill(tiny, method, pictures), distill(tiny, method, pictures, parallel=parallel)
     for i in pictures:
         assert attempts_of(plain, i) == attempts_of(other, i)
         torch.testing.assert_close(plain.latents[i], other.latents[i], rtol=0, atol=1e-4)
     assert sum(len(r.images) for r in plain.rounds) == sum(len(r.images) for r in other.rounds)
-    if lanes < 5:
+    if parallel < 5:
         assert len(other.rounds) > len(plain.rounds)
-        assert max(len(set(r.images.tolist())) for r in other.rounds) == lanes
-    if lanes > 10:
+        assert max(len(set(r.images.tolist())) for r in other.rounds) == parallel
+    if parallel > 10:
         assert len(other.rounds) < len(plain.rounds)
     counted = torch.bincount(torch.cat([r.images for r in other.rounds]))
     assert (counted <= other.schedule.tried).all()
-    assert lanes > 1 or torch.equal(counted, other.schedule.tried)
+    assert parallel > 1 or torch.equal(counted, other.schedule.tried)
 
 
 @pytest.mark.parametrize("fits", [3, 1, 0])
@@ -124,7 +124,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
             run_to_end(distiller)
         return
     run_to_end(distiller)
-    assert distiller.schedule.lanes == {3: 2, 1: 1}[fits]
+    assert distiller.schedule.parallel == {3: 2, 1: 1}[fits]
     assert "6 draws at once do not fit in memory, going on with 3" in caplog.text
     torch.testing.assert_close(distiller.latents, distill(tiny, lusd(), list(range(5))).latents, rtol=0, atol=1e-4)
 

@@ -108,7 +108,7 @@ def remembering(steps: int = 4) -> Method:
 
 
 def test_what_a_loss_keeps_of_an_image_does_not_depend_on_company(tiny: Backbone) -> None:
-    together = run_to_end(ScoreDistiller(tiny, tiny_edit(tiny, 3), remembering(), IDENTITIES, lanes=8, least=8))
+    together = run_to_end(ScoreDistiller(tiny, tiny_edit(tiny, 3), remembering(), IDENTITIES, parallel=8, min_parallel=8))
     attempts = [attempts_of(together, i) for i in range(3)]
     assert max(max(made) for made in attempts) > 1  # some draws were rejected, and ahead of others some tried in vain
     for i in range(3):

@@ -28,7 +28,7 @@ from sdist.edits.outputs import (
 )
 from sdist.errors import UserError
 from sdist.files.images import CARD_KEY, png_bytes
-from sdist.files.storage import names, place, read, write
+from sdist.files.storage import names, read, storage_path, write
 
 from ..jobs.test_jobs import assert_same, assert_whole_or_absent, result
 from ..stores import Files, Objects
@@ -68,8 +68,8 @@ def refusing(monkeypatch: pytest.MonkeyPatch, problem: Exception, what: str, aft
 def copied(url: str, folder: Path) -> Path:
     """A local folder with what is in a store."""
     folder.mkdir()
-    for name in names(place(url)):
-        (folder / name).write_bytes(read(place(url) / name))
+    for name in names(storage_path(url)):
+        (folder / name).write_bytes(read(storage_path(url) / name))
     return folder
 
 
@@ -79,7 +79,7 @@ def copied(url: str, folder: Path) -> Path:
 @pytest.mark.parametrize("text", ["results", "/a/b", "a:b", "file:///a/b%20c", "file://localhost/a", "local:///a"])
 def test_a_folder_of_this_machine_is_a_plain_path(text: str) -> None:
     expected = {"file:///a/b%20c": "/a/b c", "file://localhost/a": "/a", "local:///a": "/a"}
-    folder = place(text)
+    folder = storage_path(text)
     assert isinstance(folder, Path)
     assert str(folder) == expected.get(text, text)
 
@@ -109,13 +109,13 @@ def test_a_url_that_cannot_be_used_is_one_line(url: str, message: str, capsys) -
 def test_a_missing_driver_is_named(monkeypatch) -> None:
     monkeypatch.setitem(known_implementations, "s9", {"class": "s9fs.S9", "err": "Install s9fs to access S9"})
     with pytest.raises(UserError, match="s9://bucket/x cannot be used: Install s9fs to access S9"):
-        place("s9://bucket/x")
+        storage_path("s9://bucket/x")
 
 
 def test_a_missing_universal_pathlib_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(UserError, match=r"memory://x needs universal-pathlib: pip install 'sdist\[remote\]'"):
-        place("memory://x")
+        storage_path("memory://x")
 
 
 def test_a_server_that_takes_no_files(listed: Path, tiny_folder: Path, capsys) -> None:  # noqa: F811
@@ -188,12 +188,12 @@ def test_failed_pictures_are_remembered_and_forgotten_in_a_store(
     arguments = run_arguments(listed, tiny_folder, "files://bucket/out")
     assert main(arguments) == 2
     assert "1 failed, see files://bucket/out/errors" in capsys.readouterr().out
-    assert failed_before(place("files://bucket/out")) == {"001_seed0"}
+    assert failed_before(storage_path("files://bucket/out")) == {"001_seed0"}
     (listed / "images" / "1.png").write_bytes(good)
     assert main(arguments) == 2
     assert "1 pictures failed in an earlier call, see files://bucket/out/errors" in error(capsys)
     assert main([*arguments, "--retry"]) == 0
-    assert failed_before(place("files://bucket/out")) == set()
+    assert failed_before(storage_path("files://bucket/out")) == set()
 
 
 def test_what_needs_a_local_folder_says_so(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
@@ -294,7 +294,7 @@ def killed_at(question: int, files: dict[str, Path], card: dict) -> bool:
 def test_a_kill_at_any_point_leaves_no_half_result(disk: Path, older: bool, protocol: str, questions: int) -> None:
     own = disk / "bucket"
     for question in range(questions + 1):
-        folder = place(f"{protocol}://bucket")
+        folder = storage_path(f"{protocol}://bucket")
         files = output_files(folder, "000_seed0")
         own.mkdir(exist_ok=True)
         for left in own.iterdir():
@@ -358,20 +358,30 @@ def test_a_plan_asks_a_store_twice_a_picture_and_not_one_after_the_other(
 
 
 def test_names_are_none_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    for folder in (tmp_path / "no", place("objects://bucket/no"), place("files://bucket/no"), place("memory://bucket/no")):
+    for folder in (
+        tmp_path / "no",
+        storage_path("objects://bucket/no"),
+        storage_path("files://bucket/no"),
+        storage_path("memory://bucket/no"),
+    ):
         assert names(folder) == set()
         assert failed_before(folder) == set()
 
 
 def test_an_error_makes_its_folder(tmp_path: Path) -> None:
-    for folder in (tmp_path, place("objects://bucket/out"), place("files://bucket/out"), place("memory://bucket/out")):
+    for folder in (
+        tmp_path,
+        storage_path("objects://bucket/out"),
+        storage_path("files://bucket/out"),
+        storage_path("memory://bucket/out"),
+    ):
         write_error(folder, "000_seed0", "no", result().prepared.request)
         assert json.loads(read(error_file(folder, "000_seed0")))["error"] == "no"
         assert names(folder) >= {"errors"}
 
 
 def test_reading_and_writing(tmp_path: Path) -> None:
-    for folder in (tmp_path, place("objects://bucket"), place("memory://bucket")):
+    for folder in (tmp_path, storage_path("objects://bucket"), storage_path("memory://bucket")):
         write(folder / "a", b"first")
         write(folder / "a", b"second")
         assert (read(folder / "a"), read(folder / "a", 3), read(folder / "a", 99)) == (b"second", b"sec", b"second")

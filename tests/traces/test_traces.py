@@ -22,8 +22,8 @@ from sdist.files.images import to_pixels
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Text
-from sdist.traces.case import Case, case_of, read_case
 from sdist.traces.record import record
+from sdist.traces.recorded_run import RecordedRun, read_run, run_of
 from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, text_arrays, texts_of, write_trace
 from sdist.traces.verify import Deviation, adapt, deviation, deviations, replay
 
@@ -49,9 +49,9 @@ def beginning(trace: Trace, steps: int = 2) -> Trace:
     arrays = dict(trace.arrays)
     attempts = int(arrays["accepted"].nonzero()[steps - 1, 0]) + 1 if "accepted" in arrays else steps
     arrays["z_final"] = trace.z[steps - 1 : steps]
-    common, per_attempt, per_step = names_of(trace.case.method)
+    common, per_attempt, per_step = names_of(trace.run.method)
     cut = {name: arrays[name][:attempts] for name in per_attempt} | {name: arrays[name][:steps] for name in per_step}
-    return Trace(trace.case, {**{name: arrays[name] for name in common}, **cut})
+    return Trace(trace.run, {**{name: arrays[name] for name in common}, **cut})
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -59,7 +59,7 @@ def test_the_released_code_and_ours_agree(golden: Backbone, name: str) -> None:
     trace = read_trace(GOLDEN / name)
     ours = replay(golden, trace)
     assert max(d.max_rel for d in deviations(ours, trace).values()) <= TOLERANCE
-    if trace.case.method == "lusd":
+    if trace.run.method == "lusd":
         torch.testing.assert_close(ours["threshold"], trace.arrays["threshold"].float(), rtol=1e-6, atol=0)
 
 
@@ -115,8 +115,8 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
 def test_a_recorded_case_means_the_same_method() -> None:
     for name in ("lusd_released", "dds", "sds", "cds_object"):
         method = load_settings(name, steps=7).editor.parts
-        told = case_of(method, (32, 48), source_prompt="a", target_prompt="b")
-        again = case_of(told.method_for(32, 48), (32, 48), source_prompt="a", target_prompt="b")
+        told = run_of(method, (32, 48), source_prompt="a", target_prompt="b")
+        again = run_of(told.method_for(32, 48), (32, 48), source_prompt="a", target_prompt="b")
         assert again == told
 
 
@@ -124,7 +124,7 @@ def test_a_recorded_case_means_the_same_method() -> None:
 def test_a_method_that_the_format_cannot_tell(name: str) -> None:
     method: Method = load_settings(name).editor.parts
     with pytest.raises(UserError, match="a trace"):
-        case_of(method, (64, 64), source_prompt="a", target_prompt="b")
+        run_of(method, (64, 64), source_prompt="a", target_prompt="b")
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,8 @@ def test_another_setting_is_noticed(
 ) -> None:
     backbone, trace = load_backbone(str(tiny_folder), "cpu"), own[name]
     assert failing(backbone, trace) == set()
-    trace = replace(trace, case=replace(trace.case, **change))
-    adapt(backbone, trace.case)
+    trace = replace(trace, run=replace(trace.run, **change))
+    adapt(backbone, trace.run)
     assert failing(backbone, trace) >= expected
 
 
@@ -272,7 +272,7 @@ def test_what_a_case_leaves_out_has_the_released_value(tmp_path: Path, capsys: p
     assert verify(capsys, folder, "--model", GOLDEN / "pipeline")[0] == 0
     case = read_json(folder / "case.json") | {"token_index": None}
     (folder / "case.json").write_text(json.dumps(case))
-    assert read_case(folder / "case.json").token_index == []
+    assert read_run(folder / "case.json").token_index == []
 
 
 def test_no_trace_no_pipeline_no_arrays(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -288,5 +288,5 @@ def test_no_trace_no_pipeline_no_arrays(tmp_path: Path, capsys: pytest.CaptureFi
 def test_every_key_of_the_recorded_cases_is_known() -> None:
     """But for what tells how they were recorded, or what the format fixes."""
     told = {key for name in CASES for key in read_json(GOLDEN / name / "case.json")}
-    assert told - set(Case.__dataclass_fields__) == {"attempts", "pipeline_seed"}
-    assert all(read_case(GOLDEN / name / "case.json").steps for name in CASES)
+    assert told - set(RecordedRun.__dataclass_fields__) == {"attempts", "pipeline_seed"}
+    assert all(read_run(GOLDEN / name / "case.json").steps for name in CASES)

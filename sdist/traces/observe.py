@@ -1,4 +1,4 @@
-"""A run of one image that keeps all that a trace tells: with draws of its own, or with those of a recorded trace."""
+"""A run of one image that keeps all that a trace holds: with draws of its own, or with those of a recorded trace."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field, fields, replace
@@ -61,21 +61,21 @@ def observe(
 
 
 def _of_step(distiller: ScoreDistiller) -> Arrays:
-    """What is known after an accepted draw, a row each."""
+    """What is known after an accepted draw, one row of each array."""
     gradient, loss = cast(Tensor, distiller.latents.grad), distiller.method.loss
-    found = {"direction": gradient.clone()}
+    arrays = {"direction": gradient.clone()}
     if (masks := last_masks(distiller)) is not None:
-        found["mask"] = masks[:, 0].clone()
+        arrays["mask"] = masks[:, 0].clone()
     if isinstance(loss, _WatchedCDS):
         terms = loss.seen.pop()
-        found |= {"dds": terms.dds, "cut": terms.cut, "cut_loss": terms.cut_loss}
-    return found
+        arrays |= {"dds": terms.dds, "cut": terms.cut, "cut_loss": terms.cut_loss}
+    return arrays
 
 
 def _of_attempts(distiller: ScoreDistiller) -> Arrays:
     values = {name: torch.cat([r.values[name] for r in distiller.rounds]) for name in ("grad_std", "threshold")}
     accept = distiller.method.filter
-    verdicts = accept.own if isinstance(accept, _Followed) else [r.accepted for r in distiller.rounds]
+    verdicts = accept.judged if isinstance(accept, _Followed) else [r.accepted for r in distiller.rounds]
     return {**values, "accepted": torch.cat(verdicts).cpu()}
 
 
@@ -106,14 +106,14 @@ class _Followed(Filter):
 
     judge: Filter
     verdicts: Bool[Tensor, " attempts"]
-    own: list[Tensor] = field(default_factory=list)
+    judged: list[Tensor] = field(default_factory=list)
 
     def threshold_at(self, attempt: Int[Tensor, " b"]) -> Tensor:
         return self.judge.threshold_at(attempt)
 
     def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
-        self.own.append(self.judge.accept(gradient, attempt) | (attempt + 1 >= self.judge.max_attempts))
-        return self.verdicts[len(self.own) - 1 : len(self.own)].to(gradient.device)
+        self.judged.append(self.judge.accept(gradient, attempt) | (attempt + 1 >= self.judge.max_attempts))
+        return self.verdicts[len(self.judged) - 1 : len(self.judged)].to(gradient.device)
 
 
 class Tap(Timesteps):
@@ -143,8 +143,8 @@ class Tap(Timesteps):
         return chosen
 
     def arrays(self) -> Arrays:
-        found = {"timestep": torch.tensor(self.times), "noise": torch.stack(self.noises)}
-        return found | ({"patch_ids": torch.stack([torch.cat(p) for p in self.picked])} if self.patches else {})
+        arrays = {"timestep": torch.tensor(self.times), "noise": torch.stack(self.noises)}
+        return arrays | ({"patch_ids": torch.stack([torch.cat(p) for p in self.picked])} if self.patches else {})
 
 
 class Playback(Timesteps):

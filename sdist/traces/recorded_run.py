@@ -28,7 +28,7 @@ Beta = Literal["k/N", "k/(N-1)"]
 
 
 @dataclass
-class Case:
+class RecordedRun:
     """One recorded run; a file may leave out what its method does not use, and may hold more."""
 
     method: str  # one of METHODS
@@ -61,12 +61,12 @@ class Case:
     temperature: float = 0.07
 
     def method_for(self, height: int, width: int) -> Method:
-        """The method for latents of that size. UserError for a value that it cannot have."""
+        """The method for latents of that size. Raises UserError for a value that it cannot have."""
         return METHODS[self.method](self, height, width)
 
 
-def read_case(path: Path) -> Case:
-    """A case.json; UserError names the file and the key."""
+def read_run(path: Path) -> RecordedRun:
+    """A case.json. Raises UserError that names the file and the key."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -74,73 +74,77 @@ def read_case(path: Path) -> Case:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a case is a mapping of settings")
-    required = [f.name for f in fields(Case)[:5]]
+        raise UserError(f"{path}: it must hold a mapping of settings")
+    required = [f.name for f in fields(RecordedRun)[:5]]
     if missing := [key for key in required if data.get(key) is None]:
         raise UserError(f"{path} lacks {', '.join(missing)}")
-    case: Case = build(Case, {f.name: data[f.name] for f in fields(Case) if data.get(f.name) is not None}, str(path))
+    run: RecordedRun = build(
+        RecordedRun, {f.name: data[f.name] for f in fields(RecordedRun) if data.get(f.name) is not None}, str(path)
+    )
     choices: dict[str, Collection[str]] = {"method": METHODS, "attention": TIMING, "beta": get_args(Beta)}
     for key, allowed in choices.items():
-        if getattr(case, key) not in allowed:
-            raise unknown(key, getattr(case, key), allowed, str(path))
-    return case
+        if getattr(run, key) not in allowed:
+            raise unknown(key, getattr(run, key), allowed, str(path))
+    return run
 
 
-def _lusd(case: Case, height: int, width: int) -> Method:
+def _lusd(run: RecordedRun, height: int, width: int) -> Method:
     mask = AttentionMask(
-        cross_level=_level(case.cross_resolution, height),
-        self_level=_level(case.self_resolution, height),
-        momentum=case.mask_momentum,
-        timing=TIMING[case.attention],
-        beta=cast(Beta, case.beta),
+        cross_level=_level(run.cross_resolution, height),
+        self_level=_level(run.self_resolution, height),
+        momentum=run.mask_momentum,
+        timing=TIMING[run.attention],
+        beta=cast(Beta, run.beta),
     )
-    attempts = StdThreshold.max_attempts if case.max_attempts is None else case.max_attempts
+    attempts = StdThreshold.max_attempts if run.max_attempts is None else run.max_attempts
     return Method(
         SBP(),
-        {REGULARIZERS.name_of(part): part for part in (mask, SourcePull(case.regularizer_weight))},
-        StdThreshold(threshold=case.threshold, decay=case.threshold_decay, max_attempts=attempts),
+        {REGULARIZERS.name_of(part): part for part in (mask, SourcePull(run.regularizer_weight))},
+        StdThreshold(threshold=run.threshold, decay=run.threshold_decay, max_attempts=attempts),
         UnitStd(),
-        ReverseSigmoid(case.gamma_high, case.gamma_low, case.gamma_speed),
-        _optimizer(case, height, width),
-        case.steps,
+        ReverseSigmoid(run.gamma_high, run.gamma_low, run.gamma_speed),
+        _optimizer(run, height, width),
+        run.steps,
     )
 
 
 def _level(resolution: int, height: int) -> int:
     level = math.log2(height / resolution) if resolution > 0 else math.nan
     if level not in range(16):
-        raise UserError(f"case: attention of {resolution} rows does not belong to latents of {height}: not 1/1, 1/2, 1/4, ...")
+        raise UserError(
+            f"case.json: attention of {resolution} rows does not belong to latents of {height}: not 1/1, 1/2, 1/4, ..."
+        )
     return int(level)
 
 
-def _dds(case: Case, height: int, width: int) -> Method:
-    return Method(DDS(case.guidance_scale), optimizer=_optimizer(case, height, width), steps=case.steps)
+def _dds(run: RecordedRun, height: int, width: int) -> Method:
+    return Method(DDS(run.guidance_scale), optimizer=_optimizer(run, height, width), steps=run.steps)
 
 
-def _sds(case: Case, height: int, width: int) -> Method:
-    return Method(SDS(case.guidance_scale), optimizer=_optimizer(case, height, width), steps=case.steps)
+def _sds(run: RecordedRun, height: int, width: int) -> Method:
+    return Method(SDS(run.guidance_scale), optimizer=_optimizer(run, height, width), steps=run.steps)
 
 
-def _cds(case: Case, height: int, width: int) -> Method:
+def _cds(run: RecordedRun, height: int, width: int) -> Method:
     loss = CDS(
-        case.guidance_scale, cut_weight=case.w_cut, cut_scale=height * width / case.loss_scale,
-        patches=case.n_patches, patch_sizes=tuple(case.patch_size), temperature=case.temperature,
+        run.guidance_scale, cut_weight=run.w_cut, cut_scale=height * width / run.loss_scale,
+        patches=run.n_patches, patch_sizes=tuple(run.patch_size), temperature=run.temperature,
     )  # fmt: skip
-    return Method(loss, optimizer=_optimizer(case, height, width), steps=case.steps)
+    return Method(loss, optimizer=_optimizer(run, height, width), steps=run.steps)
 
 
-def _optimizer(case: Case, height: int, width: int) -> OptimizerSettings:
-    return OptimizerSettings(lr=case.learning_rate * case.loss_scale / (height * width))
+def _optimizer(run: RecordedRun, height: int, width: int) -> OptimizerSettings:
+    return OptimizerSettings(lr=run.learning_rate * run.loss_scale / (height * width))
 
 
-METHODS: dict[str, Callable[[Case, int, int], Method]] = {"lusd": _lusd, "dds": _dds, "sds": _sds, "cds": _cds}
+METHODS: dict[str, Callable[[RecordedRun, int, int], Method]] = {"lusd": _lusd, "dds": _dds, "sds": _sds, "cds": _cds}
 NAMES = {SBP: "lusd", DDS: "dds", SDS: "sds", CDS: "cds"}
 
 
-def case_of(method: Method, size: tuple[int, int], **values: Any) -> Case:
-    """The case of a method for latents of that size, with prompts and tokens as `values`.
+def run_of(method: Method, size: tuple[int, int], **values: Any) -> RecordedRun:
+    """The recorded run of a method for latents of that size, with prompts and tokens as `values`.
 
-    UserError if the format cannot tell all of the method.
+    Raises UserError if the format cannot hold all of the method.
     """
     name = NAMES.get(type(method.loss))
     if name is None:
@@ -149,32 +153,32 @@ def case_of(method: Method, size: tuple[int, int], **values: Any) -> Case:
     step = method.optimizer.lr * (2000 / (height * width) if method.optimizer.scale == "released" else 1)
     loss_scale = height * width / method.loss.cut_scale if isinstance(method.loss, CDS) else 2000
     scales: dict[str, Any] = {"learning_rate": step * height * width / loss_scale, "loss_scale": loss_scale}
-    case = Case(name, steps=method.steps, **scales, **values, **_told(method, height))
-    if not _same(case.method_for(height, width), method):
-        raise UserError(f"a trace of {name} cannot hold this method: it has parts or values that the format does not tell")
-    return case
+    run = RecordedRun(name, steps=method.steps, **scales, **values, **_component_keys(method, height))
+    if not _same(run.method_for(height, width), method):
+        raise UserError(f"a trace of {name} cannot hold this method: it has parts or values that the format does not hold")
+    return run
 
 
-def _told(method: Method, height: int) -> dict[str, Any]:
-    """What a case says of the method's components."""
-    loss, told = method.loss, dict[str, Any]()
+def _component_keys(method: Method, height: int) -> dict[str, Any]:
+    """The keys of a recorded run for the method's components."""
+    loss, keys = method.loss, dict[str, Any]()
     if isinstance(loss, (DDS, SDS, CDS)):
-        told["guidance_scale"] = loss.guidance_scale
+        keys["guidance_scale"] = loss.guidance_scale
     if isinstance(loss, CDS):
-        told |= {"w_cut": loss.cut_weight, "patch_size": list(loss.patch_sizes), "n_patches": loss.patches}
-        told |= {"temperature": loss.temperature}
+        keys |= {"w_cut": loss.cut_weight, "patch_size": list(loss.patch_sizes), "n_patches": loss.patches}
+        keys |= {"temperature": loss.temperature}
     if isinstance(accept := method.filter, StdThreshold):
-        told |= {"threshold": accept.threshold, "threshold_decay": accept.decay, "max_attempts": accept.max_attempts}
+        keys |= {"threshold": accept.threshold, "threshold_decay": accept.decay, "max_attempts": accept.max_attempts}
     for part in method.regularizers.values():
         if isinstance(part, AttentionMask):
             attention = next(name for name, timing in TIMING.items() if timing == part.timing)
-            told |= {"mask_momentum": part.momentum, "attention": attention, "beta": part.beta}
-            told |= {"cross_resolution": height >> part.cross_level, "self_resolution": height >> part.self_level}
+            keys |= {"mask_momentum": part.momentum, "attention": attention, "beta": part.beta}
+            keys |= {"cross_resolution": height >> part.cross_level, "self_resolution": height >> part.self_level}
         if isinstance(part, SourcePull):
-            told["regularizer_weight"] = part.weight
+            keys["regularizer_weight"] = part.weight
     if isinstance(gamma := method.gamma, ReverseSigmoid):
-        told |= {"gamma_high": gamma.high, "gamma_low": gamma.low, "gamma_speed": gamma.speed}
-    return told
+        keys |= {"gamma_high": gamma.high, "gamma_low": gamma.low, "gamma_speed": gamma.speed}
+    return keys
 
 
 def _same(rebuilt: Method, method: Method) -> bool:
@@ -191,5 +195,5 @@ def _plain(method: Method) -> Method:
     return replace(method, loss=loss, filter=accept, optimizer=optimizer, timesteps=Uniform())
 
 
-def case_json(case: Case) -> str:
-    return json.dumps(asdict(case), indent=1, ensure_ascii=False) + "\n"
+def run_json(run: RecordedRun) -> str:
+    return json.dumps(asdict(run), indent=1, ensure_ascii=False) + "\n"

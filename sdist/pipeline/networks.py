@@ -17,7 +17,7 @@ MODES = ("training", "gradient_checkpointing")  # attributes of modules that a r
 
 
 @contextmanager
-def borrowed(parts: Mapping[str, Any], settings: Settings, options: Mapping[str, Any]) -> Iterator[Backbone]:
+def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[str, Any]) -> Iterator[Backbone]:
     """The backbone of components by their names in diffusers, as the settings load one from disk: float32, then lowered.
 
     UserError for networks that are moved or cast by hooks; see `assemble` and `adapt` for others.
@@ -29,7 +29,7 @@ def borrowed(parts: Mapping[str, Any], settings: Settings, options: Mapping[str,
             "remove them (pipe.remove_all_hooks()) and use pipe.to(device)"
         )
     networks = networks_of(parts)
-    with lent(*networks):
+    with restoring_state(*networks):
         for network in networks:
             nn.Module.to(network, torch.float32)
         backbone = assemble(parts, settings.device, options, settings.editor.conditions)
@@ -42,7 +42,7 @@ def networks_of(parts: Mapping[str, Any]) -> list[nn.Module]:
 
 
 @contextmanager
-def lent(*networks: nn.Module) -> Iterator[None]:
+def restoring_state(*networks: nn.Module) -> Iterator[None]:
     """After the block the networks are as before: number format, memory layout, device, mode, what requires a gradient.
 
     Values stay as they are in the block: a wider format there costs no digit. Buffers are left alone; a Stable Diffusion has
