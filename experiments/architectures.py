@@ -4,7 +4,7 @@
     python experiments/architectures.py FOLDER --narrow 1              # SD 1.5 at its real size: for a GPU
 
 With random weights the gradient's SD hardly depends on the draw, only on the prompts. So the command's filter lowers its
-threshold by a tenth a reject, from where the fourth draw of a usual edit passes.
+threshold by a tenth per reject, from where the fourth draw of a usual edit passes.
 
 `narrow` divides channels; layers, levels and names are those of the real models. Text encoders keep their width ratios but
 lose layers. Prompts are read by tinyworld's tokenizer.
@@ -53,7 +53,7 @@ UNETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SCALING = {"sd15": 0.18215, "sd21": 0.18215, "sdxl": 0.13025}
 TEXT = {"sd15": (768, 12), "sd21": (1024, 16), "sdxl": (768, 12)}  # width, heads
-DECAY, REJECTS = 0.9, 3  # of the filter, a reject; rejects of a usual step
+DECAY, REJECTS = 0.9, 3  # of the filter, per reject; rejects of a usual step
 EDITS, DRAWS = 4, 4  # pictures, and draws of each, to find the threshold
 
 

@@ -22,11 +22,11 @@ def measured(dense: bool) -> tuple[int, np.ndarray]:
     """Bytes of resident memory beyond the queries and keys, and the map."""
     torch.manual_seed(0)
     layers = [Layer(f"{i}", 0, "up", HEADS, WIDTH**-0.5) for i in range(LAYERS)]
-    own = {layer: (torch.randn(1, SIDE**2, HEADS * WIDTH), torch.randn(1, SIDE**2, HEADS * WIDTH)) for layer in layers}
-    cross = {layers[0]: (own[layers[0]][0], torch.randn(1, 77, HEADS * WIDTH))}
+    self_attention = {layer: (torch.randn(1, SIDE**2, HEADS * WIDTH), torch.randn(1, SIDE**2, HEADS * WIDTH)) for layer in layers}
+    cross_attention = {layers[0]: (self_attention[layers[0]][0], torch.randn(1, 77, HEADS * WIDTH))}
     focus = torch.zeros(1, 77)
     focus[0, 5] = 1
-    attention, before = Attention(cross, own, (SIDE, SIDE)), resident()
+    attention, before = Attention(cross_attention, self_attention, (SIDE, SIDE)), resident()
     refined = _dense(attention, focus) if dense else attention.refined(focus)
     return resident() - before, refined.numpy()
 

@@ -27,14 +27,14 @@ THRESHOLDS = (0.0, 1.0, 2.0)  # times the model's own
 
 def main() -> int:
     args = parse()
-    given = {k: v for k, v in (("model", args.model), ("device", args.device), ("steps", args.steps)) if v is not None}
-    settings = load_settings("lusd", args.overrides, **given)
+    arguments = {k: v for k, v in (("model", args.model), ("device", args.device), ("steps", args.steps)) if v is not None}
+    settings = load_settings("lusd", args.overrides, **arguments)
     by_parallel = [timed(args, settings, n) for n in PARALLEL]
     threshold = settings.editor.filter.threshold
-    chosen = [
-        load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **given) for factor in THRESHOLDS
+    variants = [
+        load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **arguments) for factor in THRESHOLDS
     ]
-    acceptance = [{**timed(args, own, None), "threshold": own.editor.filter.threshold} for own in chosen]
+    acceptance = [{**timed(args, variant, None), "threshold": variant.editor.filter.threshold} for variant in variants]
     ratios = {
         name: measure(replace(settings, compile=name == "compiled"), args.edits, args.repetitions, None, print)
         for name in ("plain", "compiled")

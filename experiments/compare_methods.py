@@ -154,14 +154,14 @@ def line(method: str, rows: list[Measured]) -> str:
 
 PART = """    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}
 
-{pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration a method: that of its yaml in experiments/.
+{pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration per method: that of its yaml in experiments/.
 In brackets 95 % bootstrap intervals over edits.
 
 - **success**: the judge sees the target's place and all its things in their colours, and nothing that was to go. The columns on
   the right are success by kind of edit.
 - **background error**: mean absolute difference to the source, in 0..255, where nothing should change (the head of the
   script says where that is).
-- **s an edit**: its share of a queue of {batch} on {threads}.
+- **s per edit**: its share of a queue of {batch} on {threads}.
 
 {table}
 
@@ -189,13 +189,13 @@ def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[Ed
 def fill(page: Path, part: str, text: str) -> None:
     """Puts the text between <!-- part --> and <!-- /part --> of a page that people write, or at its end."""
     begin, end = f"<!-- {part} -->", f"<!-- /{part} -->"
-    before, found, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(begin)
-    after = rest.partition(end)[2] if found else "\n"
+    before, marker, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(begin)
+    after = rest.partition(end)[2] if marker else "\n"
     page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
 def table(by_method: dict[str, list[Measured]]) -> str:
-    head = ["method", "success, %", "background error", "s an edit", "draws a step", *KINDS]
+    head = ["method", "success, %", "background error", "s per edit", "draws per step", *KINDS]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(line(m, r) for m, r in by_method.items())]
     return "\n".join(lines)
 
@@ -203,12 +203,12 @@ def table(by_method: dict[str, list[Measured]]) -> str:
 def machine(args: argparse.Namespace) -> str:
     """Where the edits were made, as their cards say."""
     cards = [json.loads(path.read_text())["machine"] for path in args.work.glob("*/*_seed*.json")]
-    told = sorted({f"{card['device']} with {card['threads']} thread(s)" for card in cards})
-    return ", ".join(told) or "nothing"
+    machines = sorted({f"{card['device']} with {card['threads']} thread(s)" for card in cards})
+    return ", ".join(machines) or "nothing"
 
 
 def grid(args: argparse.Namespace, methods: list[str], pairs: list[EditPair]) -> Image.Image:
-    """A row a pair: source, every method, the rendered target; names on top."""
+    """One row per pair: source, every method, the rendered target; names on top."""
     names = ["source", *(m for m in methods if m != NOTHING), "target"]
     sheet = Image.new("RGB", (len(names) * 100, 16 + len(pairs) * 100), "white")
     for x, name in enumerate(names):

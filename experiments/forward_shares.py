@@ -31,9 +31,9 @@ def main() -> int:
     for name, unet in {"tinyworld": UNet2DConditionModel.from_config(tinyworld.config).to("meta"), **real}.items():
         for rows in (2, 16):
             total, shares = flops(unet, rows)
-            print(f"{name}, {rows} rows: {total / 1e9:.1f} GFLOP, of them {told(shares)}")
+            print(f"{name}, {rows} rows: {total / 1e9:.1f} GFLOP, of them {as_text(shares)}")
     for rows in ROWS:
-        print(f"tinyworld, {rows} rows, time: {told(seconds(tinyworld, rows))}")
+        print(f"tinyworld, {rows} rows, time: {as_text(seconds(tinyworld, rows))}")
     return 0
 
 
@@ -78,7 +78,7 @@ def call(unet: Any, rows: int) -> None:
     unet(z, torch.full((rows,), 500, device=device), text, added_cond_kwargs=ids)
 
 
-def told(shares: dict[str, float]) -> str:
+def as_text(shares: dict[str, float]) -> str:
     return ", ".join(f"{part} {share:.2%}" for part, share in shares.items())
 
 

@@ -96,7 +96,7 @@ def adding(scene: Scene, thing: Thing) -> EditPair:
 
 def places() -> dict[str, list[EditPair]]:
     """Eight scenes each: a red hat where one thing can wear it, where two can, and a red mushroom that may stand anywhere."""
-    found: dict[str, list[EditPair]] = {"one wearer": [], "two wearers": [], "anywhere": []}
+    pairs: dict[str, list[EditPair]] = {"one wearer": [], "two wearers": [], "anywhere": []}
     rng = np.random.default_rng((SEED, 3))
     for i in range(8):
         base = sample_scene(rng, count=2)
@@ -104,9 +104,9 @@ def places() -> dict[str, list[EditPair]]:
         hat, thing = Attachment("hat", "red"), sample_thing(rng, (cat,))
         for name, things in {"one wearer": (cat,), "two wearers": (cat, snowman)}.items():
             before = replace(base, things=things)
-            found[name].append(make_pair("attach", before, before.with_thing(i % len(things), attachment=hat), PLAIN))
-        found["anywhere"].append(adding(replace(base, things=(cat,)), replace(thing, noun="mushroom", colour="red")))
-    return found
+            pairs[name].append(make_pair("attach", before, before.with_thing(i % len(things), attachment=hat), PLAIN))
+        pairs["anywhere"].append(adding(replace(base, things=(cat,)), replace(thing, noun="mushroom", colour="red")))
+    return pairs
 
 
 def prepared(backbone: Backbone, settings: Settings, pair: EditPair) -> Edit:
@@ -120,7 +120,7 @@ def prepared(backbone: Backbone, settings: Settings, pair: EditPair) -> Edit:
 def gradients(
     backbone: Backbone, settings: Settings, edit: Edit, t: int, latents: Tensor | None = None, noises: int = NOISES
 ) -> Tensor:
-    """The raw gradients of one edit at one timestep, a row a noise; from the source's latents unless others are given."""
+    """The raw gradients of one edit at one timestep, one row per noise; from the source's latents unless others are given."""
     rows = torch.zeros(noises, dtype=torch.long)
     many, loss = edit.narrow(rows), settings.editor.loss
     keys = [DrawKey(SEED, "analysis", 0, i) for i in range(noises)]
@@ -170,11 +170,11 @@ def low_and_high(backbone: Backbone, settings: Settings, edit: Edit, shots: Snap
     middle = sorted(shots.taken)[3]
     figure, axes = plt.subplots(2, 8, figsize=(15, 4.6), layout="constrained")
     for row, (name, latents) in enumerate({"start": edit.source, f"step {middle}": shots.taken[middle][0]}.items()):
-        found = gradients(backbone, settings, edit, 500, latents, noises=64)
-        order = std(found).argsort()
+        candidates = gradients(backbone, settings, edit, 500, latents, noises=64)
+        order = std(candidates).argsort()
         for axis, i in zip(axes[row], [*order[:4].tolist(), *order[-4:].tolist()], strict=True):
-            axis.imshow(found[i].norm(dim=0), cmap="magma")
-            sd = float(std(found)[i])
+            axis.imshow(candidates[i].norm(dim=0), cmap="magma")
+            sd = float(std(candidates)[i])
             axis.set_title(f"SD {sd:.4f}, {'accepted' if sd >= settings.editor.filter.threshold else 'rejected'}", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])

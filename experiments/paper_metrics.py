@@ -1,7 +1,7 @@
 """The metrics of LUSD's paper (Tables 2 to 4, Figure 8) on the edits that compare_methods.py made, with tinyworld's own CLIP.
 
     python experiments/compare_methods.py --work runs/compare --pairs 60      # the edits, where they are missing
-    python experiments/paper_metrics.py --work runs/compare                   # seconds a method; embeddings are kept
+    python experiments/paper_metrics.py --work runs/compare                   # seconds per method; embeddings are kept
 
 Evaluations are left in WORK/from_FIRST/evaluation/METHOD, comparisons with report.html in WORK/from_FIRST/comparison/.
 Tables and plots go to --output, into its part of results.md.

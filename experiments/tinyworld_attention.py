@@ -84,8 +84,8 @@ def parts_of(attention: Attention, level: int) -> list[tuple[str, Attention]]:
 
 def one_head(layer: Layer, q: torch.Tensor, k: torch.Tensor, head: int) -> Queries:
     width = q.shape[-1] // layer.heads
-    own = slice(head * width, (head + 1) * width)
-    return {replace(layer, heads=1): (q[..., own], k[..., own])}
+    channels = slice(head * width, (head + 1) * width)
+    return {replace(layer, heads=1): (q[..., channels], k[..., channels])}
 
 
 def _aucs(attention: Attention, focus: torch.Tensor, mask: np.ndarray, refined: bool) -> list[float]:

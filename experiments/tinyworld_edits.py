@@ -36,17 +36,17 @@ def main() -> int:
     cards = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     draws = np.concatenate([card["attempts"] for card in cards])
     seconds = sum(card["seconds"]["optimize"] for card in cards) / len(cards)
-    print(f"{name}: {len(cards)} edits, {draws.mean():.2f} draws a step, {seconds:.1f} s an edit; {args.output / name}.png")
+    print(f"{name}: {len(cards)} edits, {draws.mean():.2f} draws per step, {seconds:.1f} s per edit; {args.output / name}.png")
     return code
 
 
 def sheet(results: Path, pairs: list[EditPair]) -> Image.Image:
-    """One row a pair, two pairs side by side."""
+    """One row per pair, two pairs side by side."""
     rows = []
     for i, pair in enumerate(pairs):
-        own = Image.open(results / f"{i:03d}_seed0_panel.png").convert("RGB")
-        target = pair.target_image.resize((own.height, own.height), Image.Resampling.NEAREST)
-        rows.append(np.asarray(panel([own, target]).resize((4 * 132, 128))))
+        strip = Image.open(results / f"{i:03d}_seed0_panel.png").convert("RGB")
+        target = pair.target_image.resize((strip.height, strip.height), Image.Resampling.NEAREST)
+        rows.append(np.asarray(panel([strip, target]).resize((4 * 132, 128))))
     left, right = rows[: (len(rows) + 1) // 2], rows[(len(rows) + 1) // 2 :]
     right += [np.full_like(rows[0], 255)] * (len(left) - len(right))
     return Image.fromarray(np.concatenate([np.concatenate(left), np.concatenate(right)], 1))

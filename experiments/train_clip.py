@@ -85,9 +85,9 @@ class Trained(nn.Module):
         seen = self.clip.vision_model(pixels)
         image = F.normalize(self.clip.visual_projection(seen.pooler_output).float(), dim=-1)
         logits = self.clip.logit_scale.exp().clamp(max=100) * image @ self.texts(texts).T
-        told, back = logits.log_softmax(1), logits[:, : len(pixels)].log_softmax(0)
+        by_text, by_image = logits.log_softmax(1), logits[:, : len(pixels)].log_softmax(0)
         columns = same[:, : len(pixels)]
-        contrast = -(told * same).sum(1) / same.sum(1) - (back * columns).sum(0) / columns.sum(0)
+        contrast = -(by_text * same).sum(1) / same.sum(1) - (by_image * columns).sum(0) / columns.sum(0)
         shown = self.cells(seen.last_hidden_state[:, 1:]).float()
         return contrast.mean() / 2 + F.binary_cross_entropy_with_logits(shown, cells, reduction="none").sum(2).mean()
 
@@ -112,10 +112,12 @@ def train_clip(args: argparse.Namespace, device: torch.device) -> Trained:
         chosen = np.sort(rng.integers(0, len(renders), batch))
         wordings = [replace(sample_wording(rng), colours=True, place=True) for _ in chosen]
         others = [changed(rng, scenes[i]) for _ in range(WRONG) for i in chosen]
-        told = [scenes[i] for i in chosen] + others
-        texts = [caption(scene, wording) for scene, wording in zip(told, wordings * (1 + WRONG), strict=True)]
-        facts_told = [known[i] for i in chosen] + [facts(s) for s in others]
-        same = torch.tensor([[known[i] == other for other in facts_told] for i in chosen], dtype=torch.float32, device=device)
+        described = [scenes[i] for i in chosen] + others
+        texts = [caption(scene, wording) for scene, wording in zip(described, wordings * (1 + WRONG), strict=True)]
+        facts_described = [known[i] for i in chosen] + [facts(s) for s in others]
+        same = torch.tensor(
+            [[known[i] == other for other in facts_described] for i in chosen], dtype=torch.float32, device=device
+        )
         shown = torch.zeros(batch, CELLS * CELLS, PAIRS, device=device)
         for row, i in enumerate(chosen):
             shown[row, :, classes[i]] = cells[i].flatten(0, 1)[:, : len(classes[i])].to(shown)

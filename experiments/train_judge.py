@@ -44,9 +44,9 @@ def worsen(x: Tensor, rng: np.random.Generator) -> Tensor:
     return x + strength * noise + shift
 
 
-def parse(told: str, saved: str, samples: int) -> argparse.Namespace:
+def parse(description: str, saved: str, samples: int) -> argparse.Namespace:
     """The arguments of a training on the renders of tinyworld; it saves WORK/`saved` unless told otherwise."""
-    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
     parser.add_argument("--export", type=Path, help=f"where to save the weights (default: WORK/{saved})")
     parser.add_argument("--scenes", type=int, default=24_000)

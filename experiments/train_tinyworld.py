@@ -137,7 +137,7 @@ class Run:
 
 
 def train(run: Run, batch: int, loss_of: Callable[[np.random.Generator, int], Tensor], every: int, name: str) -> None:
-    """Steps until the run has seen its samples; `loss_of(indices seed)` gives a loss; progress is one line a save."""
+    """Steps until the run has seen its samples; `loss_of(indices seed)` gives a loss; progress is one line per save."""
     recent, last = [], time.time()
     while run.samples < run.total:
         loss = loss_of(np.random.default_rng((SHUFFLE_SEED, run.steps)), batch)
@@ -280,9 +280,9 @@ def word_groups(scene: Scene, text: str) -> np.ndarray:
     parts = [p for thing in scene.things for p in (thing, thing.attachment) if p is not None]
     for k, part in enumerate(parts, 1):
         for i in (i for i, word in enumerate(words) if word == part.noun):
-            told = words[i - 1] if words[i - 1] in PALETTE else None
-            groups[i + 1, k] = told in (None, part.colour)
-            groups[i, k] = told == part.colour
+            colour = words[i - 1] if words[i - 1] in PALETTE else None
+            groups[i + 1, k] = colour in (None, part.colour)
+            groups[i, k] = colour == part.colour
     named = [i + 1 for i, word in enumerate(words) if word in PLACE_WORDS]
     groups[named or slice(len(words) + 1, None), 0] = 1
     return groups
@@ -395,7 +395,7 @@ def train_diffusion(
         scenes = [scene_of(int(i))[1] for i in indices]
         texts = ["" if rng.random() < NULL_CAPTIONS else caption(s, sample_wording(rng)) for s in scenes]
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(args.device)
-        told = torch.tensor([bool(text) for text in texts], device=args.device)
+        has_text = torch.tensor([bool(text) for text in texts], device=args.device)
         groups = torch.from_numpy(np.stack([word_groups(s, text) for s, text in zip(scenes, texts, strict=True)]))
         cells = torch.stack([labels[i].flip(-1) if m else labels[i] for i, m in zip(indices, mirrored, strict=True)])
         t = torch.from_numpy(rng.integers(0, 1000, batch)).to(args.device)
@@ -405,8 +405,10 @@ def train_diffusion(
             text = models_["text_encoder"](ids).last_hidden_state
             eps = unet(bar.sqrt() * z + (1 - bar).sqrt() * noise, t, text, return_dict=False)[0]
         denoising = (weight[t] * F.mse_loss(eps.float(), noise, reduction="none").mean((1, 2, 3))).mean()
-        rows = {name: value[told] for name, value in tape.values.items()}
-        return denoising + GROUNDING * grounding_loss(rows, grounded, groups.to(args.device)[told], cells.to(args.device)[told])
+        rows = {name: value[has_text] for name, value in tape.values.items()}
+        return denoising + GROUNDING * grounding_loss(
+            rows, grounded, groups.to(args.device)[has_text], cells.to(args.device)[has_text]
+        )
 
     train(run, args.batch, loss_of, 100, "diffusion")
     return run.use_average(), tokenizer

@@ -17,7 +17,7 @@ from .distillation.callbacks import Snapshot, Watching
 from .editors.base import Observers
 from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
-from .files.given import Picture, in_memory, picture_file
+from .files.in_memory import Picture, in_memory, picture_file
 
 
 def edit(
@@ -37,16 +37,16 @@ def edit(
     settings: Mapping[str, Any] | Sequence[str] = (),
     on_step: Callable[[Snapshot], None] | None = None,
 ) -> Result:
-    """The edited picture, with its last mask and its run card.
+    """The edited image, with its last mask and its run card.
 
-    A picture is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
+    An image is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
     array (height, width) of truth values or numbers. `settings` are further values of the method's yaml,
     {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to the method.
     `on_step` gets the start (step 0) and every step as it is made. The model stays in memory for the next call. Raises
-    UserError for bad input.
+    Raises UserError for bad input.
     """
-    given = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
-    resolved = settings_of(method, settings, {key: value for key, value in given.items() if value is not None})
+    arguments = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
+    resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
     chosen = (words,) if isinstance(words, str) else tuple(words)
     with ExitStack() as stack:
         file = stack.enter_context(picture_file(image))

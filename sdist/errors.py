@@ -8,17 +8,17 @@ class UserError(ValueError):
     """Bad input; the command line prints its message without a traceback and exits with code 2."""
 
 
-def unknown(kind: str, given: str, allowed: Iterable[str], where: str = "") -> UserError:
+def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> UserError:
     """An error for a name that does not exist, with all names that do and the nearest one."""
     names = sorted(allowed)
-    near = get_close_matches(given, names, n=1)
+    near = get_close_matches(name, names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     place = f" in {where}" if where else ""
-    return UserError(f"unknown {kind} '{given}'{place}: have {', '.join(names)}{hint}")
+    return UserError(f"unknown {kind} '{name}'{place}: have {', '.join(names)}{hint}")
 
 
 class PicturesError(FloatingPointError):
-    """Some pictures of a batch came to nothing, the others are delivered; `reasons` says why by their places in the batch."""
+    """Some images of a batch came to nothing, the others are delivered; `reasons` says why by their places in the batch."""
 
     def __init__(self, reasons: dict[int, str]) -> None:
         super().__init__("; ".join(reasons.values()))

@@ -16,7 +16,7 @@ class Filter(ABC):
     """The settings that every filter has: what is drawn again on a reject, and when to give up."""
 
     redraw_timestep: bool = False  # on a reject draw the timestep again too (release), or the noise alone (paper)
-    max_attempts: int = 100  # draws a step; the last one is used whatever it is, and the log says so
+    max_attempts: int = 100  # draws per step; the last one is used whatever it is, and the log says so
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -40,7 +40,7 @@ class StdThreshold(Filter):
     """
 
     threshold: float = 0.01  # eta_0, at the first attempt of every step
-    decay: float = 0.99  # factor a reject
+    decay: float = 0.99  # factor per reject
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .errors import UserError, unknown
 
-UNUSABLE = {"LBFGS", "SparseAdam"}  # need several gradients a step, which a draw does not allow; sparse gradients
+UNUSABLE = {"LBFGS", "SparseAdam"}  # need several gradients per step, which a draw does not allow; sparse gradients
 
 
 def optimizer_names() -> dict[str, Callable[..., torch.optim.Optimizer]]:

@@ -189,7 +189,7 @@ class Outputs:
     rows: Int[Tensor, " m"] | None = None  # the images that are left, None: all
 
     def __getitem__(self, branch: Branch) -> Estimate:
-        """Of one branch; KeyError if the network was not asked for what it needs."""
+        """Of one branch. Raises KeyError if the network was not asked for what it needs."""
         if branch in self.estimates:
             whole = self.estimates[branch]
         else:

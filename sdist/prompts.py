@@ -83,26 +83,26 @@ def differing_nouns(source: str, target: str, rule: Difference = "paper", tagger
 
 
 def named_words(target: str, named: Sequence[str]) -> list[Word]:
-    """The user's own words as they stand in the target, phrases word by word; UserError for one that is not there."""
+    """The user's own words as they stand in the target, phrases word by word. Raises UserError for one that is not there."""
     have = words(target)
-    found: list[Word] = []
+    matches: list[Word] = []
     for phrase in named:
         parts = [w.text.casefold() for w in words(phrase)]
         starts = [i for i in range(len(have)) if parts == [w.text.casefold() for w in have[i : i + len(parts)]]]
         if not parts or not starts:
             raise unknown("word", phrase, [w.text for w in have], f"the target prompt {target!r}")
-        found += [w for i in starts for w in have[i : i + len(parts)]]
-    return sorted(set(found), key=lambda w: w.start)
+        matches += [w for i in starts for w in have[i : i + len(parts)]]
+    return sorted(set(matches), key=lambda w: w.start)
 
 
 def token_indices(spans: Sequence[tuple[int, int]], chosen: Sequence[Word], pieces: Literal["all", "last"]) -> list[int]:
     """Positions of the tokens of those words; of a word that is split into several, all or only the last (release)."""
     indices = []
     for word in chosen:
-        own = [i for i, (start, end) in enumerate(spans) if start < end and start < word.end and end > word.start]
-        if not own:
+        tokens = [i for i, (start, end) in enumerate(spans) if start < end and start < word.end and end > word.start]
+        if not tokens:
             raise UserError(f"the tokenizer gives no token for the word {word.text!r}")
-        indices += own if pieces == "all" else own[-1:]
+        indices += tokens if pieces == "all" else tokens[-1:]
     return sorted(set(indices))
 
 

@@ -54,7 +54,7 @@ class Registry(Generic[T]):
         return sorted(self._classes)
 
     def get(self, name: str) -> type[T]:
-        """The class of that name; UserError names what exists otherwise."""
+        """The class of that name. Raises a UserError that names what exists otherwise."""
         self._discover()
         if name not in self._classes:
             raise unknown(self.slot, name, self._classes)

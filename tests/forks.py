@@ -39,9 +39,9 @@ class Forks:
 
     def error(self) -> str:
         """The one error that the last one printed."""
-        told = self.log.read_text()
-        assert "Traceback" not in told
-        (line,) = [line for line in told.splitlines() if line.startswith("sdist: error:")]
+        text = self.log.read_text()
+        assert "Traceback" not in text
+        (line,) = [line for line in text.splitlines() if line.startswith("sdist: error:")]
         return line
 
     def _ask(self, question: dict) -> int:

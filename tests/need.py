@@ -27,5 +27,5 @@ def need(module: str) -> ModuleType:
 
 def need_program(*names: str) -> str:
     """The path of the first of these programs that is installed."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    return found or missing(f"the tests need {' or '.join(names)}, which is not installed")
+    path = next(filter(None, map(shutil.which, names)), None)
+    return path or missing(f"the tests need {' or '.join(names)}, which is not installed")

@@ -44,9 +44,9 @@ def test_whole_timesteps_as_floats_have_the_levels_of_the_schedule() -> None:
 def test_clean_and_noise_make_up_the_noisy_latents(kind: str, t: list[float]) -> None:
     """alpha clean + sigma eps = z_t for any output, right or wrong."""
     alpha, sigma = scales(kind, t)
-    told = Estimate(latents(0), latents(1), alpha, sigma, kind)
-    torch.testing.assert_close(add_noise(told.clean, told.eps, alpha, sigma), told.z_t)
-    torch.testing.assert_close(told.velocity, told.eps - told.clean, rtol=1e-7, atol=1e-7)
+    estimate = Estimate(latents(0), latents(1), alpha, sigma, kind)
+    torch.testing.assert_close(add_noise(estimate.clean, estimate.eps, alpha, sigma), estimate.z_t)
+    torch.testing.assert_close(estimate.velocity, estimate.eps - estimate.clean, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,31 +55,31 @@ def test_the_right_output_has_the_noise_and_the_image_that_z_t_was_made_of(kind:
     x, noise, (alpha, sigma) = latents(0), latents(1), scales(kind, t)
     a, g = alpha[:, None, None, None], sigma[:, None, None, None]
     output = {"epsilon": noise, "v_prediction": a * noise - g * x, "flow": noise - x}[kind]
-    told = Estimate(output, add_noise(x, noise, alpha, sigma), alpha, sigma, kind)
-    torch.testing.assert_close(told.eps, noise)
-    torch.testing.assert_close(told.clean, x)
-    torch.testing.assert_close(told.velocity, noise - x)
+    estimate = Estimate(output, add_noise(x, noise, alpha, sigma), alpha, sigma, kind)
+    torch.testing.assert_close(estimate.eps, noise)
+    torch.testing.assert_close(estimate.clean, x)
+    torch.testing.assert_close(estimate.velocity, noise - x)
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "flow"])
 def test_pure_noise_is_told_exactly_in_single_precision(kind: str) -> None:
     """alpha = 0, s = 1: the noise is z_t, the image is what the network says, and a flow's velocity its very output."""
     output, z_t = latents(0).float(), latents(1).float()
-    told = Estimate(output, z_t, torch.zeros(2), torch.ones(2), kind)
-    assert torch.equal(told.eps, z_t)
-    assert torch.equal(told.clean, (z_t if kind == "flow" else 0) - output)
+    estimate = Estimate(output, z_t, torch.zeros(2), torch.ones(2), kind)
+    assert torch.equal(estimate.eps, z_t)
+    assert torch.equal(estimate.clean, (z_t if kind == "flow" else 0) - output)
     if kind == "flow":
-        assert torch.equal(told.velocity, output)
+        assert torch.equal(estimate.velocity, output)
 
 
 @given(timesteps)
 def test_a_step_of_ddim_is_eulers_step_of_the_same_model_seen_as_a_flow(t: int) -> None:
     """x_s = z_t / (alpha + sigma) at s = sigma / (alpha + sigma), moved along the velocity to the next level."""
     (a, g), (a_next, g_next) = scales("epsilon", [t]), scales("epsilon", [max(0, t - 20)])
-    told = Estimate(latents(0)[:1], latents(1)[:1], a, g, "epsilon")
+    estimate = Estimate(latents(0)[:1], latents(1)[:1], a, g, "epsilon")
     s, s_next = g / (a + g), g_next / (a_next + g_next)
-    euler = told.z_t / (a + g) + (s_next - s) * told.velocity
-    torch.testing.assert_close(add_noise(told.clean, told.eps, a_next, g_next), euler * (a_next + g_next))
+    euler = estimate.z_t / (a + g) + (s_next - s) * estimate.velocity
+    torch.testing.assert_close(add_noise(estimate.clean, estimate.eps, a_next, g_next), euler * (a_next + g_next))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -139,7 +139,7 @@ def test_a_missing_extra_is_one_line_before_any_work(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sdist.extras.find_spec", lambda name: None)
     assert main(command) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.endswith(f"pip install 'sdist[{extra}]'\n")
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.endswith(f"pip install 'sdist[{extra}]'\n")
     assert list(tmp_path.iterdir()) == []

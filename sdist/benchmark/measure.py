@@ -89,7 +89,7 @@ def now(device: torch.device) -> float:
 
 
 def measure(settings: Settings, edits: int, repetitions: int, parallel: int | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """All figures; `agree` says whether the accept sequences do. UserError for a method that the reference does not know."""
+    """All figures; `agree` says whether the accept sequences do. Raises UserError for a method unknown to the reference."""
     _check(settings.editor)
     ours, theirs = load_method(settings), load_method(replace(settings, compile=False))
     reference.explicit_attention(theirs.model)
@@ -105,7 +105,7 @@ def measure(settings: Settings, edits: int, repetitions: int, parallel: int | No
         for turn in range(repetitions):
             for mode, run in passes.items():
                 timed[mode].append(run())
-                say(f"{turn + 1} of {repetitions}, {mode}: {timed[mode][-1].seconds / edits:.2f} s an edit")
+                say(f"{turn + 1} of {repetitions}, {mode}: {timed[mode][-1].seconds / edits:.2f} s per edit")
             bare.append(bare_rows_per_second(ours.model, images[0], rows))
         memory = {mode: peak_memory(mode, settings, edits, parallel) for mode in MODES}
     return report(timed, bare, memory, edits)
@@ -228,8 +228,9 @@ def _check(method: Any) -> None:
     """Raises UserError unless the editor is LUSD as the paper describes it."""
     parts = {"loss": (method.loss, SBP), "filter": (method.filter, StdThreshold), "normalizer": (method.normalizer, UnitStd)}
     wrong = [name for name, (part, kind) in parts.items() if not isinstance(part, kind)]
-    found: list[Any] = list(method.regularizers.values())
-    if [type(part) for part in found] != [AttentionMask, SourcePull] or (found[0].timing, found[0].beta) != ("current", "k/N"):
+    regularizers: list[Any] = list(method.regularizers.values())
+    kinds = [type(part) for part in regularizers]
+    if kinds != [AttentionMask, SourcePull] or (regularizers[0].timing, regularizers[0].beta) != ("current", "k/N"):
         wrong.append("regularizers")
     if wrong:
         raise UserError(f"the benchmark compares LUSD as the paper describes it; these settings change its {', '.join(wrong)}")
@@ -242,9 +243,9 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def as_lines(figures: dict[str, Any]) -> list[str]:
     """The figures for a terminal."""
 
-    def told(value: Any) -> str:
+    def as_text(value: Any) -> str:
         if isinstance(value, dict):
-            return ", ".join(f"{name} {told(part)}" for name, part in value.items())
+            return ", ".join(f"{name} {as_text(part)}" for name, part in value.items())
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
-    return [f"{name:22s} {told(value)}" for name, value in figures.items()]
+    return [f"{name:22s} {as_text(value)}" for name, value in figures.items()]

@@ -1,6 +1,6 @@
 """LUSD as a plain loop, in the way of the released code: what the benchmark compares this package with, and nothing else.
 
-One image at a time, two rows a call, explicit softmax matrices in every attention layer, all of them kept, a decision and a
+One image at a time, two rows per call, explicit softmax matrices in every attention layer, all of them kept, a decision and a
 log line read from the device at every attempt, a preview every 30 steps. Draws are ours, so that the results can be compared.
 """
 

@@ -86,7 +86,7 @@ def storage_folder(text: str) -> Path:
 
 
 def picture_file(text: str) -> Path:
-    """A picture's path, as an argument's type."""
+    """An image's path, as an argument's type."""
     try:
         return picture_path(text)
     except UserError as error:

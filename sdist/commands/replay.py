@@ -1,4 +1,4 @@
-"""sdist replay: a picture made again from its run card, and compared with itself."""
+"""sdist replay: an image made again from its run card, and compared with itself."""
 
 import argparse
 import logging

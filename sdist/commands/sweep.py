@@ -1,4 +1,4 @@
-"""sdist sweep: sdist run for every variant of a sweep; then a picture of them all, and their tables."""
+"""sdist sweep: sdist run for every variant of a sweep; then a sheet of all images, and their tables."""
 
 from __future__ import annotations
 

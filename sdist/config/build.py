@@ -100,19 +100,19 @@ def _name(component: Any) -> Any:
 
 
 def resolve(data: Any, where: str) -> Settings:
-    """Settings with every component built; UserError names the key, the file and what is allowed."""
-    given = _spelled(OmegaConf.create(cast(Any, data)) if isinstance(data, Mapping) else data)
-    editor = _editor(given.get("editor", FLAT), where)
-    _check_keys(given, editor, where)
+    """Settings with every component built. Raises a UserError that names the key, the file and what is allowed."""
+    config = _spelled(OmegaConf.create(cast(Any, data)) if isinstance(data, Mapping) else data)
+    editor = _editor(config.get("editor", FLAT), where)
+    _check_keys(config, editor, where)
     try:
-        plain = _plain(_merged(_defaults(given, editor, where), given), resolve=True)
+        plain = _plain(_merged(_defaults(config, editor, where), config), resolve=True)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{where}: {_line(error)}") from error
-    keys = [str(key) for key in given]
+    keys = [str(key) for key in config]
     flat = {key: plain.pop(key) for key in keys if editor == FLAT and key in _flat_keys()}
-    if editor == FLAT and "editor" not in given:
+    if editor == FLAT and "editor" not in config:
         plain["editor"] = {"name": FLAT, **flat}
     wanted = {key: plain[key] for key in (*keys, "editor") if key in plain}
     return build(Settings, {**wanted, "scale": Scale(**plain["scale"])}, where)
@@ -134,10 +134,10 @@ def _flat_keys() -> list[str]:
     return _field_names(EDITORS.get(FLAT))
 
 
-def _check_keys(given: DictConfig, editor: str, where: str) -> None:
-    """UserError for a key that is neither common nor, where no editor is named, one of score distillation's."""
-    allowed = [*common_keys(editor), *(_flat_keys() if "editor" not in given else [])]
-    foreign = [str(key) for key in given if key not in allowed]
+def _check_keys(config: DictConfig, editor: str, where: str) -> None:
+    """Raises UserError for a key that is neither common nor, where no editor is named, one of score distillation's."""
+    allowed = [*common_keys(editor), *(_flat_keys() if "editor" not in config else [])]
+    foreign = [str(key) for key in config if key not in allowed]
     for key in foreign:
         if key not in (*(f.name for f in fields(Settings)), *_flat_keys()):
             raise unknown("key", key, allowed, where)
@@ -146,13 +146,13 @@ def _check_keys(given: DictConfig, editor: str, where: str) -> None:
         raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}; it has {', '.join(allowed)}, {more}")
 
 
-def _defaults(given: DictConfig, editor: str, where: str) -> DictConfig:
+def _defaults(config: DictConfig, editor: str, where: str) -> DictConfig:
     """What ${...} may refer to: the defaults of every key, and the scale of the model."""
     defaults = _merged(_structure(Settings), _structure(EDITORS.get(FLAT)) if editor == FLAT else {})
-    scale = given.get("scale", OmegaConf.create())
+    scale = config.get("scale", OmegaConf.create())
     if not isinstance(scale, DictConfig):
         raise UserError(f"{where}: scale is a mapping {{name: value}}, got {scale!r}")
-    model = find_model(str(given.get("model", defaults.model)))
+    model = find_model(str(config.get("model", defaults.model)))
     defaults.scale = asdict(_object(_merge(Scale, {**asdict(model.scale), **scale}, f"scale in {where}"), where))
     return defaults
 
@@ -165,9 +165,12 @@ def _structure(cls: type) -> DictConfig:
 # --- components ---------------------------------------------------------------------------------------------------------
 
 
-def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
-    """An object of a dataclass from plain data, its slots filled; UserError names the key, the place and what is allowed."""
-    merged = _merge(cls, given, where)
+def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
+    """An object of a dataclass from plain data, its slots filled.
+
+    Raises a UserError that names the key, the place and what is allowed.
+    """
+    merged = _merge(cls, data, where)
     values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in _fields(cls)}
     try:
         return cls(**values)
@@ -186,12 +189,12 @@ def _value(metadata: Mapping[str, str], node: Any, key: str, where: str) -> Any:
 
 def _component(registry: Registry[T], value: Any, where: str, default: str | None = None) -> T:
     """A component from its name, or from a mapping with some of its fields, and its name unless it is the default one."""
-    fields_ = {"name": value} if isinstance(value, str) else value
-    if isinstance(fields_, Mapping) and default is not None:
-        fields_ = {"name": default, **fields_}
-    cls = _class_of(registry, fields_.get("name") if isinstance(fields_, Mapping) else None, value, where)
-    given = {k: v for k, v in fields_.items() if k != "name"}
-    return build(cls, given, where if fields_["name"] == FLAT else f"{registry.slot} {fields_['name']} in {where}")
+    entry = {"name": value} if isinstance(value, str) else value
+    if isinstance(entry, Mapping) and default is not None:
+        entry = {"name": default, **entry}
+    cls = _class_of(registry, entry.get("name") if isinstance(entry, Mapping) else None, value, where)
+    settings = {k: v for k, v in entry.items() if k != "name"}
+    return build(cls, settings, where if entry["name"] == FLAT else f"{registry.slot} {entry['name']} in {where}")
 
 
 def _class_of(registry: Registry[T], name: Any, value: Any, where: str) -> type[T]:
@@ -205,15 +208,15 @@ def _class_of(registry: Registry[T], name: Any, value: Any, where: str) -> type[
 
 
 def _components(registry: Registry[T], named: Any, key: str, where: str) -> dict[str, T]:
-    if not isinstance(named, dict) or not all(own is None or isinstance(own, dict) for own in named.values()):
+    if not isinstance(named, dict) or not all(component is None or isinstance(component, dict) for component in named.values()):
         raise UserError(f"{where}: {key} is a mapping {{name: {{field: value}}}}, null switches one off; got {named!r}")
-    chosen = {name: {**own, "name": name} for name, own in named.items() if own is not None}
-    return {name: _component(registry, given, where) for name, given in chosen.items()}
+    chosen = {name: {**component, "name": name} for name, component in named.items() if component is not None}
+    return {name: _component(registry, component, where) for name, component in chosen.items()}
 
 
-def _merge(cls: type, given: Any, where: str) -> DictConfig:
+def _merge(cls: type, data: Any, where: str) -> DictConfig:
     try:
-        return _merged(OmegaConf.structured(cls), given)
+        return _merged(OmegaConf.structured(cls), data)
     except ConfigKeyError as error:
         owner = error.object_type if is_dataclass(error.object_type) else cls
         above, _, key = str(error.full_key).rpartition(".")

@@ -20,7 +20,7 @@ def shipped(kind: Literal["method", "sweep"]) -> dict[str, Path]:
 
 
 def find_yaml(kind: Literal["method", "sweep"], name: str) -> Path:
-    """A yaml by its name in experiments/, or by its path; UserError says what there is."""
+    """A yaml by its name in experiments/, or by its path. Raises a UserError that says what there is."""
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise UserError(f"{kind} file {name} does not exist")

@@ -41,8 +41,8 @@ def page() -> str:
 
 def _groups(flat: Any) -> dict[str, Any]:
     """Keys that have keys of their own, by name: fields whose default is a dataclass."""
-    found = {f.name: f.default_factory for cls in (flat, Settings) for f in fields(cls) if is_dataclass(f.default_factory)}
-    return {**found, "scale": Scale}
+    groups = {f.name: f.default_factory for cls in (flat, Settings) for f in fields(cls) if is_dataclass(f.default_factory)}
+    return {**groups, "scale": Scale}
 
 
 def about(cls: type) -> str:
@@ -54,9 +54,9 @@ def keys(cls: Any) -> list[Key]:
     """The fields of a dataclass, those of its bases too."""
     bases: list[Any] = [base for base in reversed(cls.__mro__) if is_dataclass(base)]
     source = "".join(map(inspect.getsource, bases))
-    told = {found[1]: (found[2], found[4] or "") for found in FIELD.finditer(source)}
+    described = {match[1]: (match[2], match[4] or "") for match in FIELD.finditer(source)}
     hints = get_type_hints(cls)
-    return [Key(f.name, _kind(hints[f.name], told[f.name][0]), _default(f), told[f.name][1]) for f in fields(cls)]
+    return [Key(f.name, _kind(hints[f.name], described[f.name][0]), _default(f), described[f.name][1]) for f in fields(cls)]
 
 
 def _kind(hint: Any, source: str) -> str:

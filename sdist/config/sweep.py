@@ -1,6 +1,6 @@
 """Sweeps: variants of methods in one yaml, written out or as the product of a grid.
 
-A variant is a method and overrides as --set takes them, so that `sdist run --method ... --set ...` makes the same pictures.
+A variant is a method and overrides as --set takes them, so that `sdist run --method ... --set ...` makes the same images.
 """
 
 import re
@@ -43,7 +43,7 @@ class Sweep:
 
 
 def read_sweep(name: str) -> Sweep:
-    """The sweep of that name in experiments/, or of that yaml; UserError names the key or variant that is wrong.
+    """The sweep of that name in experiments/, or of that yaml. Raises a UserError that names the key or variant that is wrong.
 
     Whether methods, keys and values exist is known when the settings of the variants are loaded.
     """
@@ -79,7 +79,7 @@ def _sweep(name: str, data: Any) -> Sweep:
     base = data.get("base")
     axes = _axes(data["grid"]) if "grid" in data else {}
     entries = _points(axes) if axes else _written(data["variants"])
-    variants = tuple(_variant(own, entry, base) for own, entry in entries)
+    variants = tuple(_variant(name, entry, base) for name, entry in entries)
     _check_names([variant.name for variant in variants])
     return Sweep(name, base, variants, {key: tuple(values) for key, values in _short(axes).items()})
 
@@ -89,7 +89,7 @@ def _written(variants: Any) -> list[tuple[str, Any]]:
     if not variants or not isinstance(variants, dict | list):
         raise UserError(f"variants is empty; a sweep is {FORMS}" if not variants else f"variants cannot be {variants!r}: {FORMS}")
     if isinstance(variants, dict):
-        return [(_name(name), {"base": own} if isinstance(own, str) else own) for name, own in variants.items()]
+        return [(_name(name), {"base": entry} if isinstance(entry, str) else entry) for name, entry in variants.items()]
     if not all(isinstance(method, str) for method in variants):
         raise UserError("a list of variants names methods; variants with overrides are {NAME: {KEY: VALUE}}")
     return [(Path(method).stem, {"base": method}) for method in variants]
@@ -98,11 +98,11 @@ def _written(variants: Any) -> list[tuple[str, Any]]:
 def _variant(name: str, entry: Any, base: Any) -> Variant:
     if entry is not None and not isinstance(entry, dict):
         raise UserError(f"variant {name} is a method or {{KEY: VALUE}}, got {entry!r}")
-    given = dict(entry or {})
-    method = given.pop("base", base)
+    keys = dict(entry or {})
+    method = keys.pop("base", base)
     if not isinstance(method, str):
         raise UserError(f"variant {name} has no base; name a method, for it or for the sweep")
-    return Variant(name, method, tuple(f"{key}={as_text(value)}" for key, value in given.items()))
+    return Variant(name, method, tuple(f"{key}={as_text(value)}" for key, value in keys.items()))
 
 
 def _axes(grid: Any) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:HOME}, which would put the envi
 
 
 def read_yaml(path: Path) -> Any:
-    """A DictConfig or ListConfig; UserError for what is no yaml, too large, too deep, or calls a resolver of OmegaConf.
+    """A DictConfig or ListConfig. Raises UserError for what is no yaml, too large, too deep, or calls a resolver of OmegaConf.
 
     Aliases that expand beyond OmegaConf's limit are refused there.
     """
@@ -33,7 +33,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def check_yaml(text: str) -> None:
-    """UserError if the text nests deeper than the parser can stand, or if a value calls a resolver."""
+    """Raises UserError if the text nests deeper than the parser can stand, or if a value calls a resolver."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -44,7 +44,7 @@ def check_yaml(text: str) -> None:
 
 
 def check_values(text: str) -> None:
-    """UserError if OmegaConf would call one of its resolvers for what stands in the text."""
+    """Raises UserError if OmegaConf would call one of its resolvers for what stands in the text."""
     call = RESOLVER.search(text)
     if call:
         raise UserError(f"{call[0]!r}... calls a resolver; only references such as ${{scale.step}} are allowed")

@@ -20,22 +20,22 @@ KEY = re.compile(r"[\w.-]*\w")
 
 @dataclass(frozen=True)
 class Pair:
-    """One edit that is asked for; `key` names it, and its result is the picture of that name."""
+    """One edit that is asked for; `key` names it, and its result is the image of that name."""
 
     key: str
     image: Path
     source: str
     target: str
     category: str = ""
-    caption: str = ""  # of the wanted picture, where a benchmark scores against another text than the prompt
-    truth: Path | None = None  # the wanted picture, where the benchmark has one
+    caption: str = ""  # of the wanted image, where a benchmark scores against another text than the prompt
+    truth: Path | None = None  # the wanted image, where the benchmark has one
     mask: Callable[[], Mask] | None = None  # true where the edit may happen; decoded when asked for
     instruction: str = ""  # the edit as an order, where the format has one
     counted: int = 1  # how often it enters means: in the official profile as often as the benchmark's own tables have it
 
     @property
     def text(self) -> str:
-        """What the edited picture is compared with."""
+        """What the edited image is compared with."""
         return self.caption or self.target
 
 
@@ -46,14 +46,14 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
-        """All pairs, in the order of the format's own list; UserError names a file or key that is missing or odd.
+        """All pairs, in the order of the format's own list. Raises a UserError that names a file or key that is missing or odd.
 
         official: with the known errors of the published lists. clean: without.
         """
 
 
 def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
-    """The pairs of "FORMAT:FOLDER", such as "pie_bench:data"; UserError for what is unknown, missing or there twice."""
+    """The pairs of "FORMAT:FOLDER", such as "pie_bench:data". Raises UserError for what is unknown, missing or there twice."""
     kind, _, folder = name.partition(":")
     dataset = DATASETS.get(kind)()
     if not folder:
@@ -66,7 +66,7 @@ def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
 
 
 def check(pairs: Iterable[Pair], where: object) -> None:
-    """UserError unless every key occurs once and every file is there."""
+    """Raises UserError unless every key occurs once and every file is there."""
     pairs = list(pairs)
     if not pairs:
         raise UserError(f"{where} has no edit pairs")
@@ -82,7 +82,7 @@ def check(pairs: Iterable[Pair], where: object) -> None:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """folder/name; UserError if that is not inside the folder."""
+    """folder/name. Raises UserError if that is not inside the folder."""
     path = folder / name
     if not name or "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{name!r} is not a file inside {folder}")
@@ -90,7 +90,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """The value in a json file; UserError if there is none or if it is of another kind."""
+    """The value in a json file. Raises UserError if there is none or if it is of another kind."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a csv by column; UserError if it is not there, is not UTF-8, or lacks one of the columns or a field."""
+    """The rows of a csv by column. Raises UserError if it is not there, is not UTF-8, or lacks one of the columns or a field."""
     csv.field_size_limit(2**31 - 1)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -123,7 +123,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def text(record: Mapping[str, Any], name: str, where: object) -> str:
-    """A text of a record; UserError if it is not there."""
+    """A text of a record. Raises UserError if it is not there."""
     value = record.get(name)
     if not isinstance(value, str):
         raise UserError(f"{where} has no text {name!r}")

@@ -12,7 +12,7 @@ GIVEN_TWICE, MEANT = "243361-output1", "243361-output2"  # in the released table
 
 
 class Category(NamedTuple):
-    turn: str  # name of the turn's source picture, without ending
+    turn: str  # name of the turn's source image, without ending
     group: Literal["Add", "Other"]
 
 
@@ -20,7 +20,7 @@ def read_categories(path: Path, profile: Profile) -> list[Category]:
     """The rows of a csv with the columns idx and category; "add" is a group of its own, all else is "Other".
 
     official: as the file has them, so that a turn given twice counts twice. clean: the one wrong key of the released table is
-    corrected. UserError for a file without these columns, and in the clean profile for a turn that is still given twice.
+    corrected. Raises UserError for a file without these columns, and in the clean profile for a turn that is still given twice.
     """
     rows = [Category(row["idx"], "Add" if row["category"] == "add" else "Other") for row in read_csv(path, ("idx", "category"))]
     if profile == "clean":

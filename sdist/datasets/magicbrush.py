@@ -18,7 +18,7 @@ NAME = re.compile(r"(?P<session>\w+)-(?:input|output(?P<turn>\d+))")
 @DATASETS.register("magicbrush")
 @dataclass(frozen=True)
 class MagicBrush(Dataset):
-    """Every turn by itself: its input is the wanted picture of the turn before. Named SESSION_1, SESSION_inde_2, SESSION_inde_3.
+    """Every turn by itself: its input is the wanted image of the turn before. Named SESSION_1, SESSION_inde_2, SESSION_inde_3.
 
     The folder holds edit_turns.json, global_descriptions.json (the prompts), local_descriptions.json (what CLIP-T compares with)
     and images/SESSION/. With magicbrush_category.csv pairs have its category, Add or Other, joined by the name of the input.
@@ -67,7 +67,7 @@ def _pair(folder: Path, turn: dict, prompts: dict, captions: dict) -> Pair:
 
 
 def _input(turn: object, folder: Path) -> str:
-    """The name of a turn's input picture, without its ending."""
+    """The name of a turn's input image, without its ending."""
     name = text(turn, "input", folder / "edit_turns.json").removesuffix(".png") if isinstance(turn, dict) else ""
     if not NAME.fullmatch(name):
         raise UserError(f"{folder / 'edit_turns.json'}: {turn!r} is not a turn")

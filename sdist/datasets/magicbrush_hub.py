@@ -19,8 +19,8 @@ COLUMNS = ("img_id", "turn_index", "source_img", "target_img", "instruction")
 class MagicBrushHub(Dataset):
     """ "ID" or "ID@SPLIT" (default: dev), named as the turns of MagicBrush's release are.
 
-    The hub has no descriptions, so the instruction is the target prompt: scores against the wanted picture stand, those against
-    text do not compare with published ones. Pictures are kept in the cache of the `datasets` package.
+    The hub has no descriptions, so the instruction is the target prompt: scores against the wanted image stand, those against
+    text do not compare with published ones. Images are kept in the cache of the `datasets` package.
     """
 
     local: ClassVar[bool] = False
@@ -35,7 +35,7 @@ class MagicBrushHub(Dataset):
 
 
 def _rows(name: str, split: str) -> tuple[Any, Path]:
-    """The rows with pictures as bytes, and a folder for them; UserError if they cannot be had."""
+    """The rows with images as bytes, and a folder for them. Raises UserError if they cannot be had."""
     try:
         from datasets import Image, config, load_dataset
     except ModuleNotFoundError:
@@ -59,7 +59,7 @@ def _pairs(rows: Any, cache: Path) -> Iterator[Pair]:
 
 
 def _kept(cache: Path, name: str, picture: dict[str, Any]) -> Path:
-    """The picture as a file."""
+    """The image as a file."""
     if picture["bytes"] is None:
         return Path(picture["path"])
     path = inside(cache, name)

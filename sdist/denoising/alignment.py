@@ -33,8 +33,8 @@ class Tokens:
 
     def words(self) -> list[tuple[str, list[int]]]:
         """The prompt's words, what stands between spaces, with the positions of their tokens."""
-        found = [(match.group(), match.span()) for match in re.finditer(r"\S+", self.prompt)]
-        return [(word, self._within(word, *span)) for word, span in found]
+        matches = [(match.group(), match.span()) for match in re.finditer(r"\S+", self.prompt)]
+        return [(word, self._within(word, *span)) for word, span in matches]
 
     def _within(self, word: str, start: int, end: int) -> list[int]:
         within = [i for i, (a, b) in enumerate(self.spans) if a < b and a < end and b > start]

@@ -1,4 +1,4 @@
-"""What a user sees of a run and says to it: a progress bar, a logger, every step of a picture, and an early end."""
+"""What a user sees of a run and says to it: a progress bar, a logger, every step of an image, and an early end."""
 
 import logging
 from collections.abc import Callable
@@ -80,7 +80,7 @@ class ProgressBar(Observer):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A picture before its first step, or just after one."""
+    """An image before its first step, or just after one."""
 
     step: int  # made so far, 0..steps
     steps: int
@@ -93,12 +93,12 @@ class Snapshot:
 
     @property
     def image(self) -> Image.Image:
-        """The picture, decoded now: this takes longer than a step of a small model."""
+        """The image, decoded now: this takes longer than a step of a small model."""
         return to_images(self.backbone.decode(self.latents))[0]
 
 
 class Watching(Observer):
-    """Hands the encoded first picture to `on_step`, and then every step of it."""
+    """Hands the encoded first image to `on_step`, and then every step of it."""
 
     def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
         self._on_step = on_step
@@ -121,7 +121,7 @@ class Watching(Observer):
 
 
 class Stopping(Observer):
-    """Ends the run after the first round at which it is `wanted`; each picture is then delivered as it is."""
+    """Ends the run after the first round at which it is `wanted`; each image is then delivered as it is."""
 
     def __init__(self, wanted: Callable[[ScoreDistiller], bool]) -> None:
         self._wanted = wanted

@@ -199,6 +199,6 @@ def last_mask(distiller: ScoreDistiller, image: int) -> Tensor | None:
 
 
 def attempts_of(distiller: ScoreDistiller, image: int) -> tuple[int, ...]:
-    """How many draws each step of a picture took."""
-    found = ((r, (r.images == image) & r.accepted) for r in distiller.rounds)
-    return tuple(int(r.attempt[own][0]) + 1 for r, own in found if own.any())
+    """How many draws each step of an image took."""
+    accepted = ((r, (r.images == image) & r.accepted) for r in distiller.rounds)
+    return tuple(int(r.attempt[rows][0]) + 1 for r, rows in accepted if rows.any())

@@ -18,10 +18,10 @@ class InstructPix2Pix(DiffusersPipeline):
     """StableDiffusionInstructPix2PixPipeline with Euler's ancestral sampler; it reads the instruction alone."""
 
     guidance_scale: float = 7.5  # towards the instruction
-    image_guidance_scale: float = 1.5  # towards the source picture
+    image_guidance_scale: float = 1.5  # towards the source image
     num_inference_steps: int = 100
 
-    conditions: ClassVar[int] = 1  # the source picture's latent
+    conditions: ClassVar[int] = 1  # the source image's latent
     instructed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -60,8 +60,8 @@ class LeditsPP(DiffusersPipeline):
             def encode_prompt(self, *args: Any, **options: Any) -> tuple:
                 concepts, null, lengths = super().encode_prompt(*args, **options)
                 if lengths is not None:
-                    given = options["editing_prompt"]
-                    lengths = [len(self.tokenizer(c).input_ids) - 2 for c in ([given] if isinstance(given, str) else given)]
+                    prompts = options["editing_prompt"]
+                    lengths = [len(self.tokenizer(c).input_ids) - 2 for c in ([prompts] if isinstance(prompts, str) else prompts)]
                 return concepts, null, lengths
 
         if self.use_intersect_mask:
@@ -91,16 +91,16 @@ class LeditsPP(DiffusersPipeline):
         """The concepts that are added and those that are removed."""
         if self.concepts == "target":
             return [prompts.target], []
-        added, removed = _own(prompts.source, prompts.target), _own(prompts.target, prompts.source)
+        added, removed = _added(prompts.source, prompts.target), _added(prompts.target, prompts.source)
         if not added + removed:
             raise UserError(f"no word differs between {prompts.source!r} and {prompts.target!r}: set concepts to target")
         return added, removed
 
 
-def _own(other: str, prompt: str) -> list[str]:
+def _added(other: str, prompt: str) -> list[str]:
     """The stretch of a prompt that the other one has not."""
-    indices, found = differing(other, prompt), words(prompt)
-    return [prompt[found[indices[0]].start : found[indices[-1]].end]] if indices else []
+    indices, every = differing(other, prompt), words(prompt)
+    return [prompt[every[indices[0]].start : every[indices[-1]].end]] if indices else []
 
 
 def _check_layers(unet: Any) -> None:

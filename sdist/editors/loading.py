@@ -48,8 +48,8 @@ class LoadedMethod:
 
     def check(self, request: Request) -> tuple[int, int]:
         """The size (width, height) that the image will have. Raises UserError for what is wrong and known without pixels."""
-        given = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
-        foreign = [name for name, value in given.items() if value and name not in self.editor.reads]
+        optional = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
+        foreign = [name for name, value in optional.items() if value and name not in self.editor.reads]
         if foreign:
             reads = ", ".join(["the prompts", *sorted(self.editor.reads)])
             raise UserError(f"{' and '.join(foreign)}: not read by this method, which reads {reads}")

@@ -83,7 +83,7 @@ class PromptToPrompt(Denoising):
         requests = [p.request for p in batch]
         source = model.encode(to_pixels([p.image for p in batch]))
         prompts = {"source": [r.source for r in requests], "target": [r.target for r in requests], "null": [""] * len(batch)}
-        text = {name: model.embed(given) for name, given in prompts.items()}
+        text = {name: model.embed(texts) for name, texts in prompts.items()}
         tokens = stack([self.align(model, p.request, p.tokens) for p in batch], model.device)
         at = levels(model, timesteps(self.steps), source)
         z = self.inversion.start(model, source, text, at)
@@ -93,12 +93,12 @@ class PromptToPrompt(Denoising):
     def plan(self, tokens: TokenMap) -> Callable[[int], Plan]:
         """What each step asks for: both branches while something is injected, then the target alone."""
         source, target = SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)
-        cross, own = int(self.cross_replace * (self.steps + 1)), int(self.self_replace * self.steps)
+        cross_steps, self_steps = int(self.cross_replace * (self.steps + 1)), int(self.self_replace * self.steps)
 
         def plan(k: int) -> Plan:
-            if k >= max(cross, own):
+            if k >= max(cross_steps, self_steps):
                 return Plan([target])
-            shared = Injection(SOURCE_SOURCE, TARGET, tokens if k < cross else None, self.self_level if k < own else None)
-            return Plan([source, target], [shared])
+            level = self.self_level if k < self_steps else None
+            return Plan([source, target], [Injection(SOURCE_SOURCE, TARGET, tokens if k < cross_steps else None, level)])
 
         return plan

@@ -140,7 +140,7 @@ class ScoreDistillation(Editor):
 
 
 class Finishing(Observer):
-    """Decodes and delivers each picture when it has made its last step, or as it is when the run is stopped."""
+    """Decodes and delivers each image when it has made its last step, or as it is when the run is stopped."""
 
     def __init__(self, backbone: Backbone, batch: Sequence[Prepared], deliver: Callable[[Result], None], encoding: float) -> None:
         self._backbone, self._batch, self._deliver, self._encoding = backbone, batch, deliver, encoding
@@ -170,7 +170,7 @@ class Finishing(Observer):
 
 
 def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
-    """Mask pictures averaged over each latent; a picture without one may change everywhere."""
+    """Mask images averaged over each latent; an image without one may change everywhere."""
     if all(p.mask is None for p in batch):
         return None
     grey = [p.mask or Image.new("L", p.image.size, 255) for p in batch]

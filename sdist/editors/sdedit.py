@@ -1,4 +1,4 @@
-"""SDEdit: noise the picture part of the way, denoise it towards the target. Meng et al. 2021, arXiv 2108.01073."""
+"""SDEdit: noise the image part of the way, denoise it towards the target. Meng et al. 2021, arXiv 2108.01073."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
 class SDEdit(DiffusersPipeline):
     """StableDiffusionImg2ImgPipeline with DDIM; it reads the target prompt alone."""
 
-    strength: float = 0.75  # how far the picture is noised: the part of the steps that is made
+    strength: float = 0.75  # how far the image is noised: the part of the steps that is made
     guidance_scale: float = 7.5
     num_inference_steps: int = 50  # of the whole schedule
 

@@ -1,4 +1,4 @@
-"""What a picture leaves in its folder: itself with its run card, a panel, and the card as json; or why it could not be made."""
+"""What an image leaves in its folder: itself with its run card, a panel, and the card as json; or why it could not be made."""
 
 import json
 from collections.abc import Container
@@ -13,12 +13,12 @@ from ..files.images import CARD_KEY, mask_image, panel, png_bytes
 from ..files.storage import make_folder, names, read, remove, try_writing, write
 from .request import Request, Result
 
-ERRORS = "errors"  # folder of the pictures that failed
+ERRORS = "errors"  # folder of the images that failed
 HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
 
 
 def writable_folder(path: Path) -> Path:
-    """The folder, made if needed; UserError if nothing can be written there."""
+    """The folder, made if needed. Raises UserError if nothing can be written there."""
     try:
         try_writing(path)
     except OSError as error:
@@ -27,7 +27,7 @@ def writable_folder(path: Path) -> Path:
 
 
 def output_files(folder: Path, name: str) -> dict[str, Path]:
-    """The files of one picture, the picture itself last written, so that it is there only if all are."""
+    """The files of one image, the image itself last written, so that it is there only if all are."""
     return {
         "card": folder / f"{name}.json",
         "panel": folder / f"{name}_panel.png",
@@ -36,7 +36,7 @@ def output_files(folder: Path, name: str) -> dict[str, Path]:
 
 
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:
-    """Writes card, panel (source, mask if there is one, edit) and picture, each atomically, in this order."""
+    """Writes card, panel (source, mask if there is one, edit) and image, each atomically, in this order."""
     text = json.dumps(card, indent=1, ensure_ascii=False)
     mask = [] if result.mask is None else [mask_image(result.mask, result.image.size)]
     write(files["card"], text.encode())
@@ -45,7 +45,7 @@ def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -
 
 
 def is_interrupted(files: dict[str, Path], card: str) -> bool:
-    """Whether the picture is an older one, whose replacement was killed after it had written this card."""
+    """Whether the image is an older one, whose replacement was killed after it had written this card."""
     head = read(files["image"], HEAD)
     try:
         with Image.open(BytesIO(head)) as image:
@@ -60,7 +60,7 @@ def error_file(folder: Path, name: str) -> Path:
 
 
 def write_error(folder: Path, name: str, error: str, request: Request) -> None:
-    """Remembers why a picture could not be made."""
+    """Remembers why an image could not be made."""
     path = error_file(folder, name)
     make_folder(path.parent)
     entry = {
@@ -74,7 +74,7 @@ def write_error(folder: Path, name: str, error: str, request: Request) -> None:
 
 
 def failed_before(folder: Path) -> set[str]:
-    """Names of the pictures that could not be made."""
+    """Names of the images that could not be made."""
     return {name.removesuffix(".json") for name in names(folder / ERRORS) if name.endswith(".json")}
 
 
@@ -83,8 +83,8 @@ def forget_error(folder: Path, name: str) -> None:
 
 
 def remove_parts(folder: Path, pictures: Container[str]) -> None:
-    """Removes what killed processes left of these pictures; no living one may be at work on them."""
-    for own in (folder, folder / ERRORS):
-        for name in names(own):
+    """Removes what killed processes left of these images; no living one may be at work on them."""
+    for place in (folder, folder / ERRORS):
+        for name in names(place):
             if name.startswith(".") and name.endswith(".part") and name[1:].partition(".")[0].removesuffix("_panel") in pictures:
-                remove(own / name)
+                remove(place / name)

@@ -1,4 +1,4 @@
-"""One picture to make: what was asked for, what was read, what came out."""
+"""One image to make: what was asked for, what was read, what came out."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from ..files.storage import write_atomic
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to make; `words` names what the mask follows, instead of the nouns that differ."""
+    """One image to make; `words` names what the mask follows, instead of the nouns that differ."""
 
     image: Path
     source: str
     target: str
     seed: int = 0
     words: tuple[str, ...] = ()
-    mask: Path | None = None  # grey picture, white where the edit may happen
+    mask: Path | None = None  # grey image, white where the edit may happen
     instruction: str = ""  # what to do, for editors that read one; empty: the target prompt
     copy: Path | None = None  # of the image, read in its place on a machine that does not have it
     plain: bool = False  # of a run card that has no "read": without colour profiles, kinds of masks, clean text
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with its picture read and its words found."""
+    """A request with its image read and its words found."""
 
     request: Request
     image: Image.Image
@@ -54,13 +54,13 @@ class Prepared:
 
     @cached_property
     def key(self) -> str:
-        """Identifies the picture in draws: the same pixels and seed give the same noise, whatever the prompts."""
+        """Identifies the image in draws: the same pixels and seed give the same noise, whatever the prompts."""
         return sha256(self.image.tobytes() + repr(self.image.size).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Result:
-    """An edited picture and what is known about how it came about."""
+    """An edited image and what is known about how it came about."""
 
     prepared: Prepared
     image: Image.Image
@@ -71,5 +71,5 @@ class Result:
     card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/edits/run_card.py
 
     def save(self, path: str | Path) -> None:
-        """Writes the picture as a PNG with the run card inside, atomically."""
+        """Writes the image as a PNG with the run card inside, atomically."""
         write_atomic(Path(path), png_bytes(self.image, json.dumps(self.card, indent=1, ensure_ascii=False)))

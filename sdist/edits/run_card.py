@@ -1,4 +1,4 @@
-"""The run card: all that is needed to make a picture again, as json beside it and inside the PNG."""
+"""The run card: all that is needed to make an image again, as json beside it and inside the PNG."""
 
 import json
 import platform
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightni
 
 
 def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[str, Any]:
-    """The card of one picture; what else was edited beside it does not matter."""
+    """The card of one image; what else was edited beside it does not matter."""
     return {
         "sdist": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -104,7 +104,7 @@ class Card:
 
 
 def card_text(path: Path) -> str:
-    """The card inside a PNG, unread; UserError if there is none."""
+    """The card inside a PNG, unread. Raises UserError if there is none."""
     try:
         with Image.open(path) as image:
             text = getattr(image, "text", {}).get(CARD_KEY)
@@ -116,7 +116,7 @@ def card_text(path: Path) -> str:
 
 
 def read_card(path: Path, images: Path | None = None) -> Card:
-    """The card inside a PNG; UserError if there is none, or if a source image is gone or has changed."""
+    """The card inside a PNG. Raises UserError if there is none, or if a source image is gone or has changed."""
     text = card_text(path)
     try:
         data = json.loads(text)

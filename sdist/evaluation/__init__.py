@@ -1,1 +1,1 @@
-"""From a set of edits and a folder of results to tables: one row a picture, and summaries with intervals."""
+"""From a set of edits and a folder of results to tables: one row per image, and summaries with intervals."""

@@ -43,7 +43,7 @@ def evaluate(
 
     `options` are those of EvaluationOptions. `progress` gets how many pairs were scored since its last call. Scores are written
     before all pages; a page that cannot be made is an error of the logger "sdist" and one of the result's `problems`. Raises
-    UserError for bad input.
+    Raises UserError for bad input.
     """
     names = [field.name for field in fields(EvaluationOptions)]
     for name in options:

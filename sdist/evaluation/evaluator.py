@@ -47,13 +47,13 @@ class Evaluator:
         self, results: Path, output: Path, seed: int = 0, progress: Callable[[int], object] = lambda pairs: None
     ) -> EvaluationResult:
         """Scores a folder of results. Raises UserError for results that are missing or belong to no pair."""
-        found = self._find(results, seed)
+        files = self._find(results, seed)
         folder = writable_folder(output)
-        per_image = score(self.pairs, found, self._metrics, self._encoders, self._profile, progress)
+        per_image = score(self.pairs, files, self._metrics, self._encoders, self._profile, progress)
         write_atomic(folder / "per_image.csv", per_image.to_csv().encode())
         summary = summarize_table(as_counted(per_image, self.pairs), self._profile)
         write_atomic(folder / "summary.csv", summary.to_csv().encode())
-        evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, found))
+        evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, files))
         write_atomic(folder / "evaluation.json", to_json(evaluation).encode())
         paths, problems = write_report(folder, evaluation, results.resolve().name)
         scores = (folder / name for name in ("per_image.csv", "summary.csv", "evaluation.json"))

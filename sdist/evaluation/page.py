@@ -27,7 +27,7 @@ HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2
 
 
 def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Published] = (), group: str = ALL) -> bytes:
-    """The page, which shows `group` first; pictures that are no longer where they were are left out, with a warning."""
+    """The page, which shows `group` first; images that are no longer where they were are left out, with a warning."""
     thumbnails = Thumbnails()
     first = next(iter(evaluations.values()))
     metrics = _union(e.per_image.columns.drop("category") for e in evaluations.values())
@@ -48,7 +48,7 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
 
 def visible(text: str) -> str:
     """The text with hidden characters spelled out, such as ⟨U+202E⟩."""
-    return HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+    return HIDDEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text)
 
 
 def _script_safe(data: object) -> str:

@@ -14,11 +14,11 @@ TABLES = Path(__file__).with_name("published.json")
 
 class Published(NamedTuple):
     label: str  # paper, table, benchmark
-    groups: dict[str, pd.DataFrame]  # a row a method in the paper's order, a column a metric, texts with the paper's digits
+    groups: dict[str, pd.DataFrame]  # one row per method in the paper's order, one column per metric, with the paper's digits
 
 
 def load_published(name: str) -> Published:
-    """The published table of that name; UserError names all."""
+    """The published table of that name. Raises a UserError that names all."""
     tables = json.loads(TABLES.read_text())
     if name not in tables:
         raise unknown("published table", name, tables)
@@ -30,7 +30,7 @@ def load_published(name: str) -> Published:
 def beside(measured: pd.DataFrame, published: Sequence[Published], group: str) -> pd.DataFrame:
     """The measured rows, then each table's label and its rows in the paper's order; metrics that only it has come last.
 
-    UserError for a table that has no such group, or no metric that was measured.
+    Raises UserError for a table that has no such group, or no metric that was measured.
     """
     parts = [measured]
     for label, groups in published:

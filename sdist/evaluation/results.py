@@ -1,4 +1,4 @@
-"""Finds the edited picture of each pair by its key."""
+"""Finds the edited image of each pair by its key."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,27 +6,27 @@ from pathlib import Path
 from ..datasets.base import Pair
 from ..errors import UserError
 
-LOGS = "logs"  # folder of `sdist run`, whose pictures are no results
+LOGS = "logs"  # folder of `sdist run`, whose images are no results
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str, Path | None]:
-    """The picture KEY or KEY_seedN of each pair, anywhere in the folder; None where there is none.
+    """The image KEY or KEY_seedN of each pair, anywhere in the folder; None where there is none.
 
-    UserError if two pictures answer to one key, if a picture answers to none (panels aside), or if there is no picture at all.
+    Raises UserError if two images answer to one key, if an image answers to none (panels aside), or if there is no image at all.
     """
     if not folder.is_dir():
         raise UserError(f"results folder {folder} does not exist")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in (p for p in sorted(folder.rglob("*")) if _is_result(p.relative_to(folder))):
-        if path.stem in found:
-            raise UserError(f"{found[path.stem]} and {path} are results of the same name")
-        found[path.stem] = path
+        if path.stem in files:
+            raise UserError(f"{files[path.stem]} and {path} are results of the same name")
+        files[path.stem] = path
     keys = [pair.key for pair in pairs]
-    chosen = {key: found.get(f"{key}_seed{seed}", found.get(key)) for key in keys}
+    chosen = {key: files.get(f"{key}_seed{seed}", files.get(key)) for key in keys}
     if not any(chosen.values()):
         raise UserError(f"{folder} has none of the {len(keys)} results, such as {keys[0]}_seed{seed}.png or {keys[0]}.png")
-    extra = [path for name, path in found.items() if name.rpartition("_seed")[0] not in chosen and name not in chosen]
+    extra = [path for name, path in files.items() if name.rpartition("_seed")[0] not in chosen and name not in chosen]
     if extra:
         raise UserError(f"{len(extra)} pictures in {folder} belong to no pair of the dataset, the first is {extra[0]}")
     return chosen

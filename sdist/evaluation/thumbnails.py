@@ -16,7 +16,7 @@ LOST = -1
 
 
 class Thumbnails:
-    """Collects WebP copies, one a file; `pictures` has width, height and base64 of each."""
+    """Collects WebP copies, one per file; `pictures` has width, height and base64 of each."""
 
     def __init__(self) -> None:
         self.pictures: list[tuple[int, int, str]] = []

@@ -1,18 +1,18 @@
-"""Sheets of pictures: for each edit its source and its results, under the names of what made them."""
+"""Sheets of images: for each edit its source and its results, under the names of what made them."""
 
 import textwrap
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-CELL, GAP, TEXT = 192, 4, 14  # pixels: side of a picture's box, space between boxes, height of letters
+CELL, GAP, TEXT = 192, 4, 14  # pixels: side of an image's box, space between boxes, height of letters
 LINE = TEXT + 4  # height of a line of text
 
-Line = tuple[str, Sequence[Image.Image | None]]  # label on the left, pictures; None leaves the box empty
+Line = tuple[str, Sequence[Image.Image | None]]  # label on the left, images; None leaves the box empty
 
 
 def block(caption: str, columns: Sequence[str], rows: Sequence[Line]) -> Image.Image:
-    """A table of pictures, each fitted into its box: the caption above all, then the names of columns, then the rows."""
+    """A table of images, each fitted into its box: the caption above all, then the names of columns, then the rows."""
     font = ImageFont.load_default(TEXT)
     thumbs = [[None if image is None else _thumb(image) for image in images] for _, images in rows]
     high = max(t.height for row in thumbs for t in row if t is not None)

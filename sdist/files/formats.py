@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for files that are no pictures here: its name, and what to do about it."""
+"""What a file is by its first bytes, for files that are no images here: its name, and what to do about it."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ HEAD = 4096  # bytes that are looked at
 
 
 class Kind(NamedTuple):
-    """A kind of file, "a web page", and what to do about one that was given as a picture."""
+    """A kind of file, "a web page", and what to do about one that was given as an image."""
 
     name: str
     remedy: str
@@ -76,7 +76,7 @@ PICTURES = {  # that Pillow reads: one that it does not is damaged
 
 
 def foreign_kind(head: bytes) -> Kind | None:
-    """The kind of a file that is no picture here, by its first HEAD bytes; None for one that is, or that is not known."""
+    """The kind of a file that is no image here, by its first HEAD bytes; None for one that is, or that is not known."""
     if head[4:8] == b"ftyp":
         brands = [head[i : i + 4] for i in (8, *range(16, min(len(head), 64), 4))]
         return next((BRANDS[brand] for brand in brands if brand in BRANDS), VIDEO)
@@ -86,7 +86,7 @@ def foreign_kind(head: bytes) -> Kind | None:
 
 
 def picture_kind(head: bytes) -> str | None:
-    """The name of the picture format that a file begins as."""
+    """The name of the image format that a file begins as."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     return next((name for magic, name in PICTURES.items() if head.startswith(magic)), None)

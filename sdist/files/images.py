@@ -1,4 +1,4 @@
-"""Pictures in and out: every kind of file becomes upright RGB, is fitted to the model, and is written atomically."""
+"""Images in and out: every kind of file becomes upright RGB, is fitted to the model, and is written atomically."""
 
 import io
 import logging
@@ -88,20 +88,20 @@ def fit(image: Image.Image, size: str, native: int, factor: int) -> Image.Image:
     return image if goal == image.size else ImageOps.fit(image, goal, Image.Resampling.LANCZOS)
 
 
-def fit_note(given: tuple[int, int], goal: tuple[int, int]) -> list[str]:
+def fit_note(original: tuple[int, int], goal: tuple[int, int]) -> list[str]:
     """What `fit` cuts away around the centre and how it scales, with its numbers; nothing where it leaves the size."""
-    (width, height), (w, h) = given, goal
-    if given == goal:
+    (width, height), (w, h) = original, goal
+    if original == goal:
         return []
     kept = (round(min(width, height * w / h)), round(min(height, width * h / w)))
-    cut = "" if kept == given else f"cut around the centre to {kept[0]} x {kept[1]} and "
+    cut = "" if kept == original else f"cut around the centre to {kept[0]} x {kept[1]} and "
     scaled = "" if kept == goal else f"scaled to {w} x {h}"
     return [f"{width} x {height} pixels are {cut}{scaled}".removesuffix(" and ")]
 
 
-def fitted_size(given: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
-    """Width and height that `fit` gives an image of the given ones; UserError for what the model cannot take."""
-    width, height = _goal(given, size, native, factor)
+def fitted_size(original: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
+    """Width and height that `fit` gives an image of the given ones. Raises UserError for what the model cannot take."""
+    width, height = _goal(original, size, native, factor)
     if width % factor or height % factor or min(width, height) < factor:
         raise UserError(f"size {width} x {height}: this model needs sides divisible by {factor}; try --size native")
     if max(width, height) > MAX_RATIO * native:
@@ -109,12 +109,12 @@ def fitted_size(given: tuple[int, int], size: str, native: int, factor: int) -> 
     return width, height
 
 
-def _goal(given: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
+def _goal(original: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
     if size == "keep":
-        return given
+        return original
     if size == "native":
-        scale = native / min(given)
-        width, height = (max(native, int(side * scale + 1e-6) // factor * factor) for side in given)
+        scale = native / min(original)
+        width, height = (max(native, int(side * scale + 1e-6) // factor * factor) for side in original)
         return width, height
     parts = size.lower().split("x")
     if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 0 < len(p) <= 6 for p in parts):
@@ -135,13 +135,13 @@ def to_images(pixels: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
 
 
 def mask_image(mask: Float[Tensor, "1 h w"], size: tuple[int, int]) -> Image.Image:
-    """A mask in 0..1 as a grey picture of that size."""
+    """A mask in 0..1 as a grey image of that size."""
     grey = Image.fromarray((mask[0].float().cpu().numpy() * 255).round().astype(np.uint8))
     return grey.resize(size, Image.Resampling.BICUBIC).convert("RGB")
 
 
 def panel(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
-    """Pictures side by side, at least 256 pixels high so that small ones can be looked at."""
+    """Images side by side, at least 256 pixels high so that small ones can be looked at."""
     factor = max(1, -(-256 // images[0].height))
     large = [i.resize((i.width * factor, i.height * factor), Image.Resampling.NEAREST) for i in images]
     out = Image.new("RGB", (sum(i.width for i in large) + gap * (len(large) - 1), large[0].height), "white")

@@ -1,4 +1,4 @@
-"""Opens a picture file of any kind: its first frame, upright; what is wrong with the file is one line that says what it is."""
+"""Opens an image file of any kind: its first frame, upright; what is wrong with the file is one line that says what it is."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -49,7 +49,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:
 
 
 def _frames(image: Image.Image) -> int:
-    """How many pictures the file holds; a PSD has layers instead, and is read as a whole."""
+    """How many images the file holds; a PSD has layers instead, and is read as a whole."""
     try:
         return 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
     except Exception:  # what follows the first frame is damaged

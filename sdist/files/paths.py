@@ -1,4 +1,4 @@
-"""Where a picture is, for what a person or a program writes: a path, or a file: URL; other URLs are refused by name."""
+"""Where an image is, for what a person or a program writes: a path, or a file: URL; other URLs are refused by name."""
 
 import os
 import re
@@ -9,12 +9,12 @@ from ..errors import UserError
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")  # of two letters at least: C:\ is a drive
 
 
-def picture_path(given: str | os.PathLike[str]) -> Path:
-    """The path of a picture. Raises UserError for a URL, unless it is one of a file here."""
-    text = os.fspath(given)
-    scheme = SCHEME.match(text) if isinstance(given, str) else None
+def picture_path(path: str | os.PathLike[str]) -> Path:
+    """The path of an image. Raises UserError for a URL, unless it is one of a file here."""
+    text = os.fspath(path)
+    scheme = SCHEME.match(text) if isinstance(path, str) else None
     if scheme is None or Path(text).exists():
-        return Path(given)
+        return Path(path)
     name = scheme[1].lower()
     if name == "file":
         from urllib.parse import urlsplit

@@ -31,7 +31,7 @@ Remote = Any  # a UPath, whose package only some have installed
 
 
 def storage_path(text: str) -> Path:
-    """The folder that a path or an fsspec URL names; UserError, with what to install if a driver is missing."""
+    """The folder that a path or an fsspec URL names. Raises a UserError with what to install if a driver is missing."""
     protocol, is_url, rest = text.partition("://")
     if not is_url:
         return Path(text)
@@ -70,7 +70,7 @@ def _local(rest: str, text: str) -> Path:
 
 
 def need_local(folder: Path, what: str) -> None:
-    """UserError if the folder is in a store."""
+    """Raises UserError if the folder is in a store."""
     if not isinstance(folder, Path):
         raise UserError(f"{what} needs a local --output, got {folder}")
 
@@ -137,7 +137,7 @@ def _moves(path: Remote) -> bool:
 
 
 def try_writing(folder: Path) -> None:
-    """Makes the folder if needed, and a file in it that does not stay; OSError."""
+    """Makes the folder if needed, and a file in it that does not stay. Raises OSError if that fails."""
     if isinstance(folder, Path):
         make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
@@ -150,12 +150,14 @@ def try_writing(folder: Path) -> None:
             folder.fs.pipe_file(trial, b"")
             folder.fs.rm_file(trial)
     except OSError as error:
-        account = next((f"; the account is taken from {own}" for own, of in ACCOUNTS.items() if folder.protocol in of), "")
+        account = next(
+            (f"; the account is taken from {variables}" for variables, of in ACCOUNTS.items() if folder.protocol in of), ""
+        )
         raise OSError(error.errno, f"{error.strerror}{account}", str(folder)) from None
 
 
 def write(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all. OSError names it.
+    """The file is there whole or not at all. Raises an OSError that names it.
 
     A local one as `write_atomic` does it. An object store (S3, GCS, Azure, memory) shows an object when it has all of it, so
     that is one put. Where there are files in folders (SFTP, HDFS), it is written beside and moved, but not flushed to disk: a
@@ -192,7 +194,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """The file is there whole or not at all, also after a power cut: written beside, flushed to disk, then renamed.
 
     A kill may leave .NAME.*.part beside it; that name is this writing's own, so that no two processes write into one file.
-    An OSError names the file.
+    Raises an OSError that names the file.
     """
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:

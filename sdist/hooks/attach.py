@@ -28,7 +28,7 @@ class Tape:
         self.rows, self.values = rows, dict[str, Tensor]()
 
     def __getitem__(self, name: str) -> Tensor:
-        """UserError for a module that the forward did not call."""
+        """Raises UserError for a module that the forward did not call."""
         if name not in self.values:
             raise _missed(name)
         return self.values[name][self.rows]
@@ -61,7 +61,7 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     its `attend`, which takes all rows, asks the one before. What calls scaled_dot_product_attention itself goes past the others.
 
     Raises UserError for a network that is compiled or checkpointed, for attention that is not scaled_dot_product_attention
-    without a mask, and at the end of the block for a module that was not called in it; KeyError for one that does not exist.
+    without a mask, and at the end of the block for a module that was not called in it, and KeyError for one that does not exist.
     """
     if getattr(network, "compiled", None) is not None:
         raise UserError("attention of a compiled network cannot be steered; set compile to false")
@@ -75,8 +75,8 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
 
 @contextmanager
 def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]:
-    own = module.__dict__.get("forward")  # of a block around this one, or where accelerate moves or casts the module
-    forward = own if isinstance(own, _Steered) else _Steered(name, module.forward)
+    before = module.__dict__.get("forward")  # of a block around this one, or where accelerate moves or casts the module
+    forward = before if isinstance(before, _Steered) else _Steered(name, module.forward)
     calls = forward.calls
     forward.chain.append(steering)
     module.forward = forward
@@ -85,8 +85,8 @@ def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]
     finally:
         forward.chain.pop()
         del module.forward
-        if own is not None:
-            module.forward = own
+        if before is not None:
+            module.forward = before
     if forward.calls == calls:
         raise _missed(name)
 

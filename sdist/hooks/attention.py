@@ -32,8 +32,8 @@ class Attention:
     size: tuple[int, int]
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Attention":
-        cross, own = ({k: (q[rows], v[rows]) for k, (q, v) in group.items()} for group in (self.cross, self.self))
-        return Attention(cross, own, self.size)
+        cross, self_ = ({k: (q[rows], v[rows]) for k, (q, v) in group.items()} for group in (self.cross, self.self))
+        return Attention(cross, self_, self.size)
 
     def refined(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
         """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution."""
@@ -55,9 +55,9 @@ class Attention:
         for layer, (q, k) in self.cross.items():
             mean = _attend_to_text(layer, q, k, sums) if k.shape[1] == sums.shape[1] else _attend_jointly(layer, q, k, sums)
             maps.append(rearrange(mean, "b (h w) c -> c b h w", h=layer.size(*self.size)[0]))
-        own, others = torch.stack(maps).mean(0)
-        most = own.mean((1, 2), keepdim=True) > others.mean((1, 2), keepdim=True)
-        return torch.where(most, -others, own)[:, None]
+        focused, others = torch.stack(maps).mean(0)
+        most = focused.mean((1, 2), keepdim=True) > others.mean((1, 2), keepdim=True)
+        return torch.where(most, -others, focused)[:, None]
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def inject_tokens(source: slice, target: slice, tokens: TokenMap, q: Queries, k:
     if not tokens.keeps:
         return inject(source, target, q, k, _with(v, target, carried), attend)
     kept = tokens.keep.to(v)[:, None, :, None] * v[target]
-    own, others = attend(q, k, _with(v, target, kept)), attend(q, k, _with(v, source, carried))
-    return _with(own, target, own[target] + others[source])
+    from_target, from_source = attend(q, k, _with(v, target, kept)), attend(q, k, _with(v, source, carried))
+    return _with(from_target, target, from_target[target] + from_source[source])
 
 
 def _copied(x: Tensor, source: slice, target: slice) -> Tensor:

@@ -72,4 +72,4 @@ class AttentionLayout(ABC):
         have = {layer.level for layer in self.layers(kind)}
         if not have:
             raise UserError(f"this model has no {kind}-attention to make a mask of")
-        return min(have, key=lambda own: (abs(own - level), own))
+        return min(have, key=lambda candidate: (abs(candidate - level), candidate))

@@ -13,11 +13,11 @@ from ..distillation.distiller import Round, ScoreDistiller, last_masks
 from ..files.images import mask_image, panel, to_images
 from ..models.base import Backbone
 
-SHOWN = 8  # pictures of a queue that are logged
+SHOWN = 8  # images of a queue that are logged
 
 
 class RunLogger(Observer):
-    """Sends every round's scalars, and pictures every so many steps of the first picture, to the trainer's logger."""
+    """Sends every round's scalars, and images every so many steps of the first image, to the trainer's logger."""
 
     def __init__(self, backbone: Backbone, images_every: int) -> None:
         self._backbone, self._every = backbone, images_every
@@ -41,7 +41,7 @@ class RunLogger(Observer):
 
 
 def scalars(last: Round) -> dict[str, float]:
-    """The round's values averaged over pictures (over accepted ones where only those have a value)."""
+    """The round's values averaged over images (over accepted ones where only those have a value)."""
     values = {name: float(torch.nanmean(value)) for name, value in last.values.items() if not value.isnan().all()}
     values |= {"attempts": float((last.attempt + 1).float().mean()), "accepted": float(last.accepted.float().mean())}
     return {**values, "timestep": float(last.t.float().mean())}
@@ -69,7 +69,7 @@ def finish(logger: Logger | None) -> None:
 
 
 def log_picture(logger: Logger, name: str, image: Image.Image, step: int) -> None:
-    """A picture in the logger's own way; beside the table for csv."""
+    """An image in the logger's own way; beside the table for csv."""
     if isinstance(logger, WandbLogger):
         logger.log_image(name, [image], step=step)
     elif isinstance(logger, TensorBoardLogger):

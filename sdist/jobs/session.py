@@ -24,7 +24,7 @@ from ..plugins import loaded_plugins
 from .loggers import RunLogger, finish, make_logger
 from .options import SessionOptions
 
-SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another picture
+SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another image
 OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
 
 

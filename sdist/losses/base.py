@@ -40,7 +40,7 @@ class Loss(ABC):
 
 
 def weight(name: Weighting, draw: Draw) -> Float[Tensor, "b 1 1 1"]:
-    """1, sigma^2 = 1 - alpha_bar (DreamFusion, SBP) or alpha sigma^2 (Fantasia3D), one value an image."""
+    """1, sigma^2 = 1 - alpha_bar (DreamFusion, SBP) or alpha sigma^2 (Fantasia3D), one value per image."""
     values = {
         "uniform": ones_like(draw.sigma),
         "sigma2": draw.sigma**2,

@@ -44,7 +44,7 @@ class CDS(Loss):
     weighting: Weighting = "uniform"  # w(t) of the DDS part
     cut_weight: float = 3.0  # w_cut
     cut_scale: float = 2.048  # H W / 2000 at 64 x 64 latents, see above
-    patches: int = 256  # at most, a layer and a patch size
+    patches: int = 256  # at most, per layer and patch size
     patch_sizes: tuple[int, ...] = (1, 2)  # features are averaged over squares of this side
     temperature: float = 0.07
 
@@ -98,8 +98,8 @@ class CDS(Loss):
 def patch_nce(query: Float[Tensor, "b n d"], key: Float[Tensor, "b n d"], temperature: float) -> Float[Tensor, " b"]:
     """Cross-entropy of finding each query's own key among the keys of all sampled patches of the same image."""
     positive = (query * key).sum(-1, keepdim=True)
-    own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
-    negative = (query @ key.mT).masked_fill(own, DIAGONAL)
+    diagonal = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)
+    negative = (query @ key.mT).masked_fill(diagonal, DIAGONAL)
     logits = torch.cat([positive, negative], -1) / temperature
     return (logits.logsumexp(-1) - logits[..., 0]).mean(-1)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SHAPES = 64  # compiled forms at most: one a shape and set of recorded modules
+SHAPES = 64  # compiled forms at most: one per shape and set of recorded modules
 GRAPHS = "triton.cudagraphs"  # the option behind the mode "reduce-overhead"
 
 

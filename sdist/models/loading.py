@@ -85,8 +85,8 @@ def find_class(name: str) -> Any:
     """A class of diffusers or transformers by its name, of any other module by module.Class."""
     module, _, plain = name.rpartition(".")
     for package in [module] if module else ("diffusers", "transformers"):
-        if hasattr(found := import_module(package), plain):
-            return getattr(found, plain)
+        if hasattr(candidate := import_module(package), plain):
+            return getattr(candidate, plain)
     raise UserError(f"the installed diffusers and transformers have no {name}; a newer version may")
 
 
@@ -96,8 +96,8 @@ def _load_part(cls: Any, source: str, name: str, **where: Any) -> Any:
 
     if not issubclass(cls, nn.Module):
         return cls.from_pretrained(source, subfolder=name, **where)
-    own = issubclass(cls, ModelMixin)
-    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False} if own else {"dtype": torch.float32}
+    of_diffusers = issubclass(cls, ModelMixin)
+    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False} if of_diffusers else {"dtype": torch.float32}
     return _load_network(cls, source, name, **options, **where)
 
 
@@ -115,12 +115,12 @@ def families_of(kinds: Mapping[str, Any]) -> list[type[Backbone]]:
     """The families whose denoiser is among components of these classes and their bases. Raises UserError if there is none."""
     every = [FAMILIES.get(name) for name in FAMILIES.names()]
     known = {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}
-    found = [family for family, kind in known.items() if kind in kinds.get(family.denoiser_name, ())]
-    if found:
-        return found
-    given = next((kinds[name][0] for name in ("transformer", "unet", *kinds) if kinds.get(name)), "missing")
+    families = [family for family, kind in known.items() if kind in kinds.get(family.denoiser_name, ())]
+    if families:
+        return families
+    denoiser = next((kinds[name][0] for name in ("transformer", "unet", *kinds) if kinds.get(name)), "missing")
     raise UserError(
-        f"the denoiser of this model is {given}, which is not known here: have {', '.join(sorted({*known.values()}))}"
+        f"the denoiser of this model is {denoiser}, which is not known here: have {', '.join(sorted({*known.values()}))}"
     )
 
 
@@ -140,7 +140,7 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     `options`: what a pipeline's index holds beside its components.
     """
     inner = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}  # of what torch.compile gives
-    families = families_of({name: [own.__name__ for own in type(part).__mro__] for name, part in inner.items()})
+    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in inner.items()})
     family = matching(families, parts[families[0].denoiser_name].config)
     missing = [name for name in family.components if parts.get(name) is None and name not in family.optional]
     if missing:

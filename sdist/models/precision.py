@@ -36,23 +36,23 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
     """Casts the denoiser, and it alone, to what the precision means on its device.
 
     With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
-    stays in fp32 and says so, and a format that was asked for is a UserError with the figures.
+    stays in fp32 and says so, and a format that was asked for raises a UserError with the figures.
     """
     chosen = format_on(backbone.device.type, precision)
     if chosen == "fp32":
         return
     if threshold is not None:
         floor = measure(backbone, DTYPES[chosen])
-        told = (
+        figures = (
             f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32; "
             f"the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
         )
         if not max(floor) <= SHARE * threshold:
             if precision != "auto":
-                raise UserError(f"precision {told}. Use --precision fp32, or a pipeline of torch.float32")
-            log.warning("precision stays fp32. %s", told)
+                raise UserError(f"precision {figures}. Use --precision fp32, or a pipeline of torch.float32")
+            log.warning("precision stays fp32. %s", figures)
             return
-        log.info("precision %s", told)
+        log.info("precision %s", figures)
     _cast(backbone, DTYPES[chosen])
 
 

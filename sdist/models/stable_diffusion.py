@@ -54,9 +54,9 @@ class StableDiffusion(Backbone):
                 f"{' and '.join(PREDICTION_TYPES)}"
             )
         kind = "InstructPix2Pix" if self.conditions else "text-to-image Stable Diffusion"
-        for what, (wanted, given) in self.widths().items():
-            if wanted != given:
-                raise UserError(f"this model is no {kind}: its UNet reads {wanted} {what}, it gets {given}")
+        for what, (expected, actual) in self.widths().items():
+            if expected != actual:
+                raise UserError(f"this model is no {kind}: its UNet reads {expected} {what}, it gets {actual}")
 
     def widths(self) -> dict[str, tuple[int, int]]:
         """What the UNet reads, and what it gets."""

@@ -94,9 +94,9 @@ class StableDiffusion3(Backbone):
             "latent channels": (config.in_channels, self.channels),
             "pooled text width": (config.pooled_projection_dim, sum(clip.projection_dim for clip in clips)),
         }
-        for what, (wanted, given) in widths.items():
-            if wanted != given:
-                raise UserError(f"this model is no Stable Diffusion 3: its transformer reads {wanted} {what}, it gets {given}")
+        for what, (expected, actual) in widths.items():
+            if expected != actual:
+                raise UserError(f"this model is no Stable Diffusion 3: its transformer reads {expected} {what}, it gets {actual}")
 
     @property
     def multiple(self) -> int:

@@ -19,14 +19,14 @@ class UNetLayout(AttentionLayout):
 
     def layers(self, kind: Kind) -> list[Layer]:
         suffix = {"self": "attn1", "cross": "attn2"}[kind]
-        found = [(layer, module) for layer, module in self._found if layer.name.endswith(suffix)]
-        for layer, module in found:
+        chosen = [(layer, module) for layer, module in self._found if layer.name.endswith(suffix)]
+        for layer, module in chosen:
             if getattr(module, "fused_projections", False):
                 raise UserError(
                     f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
                     "unet.unfuse_qkv_projections() first"
                 )
-        return [layer for layer, _ in found]
+        return [layer for layer, _ in chosen]
 
     def features(self) -> list[Layer]:
         """Self-attention of the decoder, after the output projection."""

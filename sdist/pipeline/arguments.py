@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..edits.request import Request
 from ..errors import UserError
-from ..files.given import PICTURES, picture_file
 from ..files.images import to_pixels
+from ..files.in_memory import PICTURES, picture_file
 
 KINDS: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
@@ -78,8 +78,8 @@ def size_of(height: int | None, width: int | None) -> str | None:
 
 
 def to_request(row: dict[str, Any], seed: int, files: ExitStack) -> Request:
-    """The job of a row, with pictures in memory put on disk until `files` closes; `seed` where the row has none."""
-    image, given = files.enter_context(picture_file(row["image"])), row["mask_image"]
-    mask = None if given is None else files.enter_context(picture_file(given, is_mask=True))
-    own = seed if row["seed"] is None else row["seed"]
-    return Request(image, row["source_prompt"], row["prompt"], own, row["words"], mask)
+    """The request of a row, with images in memory put on disk until `files` closes; `seed` where the row has none."""
+    image, mask = files.enter_context(picture_file(row["image"])), row["mask_image"]
+    mask_file = None if mask is None else files.enter_context(picture_file(mask, is_mask=True))
+    seed = seed if row["seed"] is None else row["seed"]
+    return Request(image, row["source_prompt"], row["prompt"], seed, row["words"], mask_file)

@@ -1,4 +1,4 @@
-"""A pipeline's `callback_on_step_end`, called after every step of every picture, and the latents that a run ends with."""
+"""A pipeline's `callback_on_step_end`, called after every step of every image, and the latents that a run ends with."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ TENSORS = ("latents", "mask", "index")  # that a callback may ask for
 
 
 class StepEnd(Observer):
-    """Calls `on_step_end(pipeline, step, timestep, tensors)` with copies of the tensors of the picture that made the step."""
+    """Calls `on_step_end(pipeline, step, timestep, tensors)` with copies of the tensors of the image that made the step."""
 
     def __init__(self, pipeline: Any, on_step_end: OnStepEnd | None, names: Sequence[str]) -> None:
         self._pipeline, self._on_step_end, self._names = pipeline, on_step_end, names
-        self.latents: Tensor | None = None  # of all pictures, at the end
+        self.latents: Tensor | None = None  # of all images, at the end
 
     def on_round(self, distiller: ScoreDistiller) -> None:
         if self._on_step_end is not None:

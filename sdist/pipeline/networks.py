@@ -20,7 +20,7 @@ MODES = ("training", "gradient_checkpointing")  # attributes of modules that a r
 def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[str, Any]) -> Iterator[Backbone]:
     """The backbone of components by their names in diffusers, as the settings load one from disk: float32, then lowered.
 
-    UserError for networks that are moved or cast by hooks; see `assemble` and `adapt` for others.
+    Raises UserError for networks that are moved or cast by hooks; see `assemble` and `adapt` for others.
     """
     hooked = [name for name, part in parts.items() if hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook")]
     if hooked:

@@ -24,7 +24,7 @@ from ..editors.base import Observers
 from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
-from ..files.given import Picture, in_memory
+from ..files.in_memory import Picture, in_memory
 from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
@@ -38,7 +38,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 @dataclass
 class ScoreDistillationPipelineOutput(BaseOutput):
-    """The edited pictures in the order they were given."""
+    """The edited images in the order they were given."""
 
     images: list[Image.Image] | np.ndarray | Tensor  # np: (b, height, width, 3), pt: (b, 3, height, width), both in 0..1
     masks: list[Tensor | None]  # the last mask of each, (1, h, w) in 0..1; None where the method has none
@@ -46,7 +46,7 @@ class ScoreDistillationPipelineOutput(BaseOutput):
 
 
 class ScoreDistillationPipeline(DiffusionPipeline):
-    """Edits pictures by score distillation with the components of a Stable Diffusion 1, 2 or XL.
+    """Edits images by score distillation with the components of a Stable Diffusion 1, 2 or XL.
 
     The scheduler may be of any class: its noise schedule is read. A call borrows the networks: it runs the UNet in the format
     that it has and the others in float32, as everywhere here, and leaves all of them as they were.
@@ -97,8 +97,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
 
         Without one they stay as they are, where diffusers' own would cast them to float32.
         """
-        given = {"dtype", "torch_dtype"} & options.keys()
-        with nullcontext() if given else restoring_state(*networks_of(pipeline.components)):
+        formats = {"dtype", "torch_dtype"} & options.keys()
+        with nullcontext() if formats else restoring_state(*networks_of(pipeline.components)):
             return super().from_pipe(pipeline, **options)
 
     @property
@@ -125,19 +125,19 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> ScoreDistillationPipelineOutput | tuple[Any, ...]:
-        """The edits of pictures from `source_prompt`, which says what they show, to `prompt`.
+        """The edits of images from `source_prompt`, which says what they show, to `prompt`.
 
-        Lists have one value a picture, and what is no list belongs to all; pictures of one call go through the network together
-        and come out as they would alone. `method`, `words`, `mask_image`, `settings` and the pictures are those of `sdist.edit`,
+        Lists have one value per image, and what is no list belongs to all; images of one call go through the network together
+        and come out as they would alone. `method`, `words`, `mask_image`, `settings` and the images are those of `sdist.edit`,
         `num_inference_steps` its steps (None: the method's).
 
-        A `generator` gives its initial seed and no more, and is not moved on: noise is a function of (seed, picture, step,
-        attempt) here. `callback_on_step_end(pipe, step, timestep, tensors)` is called after every step of every picture, of
-        which "latents" are (1, c, h, w), "mask" (1, h, w) or None, "index" its place in the call; each picture has a pace of
+        A `generator` gives its initial seed and no more, and is not moved on: noise is a function of (seed, image, step,
+        attempt) here. `callback_on_step_end(pipe, step, timestep, tensors)` is called after every step of every image, of
+        which "latents" are (1, c, h, w), "mask" (1, h, w) or None, "index" its place in the call; each image has a pace of
         its own. It may read latents and not replace them. `pipe._interrupt = True` ends the run after the present round, each
-        picture as it then is. "np" and "pt" are the 8-bit pictures over 255, "latent" is (b, c, h, w) in the VAE's scaling.
+        image as it then is. "np" and "pt" are the 8-bit images over 255, "latent" is (b, c, h, w) in the VAE's scaling.
 
-        UserError (a ValueError) for bad input; PicturesError if a gradient is not finite.
+        Raises UserError (a ValueError) for bad input, and PicturesError if a gradient is not finite.
         """
         self._interrupt = False
         if output_type not in OUTPUTS:
@@ -155,8 +155,12 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             words=words_of(words),
             seed=seeds_of(seed, generator),
         )
-        given = {"steps": num_inference_steps, "size": size_of(height, width), "seed": common_seed(row["seed"] for row in rows)}
-        resolved = self._settings(method, settings, given)
+        arguments = {
+            "steps": num_inference_steps,
+            "size": size_of(height, width),
+            "seed": common_seed(row["seed"] for row in rows),
+        }
+        resolved = self._settings(method, settings, arguments)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
             raise UserError(f"{method} is one of diffusers' own pipelines, which has no callback_on_step_end and no latents here")
         step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -165,16 +169,16 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])
         return output if return_dict else (output.images, output.masks, output.cards)
 
-    def _settings(self, method: str, settings: Mapping[str, Any] | Sequence[str], given: Mapping[str, Any]) -> Settings:
-        own = {str(key).partition("=")[0] for key in settings} & set(OWN)
-        if own:
+    def _settings(self, method: str, settings: Mapping[str, Any] | Sequence[str], arguments: Mapping[str, Any]) -> Settings:
+        refused = {str(key).partition("=")[0] for key in settings} & set(OWN)
+        if refused:
             raise UserError(
-                f"{', '.join(sorted(own))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
+                f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
             )
         if self.unet.dtype not in NAMES:
             raise UserError(f"the pipeline's unet is {self.unet.dtype}: have {', '.join(map(str, NAMES))}")
         parts = {"model": self._model, "device": str(self._execution_device), "precision": NAMES[self.unet.dtype]}
-        return settings_of(method, settings, {key: value for key, value in given.items() if value is not None} | parts)
+        return settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None} | parts)
 
     @property
     def _model(self) -> str:
@@ -191,7 +195,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             backbone = stack.enter_context(as_backbone(self.components, settings, self.config))
             method = LoadedMethod(settings, backbone)
             batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]
-            sizes = dict.fromkeys(f"{own.image.width} x {own.image.height}" for own in batch)
+            sizes = dict.fromkeys(f"{prepared.image.width} x {prepared.image.height}" for prepared in batch)
             if len(sizes) > 1:
                 raise UserError(f"the pictures of a call have one size, these would be {', '.join(sizes)}; give height and width")
             results = self._run(method, batch, step_end)

@@ -45,5 +45,5 @@ def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     p.runs.select(handle_edit.choose_run, p.visitor, seen, **shown)
     p.onward.click(handle_edit.onward, [p.visitor, p.at, p.strength], [*source, *prompts], **shown)
 
-    given = [p.visitor, p.cards, p.pasted]
-    p.restore.click(partial(handle_card.restore, offer), given, [*source, *prompts, *numbers], **shown)
+    card = [p.visitor, p.cards, p.pasted]
+    p.restore.click(partial(handle_card.restore, offer), card, [*source, *prompts, *numbers], **shown)

@@ -36,7 +36,7 @@ class Wanted:
 
 
 def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
-    """A run for each method and seed; UserError for what is wrong or beyond the limits."""
+    """A run for each method and seed. Raises UserError for what is wrong or beyond the limits."""
     if wanted.image is None:
         raise UserError("there is no picture yet: drop one, or choose a scene")
     check_prompts(wanted.source, wanted.target)
@@ -54,18 +54,18 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
 
 
 def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
-    given: dict[str, Any] = {"model": wanted.model, "seed": seed, "size": wanted.size.strip() or "native"}
-    given |= {"steps": int(wanted.steps)} if wanted.steps else {}
+    values: dict[str, Any] = {"model": wanted.model, "seed": seed, "size": wanted.size.strip() or "native"}
+    values |= {"steps": int(wanted.steps)} if wanted.steps else {}
     overrides = plain_overrides(wanted.overrides)
     if method == CARD:
         if overrides:
             raise UserError("the settings of a run card stand as they are; choose a method to change single values")
-        return resolve({**(wanted.card or {}), **given}, "the run card")
-    settings = settings_of(method, overrides, given)
+        return resolve({**(wanted.card or {}), **values}, "the run card")
+    settings = settings_of(method, overrides, values)
     if wanted.chosen is not None and not wanted.chosen and "words" in settings.editor.reads:
         parts = getattr(settings.editor, "regularizers", {})
         without = [f"regularizers.{name}=null" for name, part in parts.items() if "words" in part.reads]
-        return settings_of(method, [*overrides, *without], given)
+        return settings_of(method, [*overrides, *without], values)
     return settings
 
 

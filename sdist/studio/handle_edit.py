@@ -118,7 +118,7 @@ def gallery(visitor: Visitor) -> Any:
 def progress(run: Run, seconds: float | None) -> str:
     """One line: how far, how often a draw was refused, how long."""
     made, steps = run.timeline.made, run.timeline.steps
-    draws = f", {sum(run.timeline.attempts) / made:.2f} draws a step" if made else ""
+    draws = f", {sum(run.timeline.attempts) / made:.2f} draws per step" if made else ""
     if run.result is not None:
         how = "done" if made == steps else f"stopped after {made} of {steps} steps"
         return f"{run.label}: {how}{draws}, {run.result.timings['optimize']:.1f} s"

@@ -19,12 +19,12 @@ from .visitor import Visitor
 SHOWN = 1024  # pixels of the long side of a source on the page
 
 
-def take(visitor: Visitor, given: ImageData | None) -> list[Any]:
+def take(visitor: Visitor, upload: ImageData | None) -> list[Any]:
     """A picture that was dropped."""
     with shown_errors():
-        if given is None or not given.path:
+        if upload is None or not upload.path:
             raise UserError("no file came with this")
-        visitor.source = visitor.take(Path(given.path), given.orig_name or "picture.png")
+        visitor.source = visitor.take(Path(upload.path), upload.orig_name or "picture.png")
     return placed(visitor)
 
 

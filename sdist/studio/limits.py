@@ -61,22 +61,22 @@ class AtMost(Observer):
         backbone = cast(Backbone, distiller.network)
         height, width = (side * backbone.factor for side in distiller.latents.shape[-2:])
         if max(width, height) > self._side:
-            raise UserError(f"size {width} x {height}: this studio edits up to {self._side} pixels a side (--max-side)")
+            raise UserError(f"size {width} x {height}: this studio edits up to {self._side} pixels per side (--max-side)")
 
 
 def plain_overrides(text: str) -> list[str]:
-    """Lines KEY=VALUE of a method's yaml; UserError for one that is not about the method, or that would look things up."""
+    """Lines KEY=VALUE of a method's yaml. Raises UserError for one that is not about the method, or that would look things up."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:
         key = line.partition("=")[0].strip()
         if not KEY.fullmatch(key) or key.split(".")[0] not in METHOD_KEYS:
-            raise unknown("setting", key, METHOD_KEYS, "the studio's settings (KEY=VALUE, a line each)")
+            raise unknown("setting", key, METHOD_KEYS, "the studio's settings (KEY=VALUE, one per line)")
     check_literal(text)
     return lines
 
 
 def check_literal(text: str) -> None:
-    """UserError for ${...}, which could read this machine's environment."""
+    """Raises UserError for ${...}, which could read this machine's environment."""
     if "${" in text:
         raise UserError("settings from the browser are taken literally: ${...} is not allowed")
 

@@ -1,8 +1,8 @@
-"""The curves of a run as one small SVG that takes the page's colours: the gradient's SD, its threshold, draws a step."""
+"""The curves of a run as one small SVG that takes the page's colours: the gradient's SD, its threshold, draws per step."""
 
 from .timeline import Timeline
 
-WIDTH, HEIGHT, BARS = 320.0, 120.0, 28.0  # the last: the strip for draws a step
+WIDTH, HEIGHT, BARS = 320.0, 120.0, 28.0  # the last: the strip for draws per step
 LEAST = 4  # draws that a full bar stands for, at least
 
 
@@ -27,7 +27,7 @@ def curves(timeline: Timeline) -> str:
     last = timeline.grad_std[-1]
     key = f'<span class="sd">gradient SD {last:.4f}</span>'
     key += f'<span class="threshold">threshold {timeline.threshold[-1]:.4f}</span>' if any(timeline.threshold) else ""
-    key += f'<span class="draws">draws a step, at most {most}</span>'
+    key += f'<span class="draws">draws per step, at most {most}</span>'
     frame = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="none" role="img" aria-label="gradient SD by step"'
     drawn = f'<g class="draws">{bars}</g><path class="sd" d="{sd}"/>{shown}'
     return f'<div class="curves"><svg {frame}>{drawn}</svg><p>{key}</p></div>'

@@ -33,7 +33,7 @@ class Restored:
 
 
 def restored(text: str, methods: list[str]) -> Restored:
-    """Reads a card; UserError if it is none, or damaged."""
+    """Reads a card. Raises UserError if it is none, or damaged."""
     check_literal(text)
     if len(text) > LARGEST:
         raise UserError(f"this is {len(text)} characters long, a run card has at most {LARGEST}")
@@ -68,8 +68,8 @@ def text_of(path: Path) -> str:
 
 
 def _method(settings: Settings, methods: list[str]) -> str | None:
-    own = _without(settings)
-    return next((name for name in methods if _without(load_settings(name, model=settings.model)) == own), None)
+    wanted = _without(settings)
+    return next((name for name in methods if _without(load_settings(name, model=settings.model)) == wanted), None)
 
 
 def _without(settings: Settings) -> dict[str, Any]:

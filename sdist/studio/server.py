@@ -76,7 +76,7 @@ def models_here(first: str) -> list[str]:
 
 @contextmanager
 def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
-    """The studio at its address, until the block is left. UserError for a model that cannot be had, or a port that is taken."""
+    """The studio at its address, until the block is left. Raises UserError if the model is not there, or the port is taken."""
     model_cache.get(load_settings("lusd", model=model))  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "visitors"

@@ -54,10 +54,10 @@ class Visitor:
         if digest not in self.sources:
             if len(self.sources) >= FILES:
                 raise UserError(f"there are {FILES} pictures on this page; reload it to begin anew")
-            own = self.folder / digest[:16]
-            own.mkdir()
-            shutil.copyfile(path, own / harmless(name))
-            self.sources[digest] = own / harmless(name)
+            folder = self.folder / digest[:16]
+            folder.mkdir()
+            shutil.copyfile(path, folder / harmless(name))
+            self.sources[digest] = folder / harmless(name)
         return self.sources[digest]
 
     def take_image(self, image: Image.Image, name: str) -> Path:

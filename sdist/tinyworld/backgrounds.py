@@ -1,4 +1,4 @@
-"""The five places of tinyworld: one painting function a place, named as the place, pixels in 0..255."""
+"""The five places of tinyworld: one painting function per place, named as the place, pixels in 0..255."""
 
 from collections.abc import Callable
 

@@ -112,8 +112,8 @@ def _attach(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
     index = _changed(before, after)
     new = after.things[index].attachment
     assert new is not None
-    own = ATTACH_FLOWN if new.noun == "flag" else ATTACH_WORN
-    return ATTACH + own, {"new": _a(new), "host": _the(before.things[index], rng, mark="")}
+    templates = ATTACH_FLOWN if new.noun == "flag" else ATTACH_WORN
+    return ATTACH + templates, {"new": _a(new), "host": _the(before.things[index], rng, mark="")}
 
 
 def _replace(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
@@ -144,8 +144,8 @@ def _remove(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
 
 def _background(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
     there, place = (re.sub(rf"\b{after.place}\b", MARK + after.place, phrase) for phrase in PHRASES[after.place])
-    own = BACKGROUND_OF.get(after.place, ())
-    templates = own if own and rng.random() < 0.4 else BACKGROUND
+    templates = BACKGROUND_OF.get(after.place, ())
+    templates = templates if templates and rng.random() < 0.4 else BACKGROUND
     return templates, {"there": there, "place": place, "bare": MARK + after.place}
 
 

@@ -92,6 +92,6 @@ def look(images: Sequence[Image.Image]) -> list[Facts]:
     for start in range(0, len(images), 64):
         pairs, places = load_judge()(to_pixels(list(images[start : start + 64])))
         for shown, place in zip(pairs > 0, places.argmax(1), strict=True):
-            found = frozenset((NOUN_NAMES[n], COLOUR_NAMES[c]) for n, c in shown.nonzero().tolist())
-            seen.append(Facts(PLACE_NAMES[int(place)], found))
+            things = frozenset((NOUN_NAMES[n], COLOUR_NAMES[c]) for n, c in shown.nonzero().tolist())
+            seen.append(Facts(PLACE_NAMES[int(place)], things))
     return seen

@@ -71,8 +71,8 @@ class Agreement(NamedTuple):
 
 
 def agreement(asked: Facts, seen: Facts) -> Agreement:
-    found = asked.nouns & seen.nouns
-    return Agreement(len(asked.nouns), len(found), len({n for n, _ in asked.pairs & seen.pairs}), asked.place == seen.place)
+    common = asked.nouns & seen.nouns
+    return Agreement(len(asked.nouns), len(common), len({n for n, _ in asked.pairs & seen.pairs}), asked.place == seen.place)
 
 
 def ratio(rows: Iterable[Agreement], part: str, whole: str) -> float:
@@ -154,14 +154,14 @@ def map_quality(backbone: Backbone, scenes: list[Scene], seed: int) -> list[MapQ
     """The refined map of every noun of the scenes against its mask, at ten timesteps from 50 to 950 each."""
     scale = MODELS["tinyworld"].scale
     recorder = AttentionRecorder(SOURCE_SOURCE, scale.cross_level, scale.self_level)
-    found = []
+    qualities = []
     for index, scene in enumerate(scenes):
         recorded, focus, masks = observe(backbone, scene, recorder, (seed, index))
         for row, t in enumerate(TIMESTEPS):
             one = recorded.narrow(torch.tensor([row]))
             for noun, mask in masks.items():
-                found.append(MapQuality(noun, t, auc(one.refined(focus[noun]), mask)))
-    return found
+                qualities.append(MapQuality(noun, t, auc(one.refined(focus[noun]), mask)))
+    return qualities
 
 
 @torch.no_grad()

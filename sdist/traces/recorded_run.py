@@ -66,7 +66,7 @@ class RecordedRun:
 
 
 def read_run(path: Path) -> RecordedRun:
-    """A case.json. Raises UserError that names the file and the key."""
+    """A case.json. Raises a UserError that names the file and the key."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 import sdist
 from sdist.errors import UserError
-from sdist.files.given import picture_file
+from sdist.files.in_memory import picture_file
 from sdist.files.masks import check_shape, coverage, read_mask
 
 LEFT = np.zeros((8, 12), bool)

@@ -139,9 +139,9 @@ def test_missing_credentials_are_told_with_where_to_set_them(
     monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", Objects)
     refusing(monkeypatch, NoCredentialsError("Unable to locate credentials"), "put")
     assert main(run_arguments(listed, tiny_folder, "s3://bucket/results")) == 2
-    told = error(capsys)
-    assert "output folder s3://bucket/results cannot be written: Unable to locate credentials; the account is taken from" in told
-    assert "AWS_ACCESS_KEY_ID" in told
+    line = error(capsys)
+    assert "output folder s3://bucket/results cannot be written: Unable to locate credentials; the account is taken from" in line
+    assert "AWS_ACCESS_KEY_ID" in line
 
 
 # --- the same as in a folder -------------------------------------------------------------------------------------------
@@ -231,9 +231,9 @@ def test_a_store_that_refuses_ends_a_run_with_one_line_and_the_next_call_goes_on
     with monkeypatch.context() as patch:
         refusing(patch, raised, what, after=5)  # the first picture and some of the second
         assert main(arguments) == 2
-        told = error(capsys)
-        assert told.startswith(f"sdist: error: {protocol}://bucket/out/001_seed0")
-        assert told.endswith(message)
+        line = error(capsys)
+        assert line.startswith(f"sdist: error: {protocol}://bucket/out/001_seed0")
+        assert line.endswith(message)
     assert assert_whole_or_absent(disk / "bucket" / "out") == 1
     assert not list((disk / "bucket" / "out").glob(".*"))
     assert main(arguments) == 0

@@ -31,10 +31,10 @@ def test_captions_hold_no_held_out_composition_and_its_own_scenes_all() -> None:
 
 
 def test_agreement_counts_nouns_and_then_their_colours() -> None:
-    told = Facts("snow", frozenset({("cat", "red"), ("hat", "blue"), ("sun", "white")}))
+    truth = Facts("snow", frozenset({("cat", "red"), ("hat", "blue"), ("sun", "white")}))
     seen = Facts("night", frozenset({("cat", "red"), ("hat", "green"), ("boat", "white")}))
-    assert agreement(told, seen) == Agreement(nouns=3, nouns_found=2, colours_right=1, place_right=False)
-    assert ratio([agreement(told, seen), agreement(told, told)], "colours_right", "nouns_found") == 4 / 5
+    assert agreement(truth, seen) == Agreement(nouns=3, nouns_found=2, colours_right=1, place_right=False)
+    assert ratio([agreement(truth, seen), agreement(truth, truth)], "colours_right", "nouns_found") == 4 / 5
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 1.0), (-1, 0.0)])

@@ -40,8 +40,8 @@ def golden() -> Backbone:
 
 
 def failing(backbone: Backbone, trace: Trace, forced: bool = False) -> set[str]:
-    found = deviations(replay(backbone, trace, forced), trace)
-    return {name for name, d in found.items() if not d.within(TOLERANCE)}
+    errors = deviations(replay(backbone, trace, forced), trace)
+    return {name for name, d in errors.items() if not d.within(TOLERANCE)}
 
 
 def beginning(trace: Trace, steps: int = 2) -> Trace:
@@ -115,9 +115,9 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
 def test_a_recorded_case_means_the_same_method() -> None:
     for name in ("lusd_released", "dds", "sds", "cds_object"):
         method = load_settings(name, steps=7).editor.parts
-        told = run_of(method, (32, 48), source_prompt="a", target_prompt="b")
-        again = run_of(told.method_for(32, 48), (32, 48), source_prompt="a", target_prompt="b")
-        assert again == told
+        run = run_of(method, (32, 48), source_prompt="a", target_prompt="b")
+        again = run_of(run.method_for(32, 48), (32, 48), source_prompt="a", target_prompt="b")
+        assert again == run
 
 
 @pytest.mark.parametrize("name", ["sbp", "dds_lusd", "lusd_no_spatial", "lusd_no_annealing"])
@@ -287,6 +287,6 @@ def test_no_trace_no_pipeline_no_arrays(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_every_key_of_the_recorded_cases_is_known() -> None:
     """But for what tells how they were recorded, or what the format fixes."""
-    told = {key for name in CASES for key in read_json(GOLDEN / name / "case.json")}
-    assert told - set(RecordedRun.__dataclass_fields__) == {"attempts", "pipeline_seed"}
+    keys = {key for name in CASES for key in read_json(GOLDEN / name / "case.json")}
+    assert keys - set(RecordedRun.__dataclass_fields__) == {"attempts", "pipeline_seed"}
     assert all(read_run(GOLDEN / name / "case.json").steps for name in CASES)
