@@ -11,7 +11,8 @@ import argparse
 import csv
 from pathlib import Path
 
-from sdist.prompts import differing_nouns, nltk_tagger, pattern_tags
+from sdist.prompts import differing_nouns
+from sdist.taggers import nltk_tagger, pattern_tags
 
 
 def main() -> int:

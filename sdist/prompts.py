@@ -3,41 +3,54 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from .errors import UserError, unknown
+from .spelling import PLAIN, aligned, clean, key
+from .taggers import Tagger, default_tagger
 
 NOUNS = {"NN", "NNS"}
 ARTICLES, DETERMINER, PREPOSITION = {"a", "an", "the"}, "DT", "IN"
-WORD = re.compile(r"\w+")
+CLITICS = "s|t|n|d|m|ll|re|ve|em"  # what stands behind an apostrophe and is no word of its own
+WORD = re.compile(rf"(?<!\w)'(?:{CLITICS})'?(?!\w)|(?<!\w)n'(?!\w)|\w+(?:(?:'-|-'|['-])\w+)*", re.IGNORECASE)
+PIECE = re.compile(r"\w+")
+ENDING = re.compile(rf"(?:n't|'(?:{CLITICS}))$", re.IGNORECASE)
+ALONE = re.compile(rf"n't|'(?:{CLITICS})'?|n'", re.IGNORECASE)
 
 Difference = Literal["paper", "released"]
-Tagger = Callable[[Sequence[str]], list[str]]  # words -> part-of-speech tags (Penn Treebank)
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a prompt: characters [start, end)."""
+    """A word of a prompt, in its one spelling: characters [start, end) of the prompt."""
 
     text: str
     start: int
     end: int
 
+    @property
+    def stem(self) -> str:
+        """Without what an apostrophe hangs on to it: dog of dog's; nothing of a 's that stands alone."""
+        text = self.text.translate(PLAIN)
+        return "" if ALONE.fullmatch(text) else self.text[: len(ENDING.sub("", text))]
 
-def words(prompt: str) -> list[Word]:
-    r"""The runs of \w in the prompt."""
-    return [Word(m.group(), m.start(), m.end()) for m in WORD.finditer(prompt)]
+
+def words(prompt: str, rule: Difference = "paper") -> list[Word]:
+    r"""The words of the prompt: runs of \w, held together by single apostrophes and hyphens; for the release runs of \w alone."""
+    if rule == "released":
+        return [Word(m.group(), m.start(), m.end()) for m in PIECE.finditer(prompt)]
+    found = [Word(clean(prompt[m.start() : m.end()]), m.start(), m.end()) for m in WORD.finditer(aligned(prompt))]
+    return [word for word in found if any(c.isalnum() or c == "_" for c in word.text)]
 
 
 def differing(source: str, target: str, rule: Difference = "paper") -> list[int]:
     """Indices of the target's words that differ from the source, by one of RULES."""
-    return RULES[rule](*([word.text for word in words(prompt)] for prompt in (source, target)))
+    return RULES[rule](*([word.text for word in words(prompt, rule)] for prompt in (source, target)))
 
 
 def _between_prefix_and_suffix(source: list[str], target: list[str]) -> list[int]:
     """What is left of the target without the longest common suffix and the longest common prefix, whatever the case (paper)."""
-    source, target = ([word.casefold() for word in prompt] for prompt in (source, target))
+    source, target = ([key(word) for word in prompt] for prompt in (source, target))
     suffix = _common(source[::-1], target[::-1])
     prefix = _common(source[: len(source) - suffix], target[: len(target) - suffix])
     return list(range(prefix, len(target) - suffix))
@@ -71,8 +84,8 @@ def differing_nouns(source: str, target: str, rule: Difference = "paper", tagger
     indices = differing(source, target, rule)
     if not indices:
         return []
-    target_words = words(target)
-    tags = (tagger or default_tagger()[1])([word.text for word in target_words])
+    target_words = words(target, rule)
+    tags = _tags(target_words, tagger or default_tagger()[1])
     last = indices[-1]
     article = tags[last] == DETERMINER if rule == "paper" else target_words[last].text in ARTICLES
     if not article and tags[last] not in {*NOUNS, PREPOSITION}:
@@ -82,53 +95,59 @@ def differing_nouns(source: str, target: str, rule: Difference = "paper", tagger
     return [target_words[i] for i in indices if tags[i] in NOUNS]
 
 
+def _tags(found: Sequence[Word], tagger: Tagger) -> list[str]:
+    """A tag for each word. Taggers know "dog 's" rather than "dog's", so the stem is tagged with what hangs on to it beside it.
+
+    A hyphenated word that is not known as one is a noun if its last part is, or if that is a number (f-16).
+    """
+    pieces = [(word.stem, word.text[len(word.stem) :]) for word in found]
+    flat = [piece for pair in pieces for piece in pair if piece]
+    tagged, at, tags = tagger(flat), 0, []
+    for stem, ending in pieces:
+        tags.append(_tag(stem, tagged[at], tagger))
+        at += bool(stem) + bool(ending)
+    return tags
+
+
+def _tag(stem: str, tag: str, tagger: Tagger) -> str:
+    if not stem:
+        return "RB" if tag in NOUNS else tag  # 's, 'n', n't
+    first, *_, last = [stem, *stem.translate(PLAIN).split("-")]
+    if first == last or tag in NOUNS:
+        return tag
+    return "NN" if last.isdigit() or tagger([last])[0] in NOUNS else tag
+
+
 def named_words(target: str, named: Sequence[str]) -> list[Word]:
-    """The user's own words as they stand in the target, phrases word by word. Raises UserError for one that is not there."""
-    have = words(target)
+    """The user's own words as they stand in the target, phrases word by word; a part of a hyphenated word too.
+
+    Raises UserError for one that is not there.
+    """
+    have = [word for word in words(target) if word.stem]
+    pieces = [p for p in words(target, "released") if any(w.start <= p.start and p.end <= w.start + len(w.stem) for w in have)]
     matches: list[Word] = []
     for phrase in named:
-        parts = [w.text.casefold() for w in words(phrase)]
-        starts = [i for i in range(len(have)) if parts == [w.text.casefold() for w in have[i : i + len(parts)]]]
-        if not parts or not starts:
+        places = _places(phrase, have, "paper") or _places(phrase, pieces, "released")
+        if not places:
             raise unknown("word", phrase, [w.text for w in have], f"the target prompt {target!r}")
-        matches += [w for i in starts for w in have[i : i + len(parts)]]
+        matches += places
     return sorted(set(matches), key=lambda w: w.start)
+
+
+def _places(phrase: str, have: Sequence[Word], rule: Difference) -> list[Word]:
+    """The words of the phrase wherever they follow each other."""
+    parts, keys = [key(w.text) for w in words(clean(phrase), rule)], [key(w.text) for w in have]
+    starts = [i for i in range(len(have)) if parts and parts == keys[i : i + len(parts)]]
+    return [w for i in starts for w in have[i : i + len(parts)]]
 
 
 def token_indices(spans: Sequence[tuple[int, int]], chosen: Sequence[Word], pieces: Literal["all", "last"]) -> list[int]:
     """Positions of the tokens of those words; of a word that is split into several, all or only the last (release)."""
     indices = []
     for word in chosen:
-        tokens = [i for i, (start, end) in enumerate(spans) if start < end and start < word.end and end > word.start]
+        stop = word.end - (len(word.text) - len(word.stem)) if word.stem else word.end
+        tokens = [i for i, (start, end) in enumerate(spans) if start < end and start < stop and end > word.start]
         if not tokens:
             raise UserError(f"the tokenizer gives no token for the word {word.text!r}")
         indices += tokens if pieces == "all" else tokens[-1:]
     return sorted(set(indices))
-
-
-@cache
-def default_tagger() -> tuple[str, Tagger]:
-    """("nltk", tagger) if its data is installed, else ("textblob", TextBlob's PatternTagger, which downloads nothing)."""
-    perceptron = nltk_tagger()
-    return ("textblob", pattern_tags) if perceptron is None else ("nltk", perceptron)
-
-
-def nltk_tagger() -> Tagger | None:
-    """nltk's averaged perceptron, which the paper uses; None if its data is not installed."""
-    from nltk.tag import PerceptronTagger
-
-    try:
-        perceptron = PerceptronTagger()
-    except LookupError:
-        return None
-    return lambda ws: [tag for _, tag in perceptron.tag(list(ws))]
-
-
-def pattern_tags(ws: Sequence[str]) -> list[str]:
-    """PatternTagger splits some words (it's -> it + 's); a word gets the tag of its first piece."""
-    from textblob.taggers import PatternTagger
-
-    tagged = PatternTagger().tag(" ".join(ws), tokenize=False)
-    if len(tagged) != len(ws):
-        return [(PatternTagger().tag(word, tokenize=False) or [(word, "NN")])[0][1] for word in ws]
-    return [tag for _, tag in tagged]

@@ -68,7 +68,7 @@ def serve() -> None:
 
     from sdist.commands import run  # noqa: F401
     from sdist.jobs.engines import local  # noqa: F401
-    from sdist.prompts import default_tagger
+    from sdist.taggers import default_tagger
 
     default_tagger()
     print("ready", flush=True)

@@ -12,7 +12,7 @@ import pytest
 import sdist
 
 PACKAGE = Path(sdist.__file__).parent
-MATHS = ("diffusion", "draws", "prediction", "prompts")
+MATHS = ("diffusion", "draws", "prediction", "prompts", "spelling", "taggers")
 COMPONENTS = ("filters", "gammas", "hooks", "losses", "normalizers", "optimizer", "regularizers")
 
 ONLY = {part: {*MATHS, "errors"} for part in MATHS}

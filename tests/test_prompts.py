@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from sdist.errors import UserError
 from sdist.models.base import Backbone
-from sdist.prompts import default_tagger, differing, differing_nouns, named_words, nltk_tagger, token_indices, words
+from sdist.prompts import differing, differing_nouns, named_words, token_indices, words
+from sdist.taggers import default_tagger, nltk_tagger, pattern_tags
 
 with (Path(__file__).parent / "prompt_pairs.csv").open(encoding="utf-8", newline="") as file:
     COMMITTED = list(csv.DictReader(file))  # what differs, and the nouns that the paper's rule finds with nltk's tags
@@ -98,6 +99,79 @@ def test_only_three_words_are_articles_to_the_release() -> None:
     assert nouns("man beside another man", "released") == ["man"]
     assert [word.start for word in differing_nouns("man", "man beside another man", "released", tagger)] == [19]
     assert nouns("man beside a man", "released") == []
+
+
+PIECES = {"s", "t", "n", "doesn", "does", "ll", "d", "re", "em", "'s", "n't", "'n'"}
+
+
+def nn(found: list[str]) -> list[str]:
+    """Every word but a few is a noun, those that hang on to others too."""
+    return ["DT" if word.lower() in ("a", "an", "the", "in", "who") else "NN" for word in found]
+
+
+@pytest.mark.parametrize("apostrophe", ["'", "\u2019", "\u02bc", "\uff07", "`", "\u00b4"])
+@pytest.mark.parametrize(
+    ("source", "target", "nouns"),
+    [
+        ("a dog in the park", "a dog's bed in the park", ["dog's", "bed"]),
+        ("a dog", "a dog 's bed", ["bed"]),
+        ("a shop", "the children's shop", ["children's"]),
+        ("a girl", "a girl who doesn't smile", ["doesn't", "smile"]),
+        ("a girl", "a girl who does n't smile", ["smile"]),
+        ("a band", "a rock 'n' roll band", ["rock", "roll"]),
+        ("a band", "a rock n' roll band", ["rock", "roll"]),
+        ("a bed", "the dogs' bed", ["dogs"]),
+        ("a red car", "a 'red' car", []),
+        ("a man", "an o'clock man", ["o'clock"]),
+    ],
+)
+def test_an_apostrophe_cuts_no_word(apostrophe: str, source: str, target: str, nouns: list[str]) -> None:
+    def tagger(found: list[str]) -> list[str]:
+        return ["VBZ" if word == "does" and "does n" in target else tag for word, tag in zip(found, nn(found), strict=True)]
+
+    found = differing_nouns(source, target.replace("'", apostrophe), tagger=tagger)
+    assert [word.text.replace(apostrophe, "'") for word in found] == nouns
+    assert not PIECES & {word.text.lower() for word in found}
+
+
+@pytest.mark.parametrize("hyphen", ["-", "\u2010", "\u2011"])
+@pytest.mark.parametrize("word", ["x-ray", "f-16", "close-up", "t-shirt", "mother-in-law", "covid-19", "jack-o'-lantern"])
+def test_a_hyphen_cuts_no_word(hyphen: str, word: str) -> None:
+    """Also where the tagger does not know the whole."""
+    target = f"a cat with a {word} in the snow".replace("-", hyphen)
+    (chosen,) = differing_nouns("a cat with a hat in the snow", target, tagger=pattern_tags)
+    assert chosen.text.replace(hyphen, "-") == word
+    assert differing(f"a {word}", f"a {word.upper()}".replace("-", hyphen)) == []
+    (named,) = named_words(target, [word])
+    assert named == chosen
+
+
+def test_hyphenated_adjectives_are_no_nouns_and_dashes_are_no_hyphens() -> None:
+    assert texts(differing_nouns("a painter", "a well-known painter", tagger=pattern_tags)) == ["painter"]
+    assert texts(words("a cat - a dog -- a fox--a hen")) == ["a", "cat", "a", "dog", "a", "fox", "a", "hen"]
+
+
+def test_parts_of_a_word_can_be_named_but_not_what_hangs_on_to_it() -> None:
+    target = "a red-brick house by the dog's bed"
+    assert texts(named_words(target, ["brick", "red brick", "Dog"])) == ["red", "brick", "dog"]
+    assert texts(named_words(target, ["RED-BRICK", "dog\u2019s bed"])) == ["red-brick", "dog's", "bed"]
+    with pytest.raises(UserError, match="unknown word 's'"):
+        named_words(target, ["s"])
+
+
+def test_the_mask_follows_the_word_without_its_ending(tiny: Backbone) -> None:
+    prompt = "a cat's hat"
+    (chosen,) = named_words(prompt, ["cat's"])
+    spans = tiny.text.token_spans(prompt)
+    for pieces in ("all", "last"):
+        assert [prompt[slice(*spans[i])] for i in token_indices(spans, [chosen], pieces)] == ["cat"]  # type: ignore[arg-type]
+
+
+def test_the_released_rule_keeps_its_words() -> None:
+    target = "a dog's x-ray"
+    assert texts(words(target, "released")) == ["a", "dog", "s", "x", "ray"]
+    assert differing("a dog", target, "released") == [2, 3, 4]
+    assert texts(differing_nouns("a dog", target, "released", nn)) == ["s", "x", "ray"]
 
 
 word_lists = st.lists(st.sampled_from(["a", "b", "c", "cat"]), max_size=8)

@@ -69,12 +69,13 @@ def _memory() -> str:
 
 
 def _tagger() -> str:
-    from ..prompts import default_tagger
+    from ..taggers import DOWNLOAD, default_tagger, nltk_damage
 
     name = default_tagger()[0]
     if name == "nltk":
         return "nltk (its data is installed; as in the paper)"
-    return "textblob (nltk's data is absent: python -m nltk.downloader averaged_perceptron_tagger_eng)"
+    state = "cannot be used" if nltk_damage() else "is absent"
+    return f"textblob (nltk's data {state}: {DOWNLOAD})"
 
 
 def _where(sources: tuple[str, ...], online: bool) -> str:

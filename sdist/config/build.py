@@ -15,6 +15,7 @@ from ..plugins import load_plugins
 from ..registry import EDITORS, SLOTS, Registry, slot_defaults
 from .methods import find_yaml, yaml_folder
 from .settings import FLAT, Settings, common_keys
+from .texts import check_texts, quoted, quoted_override
 from .yaml_files import check_yaml, read_yaml
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[DictConfig]:
     """The yaml, after the methods that its `base` and theirs name."""
     if path.resolve() in above:
         raise UserError(f"{path.name}: base names a method whose own base is this one: {' > '.join(p.stem for p in above)}")
-    layer = read_yaml(path)
+    layer = read_yaml(path, quoted)
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path.name}: a method is a mapping of settings, see {yaml_folder('method')}")
     base = layer.pop("base", None)
@@ -170,6 +171,7 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
 
     Raises a UserError that names the key, the place and what is allowed.
     """
+    check_texts(cls, data, where)
     merged = _merge(cls, data, where)
     values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in _fields(cls)}
     try:
@@ -261,10 +263,12 @@ def _container(node: Any) -> Any:
 
 
 def _checked(override: str) -> str:
-    if "=" not in override or override.startswith("="):
+    key, equals, value = override.partition("=")
+    if not equals or not key:
         raise UserError(f"--set needs key=value, got {override!r}")
-    check_yaml(override.partition("=")[2])
-    return override
+    value = quoted_override(key, value)
+    check_yaml(value)
+    return f"{key}={quoted(value, key)}"
 
 
 def _line(error: Exception) -> str:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError, unknown
 from .methods import find_yaml
+from .texts import quoted
 from .yaml_files import read_yaml
 
 KEYS = ("base", "variants", "grid")
@@ -48,7 +50,7 @@ def read_sweep(name: str) -> Sweep:
     Whether methods, keys and values exist is known when the settings of the variants are loaded.
     """
     path = find_yaml("sweep", name)
-    data = read_yaml(path)
+    data = read_yaml(path, partial(quoted, sweep=True))
     try:
         return _sweep(path.stem, OmegaConf.to_container(data) if isinstance(data, DictConfig) else data)
     except UserError as error:

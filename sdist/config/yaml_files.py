@@ -1,6 +1,7 @@
 """Yaml files of others: what could hang or crash the parser, or read the environment, is refused before it is loaded."""
 
 import re
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,17 @@ MAX_BYTES, MAX_DEPTH = 1_000_000, 50
 RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:HOME}, which would put the environment into run cards; ${scale.step} is fine
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, prepare: Callable[[str], str] = str) -> Any:
     """A DictConfig or ListConfig. Raises UserError for what is no yaml, too large, too deep, or calls a resolver of OmegaConf.
 
-    Aliases that expand beyond OmegaConf's limit are refused there.
+    `prepare` changes the text before it is loaded. Aliases that expand beyond OmegaConf's limit are refused there.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path.name} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
         text = path.read_text(encoding="utf-8")
         check_yaml(text)
-        return OmegaConf.load(StringIO(text))
+        return OmegaConf.load(StringIO(prepare(text)))
     except UserError as error:
         raise UserError(f"{path.name} cannot be read: {error}") from None
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:  # OSError: of a bare value

@@ -23,6 +23,7 @@ from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
 from ..models.precision import format_on
+from ..models.vocabulary import check_words, report_words
 from .base import Editor, Observers
 
 log = logging.getLogger("sdist")
@@ -58,6 +59,8 @@ class LoadedMethod:
         if request.mask is not None and not request.plain:
             check_shape(image_size(request.mask), stored, request.mask.name, request.image.name)
         self.editor.check(self.model, request)
+        for prompt in () if request.plain else (request.source, request.target, request.instruction):
+            check_words(self.model, prompt)
         return size
 
     def prepare(self, request: Request, localized: Localized | None = None) -> Prepared:
@@ -72,6 +75,8 @@ class LoadedMethod:
             size = f"{image.image.width}x{image.image.height}"
             read["mask"] = self._fitted(request.mask, read_mask(request.mask, request.plain), size)
             _report_coverage(request.mask.name, read["mask"].image)
+        if not request.plain:
+            report_words(self.model, [request.source, request.target, request.instruction])
         notes = {name: [*one.notes, *one.faults] for name, one in read.items()}
         words, tokens = localized or self.editor.words(self.model, request)
         return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes)

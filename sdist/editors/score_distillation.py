@@ -24,8 +24,10 @@ from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
 from ..optimizer import OptimizerSettings
 from ..prediction import Edit, rows_of
-from ..prompts import Difference, default_tagger, differing_nouns, named_words, token_indices
+from ..prompts import Difference, differing_nouns, named_words, token_indices
 from ..registry import EDITORS, many_of, one_of
+from ..spelling import check_text
+from ..taggers import default_tagger
 from .base import Editor, Observers
 
 log = logging.getLogger("sdist")
@@ -39,6 +41,10 @@ class PromptSettings:
     negative: str = ""  # what the combination loss may push away from
     difference: Difference = "paper"  # rule for the words that differ, see sdist/prompts.py
     pieces: Literal["all", "last"] = "all"  # tokens of a noun that is split: all, or the last one (release)
+
+    def __post_init__(self) -> None:
+        check_text("null prompt", self.null)
+        check_text("negative prompt", self.negative)
 
 
 @EDITORS.register("score_distillation")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files.images import png_bytes
 from ..files.storage import write_atomic
+from ..spelling import check_text, clean
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,21 @@ class Request:
     plain: bool = False  # of a run card that has no "read": without colour profiles, kinds of masks, clean text
 
     def __post_init__(self) -> None:
+        """Cleans the texts, see sdist/spelling.py. Raises UserError for what is no text, and for prompts that ask for nothing."""
+        if not self.plain:
+            self._clean()
         if not self.target.strip():
             raise UserError("the target prompt is empty; say what the picture should show")
         if self.source.split() == self.target.split():
             raise UserError(f"source and target prompt are identical ({self.target!r}): there is nothing to edit")
+
+    def _clean(self) -> None:
+        for name in ("source", "target", "instruction"):
+            check_text(f"{name} prompt" if name != "instruction" else name, getattr(self, name))
+            object.__setattr__(self, name, clean(getattr(self, name)))
+        for word in self.words:
+            check_text("word of --words", word)
+        object.__setattr__(self, "words", tuple(map(clean, self.words)))
 
     @property
     def file(self) -> Path:

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..files.images import CARD_KEY
 from ..models.base import Backbone
 from ..plugins import check_recorded, loaded_plugins
+from ..taggers import default_tagger
 from .request import Request, Result
 
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
@@ -42,6 +43,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
         "lanes": result.parallel,
         "words": list(result.prepared.words),
+        **_tagger(settings, result.prepared.request),
         "size": list(result.image.size),
         **({} if result.prepared.request.plain else {"read": result.prepared.notes}),
         "attempts": list(result.attempts),
@@ -49,6 +51,13 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "machine": machine(backbone),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def _tagger(settings: Settings, request: Request) -> dict[str, str]:
+    """What chose the words, where nobody named them."""
+    if request.words or request.plain or "words" not in settings.editor.reads:
+        return {}
+    return {"tagger": default_tagger()[0]}
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _refusal(path: Path, error: Exception) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
         return UserError(f"image {path} cannot be read: {error}")
     kind, name = foreign_kind(head), picture_kind(head)
-    if kind is AVIF and features.check("avif"):
+    if kind is AVIF and "avif" in features.modules and features.check_module("avif"):
         kind, name = None, "AVIF"
     if kind is not None:
         return UserError(f"image {path} is {kind.name}, not an image that can be read: {kind.remedy}")

@@ -20,9 +20,9 @@ def _only(data: bytes, keep: Callable[[bytes, bool], bool]) -> bytes:
     """The file with the chunks for which `keep(name, whether the checksum is right)`."""
     at, parts = len(SIGNATURE), [SIGNATURE]
     while at + 12 <= len(data):
-        length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + length
-        crc = int.from_bytes(data[end - 4 : end])
+        crc = int.from_bytes(data[end - 4 : end], "big")
         if keep(name, end <= len(data) and zlib.crc32(data[at + 4 : end - 4]) == crc):
             parts.append(data[at:end])
         at = end

@@ -77,6 +77,6 @@ def reads(methods: Sequence[str], what: str) -> bool:
 def words_of(source: str, target: str) -> tuple[list[str], list[str]]:
     """The target's words, each once, and those of them that an edit would localize by itself."""
     check_prompts(source, target)
-    every = list(dict.fromkeys(word.text for word in words(target)))
+    every = list(dict.fromkeys(word.text for word in words(target) if word.stem))
     nouns = {word.text for word in differing_nouns(source, target)}
     return every, [word for word in every if word in nouns]

@@ -64,4 +64,5 @@ def offered(source: str, target: str, chosen: Sequence[str] | None = None) -> An
     """The words to choose from; without a choice those are ticked that an edit follows by itself."""
     with shown_errors():
         every, automatic = words_of(source, target)
-    return gr.update(choices=every, value=automatic if chosen is None else chosen, visible=bool(every))
+    ticked = automatic if chosen is None else [word for word in chosen if word in every]
+    return gr.update(choices=every, value=ticked, visible=bool(every))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .drawing import PALETTE
+from .objects import NOUNS
 from .scene import Scene, Thing
 
 # place -> (adverbial, noun phrase)
@@ -70,3 +72,9 @@ def _thing(thing: Thing, wording: Wording) -> str:
 
 def _coloured(noun: str, colour: str, wording: Wording) -> str:
     return f"a {colour} {noun}" if wording.colours else f"a {noun}"
+
+
+def vocabulary() -> list[str]:
+    """Every word that a caption can have, which is all that a model trained on captions knows; weights/words.txt lists them."""
+    phrases = [*OPENINGS, *WEARING, *(text for both in PHRASES.values() for text in both), "a", "and", "with"]
+    return sorted({*NOUNS, *PALETTE, *" ".join(phrases).split()})

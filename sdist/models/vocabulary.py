@@ -1,0 +1,67 @@
+"""Words of a prompt that a model cannot know: its tokenizer has no token for them, or it was trained on a list without them.
+
+A list is words.txt in the pipeline's folder, one word per line; Stable Diffusion's text is as wide as the web, and has none.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..prompts import Word, words
+from ..spelling import key
+from .base import Backbone
+from .catalogue import MODELS
+
+log = logging.getLogger("sdist")
+
+LIST = "words.txt"
+ENDINGS = ("s", "t", "d", "ll", "m", "re", "ve")  # what stands behind an apostrophe
+
+
+def check_words(model: Backbone, prompt: str) -> None:
+    """Raises UserError if the model knows no word of a prompt that has some."""
+    unknown, known = _split(model, prompt)
+    if unknown and not known:
+        raise UserError(f"the model {model.name} knows no word of the prompt {prompt!r}; {_where(model)}")
+
+
+def report_words(model: Backbone, prompts: Sequence[str]) -> None:
+    """Says in one line which words of the prompts the model does not know, if any."""
+    unknown = dict.fromkeys(word for prompt in prompts for word in _split(model, prompt)[0])
+    if unknown:
+        log.warning("words that the model %s does not know: %s; %s", model.name, ", ".join(unknown), _where(model))
+
+
+def word_list(model: Backbone) -> Path | None:
+    """The file that lists the words that the model was trained with, if there is one."""
+    sources = MODELS[model.source].sources if model.source in MODELS else (model.source,)
+    return next((path for source in sources if source and (path := Path(source) / LIST).is_file()), None)
+
+
+def _where(model: Backbone) -> str:
+    path, tokenizer = word_list(model), type(model.text.tokenizers[0]).__name__
+    return f"those that it knows are in {path}" if path else f"its tokenizer ({tokenizer}) has no token for them"
+
+
+def _split(model: Backbone, prompt: str) -> tuple[list[str], list[str]]:
+    """The words that the model does not know, and the others; a prompt of signs alone is one word."""
+    path, tokens = word_list(model), _tokens(model, prompt)
+    listed = None if path is None else {key(line) for line in path.read_text(encoding="utf-8").split()}
+    found = [word for word in words(prompt, "released") if key(word.text) not in ENDINGS]
+    if not found and prompt.strip():
+        found = [Word(prompt.strip(), 0, len(prompt))]
+
+    def is_known(word: Word) -> bool:
+        if listed is not None:
+            return key(word.text) in listed
+        return any(start < word.end and end > word.start for start, end in tokens)
+
+    return [w.text for w in found if not is_known(w)], [w.text for w in found if is_known(w)]
+
+
+def _tokens(model: Backbone, prompt: str) -> list[tuple[int, int]]:
+    """The spans of the prompt's tokens that are not the mark of the unknown."""
+    mark = getattr(model.text.tokenizers[0], "unk_token_id", None)
+    spans = zip(model.text.token_ids(prompt), model.text.token_spans(prompt), strict=True)
+    return [span for token, span in spans if span[0] < span[1] and token != mark]
