@@ -66,6 +66,11 @@ class Method:
     timesteps: Timesteps = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
+        if self.loss.walks and not self.timesteps.descends:
+            raise UserError(
+                "the loss takes steps from level to level (step: levels), which needs timesteps that descend; "
+                "set timesteps.name to descending or annealed, or the loss's step to constant"
+            )
         if len(self._masks) > 1:
             raise UserError(f"regularizers: {' and '.join(self._masks)} are masks, a method has one; null switches one off")
 

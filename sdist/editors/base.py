@@ -26,23 +26,33 @@ class Observers:
 class Editor(ABC):
     """A frozen dataclass whose fields are what a method's yaml may set; it is found by its name in the registry EDITORS.
 
-    If it is `stepwise`, its steps can be watched, logged, recorded, stopped and decoded. `conditions` latents are read by its
+    If it is `stepwise`, its steps can be watched, logged, recorded, stopped and decoded; if it `queues`, several draws or images
+    go through the network at once, as many as --parallel says. `conditions` latents are read by its
     denoiser beside the noisy one. `ignores` are settings that mean nothing to it: giving one is an error.
     """
 
     stepwise: ClassVar[bool] = False
+    queues: ClassVar[bool] = False
     conditions: ClassVar[int] = 0
     ignores: ClassVar[frozenset[str]] = frozenset()
 
     @property
     @abstractmethod
     def steps(self) -> int:
-        """Its units of progress per image; often a field."""
+        """Of an image; often a field."""
+
+    @property
+    def progress(self) -> tuple[int, str]:
+        """How many units of progress an image has, and what they are called."""
+        return (self.steps, "step") if self.stepwise else (1, "image")
 
     @property
     @abstractmethod
     def reads(self) -> frozenset[str]:
-        """Which of words, mask and instruction of a request it reads; any other that is given is an error."""
+        """Which of words, mask and instruction of a request it reads; any other that is given is an error.
+
+        Both prompts may always be given: sets of edits have them, and an editor may read one of them alone.
+        """
 
     def size_multiple(self, model: Backbone) -> int:
         """What the sides of an image must be divisible by, in pixels."""

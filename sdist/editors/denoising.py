@@ -24,6 +24,7 @@ log = logging.getLogger("sdist")
 class Denoising(Editor):
     """A frozen dataclass whose `walk` makes the edited latents of some images."""
 
+    queues: ClassVar[bool] = True
     ignores: ClassVar[frozenset[str]] = frozenset({"compile", "checkpoint", "scale", "log"})
 
     @abstractmethod

@@ -58,6 +58,7 @@ class LoadedMethod:
         size = fitted_size(stored, self.settings.size, self.model.native_side, self.editor.size_multiple(self.model))
         if request.mask is not None and not request.plain:
             check_shape(image_size(request.mask), stored, request.mask.name, request.image.name)
+        self.model.check_size(*size)
         self.editor.check(self.model, request)
         for prompt in () if request.plain else (request.source, request.target, request.instruction):
             check_words(self.model, prompt)

@@ -53,6 +53,7 @@ class ScoreDistillation(Editor):
     """Optimizes the latents of the image along the direction that a method's parts make of noise predictions."""
 
     stepwise: ClassVar[bool] = True
+    queues: ClassVar[bool] = True
 
     steps: int = 200  # accepted steps
     timesteps: Any = one_of("timesteps", "uniform")

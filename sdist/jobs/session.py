@@ -47,7 +47,9 @@ class Session:
     def __init__(self, options: SessionOptions, models: ModelCache | None = None) -> None:
         self.settings: Settings = options.settings
         self._plain = plain_settings(self.settings)
-        refuse_foreign(self.settings, options.method, parallel=options.parallel, log=options.log != "none")
+        refuse_foreign(self.settings, options.method, log=options.log != "none")
+        if options.parallel and not self.settings.editor.queues:
+            raise UserError(f"--parallel: {options.method} edits one image at a time")
         self.folder = writable_folder(options.output)
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
@@ -132,7 +134,7 @@ class Session:
             write_result(paths, result, self.method.card(result))
             forget_error(self.folder, paths["image"].stem)
             self.made += 1
-            if bar is not None and not self.settings.editor.stepwise:
+            if bar is not None and self.settings.editor.progress[1] == "image":
                 bar.update()
 
         try:

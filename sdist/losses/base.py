@@ -23,6 +23,11 @@ class Loss(ABC):
         """The predictions that `gradient` reads."""
 
     @property
+    def walks(self) -> bool:
+        """Whether a step leads from one noise level to the next, so that timesteps must descend."""
+        return False
+
+    @property
     def hooks(self) -> tuple[Hook, ...]:
         """The activations that `gradient` reads."""
         return ()

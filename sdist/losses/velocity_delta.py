@@ -44,6 +44,10 @@ class VelocityDelta(Loss):
             return TARGET, SOURCE, source
         return TARGET.guided(self.target_guidance), source
 
+    @property
+    def walks(self) -> bool:
+        return self.step == "levels"
+
     def shift(self, progress: Progress) -> PerImage:
         share = progress.step / progress.steps if self.progressive else torch.ones_like(progress.step)
         return self.eta * share.float()

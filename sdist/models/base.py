@@ -2,7 +2,7 @@
 
 1. `components`, `optional`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
 2. `make_text`: how prompts are embedded, and which token stands for which characters.
-3. `factor`, `multiple`, `channels`, `native_side`, `from_vae`, `to_vae`: its latents.
+3. `factor`, `multiple`, `check_size`, `channels`, `native_side`, `from_vae`, `to_vae`: its latents.
 4. `prediction_type`, `scales`, `last_timestep`, `denoise`: its levels of noise, what its denoiser predicts, how it is called.
 5. `guidance`: whether guidance needs a null prompt or is embedded.
 6. `layout`: which attention layers can be read.
@@ -91,6 +91,9 @@ class Backbone(ABC):
     def native_side(self) -> int:
         """The side in pixels of the square images that the model was trained on."""
         return int(self.denoiser.config.sample_size) * self.factor
+
+    def check_size(self, width: int, height: int) -> None:  # noqa: B027
+        """Raises UserError for sides in pixels, multiples of `multiple`, that the denoiser cannot read."""
 
     def from_vae(self, mean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents as the denoiser reads them, from the mean of the VAE's posterior."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion import add_noise, std
 from ..errors import UserError
-from ..prediction import Text
+from ..prediction import SOURCE, TARGET, call
 from .base import Backbone
 
 log = logging.getLogger("sdist")
@@ -85,6 +85,6 @@ def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
     shape = (2, n, backbone.channels, side, side)
     z, noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
     z_t = add_noise(z, noise, *backbone.scales(t))
-    text = Text.cat([backbone.embed([prompt]).repeat(n) for prompt in prompts])
-    eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), t.repeat(2), text).eps
-    return eps[n:] - eps[:n]
+    text = {"source": backbone.embed(prompts[:1]).repeat(n), "target": backbone.embed(prompts[1:]).repeat(n)}
+    eps = call(backbone, {"edit": z_t}, t, text, (SOURCE, TARGET)).eps
+    return eps[TARGET] - eps[SOURCE]

@@ -102,6 +102,12 @@ class StableDiffusion3(Backbone):
     def multiple(self) -> int:
         return self.factor * int(self.denoiser.config.patch_size)
 
+    def check_size(self, width: int, height: int) -> None:
+        """Positions are cut from the middle of a square table."""
+        largest = int(self.denoiser.config.pos_embed_max_size) * self.multiple
+        if max(width, height) > largest:
+            raise UserError(f"the image would be {width} x {height}, this model reads at most {largest} x {largest}; give --size")
+
     def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
         """Of the model's own levels: timesteps are even, the noise level s is shifted as its scheduler shifts them."""
         return flow_scales(self.level(t))

@@ -162,7 +162,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         }
         resolved = self._settings(method, settings, arguments)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
-            raise UserError(f"{method} is one of diffusers' own pipelines, which has no callback_on_step_end and no latents here")
+            raise UserError(f"the steps of {method} cannot be watched, so it has no callback_on_step_end and no latents here")
         step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         results = self._edit(resolved, rows, step_end)
         images = step_end.latents if output_type == "latent" else as_type([r.image for r in results], output_type)
@@ -206,7 +206,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
 
     def _run(self, method: LoadedMethod, batch: list[Prepared], step_end: StepEnd) -> list[Result]:
         """On the pipeline's progress bar, which counts steps, or images where the editor is not stepwise."""
-        stepwise = method.editor.stepwise
-        with self.progress_bar(total=(method.editor.steps if stepwise else 1) * len(batch)) as bar:
+        steps, unit = method.editor.progress
+        with self.progress_bar(total=steps * len(batch)) as bar:
             callbacks = [ProgressBar(run=bar), step_end, Stopping(lambda distiller: self._interrupt)]
-            return method.edit(batch, Observers(callbacks, deliver=lambda result: None if stepwise else bar.update()))
+            return method.edit(batch, Observers(callbacks, deliver=lambda result: bar.update() if unit == "image" else None))

@@ -17,7 +17,7 @@ from ..metrics.encoders.clip import Clip
 from ..metrics.similarity import cosine
 from ..models.base import Backbone
 from ..models.catalogue import MODELS, TINYWORLD
-from ..prediction import SOURCE_SOURCE
+from ..prediction import SOURCE_SOURCE, call
 from .captions import caption, sample_wording
 from .compositions import HELD_OUT, has_held_out
 from .edits import EditPair, sample_edit
@@ -176,9 +176,8 @@ def observe(
     t = torch.tensor(list(TIMESTEPS), device=z.device)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])).to(z)
     z_t = add_noise(z, noise, *backbone.scales(t))
-    with recorder.open(backbone, {recorder.branch: slice(None)}) as value:
-        backbone.estimate(z_t, t, backbone.embed([text]).repeat(rows))
-        recorded = value((z.shape[-2], z.shape[-1]))
+    prompts = {"source": backbone.embed([text]).repeat(rows)}
+    recorded = call(backbone, {"source": z_t}, t, prompts, [recorder.branch], [recorder]).recorded[recorder]
     focus, masks = {}, {}
     for noun, mask in parts.items():
         if (mask > 0.5).sum() >= 16:  # what is hidden behind others cannot be found

@@ -172,7 +172,7 @@ FOREIGN = {
     "a mask": (["--mask", "mask.png"], "mask: not read by this method"),
     "a trace": (["--record", "TRACE"], "--record: of editors whose steps can be watched"),
     "a log": (["--log", "csv"], "--log: of editors whose steps"),
-    "lanes": (["--batch", "2"], "--parallel: of editors whose steps"),
+    "lanes": (["--batch", "2"], "--parallel: sdedit edits one image at a time"),
     "an instruction": (["--instruction", "add a hat"], "instruction: not read by this method"),
     "an unknown field": (["--set", "editor.strengt=1"], "did you mean 'strength'"),
     "a word for a number": (["--set", "editor.strength=high"], "strength"),

@@ -105,6 +105,12 @@ def test_flowedit_moves_a_gaussian_exactly_by_the_difference_of_means(steps: int
     torch.testing.assert_close(moved, torch.full_like(moved, MEANS["target"] - MEANS["source"]), rtol=0, atol=1e-6)
 
 
+def test_steps_from_level_to_level_need_timesteps_that_descend() -> None:
+    with pytest.raises(UserError, match="needs timesteps that descend"):
+        Method(VelocityDelta())
+    Method(VelocityDelta(step="constant"))
+
+
 def test_bad_values_are_named() -> None:
     with pytest.raises(UserError, match=r"eta and pull must be at least 0, got 1 and -0\.1"):
         VelocityDelta(pull=-0.1)

@@ -163,6 +163,27 @@ def test_every_method_edits_with_it(folder: Path, picture: Path, tmp_path: Path,
     assert card["settings"]["steps"] == 2
 
 
+def test_an_image_beyond_the_table_of_positions_is_one_line(
+    folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "edit",
+        str(picture),
+        "--source",
+        "a cat",
+        "--target",
+        "a dog",
+        "--model",
+        str(folder),
+        "--method",
+        "dds",
+        "--quiet",
+    ]
+    assert main([*command, "--size", "72x32", "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the image would be 72 x 32, this model reads at most 64 x 64; give --size" in error
+
+
 def test_what_it_cannot_do_is_one_line(tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_tiny_sd3(tmp_path / "sd3", t5=False)
     command = [

@@ -295,7 +295,7 @@ BAD = {
     "equal prompts": ({"prompt": "a cat"}, "there is nothing to edit"),
     "a callback of an editor of diffusers": (
         {"method": "sdedit", "num_inference_steps": None, "settings": (), "callback_on_step_end": replacing},
-        "sdedit is one of diffusers' own pipelines",
+        "the steps of sdedit cannot be watched",
     ),
     "steps of an editor of diffusers": ({"method": "sdedit", "settings": ()}, "steps: no setting of the editor sdedit"),
 }

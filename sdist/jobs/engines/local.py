@@ -30,8 +30,7 @@ def edit_all(session: Session, plan: Plan, report: Report) -> float:
 def edit_tasks(session: Session, tasks: list[Task], sizes: Sizes, report: Report) -> None:
     """All of these tasks, which may be a part of a run; one bar counts their steps."""
     fail = recording_failures(session, report)
-    editor = session.settings.editor
-    steps, unit = (editor.steps, "step") if editor.stepwise else (1, "image")
+    steps, unit = session.settings.editor.progress
     with steps_bar(steps * len(tasks), session.name, unit) as bar:
         done = 0
         for queue in queues(tasks, QUEUE):
