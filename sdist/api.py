@@ -17,6 +17,7 @@ from .distillation.callbacks import Snapshot, Watching
 from .editors.base import Observers
 from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
+from .errors import UserError
 from .files.in_memory import Picture, in_memory, picture_file
 
 
@@ -43,10 +44,12 @@ def edit(
     array (height, width) of truth values or numbers. `settings` are further values of the method's yaml,
     {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to the method.
     `on_step` gets the start (step 0) and every step as it is made. The model stays in memory for the next call. Raises
-    Raises UserError for bad input.
+    UserError for bad input.
     """
     arguments = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
+    if on_step is not None and not resolved.editor.stepwise:
+        raise UserError(f"on_step: the steps of {method} cannot be watched")
     chosen = (words,) if isinstance(words, str) else tuple(words)
     with ExitStack() as stack:
         file = stack.enter_context(picture_file(image))

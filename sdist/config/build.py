@@ -47,6 +47,9 @@ def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values
     merged = OmegaConf.create()
     try:
         for key, value in {**settings, **values}.items():
+            if is_dataclass(value):
+                kind = value if isinstance(value, type) else type(value)
+                raise UserError(f"settings: {key} is a {kind.__name__}; give its name, or a mapping such as {{'name': ...}}")
             OmegaConf.update(merged, key, value)
             _spelled(merged)
     except OmegaConfBaseException as error:
@@ -178,6 +181,8 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
         return cls(**values)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    except Exception as error:  # of a component of one's own
+        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _value(metadata: Mapping[str, str], node: Any, key: str, where: str) -> Any:

@@ -22,6 +22,7 @@ from ..regularizers.base import Regularizer
 from ..regularizers.mask import MaskRegularizer
 from ..regularizers.user_mask import UserMask
 from ..timesteps import Timesteps, Uniform
+from .faults import check_shape, naming
 from .schedule import first_until
 
 
@@ -92,12 +93,15 @@ class Method:
         if not len(rows):
             return Step(verdict, counts, rows, gradient[rows], {})
         p, gradient = p.narrow(rows), gradient[rows]
-        self.loss.accepted(gradient, p)
+        with naming("loss", self.loss):
+            self.loss.accepted(gradient, p)
         values = dict[str, PerImage]()
         for name, regularize in self.regularizers.items():
             p = replace(p, state=states.regularizers[name])
-            gradient = regularize(gradient, p)
-            values |= regularize.diagnostics(p)
+            with naming("regularizer", regularize):
+                gradient = regularize(gradient, p)
+                values |= regularize.diagnostics(p)
+            check_shape("regularizer", regularize, "gradient", gradient, tuple(p.latents.shape))
         normalized = gradient if self.normalizer is None else self.normalizer(gradient)
         gamma = self.gamma(p.step.to(gradient.dtype) / max(1, self.steps - 1))
         direction = per_image(gamma) * normalized
@@ -124,7 +128,10 @@ class Method:
             shift = self.loss.shift(progress)
             p = predict(network, z, edit, draw, self.branches, self.hooks, progress, None if shift is None else shift.to(z))
             p = replace(p, state=states.loss)
-            return p, self.loss.gradient(p).detach()
+            with naming("loss", self.loss):
+                gradient = self.loss.gradient(p).detach()
+        check_shape("loss", self.loss, "gradient", gradient, tuple(z.shape))
+        return p, gradient
 
     def _judge(self, gradient: Latents, draw: Draw) -> Verdict:
         """What the host must know to go on; here, and only here, it waits for the device."""

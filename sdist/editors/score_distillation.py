@@ -134,6 +134,8 @@ class ScoreDistillation(Editor):
             "negative": [self.prompts.negative] * len(batch),
         }
         needed = dict.fromkeys(row.prompt for row in rows_of(self.parts.branches, model.guidance))
+        if foreign := [prompt for prompt in needed if prompt not in texts]:
+            raise UserError(f"a branch of the method names the prompt {foreign[0]!r}: have {', '.join(texts)}")
         text = {prompt: model.embed(texts[prompt]) for prompt in needed}
         focus = torch.zeros(len(batch), model.text.length, device=model.device)
         for row, p in enumerate(batch):

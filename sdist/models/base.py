@@ -11,7 +11,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from jaxtyping import Float, Real
@@ -49,6 +49,10 @@ class Backbone(ABC):
         self.denoiser, self.vae, self.scheduler = parts[self.denoiser_name], parts["vae"], parts["scheduler"]
         self.text = self.make_text(parts, options)
         self.check()
+        if (kind := getattr(self, "prediction_type", None)) not in get_args(OutputKind):
+            raise UserError(
+                f"{type(self).__name__}: prediction_type is {kind!r}, must be one of {', '.join(get_args(OutputKind))}"
+            )
         for network in self.networks:
             network.to(self.device).eval().requires_grad_(False)
         self.arrange(memory_format(self.device.type))
@@ -57,6 +61,12 @@ class Backbone(ABC):
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
+
+    def __init_subclass__(cls) -> None:
+        """Raises TypeError for a family that does not say what it is made of: loading asks every one."""
+        missing = [name for name in ("components", "denoiser_name") if not hasattr(cls, name)]
+        if missing:
+            raise TypeError(f"the family {cls.__name__} has no {' and no '.join(missing)}")
 
     # --- what a family answers ------------------------------------------------------------------------------------------
 

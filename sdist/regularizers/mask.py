@@ -27,7 +27,9 @@ class MaskRegularizer(Regularizer):
         """The mask of this step at the latents' resolution, in 0..1."""
 
     def __call__(self, gradient: Latents, p: Prediction) -> Latents:
-        mask = self.mask(p)
+        mask, expected = self.mask(p), (len(gradient), 1, *gradient.shape[-2:])
+        if mask.shape != expected:
+            raise UserError(f"mask {type(self).__name__}: its shape is {tuple(mask.shape)}, expected {expected}")
         p.state.tensor("mask", mask)[p.images] = mask
         return mask * gradient
 

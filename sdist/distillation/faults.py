@@ -1,0 +1,41 @@
+"""What a component's own code gets wrong becomes one line that names the component and the place in its file."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import UserError
+from ..models.memory import AllocationError, is_out_of_memory
+from ..prediction import Branch
+
+
+@contextmanager
+def naming(slot: str, component: Any) -> Iterator[None]:
+    """Raises UserError for what the block raises; bad input, numbers that are not finite and failed allocations pass."""
+    try:
+        yield
+    except (UserError, FloatingPointError, AllocationError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        raise UserError(f"{slot} {type(component).__name__}: {_reason(error)} ({where})") from error
+
+
+def check_shape(slot: str, component: Any, what: str, value: Tensor, expected: tuple[int, ...]) -> None:
+    """Raises UserError for a tensor that broadcasting would silently stretch."""
+    if tuple(value.shape) != expected:
+        raise UserError(f"{slot} {type(component).__name__}: its {what} has the shape {tuple(value.shape)}, expected {expected}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError) and isinstance(error.args[0], Branch):
+        latent, prompt, _ = error.args[0]
+        return f"it reads the prediction of ({latent}, {prompt}), which is not among its branches"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
