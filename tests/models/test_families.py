@@ -120,7 +120,7 @@ def test_the_multiple_of_a_family_is_asked_of_sizes(flow_folder: Path) -> None:
 def test_an_unknown_denoiser_is_named(tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "other")
     change(folder / "model_index.json", unet=None, transformer=["diffusers", "SomeTransformer2DModel"])
-    message = "SomeTransformer2DModel, which is not known here: have SD3Transformer2DModel, UNet2DConditionModel"
+    message = "SomeTransformer2DModel, which is not known here: have .*UNet2DConditionModel"
     with pytest.raises(UserError, match=message) as raised:
         load_backbone(str(folder), "cpu")
     assert "\n" not in str(raised.value)
