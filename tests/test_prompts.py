@@ -164,7 +164,7 @@ def test_the_mask_follows_the_word_without_its_ending(tiny: Backbone) -> None:
     (chosen,) = named_words(prompt, ["cat's"])
     spans = tiny.text.token_spans(prompt)
     for pieces in ("all", "last"):
-        assert [prompt[slice(*spans[i])] for i in token_indices(spans, [chosen], pieces)] == ["cat"]  # type: ignore[arg-type]
+        assert [prompt[slice(*spans[i])] for i in token_indices(spans, [chosen], pieces)] == ["cat"]
 
 
 def test_the_released_rule_keeps_its_words() -> None:

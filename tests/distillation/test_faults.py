@@ -113,7 +113,7 @@ def test_a_family_says_what_it_is_made_of_and_predicts(tiny: Backbone) -> None:
 
     class Unknown(StableDiffusion):
         def check(self) -> None:
-            self.prediction_type = "eps"  # type: ignore[assignment]
+            self.prediction_type = "eps"
 
         def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
             return tiny.text

@@ -95,7 +95,7 @@ def with_tokenizer(tokenizer: Words) -> Backbone:
         token_ids=lambda prompt: [token for token, _ in tokenizer.read(prompt)],
         token_spans=lambda prompt: [span for _, span in tokenizer.read(prompt)],
     )
-    return SimpleNamespace(text=text, name="own", source="")  # type: ignore[return-value]
+    return SimpleNamespace(text=text, name="own", source="")
 
 
 @pytest.mark.usefixtures("unchecked")
