@@ -10,11 +10,12 @@ import torch
 from sdist.config.build import load_settings, resolve
 from sdist.config.methods import shipped
 from sdist.denoising.base import levels, timesteps
-from sdist.diffusion import Estimate
+from sdist.diffusion import Estimate, per_image
 from sdist.draws import DrawKey
 from sdist.models.base import Backbone
 from sdist.prediction import TARGET, Prediction, State, predict
 from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
+from sdist.regularizers.user_mask import UserMask
 from sdist.timesteps import Timesteps
 
 from .conftest import Gaussian, gaussian_edit, make_draw, progress, tiny_edit
@@ -30,11 +31,14 @@ def build(registry: Registry, name: str):
 
 
 def predicted(network: Backbone, component, b: int = 2, rows: slice = slice(None)) -> Prediction:
-    edit = tiny_edit(network, b).narrow(torch.arange(b)[rows])
+    """In the middle of a run: at its first step every averaged mask is all ones. A user mask has one to read."""
+    shown = torch.rand(b, 1, 8, 8, generator=torch.Generator().manual_seed(6))
+    mask = shown if isinstance(component, UserMask) else None
+    edit = replace(tiny_edit(network, b), mask=mask).narrow(torch.arange(b)[rows])
     draw = make_draw(network, b, [300, 700][:b], dtype=torch.float32).narrow(torch.arange(b)[rows])
     branches = component.branches or (TARGET,)  # a network call has at least one row
     z = (edit.source + 0.1).requires_grad_(getattr(component, "graph", False))
-    where = progress(b)
+    where = progress(b, step=5)
     where = where._replace(images=where.images[rows], step=where.step[rows])
     with torch.set_grad_enabled(z.requires_grad):
         p = predict(network, z, edit, draw, branches, component.hooks, where)
@@ -85,6 +89,7 @@ def test_regularizers(tiny: Backbone, name: str) -> None:
     assert torch.equal(gradient, before)
     assert out.shape == gradient.shape
     assert out.isfinite().all()
+    assert not any(torch.equal(*rows) for rows in zip(out, gradient, strict=True))
     assert torch.equal(regularizer(gradient, predicted(tiny, regularizer)), out)
     assert all(v.shape == (2,) and v.isfinite().all() for v in regularizer.diagnostics(p).values())
     for row in range(2):
@@ -123,9 +128,17 @@ def test_timesteps(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILTERS.names())
 def test_filters(name: str) -> None:
-    verdict = build(FILTERS, name).accept(torch.randn(3, 4, 8, 8), torch.tensor([0, 1, 2]))
-    assert verdict.shape == (3,)
+    """A verdict on each image, some of them yes and some no, whatever stands beside it."""
+    size = per_image(torch.tensor([1e-6, 1e-3, 1.0, 1e3]))
+    gradient = size * torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    attempt, component = torch.tensor([0, 1, 2, 3]), build(FILTERS, name)
+    verdict = component.accept(gradient, attempt)
+    assert verdict.shape == (4,)
     assert verdict.dtype == torch.bool
+    assert verdict.any()
+    assert not verdict.all()
+    alone = [component.accept(gradient[row : row + 1], attempt[row : row + 1]) for row in range(4)]
+    assert torch.equal(torch.cat(alone), verdict)
 
 
 @pytest.mark.parametrize("name", SOLVERS.names())
