@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from sdist import plugins
 from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.errors import UserError
+from sdist.jobs import session
 from sdist.registry import LOSSES
 
 HALF = """
@@ -38,6 +40,7 @@ def forget(monkeypatch) -> None:
     """As in a new process."""
     monkeypatch.setattr(LOSSES, "_classes", {n: c for n, c in LOSSES._classes.items() if n != "half"})
     monkeypatch.setattr(plugins, "_loaded", {})
+    session._recorded_settings.cache_clear()
 
 
 def test_a_file_of_ones_own_edits_and_replays(
@@ -86,3 +89,52 @@ def test_a_plugin_that_changed_needs_a_new_process(plugin: Path) -> None:
         plugins.load_plugin(str(plugin))
     with pytest.raises(UserError, match="plugin no_such_module cannot be loaded"):
         plugins.load_plugin("no_such_module")
+
+
+def run_arguments(folder: Path, model: Path, *plugin: Path) -> list[str]:
+    arguments = ["run", "--input", str(folder), "--output", str(folder / "out"), "--model", str(model), "--method", "sbp"]
+    return [*arguments, "--steps", "2", "--quiet", *(word for path in plugin for word in ("--plugin", str(path)))]
+
+
+@pytest.fixture
+def listed(picture: Path, tmp_path: Path) -> Path:
+    """A folder with one pair to edit."""
+    folder = tmp_path / "listed"
+    (folder / "images").mkdir(parents=True)
+    shutil.copy(picture, folder / "images" / "a.png")
+    (folder / "index.csv").write_text("img_path,source_prompt,target_prompt\na.png,a cat,a dog\n")
+    return folder
+
+
+def test_a_run_goes_on_with_the_plugins_that_its_results_were_made_with(
+    plugin: Path, listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    half = ["--set", "loss=half"]
+    assert main([*run_arguments(listed, tiny_folder, plugin), *half]) == 0
+    forget(monkeypatch)
+    (tmp_path / "moved").mkdir()
+    moved = shutil.move(plugin, tmp_path / "moved" / plugin.name)
+    unrelated = tmp_path / "unrelated.py"
+    unrelated.write_text("")
+    capsys.readouterr()
+    assert main([*run_arguments(listed, tiny_folder, moved, unrelated), *half]) == 0
+    assert "0 of 1 pictures made, 1 were there" in capsys.readouterr().out
+    forget(monkeypatch)
+    moved.write_text(HALF + "# other\n")
+    assert main([*run_arguments(listed, tiny_folder, moved), *half]) == 2
+    assert "000_seed0.png was made with other my_loss.py; --overwrite" in capsys.readouterr().err
+
+
+def test_results_of_a_component_that_is_not_loaded_are_not_taken_for_foreign_pictures(
+    plugin: Path, listed: Path, tiny_folder: Path, monkeypatch, capsys
+) -> None:
+    assert main([*run_arguments(listed, tiny_folder, plugin), "--set", "loss=half"]) == 0
+    forget(monkeypatch)
+    assert main(run_arguments(listed, tiny_folder)) == 2
+    assert f"000_seed0.png was made with --plugin {plugin}; give the same here" in capsys.readouterr().err
+    path = listed / "out" / "000_seed0.json"
+    card = json.loads(path.read_text())
+    del card["plugins"]  # as of an installed package that is gone
+    path.write_text(json.dumps(card))
+    assert main(run_arguments(listed, tiny_folder)) == 2
+    assert "000_seed0.png: run card: unknown loss 'half'" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, plain_settings
 from ..errors import UserError
 from ..files.storage import names, read
-from ..plugins import loaded_plugins
+from ..plugins import check_recorded
 from .loggers import RunLogger, finish, make_logger
 from .options import SessionOptions
 
@@ -39,6 +39,15 @@ def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
 def _recorded_settings(text: str) -> dict[str, Any]:
     """The settings of a run card, with defaults for those that came later; the cards of a run have the same."""
     return plain_settings(resolve(json.loads(text), "run card"))
+
+
+def _recorded(card: dict[str, Any], image: Path) -> dict[str, dict[str, Any]]:
+    """What a card says of settings and job, as a session would write it. Raises UserError for settings that are unknown here."""
+    try:
+        settings = _recorded_settings(json.dumps(card["settings"]))
+    except UserError as error:
+        raise UserError(f"{image}: {error}; --overwrite replaces it") from None
+    return {"settings": settings, "job": {key: value for key, value in card["job"].items() if key != "tokens"}}
 
 
 class Session:
@@ -77,28 +86,25 @@ class Session:
     def is_made(self, name: str, request: Request, there: Container[str]) -> bool:
         """Whether the image is among the names that are there. Raises UserError if it is a result of something else."""
         files = output_files(self.folder, name)
-        if files["image"].name not in there:
+        image = files["image"]
+        if image.name not in there:
             return False
         try:
             text = read(files["card"]).decode()
             card = json.loads(text)
-            recorded = {
-                "settings": _recorded_settings(json.dumps(card["settings"])),
-                "job": card["job"],
-                "plugins": card.get("plugins", {}),
-            }
-            recorded["job"].pop("tokens")
-        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
-            raise UserError(f"{files['image']} has no run card beside it; --overwrite replaces it") from None
-        wanted = {"settings": self._plain, "job": describe(request), "plugins": loaded_plugins()}
-        for part, values in wanted.items():
+            differ = [Path(plugin).name for plugin in check_recorded(card.get("plugins", {}), str(image))]
+            recorded = _recorded(card, image)
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{image} has no run card beside it; --overwrite replaces it") from None
+        for part, wanted in {"settings": self._plain, "job": describe(request)}.items():
             outside = OUTSIDE if part == "settings" else ()
-            differ = [key for key, value in values.items() if key not in outside and value != recorded[part].get(key)]
-            if differ:
-                raise UserError(
-                    f"{files['image']} was made with other {', '.join(differ)}; --overwrite replaces it, --output names "
-                    "another folder"
-                )
+            differ += [key for key, value in wanted.items() if key not in outside and value != recorded[part].get(key)]
+        if differ:
+            raise UserError(
+                f"{image} was made with other {', '.join(differ)}; --overwrite replaces it, --output names another folder"
+            )
         return not is_interrupted(files, text)
 
     def prepare(self, request: Request) -> Prepared:
