@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import UserError
+from .registry import all_or_nothing
 
 _loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name -> sha256 of the file
 
@@ -16,7 +17,8 @@ _loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name 
 def load_plugin(name: str) -> None:
     """Imports a file (my_loss.py) or a module (my_package.losses), whose import registers components; a second time is nothing.
 
-    Raises UserError if it does not exist, raises an error of its own, or has changed since it was loaded.
+    Raises UserError if it does not exist, raises an error of its own, has changed since it was loaded, or bears the file name of
+    another one: run cards tell plugins by their file names.
     """
     file = Path(name).resolve() if name.endswith(".py") else None
     if file is not None and not file.is_file():
@@ -26,8 +28,11 @@ def load_plugin(name: str) -> None:
         if _digest(file) != _loaded[key]:
             raise UserError(f"plugin {name} has changed since it was loaded; start a new process")
         return
+    if file is not None and (other := next((path for path in _loaded if Path(path).name == file.name), None)):
+        raise UserError(f"plugin {name} has the file name of {other}, which is loaded; rename one of them")
     try:
-        module = import_module(name) if file is None else _import_file(file)
+        with all_or_nothing():
+            module = import_module(name) if file is None else _import_file(file)
     except Exception as error:
         raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
     _loaded[key] = "" if module.__file__ is None else _digest(Path(module.__file__))

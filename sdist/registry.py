@@ -6,7 +6,9 @@ A dataclass whose fields hold components declares them by `one_of` and `many_of`
 """
 
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import Field, field, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -64,6 +66,14 @@ class Registry(Generic[T]):
         """The name that the class of a component is registered by."""
         return next(name for name in self.names() if self.get(name) is type(component))
 
+    def registered(self) -> dict[str, type[T]]:
+        """The classes by name so far; nothing is imported."""
+        return dict(self._classes)
+
+    def forget(self, name: str) -> None:
+        """The opposite of `register`."""
+        del self._classes[name]
+
     def _discover(self) -> None:
         if self._complete:
             return
@@ -93,6 +103,20 @@ METRICS: Registry["Metric"] = Registry("metric", "sdist.metrics")
 
 ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS, FAMILIES, DATASETS, METRICS)
 SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Around an import: if it fails, the classes of modules that fail with it are forgotten, so that it can be tried again."""
+    before = {registry: registry.registered() for registry in ALL}
+    try:
+        yield
+    except BaseException:
+        for registry, known in before.items():
+            for name, cls in registry.registered().items():
+                if name not in known and cls.__module__ not in sys.modules:
+                    registry.forget(name)
+        raise
 
 
 def one_of(slot: str, default: str | None = None) -> Any:

@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,32 @@ def test_a_plugin_that_changed_needs_a_new_process(plugin: Path) -> None:
         plugins.load_plugin(str(plugin))
     with pytest.raises(UserError, match="plugin no_such_module cannot be loaded"):
         plugins.load_plugin("no_such_module")
+
+
+@pytest.mark.parametrize("named", ["my_loss.py", "my_losses.my_loss"], ids=["file", "module"])
+def test_a_plugin_that_failed_halfway_can_be_mended_and_tried_again(plugin: Path, monkeypatch, named: str) -> None:
+    monkeypatch.syspath_prepend(str(plugin.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path = plugin if named.endswith(".py") else plugin.parent / "my_losses" / plugin.name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(HALF + "1 / 0\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot be loaded: ZeroDivisionError"):
+            plugins.load_plugin(str(path) if path is plugin else named)
+        assert "half" not in LOSSES.names()
+        assert "sbp" in LOSSES.names()
+    path.write_text(HALF)
+    plugins.load_plugin(str(path) if path is plugin else named)
+    assert "half" in LOSSES.names()
+
+
+def test_two_plugins_of_one_file_name_are_one_line(plugin: Path) -> None:
+    plugins.load_plugin(str(plugin))
+    other = plugin.parent / "other" / plugin.name
+    other.parent.mkdir()
+    other.write_text("")
+    with pytest.raises(UserError, match=f"plugin {other} has the file name of {plugin}, which is loaded; rename one of them"):
+        plugins.load_plugin(str(other))
 
 
 def run_arguments(folder: Path, model: Path, *plugin: Path) -> list[str]:
