@@ -106,3 +106,20 @@ def test_the_metric(page: Path, picture: Path, capsys) -> None:
     arguments += ["--output", str(page / "scores"), "--quiet", "--plugin", str(page / "my_metric.py")]
     assert main(arguments) == 0
     assert "brightness_shift" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "listed"),
+    {
+        "my_mask.py": ("regularizer", "changed_mask", "M = |z - z_src| averaged over channels, scaled to 0..1."),
+        "my_metric.py": ("metric", "brightness_shift", "How far the mean grey value of the image moved, in 0..255."),
+        "my_family.py": ("family", "my_flow", ""),
+        "my_dataset.py": ("dataset", "pairs_json", "pairs.json: a list of {key, image, source, target}, images beside it."),
+    }.items(),
+)
+def test_methods_lists_it_among_the_others(page: Path, capsys, file: str, listed: tuple[str, str, str]) -> None:
+    slot, name, about = listed
+    assert main(["methods", "--plugin", str(page / file), "--json"]) == 0
+    components = json.loads(capsys.readouterr().out)["components"][slot]
+    assert len(components) > 1
+    assert components[name]["about"] == about

@@ -143,3 +143,22 @@ def test_a_missing_extra_is_one_line_before_any_work(
     assert message.count("\n") == 1
     assert message.endswith(f"pip install 'sdist[{extra}]'\n")
     assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT_EXTRAS = """
+import sys
+from importlib.machinery import PathFinder
+extras, find = set(sys.argv[1:]), PathFinder.find_spec
+hide = lambda name, *more: None if name.partition(".")[0] in extras else find(name, *more)
+PathFinder.find_spec = staticmethod(hide)
+from sdist.config.reference import headlines
+print(headlines("metric")["clip_auc"])
+"""
+
+
+def test_methods_lists_metrics_without_the_extra_that_computes_them(config: configparser.ConfigParser) -> None:
+    extra = [one.name for one in requirements(config)["evaluate"]]
+    assert "scipy" in extra
+    command = [sys.executable, "-c", WITHOUT_EXTRAS, *extra]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.startswith("CLIP-AUC")

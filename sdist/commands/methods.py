@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from ..config.methods import shipped
-    from ..config.reference import CONFIGURED, about, page
+    from ..config.reference import CONFIGURED, OTHERS, about, headlines, page
 
     if args.markdown:
         print(page(), end="")
@@ -29,6 +29,8 @@ def main(args: argparse.Namespace) -> int:
         slot: {n: {"about": about(r.get(n)), "defaults": _defaults(r.get(n))} for n in r.names()}
         for slot, r in CONFIGURED.items()
     }
+    for slot in OTHERS:
+        components[slot] = {name: {"about": line, "defaults": {}} for name, line in headlines(slot).items()}
     if args.json:
         print(json.dumps({"methods": methods, "components": components}, indent=1))
         return 0

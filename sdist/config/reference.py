@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,11 @@ from .settings import FLAT, Settings
 
 NAMES = ("loss", "filter", "normalizer", "gamma", "timesteps", "editor", "inversion", "solver", "regularizer")
 CONFIGURED = {name: SLOTS[name] for name in NAMES}
+OTHERS = {  # slots that no method's yaml fills: heading, and what chooses from them
+    "metric": ("Metrics", "`sdist evaluate` computes each that the data set and the encoders have the means for."),
+    "family": ("Families of models", "Found by the class of the denoiser in a model's `model_index.json`."),
+    "dataset": ("Data sets", "Named before a folder: `--dataset index:FOLDER`, `--input index:FOLDER`."),
+}
 PREFIXES = {"inversion": "editor.inversion.", "solver": "editor.solver.", "regularizer": "regularizers.{}."}
 FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.*?))?(?: +# (.*))?$", re.MULTILINE)  # name, type, default, comment
 
@@ -36,7 +42,17 @@ def page() -> str:
             if name != FLAT:
                 cls = registry.get(name)
                 parts.append(f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), prefix.format(name))}")
+    for slot, (heading, chosen) in OTHERS.items():
+        lines = [f"- `{name}`: {line}\n" for name, line in headlines(slot).items()]
+        parts.append(f"\n## {heading}\n\n{chosen}\n\n{''.join(lines)}")
     return "".join(parts)
+
+
+def headlines(slot: str) -> dict[str, str]:
+    """The first line of each component's file by name, of its class where the file begins with none."""
+    classes = {name: SLOTS[slot].get(name) for name in SLOTS[slot].names()}
+    texts = {name: sys.modules[cls.__module__].__doc__ or cls.__doc__ or "" for name, cls in classes.items()}
+    return {name: text.partition("\n")[0] for name, text in texts.items()}
 
 
 def _groups(flat: Any) -> dict[str, Any]:
