@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import UserError
-from .registry import all_or_nothing
+from .registry import SLOTS, all_or_nothing
 
 _loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name -> sha256 of the file
 
@@ -30,6 +30,8 @@ def load_plugin(name: str) -> None:
         return
     if file is not None and (other := next((path for path in _loaded if Path(path).name == file.name), None)):
         raise UserError(f"plugin {name} has the file name of {other}, which is loaded; rename one of them")
+    for registry in SLOTS.values():
+        registry.names()  # those that are there come first: a plugin that takes a name is the one to blame
     try:
         with all_or_nothing():
             module = import_module(name) if file is None else _import_file(file)

@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -165,3 +166,14 @@ def test_results_of_a_component_that_is_not_loaded_are_not_taken_for_foreign_pic
     path.write_text(json.dumps(card))
     assert main(run_arguments(listed, tiny_folder)) == 2
     assert "000_seed0.png: run card: unknown loss 'half'" in capsys.readouterr().err
+
+
+def test_a_plugin_that_takes_a_name_is_the_one_to_blame(tmp_path: Path) -> None:
+    """Also in a process that has looked for no component yet."""
+    (tmp_path / "taken.py").write_text(
+        "from sdist import LOSSES, Loss\n\n\n@LOSSES.register('sbp')\nclass Mine(Loss):\n    pass\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "sdist", "methods", "--plugin", str(tmp_path / "taken.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("taken.py cannot be loaded: ValueError: loss 'sbp' is already SBP")
