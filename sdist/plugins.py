@@ -35,7 +35,7 @@ def load_plugin(name: str) -> None:
     try:
         with all_or_nothing():
             module = import_module(name) if file is None else _import_file(file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
     _loaded[key] = "" if module.__file__ is None else _digest(Path(module.__file__))
 

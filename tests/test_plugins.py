@@ -74,7 +74,10 @@ def test_settings_bring_their_plugins_to_another_process(plugin: Path, monkeypat
     assert "half" in LOSSES.names()
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("1 / 0", "cannot be loaded: ZeroDivisionError")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "does not exist"), ("1 / 0", "cannot be loaded: ZeroDivisionError"), ("raise SystemExit(3)", "loaded: SystemExit")],
+)
 def test_bad_plugins_are_one_line(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "bad.py"
     if text is not None:

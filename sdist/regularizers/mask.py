@@ -27,11 +27,16 @@ class MaskRegularizer(Regularizer):
         """The mask of this step at the latents' resolution, in 0..1."""
 
     def __call__(self, gradient: Latents, p: Prediction) -> Latents:
-        mask, expected = self.mask(p), (len(gradient), 1, *gradient.shape[-2:])
-        if mask.shape != expected:
-            raise UserError(f"mask {type(self).__name__}: its shape is {tuple(mask.shape)}, expected {expected}")
+        mask = self.checked(self.mask(p), p)
         p.state.tensor("mask", mask)[p.images] = mask
         return mask * gradient
+
+    def checked(self, mask: Mask, p: Prediction) -> Mask:
+        """The mask itself. Raises UserError for a shape that broadcasting would silently stretch."""
+        expected = (len(p.latents), 1, *p.latents.shape[-2:])
+        if mask.shape != expected:
+            raise UserError(f"mask {type(self).__name__}: its shape is {tuple(mask.shape)}, expected {expected}")
+        return mask
 
     def diagnostics(self, p: Prediction) -> dict[str, PerImage]:
         return {"mask_coverage": p.state.tensors["mask"][p.images].mean((1, 2, 3))}
@@ -80,7 +85,7 @@ class AveragedMask(MaskRegularizer):
 
     def _average(self, p: Prediction) -> tuple[Mask, Bool[Tensor, "b 1 1 1"]]:
         """The moving average of each row, and whether it has one."""
-        newest, applies = self.newest(p), per_image(self.applies(p))
+        newest, applies = self.checked(self.newest(p), p), per_image(self.applies(p))
         if self.timing == "previous":
             held, is_held = p.state.tensor("held", newest), p.state.tensor("is_held", applies)
             previous, has_previous = held[p.images], is_held[p.images]
