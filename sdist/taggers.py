@@ -39,13 +39,13 @@ def _load() -> tuple[Tagger | None, str]:
 
     try:
         perceptron = PerceptronTagger()
-        found = dict(perceptron.tag(list(KNOWN)))
+        tags = dict(perceptron.tag(list(KNOWN)))
     except LookupError as error:
         return None, "" if "Resource" in str(error) and "not found" in str(error) else _line(error)
     except Exception as error:  # whatever nltk, json or zipfile make of the files
         return None, _line(error)
-    if found != KNOWN:
-        return None, f"it takes {' '.join(KNOWN)!r} for {' '.join(map(str, found.values()))}"
+    if tags != KNOWN:
+        return None, f"it takes {' '.join(KNOWN)!r} for {' '.join(map(str, tags.values()))}"
     return lambda ws: [tag for _, tag in perceptron.tag(list(ws))], ""
 
 

@@ -71,12 +71,12 @@ def quoted(text: str, key: str = "", sweep: bool = False) -> str:
     """
     edits: dict[int, tuple[int, str]] = {}
     for scalar, path, is_key in _plain_scalars(yaml.compose(text, Loader=yaml.SafeLoader), (key,) if key else (), set()):
-        own = _setting(path) if sweep else path
-        kind = kind_of(".".join(own).split(".")) if own else ""
+        setting = _setting(path) if sweep else path
+        kind = kind_of(".".join(setting).split(".")) if setting else ""
         if kind and (scalar.value not in NULL or is_key):
             edits[scalar.start_mark.index] = scalar.end_mark.index, f"{'' if is_key else ' '}{_in_quotes(scalar.value)}"
         elif kind == "text":
-            raise UserError(f'{".".join(own)} is text, got null; write "" for none')
+            raise UserError(f'{".".join(setting)} is text, got null; write "" for none')
     for start, (end, new) in sorted(edits.items(), reverse=True):
         text = text[:start] + new + text[end:]
     return text
@@ -96,10 +96,10 @@ def _plain_scalars(node: Any, path: tuple[str, ...], seen: set[int]) -> Iterator
     if isinstance(node, yaml.ScalarNode) and node.style is None:
         yield node, path, False
     for name, value in _entries(node):
-        own = (*path, name.value) if isinstance(name, yaml.ScalarNode) else path
+        inside = (*path, name.value) if isinstance(name, yaml.ScalarNode) else path
         if isinstance(name, yaml.ScalarNode) and name.style is None:
-            yield name, own, True
-        yield from _plain_scalars(value, own, seen)
+            yield name, inside, True
+        yield from _plain_scalars(value, inside, seen)
 
 
 def _entries(node: Any) -> list[tuple[yaml.Node | None, yaml.Node]]:

@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import cast
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile: the mode whose values it explains
 SAME = 2  # levels of 255 by which a profile may differ from sRGB and be taken as it
@@ -18,7 +18,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:
     """
     data = image.info.get("icc_profile")
     if not data:
-        return image, [], []
+        return image, [], ["EXIF says Adobe RGB, without a profile: colours are taken as sRGB"] if _says_adobe(image) else []
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
         name = " ".join(ImageCms.getProfileDescription(profile).split()) or "unnamed"
@@ -30,6 +30,14 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:
         reason = " ".join(str(error).split()) or type(error).__name__
         return image, [], [f"its colour profile cannot be used ({reason}): colours are taken as sRGB"]
     return converted, [f"colours converted from its profile '{name}' to sRGB"], []
+
+
+def _says_adobe(image: Image.Image) -> bool:
+    """Whether EXIF's index of interoperability is that of cameras set to Adobe RGB."""
+    try:
+        return image.getexif().get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex) == "R03"
+    except Exception:  # damaged EXIF
+        return False
 
 
 @cache

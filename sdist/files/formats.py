@@ -70,7 +70,7 @@ PATTERNS: dict[Kind, tuple[bytes, ...]] = {  # that such a file begins with
     ZEROS: (rb"\0+\Z",),
 }
 PICTURES = {  # that Pillow reads: one that it does not is damaged
-    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
     b"8BPS": "PSD", b"\0\0\x01\0": "ICO", b"\0\0\0\x0cjP  ": "JPEG 2000", b"P6": "PPM", b"P5": "PGM",
 }  # fmt: skip
 
@@ -81,8 +81,8 @@ def foreign_kind(head: bytes) -> Kind | None:
         brands = [head[i : i + 4] for i in (8, *range(16, min(len(head), 64), 4))]
         return next((BRANDS[brand] for brand in brands if brand in BRANDS), VIDEO)
     plain = head.removeprefix(b"\xef\xbb\xbf")
-    found = next((kind for kind, patterns in PATTERNS.items() if any(re.match(p, plain, re.DOTALL) for p in patterns)), None)
-    return found or (TEXT if _is_text(head) and picture_kind(head) is None else None)
+    kind = next((kind for kind, patterns in PATTERNS.items() if any(re.match(p, plain, re.DOTALL) for p in patterns)), None)
+    return kind or (TEXT if _is_text(head) and picture_kind(head) is None else None)
 
 
 def picture_kind(head: bytes) -> str | None:

@@ -63,14 +63,22 @@ def read_image(path: Path, plain: bool = False) -> Read:
         image, done, wrong = to_srgb(image)
         notes, faults = notes + done, faults + wrong
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        if _extrema(rgba)[3][0] < 255:
-            notes.append("transparent areas are put on white")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image, done, wrong = _on_white(image.convert("LA") if image.mode == "La" else image, plain)
+        notes, faults = notes + done, faults + wrong
     image = image.convert("RGB")
     if (top := max(high for _, high in _extrema(image))) < DARK:
         faults.append(f"nearly black: its largest value is {top} of 255")
     return Read(image, notes, faults)
+
+
+def _on_white(image: Image.Image, plain: bool) -> tuple[Image.Image, list[str], list[str]]:
+    """What is transparent becomes white; where all of a picture would, its alpha is taken for a mistake, unless `plain`."""
+    rgba = image.convert("RGBA")
+    *colours, (lowest, highest) = _extrema(rgba)
+    if not highest and any(low < high for low, high in colours) and not plain:
+        return rgba.convert("RGB"), [], ["transparent everywhere: its transparency is left out"]
+    done = ["transparent areas are put on white"] if lowest < 255 else []
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba), done, []
 
 
 def _extrema(image: Image.Image) -> tuple[tuple[int, int], ...]:

@@ -48,16 +48,16 @@ def _split(model: Backbone, prompt: str) -> tuple[list[str], list[str]]:
     """The words that the model does not know, and the others; a prompt of signs alone is one word."""
     path, tokens = word_list(model), _tokens(model, prompt)
     listed = None if path is None else {key(line) for line in path.read_text(encoding="utf-8").split()}
-    found = [word for word in words(prompt, "released") if key(word.text) not in ENDINGS]
-    if not found and prompt.strip():
-        found = [Word(prompt.strip(), 0, len(prompt))]
+    in_prompt = [word for word in words(prompt, "released") if key(word.text) not in ENDINGS]
+    if not in_prompt and prompt.strip():
+        in_prompt = [Word(prompt.strip(), 0, len(prompt))]
 
     def is_known(word: Word) -> bool:
         if listed is not None:
             return key(word.text) in listed
         return any(start < word.end and end > word.start for start, end in tokens)
 
-    return [w.text for w in found if not is_known(w)], [w.text for w in found if is_known(w)]
+    return [w.text for w in in_prompt if not is_known(w)], [w.text for w in in_prompt if is_known(w)]
 
 
 def _tokens(model: Backbone, prompt: str) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from sdist.errors import UserError
 from sdist.files.images import read_image
@@ -90,6 +90,22 @@ def test_a_profile_that_cannot_be_used_is_said_and_left_out(tmp_path: Path, data
     read = read_image(tmp_path / "a.png")
     assert read.image.getpixel((2, 2)) == COLOUR
     assert [fault.startswith("its colour profile cannot be used (") for fault in read.faults] == [True]
+
+
+def test_adobe_rgb_by_exif_alone_is_said(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: "R03"}
+    Image.new("RGB", (4, 4), COLOUR).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").faults == ["EXIF says Adobe RGB, without a profile: colours are taken as sRGB"]
+
+
+def test_an_image_that_is_transparent_everywhere_is_seen_all_the_same(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(20, 256, (8, 8, 4), np.uint8)
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read.image), pixels[..., :3])
+    assert read.faults == ["transparent everywhere: its transparency is left out"]
 
 
 GREYS = [  # (values of a file, its type, the grey that is read, what is white)
