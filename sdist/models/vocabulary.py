@@ -61,7 +61,7 @@ def _split(model: Backbone, prompt: str) -> tuple[list[str], list[str]]:
 
 
 def _tokens(model: Backbone, prompt: str) -> list[tuple[int, int]]:
-    """The spans of the prompt's tokens that are not the mark of the unknown."""
-    mark = getattr(model.text.tokenizers[0], "unk_token_id", None)
-    spans = zip(model.text.token_ids(prompt), model.text.token_spans(prompt), strict=True)
+    """The spans of the prompt's tokens that are not the mark of the unknown; where several tokenizers read it, of the first."""
+    mark, ids = getattr(model.text.tokenizers[0], "unk_token_id", None), model.text.token_ids(prompt)
+    spans = zip(ids, model.text.token_spans(prompt)[: len(ids)], strict=True)
     return [span for token, span in spans if span[0] < span[1] and token != mark]
