@@ -31,7 +31,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sdist.hooks.attach import record
 from sdist.hooks.layers import Layer
 from sdist.models.unet_layout import UNetLayout
-from sdist.tinyworld.captions import caption, sample_wording
+from sdist.models.vocabulary import LIST
+from sdist.tinyworld.captions import caption, sample_wording, vocabulary
 from sdist.tinyworld.compositions import has_held_out
 from sdist.tinyworld.drawing import PALETTE
 from sdist.tinyworld.scene import SIDE, Scene, part_masks, render, sample_scene
@@ -433,6 +434,7 @@ def main() -> None:
     )  # fmt: skip
     folder = args.export or args.work / "pipeline"
     pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    (folder / LIST).write_text("\n".join(vocabulary()) + "\n")
     print(f"saved {folder}")
 
 

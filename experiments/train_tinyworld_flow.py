@@ -50,7 +50,8 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 
 from sdist.files.images import to_pixels
 from sdist.models.catalogue import TINYWORLD
-from sdist.tinyworld.captions import caption, sample_wording
+from sdist.models.vocabulary import LIST
+from sdist.tinyworld.captions import caption, sample_wording, vocabulary
 from sdist.tinyworld.compositions import HELD_OUT, has_held_out
 from sdist.tinyworld.judge import facts, look
 from sdist.tinyworld.quality import RENDER_SEED, agreement, auc, captioned_scenes, held_out_scenes, ratio
@@ -457,6 +458,7 @@ def export(modules: nn.ModuleDict, folder: Path) -> None:
         tokenizer=tokenizer(), tokenizer_2=tokenizer(), text_encoder_3=None, tokenizer_3=None,
     )  # fmt: skip
     pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    (folder / LIST).write_text("\n".join(vocabulary()) + "\n")
     print(f"saved {folder}", flush=True)
 
 

@@ -44,6 +44,15 @@ class PromptEncoder(ABC):
         """For each embedded token, the characters [start, end) of the prompt that it stands for; empty for marks and padding."""
         return self._spans(prompt, 0)
 
+    def known_spans(self, prompt: str) -> list[tuple[int, int]]:
+        """The characters [start, end) that a token of any of the encoders stands for, but for its mark of the unknown."""
+        spans = []
+        for which, tokenizer in enumerate(self.tokenizers):
+            mark = getattr(tokenizer, "unk_token_id", None)
+            tokens = zip(self.token_ids(prompt, which), self._spans(prompt, which), strict=True)
+            spans += [(start, end) for token, (start, end) in tokens if start < end and token != mark]
+        return spans
+
     def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
         options = {"padding": "max_length", "max_length": self.limit(which)}
         return list(self.tokenizers[which](prompt, return_offsets_mapping=True, **options).offset_mapping)

@@ -46,7 +46,7 @@ def _where(model: Backbone) -> str:
 
 def _split(model: Backbone, prompt: str) -> tuple[list[str], list[str]]:
     """The words that the model does not know, and the others; a prompt of signs alone is one word."""
-    path, tokens = word_list(model), _tokens(model, prompt)
+    path, spans = word_list(model), model.text.known_spans(prompt)
     listed = None if path is None else {key(line) for line in path.read_text(encoding="utf-8").split()}
     in_prompt = [word for word in words(prompt, "released") if key(word.text) not in ENDINGS]
     if not in_prompt and prompt.strip():
@@ -55,13 +55,6 @@ def _split(model: Backbone, prompt: str) -> tuple[list[str], list[str]]:
     def is_known(word: Word) -> bool:
         if listed is not None:
             return key(word.text) in listed
-        return any(start < word.end and end > word.start for start, end in tokens)
+        return any(start < word.end and end > word.start for start, end in spans)
 
     return [w.text for w in in_prompt if not is_known(w)], [w.text for w in in_prompt if is_known(w)]
-
-
-def _tokens(model: Backbone, prompt: str) -> list[tuple[int, int]]:
-    """The spans of the prompt's tokens that are not the mark of the unknown; where several tokenizers read it, of the first."""
-    mark, ids = getattr(model.text.tokenizers[0], "unk_token_id", None), model.text.token_ids(prompt)
-    spans = zip(ids, model.text.token_spans(prompt)[: len(ids)], strict=True)
-    return [span for token, span in spans if span[0] < span[1] and token != mark]

@@ -15,13 +15,15 @@ from sdist.editors.loading import load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.models.base import Backbone
-from sdist.models.catalogue import TINYWORLD
+from sdist.models.catalogue import MODELS, TINYWORLD
+from sdist.models.text import PromptEncoder
 from sdist.models.vocabulary import LIST, check_words, report_words
 from sdist.tinyworld.captions import vocabulary
 
 
 def test_the_list_is_that_of_the_captions() -> None:
-    assert (TINYWORLD / LIST).read_text().split() == vocabulary()
+    for folder in (TINYWORLD, TINYWORLD / "flow"):
+        assert (folder / LIST).read_text().split() == vocabulary()
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +33,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["tinyworld", "a copy"])
+@pytest.fixture(scope="module", params=["tinyworld", "tinyworld-flow", "a copy"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    if request.param == "tinyworld":
-        return "tinyworld"
+    if request.param in MODELS:
+        return request.param
     return str(shutil.copytree(TINYWORLD, tmp_path_factory.mktemp("copy") / "world"))
 
 
@@ -53,7 +55,7 @@ def test_words_that_the_model_does_not_know_are_said_in_one_line(
 ) -> None:
     sdist.edit(demo, "a field of snow", target, model=model, steps=1)
     lines = [record.getMessage() for record in caplog.records if "does not know" in record.getMessage()]
-    place = TINYWORLD if model == "tinyworld" else Path(model)
+    place = Path(MODELS[model].sources[0] if model in MODELS else model)
     said = f"words that the model {model} does not know: {unknown}; those that it knows are in {place / LIST}"
     assert lines == ([said] if unknown else [])
 
@@ -75,10 +77,14 @@ def test_a_card_from_before_is_not_refused(demo: Path) -> None:
 class Words:
     """A tokenizer of whole words, with a token for all others."""
 
-    unk_token_id = 0
+    unk_token_id, model_max_length = 0, 77
 
     def __init__(self, *known: str) -> None:
         self.known = known
+
+    def __call__(self, prompt: str, **options: object) -> SimpleNamespace:
+        ids, spans = zip(*self.read(prompt), strict=True)
+        return SimpleNamespace(input_ids=list(ids), offset_mapping=list(spans))
 
     def read(self, prompt: str) -> list[tuple[int, tuple[int, int]]]:
         found, at = [(1, (0, 0))], 0
@@ -89,13 +95,12 @@ class Words:
         return [*found, (2, (0, 0))]
 
 
-def with_tokenizer(tokenizer: Words) -> Backbone:
-    text = SimpleNamespace(
-        tokenizers=[tokenizer],
-        token_ids=lambda prompt: [token for token, _ in tokenizer.read(prompt)],
-        token_spans=lambda prompt: [span for _, span in tokenizer.read(prompt)],
-    )
-    return SimpleNamespace(text=text, name="own", source="")
+class Plain(PromptEncoder):
+    embed = None  # type: ignore[assignment]
+
+
+def with_tokenizer(*tokenizers: Words) -> Backbone:
+    return SimpleNamespace(text=Plain([], tokenizers), name="own", source="")  # type: ignore[return-value]
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -113,3 +118,4 @@ def test_words_without_a_token_are_unknown(caplog: pytest.LogCaptureFixture) -> 
     for tokenizer in (Words("a", "cat"), Words()):
         with pytest.raises(UserError, match="knows no word of the prompt 'dog'; its tokenizer"):
             check_words(with_tokenizer(tokenizer), "dog")
+    check_words(with_tokenizer(Words("a", "cat"), Words("dog")), "dog")  # one of two encoders knows it
