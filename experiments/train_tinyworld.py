@@ -370,6 +370,16 @@ def new_scheduler() -> DDIMScheduler:
 GROUNDING = 0.02  # weight of the grounding loss
 
 
+def weights_of(bars: Tensor) -> Tensor:
+    """What the noise's squared error counts at each timestep, of alphas_cumprod.
+
+    Min-SNR-5 of a velocity prediction (Hang et al. 2023, arXiv 2303.09556), written for noise and bounded: high noise, where
+    the caption decides, counts more than it does in a plain noise prediction.
+    """
+    snr = bars / (1 - bars)
+    return ((snr + 1).clamp(max=5) / snr).clamp(max=10) / 4
+
+
 def train_diffusion(
     latents: Tensor, labels: Tensor, scale: float, args: argparse.Namespace
 ) -> tuple[nn.ModuleDict, CLIPTokenizer]:
@@ -385,10 +395,7 @@ def train_diffusion(
     run = Run(args.work / "diffusion.safetensors", models_, 1e-3, args.diffusion_samples, 0.35, 0.9993)
     grounded = UNetLayout(unet).at("cross", 1)
     names = [f"{layer.name}.{part}" for layer in grounded for part in ("to_q", "to_k")]
-    snr = bars / (1 - bars)
-    # Min-SNR-5 of a velocity prediction (Hang et al. 2023, arXiv 2303.09556), written for noise and bounded: high noise,
-    # where the caption decides, counts more than it does in a plain noise prediction
-    weight = ((snr + 1).clamp(max=5) / snr).clamp(max=10) / 4
+    weight = weights_of(bars)
 
     def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
         indices, mirrored = rng.choice(shown, batch), rng.integers(0, 2, batch)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from train_judge import parse
-from train_tinyworld import Run, as_pixels, make_renders, new_scheduler, scene_of, train
+from train_tinyworld import Run, as_pixels, make_renders, new_scheduler, scene_of, train, weights_of
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -123,8 +123,7 @@ def train_adapter(args: argparse.Namespace, device: torch.device) -> nn.ModuleDi
     modules = adapter_modules(unet).requires_grad_(True)
     run = Run(args.work / "adapter_run.safetensors", modules, 1e-3, args.samples, 0.5, 0.998)
     bars = new_scheduler().alphas_cumprod.to(device)
-    snr = bars / (1 - bars)
-    weight = ((snr + 1).clamp(max=5) / snr).clamp(max=10) / 4  # as the UNet was trained: train_tinyworld.py
+    weight = weights_of(bars)
 
     def loss_of(rng: np.random.Generator, batch: int) -> Tensor:
         draw = torch.Generator(device).manual_seed(int(rng.integers(2**62)))

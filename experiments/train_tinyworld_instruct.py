@@ -31,7 +31,7 @@ from einops import rearrange
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train_tinyworld import GRID, GROUNDING, Run, as_pixels, new_scheduler
+from train_tinyworld import GRID, GROUNDING, Run, as_pixels, new_scheduler, weights_of
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdist.hooks.layers import Layer
@@ -292,8 +292,7 @@ class Objective:
     def __init__(self, models: nn.ModuleDict, device: torch.device, compiled: bool) -> None:
         self.models, self.device, self.tape = models, device, dict[str, Tensor]()
         bars = new_scheduler().alphas_cumprod.to(device)
-        snr = bars / (1 - bars)
-        self.bars, self.weight = bars, ((snr + 1).clamp(max=5) / snr).clamp(max=10) / 4  # as train_tinyworld.py
+        self.bars, self.weight = bars, weights_of(bars)
         self.layers = UNetLayout(models["unet"]).at("cross", 1)
         for layer in self.layers:
             for part in ("to_q", "to_k"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 
@@ -28,6 +28,15 @@ class Layer:
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of its query grid for latents of that size: each level halves, rounding up."""
         return math.ceil(height / 2**self.level), math.ceil(width / 2**self.level)
+
+
+def refuse_fused(layer: Layer, module: nn.Module, denoiser: str) -> None:
+    """Raises UserError for an attention module of the `denoiser`, as diffusers names it, that makes Q, K and V in one product."""
+    if getattr(module, "fused_projections", False):
+        raise UserError(
+            f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
+            f"{denoiser}.unfuse_qkv_projections() first"
+        )
 
 
 class AttentionLayout(ABC):

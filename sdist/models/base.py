@@ -193,3 +193,10 @@ class Backbone(ABC):
 
     def _plain(self, *inputs: Any, **options: Any) -> Tensor:
         return self.denoiser(*inputs, **options, return_dict=False)[0]
+
+
+def check_widths(kind: str, denoiser: str, widths: Mapping[str, tuple[int, int]]) -> None:
+    """Raises UserError unless the denoiser reads, of everything, as much as it gets: (reads, gets) by what it is."""
+    for what, (expected, actual) in widths.items():
+        if expected != actual:
+            raise UserError(f"this model is no {kind}: its {denoiser} reads {expected} {what}, it gets {actual}")

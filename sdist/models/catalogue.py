@@ -23,6 +23,9 @@ class Scale:
     self_level: int  # of the mask's self-attention
 
 
+# step and threshold: measured on tinyworld, see sdist/tinyworld/weights/README.md
+OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)
+
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1)
 
 STABLE_DIFFUSION_3 = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1)  # step and threshold: not measured yet
@@ -35,16 +38,10 @@ class Model:
     borrowed: Mapping[str, str] = field(default_factory=dict)  # components that it has from tinyworld, by their folders there
 
 
-TOKENIZERS = {"tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
-
-
 MODELS: dict[str, Model] = {
-    # step and threshold: measured, see sdist/tinyworld/weights/README.md
-    "tinyworld": Model((str(TINYWORLD),), Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)),
+    "tinyworld": Model((str(TINYWORLD),), OF_TINYWORLD),
     "tinyworld-flow": Model(
-        (str(TINYWORLD / "flow"),),
-        Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1),
-        {"vae": "vae", **TOKENIZERS},
+        (str(TINYWORLD / "flow"),), OF_TINYWORLD, {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
     ),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
     "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..hooks.layers import AttentionLayout
 from ..prediction import Text
 from ..registry import FAMILIES
-from .base import Backbone
+from .base import Backbone, check_widths
 from .text import ClipText, PromptEncoder
 from .unet_layout import UNetLayout
 
@@ -54,9 +54,7 @@ class StableDiffusion(Backbone):
                 f"{' and '.join(PREDICTION_TYPES)}"
             )
         kind = "InstructPix2Pix" if self.conditions else "text-to-image Stable Diffusion"
-        for what, (expected, actual) in self.widths().items():
-            if expected != actual:
-                raise UserError(f"this model is no {kind}: its UNet reads {expected} {what}, it gets {actual}")
+        check_widths(kind, "UNet", self.widths())
 
     def widths(self) -> dict[str, tuple[int, int]]:
         """What the UNet reads, and what it gets."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..diffusion import PerImage, flow_scales
 from ..errors import UserError
-from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
 from ..prediction import Text
 from ..registry import FAMILIES
-from .base import Backbone
+from .base import Backbone, check_widths
 from .text import PromptEncoder
 
 T5_TOKENS = 256  # that the model reads of a prompt; zeros where there is no T5
@@ -94,9 +94,7 @@ class StableDiffusion3(Backbone):
             "latent channels": (config.in_channels, self.channels),
             "pooled text width": (config.pooled_projection_dim, sum(clip.projection_dim for clip in clips)),
         }
-        for what, (expected, actual) in widths.items():
-            if expected != actual:
-                raise UserError(f"this model is no Stable Diffusion 3: its transformer reads {expected} {what}, it gets {actual}")
+        check_widths("Stable Diffusion 3", "transformer", widths)
 
     @property
     def multiple(self) -> int:
@@ -142,11 +140,7 @@ class JointLayout(AttentionLayout):
 
     def layers(self, kind: Kind) -> list[Layer]:
         for layer in self._layers:
-            if getattr(self._transformer.get_submodule(layer.name), "fused_projections", False):
-                raise UserError(
-                    f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
-                    "transformer.unfuse_qkv_projections() first"
-                )
+            refuse_fused(layer, self._transformer.get_submodule(layer.name), "transformer")
         return self._layers
 
     def features(self) -> list[Layer]:

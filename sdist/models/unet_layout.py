@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import UserError
-from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
 
 
 class UNetLayout(AttentionLayout):
@@ -21,11 +20,7 @@ class UNetLayout(AttentionLayout):
         suffix = {"self": "attn1", "cross": "attn2"}[kind]
         chosen = [(layer, module) for layer, module in self._found if layer.name.endswith(suffix)]
         for layer, module in chosen:
-            if getattr(module, "fused_projections", False):
-                raise UserError(
-                    f"{layer.name} has fused projections, so its queries and keys cannot be read; call "
-                    "unet.unfuse_qkv_projections() first"
-                )
+            refuse_fused(layer, module, "unet")
         return [layer for layer, _ in chosen]
 
     def features(self) -> list[Layer]:

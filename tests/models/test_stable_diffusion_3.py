@@ -153,11 +153,15 @@ def test_a_word_is_found_in_the_tokens_of_every_encoder(sd3: Backbone) -> None:
     assert [i for i, span in enumerate(spans) if span == (2, 5)] == ([2, 25] if sd3.text.has_t5 else [2])
 
 
+def edit(folder: Path, picture: Path, output: Path, method: str, *more: str) -> int:
+    """The exit code of an edit on the command line."""
+    command = ["edit", str(picture), "--source", "a cat", "--target", "a cat wearing a hat", "--model", str(folder)]
+    return main([*command, "--method", method, "--output", str(output), "--quiet", *more])
+
+
 @pytest.mark.parametrize("method", ["lusd", "lusd_difference", "dds", "cds", "sds", "sbp", "dds_lusd"])
 def test_every_method_edits_with_it(folder: Path, picture: Path, tmp_path: Path, method: str) -> None:
-    command = ["edit", str(picture), "--source", "a cat", "--target", "a cat wearing a hat", "--model", str(folder)]
-    command += ["--method", method, "--steps", "2", "--output", str(tmp_path / "out"), "--quiet"]
-    assert main([*command, "--set", "scale.threshold=0.0001"]) == 0
+    assert edit(folder, picture, tmp_path / "out", method, "--steps", "2", "--set", "scale.threshold=0.0001") == 0
     card = json.loads((tmp_path / "out" / "picture_seed0.json").read_text())
     assert main(["replay", str(tmp_path / "out" / "picture_seed0.png"), "--quiet"]) == 0
     assert card["settings"]["steps"] == 2
@@ -166,40 +170,14 @@ def test_every_method_edits_with_it(folder: Path, picture: Path, tmp_path: Path,
 def test_an_image_beyond_the_table_of_positions_is_one_line(
     folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        "edit",
-        str(picture),
-        "--source",
-        "a cat",
-        "--target",
-        "a dog",
-        "--model",
-        str(folder),
-        "--method",
-        "dds",
-        "--quiet",
-    ]
-    assert main([*command, "--size", "72x32", "--output", str(tmp_path / "out")]) == 2
+    assert edit(folder, picture, tmp_path / "out", "dds", "--size", "72x32") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the image would be 72 x 32, this model reads at most 64 x 64; give --size" in error
 
 
 def test_what_it_cannot_do_is_one_line(tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_tiny_sd3(tmp_path / "sd3", t5=False)
-    command = [
-        "edit",
-        str(picture),
-        "--source",
-        "a cat",
-        "--target",
-        "a dog",
-        "--model",
-        str(folder),
-        "--method",
-        "p2p",
-        "--quiet",
-    ]
-    assert main([*command, "--output", str(tmp_path / "out")]) == 2
+    assert edit(folder, picture, tmp_path / "out", "p2p") == 2
     assert "this model looks at both in one layer" in capsys.readouterr().err.strip().splitlines()[-1]
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dynamic_shifting": True}))
