@@ -2,11 +2,17 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .arguments import Commands, json_argument
+
+if TYPE_CHECKING:
+    from ..traces.deviation import Deviation
+    from ..traces.kinds import Case
 
 
 def add_to(commands: Commands) -> None:
@@ -16,7 +22,7 @@ def add_to(commands: Commands) -> None:
         description="Replays a recorded trace with our components and prints how far each quantity is from the recorded one.",
     )
     command.add_argument("trace", type=Path, metavar="TRACE_DIR", help="folder with case.json and trace.safetensors")
-    command.add_argument("--model", metavar="DIR", help="pipeline (default: TRACE_DIR/pipeline, else TRACE_DIR/../pipeline)")
+    command.add_argument("--model", metavar="DIR", help="pipeline (default: the one that the trace names)")
     command.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:N or mps (default: cpu)")
     command.add_argument("--teacher-forced", action="store_true",
                          help="start every step from the recorded latents, not from ours")  # fmt: skip
@@ -28,38 +34,46 @@ def add_to(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     if not args.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, got {args.tolerance}")
-    from ..models.loading import load_backbone
+    from ..traces.files import read_settings
+    from ..traces.kinds import Case, compare
+
+    case = Case(args.trace, read_settings(args.trace), args.model, args.device, args.teacher_forced)
+    if "trace" not in case.settings:
+        return _report(args, *_distillation(case, args.record))
+    if args.record is not None:
+        raise UserError(f"--record writes runs of score distillation; {args.trace} is a trace of {case.kind}")
+    return _report(args, case.kind, compare(case))
+
+
+def _distillation(case: "Case", folder: Path | None) -> tuple[str, Mapping[str, "Deviation"]]:
+    """The method, and what a replay of its run shows; written to `folder` as a trace of ours."""
     from ..traces.trace import Trace, new_trace_folder, read_trace, write_trace
     from ..traces.verify import adapt, deviations, replay
 
-    trace = read_trace(args.trace)
-    if args.record is not None:
-        new_trace_folder(args.record)
-    backbone = load_backbone(args.model or str(_pipeline(args.trace)), args.device)
+    trace = read_trace(case.folder)
+    if folder is not None:
+        new_trace_folder(folder)
+    backbone = case.backbone()
     adapt(backbone, trace.run)
-    ours = replay(backbone, trace, args.teacher_forced)
+    ours = replay(backbone, trace, case.forced)
     errors = deviations(ours, trace)
-    ok = all(d.within(args.tolerance) for d in errors.values())
-    if args.record is not None:
+    if folder is not None:
         if "accepted" in errors and errors["accepted"].max_abs:
             raise UserError("our verdicts are not the recorded ones: the recorded draws do not make a trace of ours")
-        write_trace(args.record, Trace(trace.run, {name: ours.get(name, value) for name, value in trace.arrays.items()}))
-    case = args.trace.resolve().name
+        write_trace(folder, Trace(trace.run, {name: ours.get(name, value) for name, value in trace.arrays.items()}))
+    return f"{trace.run.method}, {trace.steps} steps", errors
+
+
+def _report(args: argparse.Namespace, what: str, errors: Mapping[str, "Deviation"]) -> int:
+    """Prints how far each quantity is from the recorded one; 1 if one is beyond the tolerance."""
+    ok, name = all(d.within(args.tolerance) for d in errors.values()), args.trace.resolve().name
     if args.json:
-        shown = {name: asdict(d) for name, d in errors.items()}
-        print(json.dumps({"case": case, "method": trace.run.method, "ok": ok, "deviations": shown}, indent=1))
-    else:
-        print(f"{case}: {trace.run.method}, {trace.steps} steps")
-        for name, d in errors.items():
-            verdict = "" if d.within(args.tolerance) else "  beyond the tolerance"
-            print(f"  {name:14}{d.max_abs:10.2e} absolute{d.max_rel:10.2e} relative{verdict}")
-        print("ok" if ok else f"not within {args.tolerance:g}")
+        shown = {quantity: asdict(d) for quantity, d in errors.items()}
+        print(json.dumps({"case": name, "method": what.split(",")[0], "ok": ok, "deviations": shown}, indent=1))
+        return int(not ok)
+    print(f"{name}: {what}")
+    for quantity, d in errors.items():
+        verdict = "" if d.within(args.tolerance) else "  beyond the tolerance"
+        print(f"  {quantity:14}{d.max_abs:10.2e} absolute{d.max_rel:10.2e} relative{verdict}")
+    print("ok" if ok else f"not within {args.tolerance:g}")
     return int(not ok)
-
-
-def _pipeline(trace: Path) -> Path:
-    places = (trace / "pipeline", trace.resolve().parent / "pipeline")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise UserError(f"no pipeline in {' or '.join(map(str, places))}; name one with --model")

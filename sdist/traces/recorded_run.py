@@ -22,6 +22,7 @@ from ..registry import REGULARIZERS
 from ..regularizers.attention_mask import AttentionMask
 from ..regularizers.source_pull import SourcePull
 from ..timesteps import Uniform
+from .files import SETTINGS, read_settings
 
 TIMING: dict[str, Literal["previous", "current"]] = {"previous accepted step": "previous", "this step": "current"}
 Beta = Literal["k/N", "k/(N-1)"]
@@ -65,16 +66,9 @@ class RecordedRun:
         return METHODS[self.method](self, height, width)
 
 
-def read_run(path: Path) -> RecordedRun:
-    """A case.json. Raises a UserError that names the file and the key."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path.parent} is no trace: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: it must hold a mapping of settings")
+def read_run(folder: Path) -> RecordedRun:
+    """The settings of a trace. Raises a UserError that names the file and the key."""
+    data, path = read_settings(folder), folder / SETTINGS
     required = [f.name for f in fields(RecordedRun)[:5]]
     if missing := [key for key in required if data.get(key) is None]:
         raise UserError(f"{path} lacks {', '.join(missing)}")

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from ..edits.outputs import writable_folder
 from ..errors import UserError
 from ..files.storage import write_atomic
 from ..prediction import Text
+from .files import ARRAYS, SETTINGS, read_arrays
 from .recorded_run import RecordedRun, read_run, run_json
-
-RUN, ARRAYS = "case.json", "trace.safetensors"
 
 COMMON = ("image", "z_src", "emb_source", "emb_target", "z_final")
 PER_ATTEMPT = {"lusd": ("timestep", "noise", "grad_std", "threshold", "accepted")}  # one row per attempt
@@ -67,14 +65,9 @@ class Trace:
 
 def read_trace(folder: Path) -> Trace:
     """Raises UserError if something is missing, unreadable or of the wrong length."""
-    run, path = read_run(folder / RUN), folder / ARRAYS
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    run, path = read_run(folder), folder / ARRAYS
     common, per_attempt, per_step = names_of(run.method)
-    if missing := [name for name in (*common, *per_attempt, *per_step) if name not in arrays]:
-        raise UserError(f"{path} lacks {', '.join(missing)}")
+    arrays = read_arrays(folder, *common, *per_attempt, *per_step)
     for group in (per_attempt, per_step):
         lengths = {name: len(arrays[name]) for name in group}
         if len(set(lengths.values())) > 1:
@@ -88,11 +81,11 @@ def read_trace(folder: Path) -> Trace:
 
 def new_trace_folder(folder: Path) -> Path:
     """A writable folder for a trace. Raises UserError if one is there already, which would be lost."""
-    if (folder / RUN).exists() or (folder / ARRAYS).exists():
+    if (folder / SETTINGS).exists() or (folder / ARRAYS).exists():
         raise UserError(f"{folder} holds a trace already; name another folder")
     return writable_folder(folder)
 
 
 def write_trace(folder: Path, trace: Trace) -> None:
     write_atomic(folder / ARRAYS, save({name: value.contiguous() for name, value in trace.arrays.items()}))
-    write_atomic(folder / RUN, run_json(trace.run).encode())
+    write_atomic(folder / SETTINGS, run_json(trace.run).encode())

@@ -1,17 +1,16 @@
 """Holds a recorded trace against our components: the same draws go in, the same quantities must come out."""
 
-from dataclasses import dataclass
 from typing import cast, get_args
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..diffusion import OutputKind
 from ..errors import UserError, unknown
 from ..files.images import to_pixels
 from ..models.base import Backbone
 from ..prediction import Edit
+from .deviation import Deviation, deviation
 from .observe import Arrays, observe
 from .recorded_run import RecordedRun
 from .trace import TEXT, Trace, names_of, text_arrays, texts_of
@@ -22,17 +21,6 @@ QUANTITIES = {
     "sds": ("grad", "z"),
     "cds": ("cut_loss", "grad_dds", "grad_cut", "z"),
 }
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """The largest difference of one quantity, absolute and relative to the quantity's largest magnitude."""
-
-    max_abs: float
-    max_rel: float
-
-    def within(self, tolerance: float) -> bool:
-        return self.max_rel <= tolerance  # false for nan
 
 
 def adapt(backbone: Backbone, run: RecordedRun) -> None:
@@ -86,11 +74,3 @@ def deviations(ours: Arrays, trace: Trace) -> dict[str, Deviation]:
     recorded = {**trace.arrays, "z": trace.z}
     inputs = [name for name in recorded if name in ours and name.startswith(("z_src", *TEXT))]
     return {name: deviation(ours[name], recorded[name], name) for name in (*QUANTITIES[trace.run.method], *inputs)}
-
-
-def deviation(ours: Tensor, recorded: Tensor, name: str) -> Deviation:
-    """Raises UserError if the two cannot be compared. A decision that differs counts as 1."""
-    if ours.shape != recorded.shape:
-        raise UserError(f"trace: {name} has shape {tuple(recorded.shape)}, ours is {tuple(ours.shape)}")
-    largest = (ours.double() - recorded.double()).abs().max().item()
-    return Deviation(largest, largest / max(recorded.double().abs().max().item(), torch.finfo(torch.float64).tiny))

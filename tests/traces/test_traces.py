@@ -22,10 +22,11 @@ from sdist.files.images import to_pixels
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Text
+from sdist.traces.deviation import Deviation, deviation
 from sdist.traces.record import record
 from sdist.traces.recorded_run import RecordedRun, read_run, run_of
 from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, text_arrays, texts_of, write_trace
-from sdist.traces.verify import Deviation, adapt, deviation, deviations, replay
+from sdist.traces.verify import adapt, deviations, replay
 
 from ..conftest import read_json, save_tiny_pipeline
 
@@ -272,7 +273,7 @@ def test_what_a_case_leaves_out_has_the_released_value(tmp_path: Path, capsys: p
     assert verify(capsys, folder, "--model", GOLDEN / "pipeline")[0] == 0
     case = read_json(folder / "case.json") | {"token_index": None}
     (folder / "case.json").write_text(json.dumps(case))
-    assert read_run(folder / "case.json").token_index == []
+    assert read_run(folder).token_index == []
 
 
 def test_no_trace_no_pipeline_no_arrays(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -289,4 +290,4 @@ def test_every_key_of_the_recorded_cases_is_known() -> None:
     """But for what tells how they were recorded, or what the format fixes."""
     keys = {key for name in CASES for key in read_json(GOLDEN / name / "case.json")}
     assert keys - set(RecordedRun.__dataclass_fields__) == {"attempts", "pipeline_seed"}
-    assert all(read_run(GOLDEN / name / "case.json").steps for name in CASES)
+    assert all(read_run(GOLDEN / name).steps for name in CASES)

@@ -1,0 +1,27 @@
+"""How far a quantity that was recomputed is from the recorded one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The largest difference of one quantity, absolute and relative to the quantity's largest magnitude."""
+
+    max_abs: float
+    max_rel: float
+
+    def within(self, tolerance: float) -> bool:
+        return self.max_rel <= tolerance  # false for nan
+
+
+def deviation(ours: Tensor, recorded: Tensor, name: str) -> Deviation:
+    """Raises UserError if the two cannot be compared. A decision that differs counts as 1."""
+    if ours.shape != recorded.shape:
+        raise UserError(f"trace: {name} has shape {tuple(recorded.shape)}, ours is {tuple(ours.shape)}")
+    largest = (ours.double() - recorded.double()).abs().max().item()
+    return Deviation(largest, largest / max(recorded.double().abs().max().item(), torch.finfo(torch.float64).tiny))
