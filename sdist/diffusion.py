@@ -14,6 +14,7 @@ from torch import Tensor
 Latents = Float[Tensor, "b c h w"]
 PerImage = Float[Tensor, " b"]
 OutputKind = Literal["epsilon", "v_prediction", "flow"]  # the noise; alpha noise - sigma x; noise - x
+EstimateKind = Literal["epsilon", "v_prediction", "flow", "clean"]  # of a network, or the image itself
 
 
 def per_image(values: Shaped[Tensor, " b"]) -> Shaped[Tensor, "b 1 1 1"]:
@@ -60,19 +61,23 @@ class Estimate:
     z_t: Latents
     alpha: PerImage
     sigma: PerImage
-    kind: OutputKind
+    kind: EstimateKind
 
     @property
     def eps(self) -> Latents:
         """The noise. Of v: alpha v + sigma z_t (progressive distillation, arXiv 2202.00512, appendix D)."""
         if self.kind == "epsilon":
             return self.output
+        if self.kind == "clean":
+            return (self.z_t - per_image(self.alpha) * self.output) / per_image(self.sigma)
         rest = self.z_t if self.kind == "flow" else per_image(self.sigma) * self.z_t
         return per_image(self.alpha) * self.output + rest
 
     @property
     def clean(self) -> Latents:
         """The image without noise, also called the x0-prediction."""
+        if self.kind == "clean":
+            return self.output
         without = per_image(self.sigma) * self.output
         if self.kind == "epsilon":
             return (self.z_t - without) / per_image(self.alpha)
@@ -82,6 +87,10 @@ class Estimate:
     def velocity(self) -> Latents:
         """eps - clean: noise minus data, the same quantity for every kind of model."""
         return self.output if self.kind == "flow" else self.eps - self.clean
+
+    def with_clean(self, clean: Latents) -> "Estimate":
+        """Another image in the same z_t, with the noise that goes with it."""
+        return replace(self, output=clean, kind="clean")
 
     def guided(self, null: "Estimate", scale: float) -> "Estimate":
         """Classifier-free guidance of this conditional estimate by that of the null prompt for the same z_t."""

@@ -10,7 +10,8 @@ import torch
 
 from sdist.config.build import load_settings, resolve
 from sdist.config.methods import shipped
-from sdist.denoising.base import levels, timesteps
+from sdist.denoising.base import Added, Inverted, levels, timesteps
+from sdist.denoising.solvers.ddim import DDIM
 from sdist.diffusion import Estimate, per_image
 from sdist.draws import DrawKey
 from sdist.models.base import Backbone
@@ -155,16 +156,36 @@ def test_solvers(gaussian: Gaussian, name: str) -> None:
     torch.testing.assert_close(build(SOLVERS, name).step(estimate[:1], alone), out[:1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_noise_is_added_where_it_should_be(gaussian: Gaussian, name: str) -> None:
+    """Elsewhere a step is the one without noise; both in the strength that the solver tells."""
+    z, solver = gaussian_edit(2).source, build(SOLVERS, name)
+    at, to = levels(gaussian, [600, 200], z)
+    estimate, where = Estimate(0.5 * z, z, at.alpha, at.sigma, "epsilon"), torch.zeros_like(z[:, :1])
+    where[:, :, 4:] = 1
+    plain = solver.step(estimate, to)
+    loud, quiet = (solver.step(estimate, to, Added(noise, where)) for noise in (torch.ones_like(z), torch.zeros_like(z)))
+    torch.testing.assert_close(loud - quiet, per_image(solver.deviation(estimate, to)) * where.expand_as(z))
+    torch.testing.assert_close(quiet[:, :, :4], plain[:, :, :4])
+
+
 @pytest.mark.parametrize("name", INVERSIONS.names())
 def test_inversions(tiny: Backbone, name: str) -> None:
     edit = tiny_edit(tiny, 2)
     at = levels(tiny, timesteps(3), edit.source)
-    noisy = build(INVERSIONS, name).start(tiny, edit.source, edit.text, at)
-    assert noisy.shape == edit.source.shape
-    assert noisy.isfinite().all()
+    noise = torch.randn(4, *edit.source.shape, generator=torch.Generator().manual_seed(1))
+    found = build(INVERSIONS, name).start(tiny, edit.source, edit.text, at, DDIM(), noise.__getitem__)
     one = edit.narrow(torch.tensor([1]))
-    alone = build(INVERSIONS, name).start(tiny, one.source, one.text, levels(tiny, timesteps(3), one.source))
-    torch.testing.assert_close(alone, noisy[1:], rtol=1e-4, atol=1e-5)
+    apart = levels(tiny, timesteps(3), one.source)
+    alone = build(INVERSIONS, name).start(tiny, one.source, one.text, apart, DDIM(), noise[:, 1:].__getitem__)
+    for ours, theirs in zip(found_latents(found), found_latents(alone), strict=True):
+        assert ours.shape == edit.source.shape
+        assert ours.isfinite().all()
+        torch.testing.assert_close(theirs, ours[1:], rtol=1e-3, atol=1e-4)
+
+
+def found_latents(found: Inverted) -> list[torch.Tensor]:
+    return [found.noisy, *(found.latents or ()), *(found.noise or ())]
 
 
 PRESETS = sorted(shipped("method"))

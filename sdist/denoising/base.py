@@ -1,11 +1,12 @@
 """What a walk between noise and image is made of: its levels, and what solvers and inversions are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from jaxtyping import Real
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from ..diffusion import Estimate, Latents, PerImage
@@ -34,23 +35,77 @@ def timesteps(steps: int) -> list[int]:
     return [*(1 + LAST // steps * k for k in reversed(range(steps))), 0]
 
 
-def levels(network: Network, times: Sequence[float], like: Latents) -> list[Level]:
-    """The model's levels at those timesteps, for as many images as `like` has."""
+def levels(network: Network, times: Sequence[float], like: Latents, clean_end: bool = False) -> list[Level]:
+    """The model's levels at those timesteps, for as many images as `like` has.
+
+    With `clean_end` the last one has no noise at all, which is less than that of timestep 0.
+    """
     rows = [torch.full((len(like),), t, device=like.device) for t in times]
-    return [Level(t, *(scale.to(like.dtype) for scale in network.scales(t))) for t in rows]
+    found = [Level(t, *(scale.to(like.dtype) for scale in network.scales(t))) for t in rows]
+    if clean_end:
+        found[-1] = Level(rows[-1], torch.ones_like(found[-1].alpha), torch.zeros_like(found[-1].sigma))
+    return found
+
+
+@dataclass(frozen=True)
+class Added:
+    """Noise of unit variance that a step adds in the solver's own strength, where `where` is 1."""
+
+    noise: Latents
+    where: Float[Tensor, "b 1 _ _"]  # 0..1, of the latents' size or 1 x 1
 
 
 class Solver(ABC):
     """A frozen dataclass whose fields are its configuration; takes noisy latents from one level to another."""
 
+    clean_end: ClassVar[bool] = False  # whether its last level is the image itself rather than timestep 0
+
+    def timesteps(self, steps: int, last: int) -> list[int]:
+        """From noise to image in so many steps: one more level than steps; `last` is the model's noisiest timestep."""
+        return timesteps(steps)
+
     @abstractmethod
-    def step(self, estimate: Estimate, to: Level) -> Latents:
-        """The latents at another level, from what the network says of those at the estimate's own."""
+    def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:
+        """The latents at another level, from what the network says of those at the estimate's own.
+
+        `added`: noise, for solvers that know a stochastic step. `before`: the estimate of the step before, for solvers that
+        remember it; None in the first one.
+        """
+
+    def deviation(self, estimate: Estimate, to: Level) -> PerImage:
+        """The standard deviation of the noise that such a step adds where `where` is 1; 0: it adds none."""
+        return torch.zeros_like(to.sigma)
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """What an inversion found: where branches start, and what keeps the source on its way back to the image.
+
+    `latents` and `noise` have one entry per step.
+    """
+
+    noisy: Latents  # at the first level
+    clean: Latents | None = None  # every estimate moves by what the source's clean image is off from this
+    latents: Sequence[Latents] | None = None  # what the source is set to after each step
+    noise: Sequence[Latents] | None = None  # added by each step, in every branch and everywhere
 
 
 class Inversion(ABC):
     """A frozen dataclass whose fields are its configuration; finds the noise that an image is walked back from."""
 
+    clean_end: ClassVar[bool] = False  # whether the way back ends at the image itself rather than timestep 0
+
     @abstractmethod
-    def start(self, network: Network, source: Latents, text: Mapping[str, Text], levels: Sequence[Level]) -> Latents:
-        """Noisy latents of the encoded images at levels[0]; the levels go from noise to image."""
+    def start(
+        self,
+        network: Network,
+        source: Latents,
+        text: Mapping[str, Text],
+        levels: Sequence[Level],
+        solver: Solver,
+        noise: Callable[[int], Latents],
+    ) -> Inverted:
+        """Noisy latents of the encoded images at levels[0]; the levels go from noise to image.
+
+        `solver` is the one that walks back. `noise(k)` is a draw of unit variance for levels[k], always the same one.
+        """

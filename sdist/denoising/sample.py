@@ -4,16 +4,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..diffusion import Latents
-from ..prediction import Branch, Hook, Network, Text, call
-from .base import Level, Solver
+import torch
+
+from ..diffusion import Estimate, Latents
+from ..prediction import Branch, Hook, Network, Outputs, Text, call
+from .base import Added, Inverted, Level, Solver
+
+ByName = dict[str, Latents]
+SOURCE = "source"  # the branch that an inversion brings back
 
 
 class Plan(NamedTuple):
-    """What one step asks of the network: the branches that walk on, each with latents of its own, and hooks."""
+    """What one step asks of the network: the branches that walk on, each with latents of its own, and hooks.
+
+    `added` says, from what the network gave, which noise is added; `after` changes the latents when the step is made.
+    """
 
     branches: Sequence[Branch]
     hooks: Iterable[Hook] = ()
+    added: Callable[[Outputs], Added | None] = lambda outputs: None
+    after: Callable[[ByName], ByName] = lambda noisy: noisy
 
 
 def sample(
@@ -23,13 +33,37 @@ def sample(
     levels: Sequence[Level],
     solver: Solver,
     plan: Callable[[int], Plan],
-) -> Iterator[dict[str, Latents]]:
+    inverted: Inverted | None = None,
+) -> Iterator[ByName]:
     """The latents of the planned branches, by name, after each step from the first level to the last.
 
     `plan` says what step k = 0, 1, .. asks for. A branch that is no longer planned has ended: its latents are dropped.
+    What was inverted keeps the branch "source" on its way.
     """
+    before: Mapping[str, Estimate] = {}
     for k, (at, to) in enumerate(pairwise(levels)):
-        branches, hooks = plan(k)
+        branches, hooks, added, after = plan(k)
         outputs = call(network, noisy, at.t, text, branches, hooks)
-        noisy = {branch.latent: solver.step(outputs[branch], to) for branch in branches}
+        estimates = corrected({branch.latent: outputs[branch] for branch in branches}, inverted)
+        noise = added(outputs) if inverted is None or inverted.noise is None else _everywhere(inverted.noise[k])
+        walked = {name: solver.step(estimate, to, noise, before.get(name)) for name, estimate in estimates.items()}
+        if inverted is not None and inverted.latents is not None and SOURCE in walked:
+            walked[SOURCE] = inverted.latents[k]
+        noisy, before = after(walked), estimates
         yield noisy
+
+
+def corrected(estimates: Mapping[str, Estimate], inverted: Inverted | None) -> dict[str, Estimate]:
+    """Each clean image moved by what the source's is off from the image itself, where that was inverted virtually.
+
+    The source's is then the image, and another's the image plus the difference of the two predictions.
+    """
+    if inverted is None or inverted.clean is None:
+        return dict(estimates)
+    off = inverted.clean - estimates[SOURCE].clean
+    moved = {name: estimate.with_clean(estimate.clean + off) for name, estimate in estimates.items()}
+    return moved | {SOURCE: estimates[SOURCE].with_clean(inverted.clean)}
+
+
+def _everywhere(noise: Latents) -> Added:
+    return Added(noise, torch.ones_like(noise[:, :1, :1, :1]))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
-from ..denoising.base import levels, timesteps
+from ..denoising.base import LAST, levels
+from ..denoising.noise import Noises
 from ..denoising.sample import Plan, sample
 from ..diffusion import Latents
 from ..edits.request import Prepared, Request
@@ -28,7 +29,7 @@ class PromptToPrompt(Denoising):
     self-attention as it is. When nothing more is injected the source branch has ended.
     """
 
-    steps: int = 50  # from noise to image, and as many before it from image to noise
+    steps: int = 50  # from noise to image, and for inversions that ask the network as many before it
     inversion: Any = one_of("inversion", "ddim")
     solver: Any = one_of("solver", "ddim")
     source_guidance: float = 1.0  # 1, none, as in the inversion, so that the source branch comes back to the image
@@ -40,9 +41,9 @@ class PromptToPrompt(Denoising):
     reweight: float = 1.0  # factor on injected attention to the nouns that differ, or to the words that are named
 
     def __post_init__(self) -> None:
-        timesteps(self.steps)
         if self.inversion is None or self.solver is None:
             raise UserError("inversion and solver cannot be null")
+        self.solver.timesteps(self.steps, LAST)
         for name in ("cross_replace", "self_replace"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a part of the steps, 0..1, got {getattr(self, name)}")
@@ -54,7 +55,7 @@ class PromptToPrompt(Denoising):
     def check_model(self, model: Backbone) -> None:
         """Raises UserError for too few timesteps, and for attention that cannot be injected."""
         check_layout(model.layout)
-        first = timesteps(self.steps)[0]
+        first = self.solver.timesteps(self.steps, model.last_timestep)[0]
         if first > model.last_timestep:
             raise UserError(f"{self.steps} steps begin at timestep {first}, this model's last is {model.last_timestep}")
 
@@ -85,19 +86,22 @@ class PromptToPrompt(Denoising):
         prompts = {"source": [r.source for r in requests], "target": [r.target for r in requests], "null": [""] * len(batch)}
         text = {name: model.embed(texts) for name, texts in prompts.items()}
         tokens = stack([self.align(model, p.request, p.tokens) for p in batch], model.device)
-        at = levels(model, timesteps(self.steps), source)
-        z = self.inversion.start(model, source, text, at)
-        *_, last = sample(model, {"source": z, "edit": z}, text, at, self.solver, self.plan(tokens))
+        times = self.solver.timesteps(self.steps, model.last_timestep)
+        at = levels(model, times, source, self.solver.clean_end or self.inversion.clean_end)
+        noises = Noises([(p.request.seed, p.key) for p in batch], source)
+        inverted = self.inversion.start(model, source, text, at, self.solver, noises.of_level)
+        plan = self.plan(tokens, to_the_end=inverted.clean is not None)
+        *_, last = sample(model, {"source": inverted.noisy, "edit": inverted.noisy}, text, at, self.solver, plan, inverted)
         return last["edit"]
 
-    def plan(self, tokens: TokenMap) -> Callable[[int], Plan]:
-        """What each step asks for: both branches while something is injected, then the target alone."""
+    def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Callable[[int], Plan]:
+        """What each step asks for: both branches while something is injected or to the end, else the target alone."""
         source, target = SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)
         cross_steps, self_steps = int(self.cross_replace * (self.steps + 1)), int(self.self_replace * self.steps)
 
         def plan(k: int) -> Plan:
             if k >= max(cross_steps, self_steps):
-                return Plan([target])
+                return Plan([source, target] if to_the_end else [target])
             level = self.self_level if k < self_steps else None
             return Plan([source, target], [Injection(SOURCE_SOURCE, TARGET, tokens if k < cross_steps else None, level)])
 

@@ -1,19 +1,25 @@
 """Solvers and inversions against closed forms: one point, a Gaussian, a straight flow."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from sdist.denoising.base import Level, levels, timesteps
+from sdist.denoising.base import Inversion, Level, Solver, levels, timesteps
 from sdist.denoising.inversions.ddim import DDIMInversion
+from sdist.denoising.inversions.direct import DirectInversion
+from sdist.denoising.inversions.edit_friendly import EditFriendlyInversion
+from sdist.denoising.inversions.virtual import VirtualInversion
 from sdist.denoising.sample import Plan, sample
 from sdist.denoising.solvers.ddim import DDIM
+from sdist.denoising.solvers.dpmpp_2m import DPMSolverPP2M
 from sdist.diffusion import Estimate, add_noise, flow_scales, per_image
 from sdist.errors import UserError
-from sdist.prediction import SOURCE_SOURCE, TARGET, Branch
+from sdist.losses.dds import DDS
+from sdist.prediction import SOURCE_SOURCE, TARGET, Branch, predict
 
-from ..conftest import MEANS, Gaussian, gaussian_edit
+from ..conftest import MEANS, Gaussian, gaussian_edit, make_draw
 
 B = 2
 
@@ -22,6 +28,10 @@ def walk(network, z: torch.Tensor, branch: Branch, at: list[Level]) -> torch.Ten
     """The last latents of one branch alone."""
     *_, last = sample(network, {branch.latent: z}, gaussian_edit(B).text, at, DDIM(), lambda k: Plan([branch]))
     return last[branch.latent]
+
+
+def inverted(network: Gaussian, source: torch.Tensor, at: list[Level]) -> torch.Tensor:
+    return DDIMInversion().start(network, source, gaussian_edit(B).text, at, DDIM(), lambda k: source).noisy
 
 
 def spread(network: Gaussian, level: Level) -> torch.Tensor:
@@ -65,7 +75,7 @@ def test_inversion_and_sampling_follow_the_flow_of_a_gaussian(gaussian: Gaussian
     source, errors = gaussian_edit(B).source, []
     for steps in (125, 250, 500):
         at = levels(gaussian, timesteps(steps), source)
-        z = DDIMInversion().start(gaussian, source, gaussian_edit(B).text, at)
+        z = inverted(gaussian, source, at)
         wanted = transported(gaussian, source, MEANS["source"], at[-1], at[0])
         back = walk(gaussian, wanted, SOURCE_SOURCE, at)
         errors.append(
@@ -80,7 +90,7 @@ def test_another_prompt_moves_the_image_to_its_mean(gaussian: Gaussian) -> None:
     """Inverted with the source and walked back with the target, an image keeps its deviation and changes its mean."""
     source = gaussian_edit(B).source
     at = levels(gaussian, timesteps(500), source)
-    edited = walk(gaussian, DDIMInversion().start(gaussian, source, gaussian_edit(B).text, at), TARGET, at)
+    edited = walk(gaussian, inverted(gaussian, source, at), TARGET, at)
     noisy = transported(gaussian, source, MEANS["source"], at[-1], at[0])
     torch.testing.assert_close(edited, transported(gaussian, noisy, MEANS["target"], at[0], at[-1]), rtol=0, atol=0.05)
 
@@ -127,3 +137,61 @@ def test_branches_walk_side_by_side_and_end_when_they_are_no_longer_planned(gaus
     assert [sorted(latents) for latents in walked] == [["edit", "source"]] * 2 + [["edit"]] * 2
     torch.testing.assert_close(walked[1]["source"], walk(gaussian, z, SOURCE_SOURCE, at[:3]))
     torch.testing.assert_close(walked[-1]["edit"], walk(gaussian, z, TARGET.guided(3), at))
+
+
+# --- solvers of the second order, inversions that bring the source back -----------------------------------------------
+
+
+def test_a_solver_of_the_second_order_comes_nearer_much_faster(gaussian: Gaussian) -> None:
+    """Twice the steps, a quarter of the error. The last step, to the image itself, is of the first order and is left out."""
+    source, errors, solver = gaussian_edit(B).source, [], DPMSolverPP2M()
+    for steps in (40, 80, 160):
+        at = levels(gaussian, solver.timesteps(steps, 999), source)[: 9 * steps // 10]
+        last = levels(gaussian, [at[-1].t[0].item()], source)[0]
+        z = transported(gaussian, source, MEANS["source"], last, at[0])
+        *_, walked = sample(gaussian, {"source": z}, gaussian_edit(B).text, at, solver, lambda k: Plan([SOURCE_SOURCE]))
+        errors.append(float((walked["source"] - source).abs().max()))
+    assert all(coarse / fine > 3 for coarse, fine in pairwise(errors))
+
+
+def test_timesteps_of_the_second_order_are_equally_spaced() -> None:
+    solver = DPMSolverPP2M()
+    assert solver.timesteps(12, 999) == [999, 916, 832, 749, 666, 583, 500, 416, 333, 250, 166, 83, 0]
+    with pytest.raises(UserError, match="from 1 to 999, got 0"):
+        solver.timesteps(0, 999)
+
+
+@pytest.mark.parametrize("solver", [DDIM(), DPMSolverPP2M()], ids=["ddim", "dpmpp_2m"])
+@pytest.mark.parametrize(
+    "inversion", [VirtualInversion(), DirectInversion(), EditFriendlyInversion()], ids=lambda i: type(i).__name__
+)
+def test_the_source_comes_back(gaussian: Gaussian, inversion: Inversion, solver: Solver) -> None:
+    """Exactly, but for edit-friendly inversion, which adds nothing in its last step."""
+    source, text = gaussian_edit(B).source, gaussian_edit(B).text
+    at = levels(gaussian, solver.timesteps(6, 999), source, solver.clean_end or inversion.clean_end)
+    noise = torch.randn(7, *source.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = inversion.start(gaussian, source, text, at, solver, noise.__getitem__)
+    start, plan = {"source": found.noisy, "edit": found.noisy}, Plan([SOURCE_SOURCE, TARGET.guided(5)])
+    walked = list(sample(gaussian, start, text, at, solver, lambda k: plan, found))
+    if isinstance(inversion, EditFriendlyInversion):
+        kept = add_noise(source, noise[5], at[5].alpha, at[5].sigma)
+        torch.testing.assert_close(walked[4]["source"], kept, rtol=0, atol=1e-9)
+    else:
+        torch.testing.assert_close(walked[-1]["source"], source, rtol=0, atol=1e-9)
+    assert (walked[-1]["edit"] - source).abs().max() > 0.5
+
+
+def test_virtual_inversion_walks_by_the_two_predictions_of_dds(gaussian: Gaussian) -> None:
+    """In its first step, where both branches are the same latents, it moves by DDS's gradient (arXiv 2304.07090) alone."""
+    edit, scale = gaussian_edit(B), 7.5
+    at = levels(gaussian, timesteps(4), edit.source, clean_end=True)
+    noise = torch.randn(edit.source.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = VirtualInversion().start(gaussian, edit.source, edit.text, at, DDIM(), lambda k: noise)
+    start, plan = {"source": found.noisy, "edit": found.noisy}, Plan([SOURCE_SOURCE, TARGET.guided(scale)])
+    first = next(iter(sample(gaussian, start, edit.text, at, DDIM(), lambda k: plan, found)))
+    draw = make_draw(gaussian, B, int(at[0].t[0]))
+    branches = DDS(guidance_scale=scale).branches
+    p = predict(gaussian, edit.source, edit, replace(draw, noise=noise), branches)
+    delta = p.eps[TARGET.guided(scale)] - p.eps[SOURCE_SOURCE.guided(1)]
+    moved = per_image(at[1].sigma - at[1].alpha * at[0].sigma / at[0].alpha) * delta
+    torch.testing.assert_close(first["edit"] - first["source"], moved, rtol=0, atol=1e-9)

@@ -53,7 +53,7 @@ def test_without_injection_it_is_inversion_and_plain_sampling(tiny: Backbone, re
         text = {
             name: tiny.embed([prompt]) for name, prompt in (("source", "a cat"), ("target", "a cat wearing a hat"), ("null", ""))
         }
-        z = DDIMInversion().start(tiny, source, text, at)
+        z = DDIMInversion().start(tiny, source, text, at, DDIM(), lambda k: source).noisy
         *_, plain = sample(tiny, {"edit": z}, text, at, DDIM(), lambda k: Plan([TARGET.guided(7.5)]))
     assert torch.equal(ours, plain["edit"])
     assert not torch.equal(walked(tiny, [request_of("a cat wearing a hat")]), ours)
@@ -81,6 +81,18 @@ def test_company_changes_nothing(tiny: Backbone, request_of) -> None:
         torch.testing.assert_close(walked(tiny, [request]), together[row : row + 1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
+@pytest.mark.parametrize("inversion", ["ddim", "virtual", "direct", "edit_friendly"])
+def test_every_inversion_and_solver(tiny: Backbone, request_of, inversion: str, solver: str) -> None:
+    """Company changes nothing, the seed only where noise is drawn, and words added change the image."""
+    chosen = (f"editor.inversion={inversion}", f"editor.solver={solver}")
+    requests = [request_of("a dog"), request_of("a cat wearing a hat"), replace(request_of("a dog"), seed=1)]
+    together = walked(tiny, requests, *chosen)
+    torch.testing.assert_close(walked(tiny, requests[1:2], *chosen), together[1:2], rtol=0, atol=1e-3)
+    assert torch.allclose(together[0], together[2], atol=1e-5) == (inversion in ("ddim", "direct"))
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
 def test_any_size(tiny: Backbone, tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (36, 52, 3), np.uint8)).save(tmp_path / "wide.png")
     request = Request(tmp_path / "wide.png", "a cat", "a dog")
@@ -97,18 +109,21 @@ def test_words_are_weighted_where_a_factor_is_set(tiny: Backbone, request_of) ->
     weighted = method(tiny, "editor.reweight=2")
     assert (weighted.prepare(request).words, weighted.prepare(request).tokens) == (("hat",), (5,))
     assert weighted.prepare(replace(request, words=("cat",))).tokens == (2,)
-    carry, keep = PromptToPrompt(reweight=3).align(tiny, request, (2, 5))
+    carry, keep = method(tiny, "editor.reweight=3").editor.align(tiny, request, (2, 5))
     assert (carry.sum(0)[:7].tolist(), keep[:7].tolist()) == ([1, 1, 3, 0, 0, 0, 1], [0, 0, 0, 1, 1, 3, 0])
     plain, strong = walked(tiny, [request]), walked(tiny, [request], "editor.reweight=2")
     assert not torch.equal(plain, strong)
 
 
 def test_the_source_branch_ends_with_the_injection() -> None:
-    plan = PromptToPrompt(steps=10, cross_replace=0.4, self_replace=0.6).plan(TokenMap(torch.eye(3)[None], torch.zeros(1, 3)))
+    p2p = load_settings("p2p", ["editor.steps=10"]).editor
+    plan = p2p.plan(TokenMap(torch.eye(3)[None], torch.zeros(1, 3)))
     hooks = [hook for k in range(6) for hook in plan(k).hooks]
     assert [plan(k).branches for k in range(10)] == [[SOURCE_SOURCE.guided(1.0), TARGET.guided(7.5)]] * 6 + [
         [TARGET.guided(7.5)]
     ] * 4
+    to_the_end = p2p.plan(TokenMap(torch.eye(3)[None], torch.zeros(1, 3)), to_the_end=True)
+    assert to_the_end(9).branches == plan(0).branches
     assert [hook.self_level for hook in hooks] == [1] * 6
     assert len(hooks) == 6
 

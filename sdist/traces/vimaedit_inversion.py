@@ -1,0 +1,69 @@
+"""Direct and edit-friendly inversion with the walks back, replayed: the recorded image and noise go in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoising.base import Inversion, Inverted, Level, levels
+from ..denoising.inversions.direct import DirectInversion
+from ..denoising.inversions.edit_friendly import EditFriendlyInversion
+from ..denoising.sample import Plan, sample
+from ..denoising.solvers.ddim import DDIM
+from ..diffusion import add_noise, per_image
+from ..models.base import Backbone
+from ..prediction import SOURCE_SOURCE, TARGET, Text, call
+from .trace import texts_of
+
+
+class Walk:
+    """One recorded image on its way to noise and back, by DDIM."""
+
+    def __init__(self, case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Backbone) -> None:
+        self.case, self.model, self.source, self.solver = case, model, arrays["z_src"], DDIM(case["eta"])
+        self.text: dict[str, Text] = texts_of(arrays)
+        self.at: list[Level] = levels(model, self.solver.timesteps(case["steps"], model.last_timestep), self.source)
+        if "ef_xts" in arrays:
+            self.noisy = arrays["ef_xts"].flip(0)
+
+    def noise(self, k: int) -> Tensor:
+        """What the recorded latents of a level hold beside the image."""
+        level = self.at[k]
+        return (self.noisy[k : k + 1] - per_image(level.alpha) * self.source) / per_image(level.sigma)
+
+    def inverted(self, inversion: Inversion) -> Inverted:
+        return inversion.start(self.model, self.source, self.text, self.at, self.solver, self.noise)
+
+    def back(self, inverted: Inverted, source_guidance: float) -> Tensor:
+        """The last latents of both branches."""
+        plan = Plan([SOURCE_SOURCE.guided(source_guidance), TARGET.guided(self.case["target_guidance"])])
+        start = {"source": inverted.noisy, "edit": inverted.noisy}
+        *_, last = sample(self.model, start, self.text, self.at, self.solver, lambda k: plan, inverted)
+        return torch.cat([last["source"], last["edit"]])
+
+    def offsets(self, latents: list[Tensor], guidance: float) -> Tensor:
+        """What is between the kept latents and a step of DDIM from the ones before."""
+        branch, found = SOURCE_SOURCE.guided(guidance), []
+        for k, at in enumerate(self.at[:-1]):
+            estimate = call(self.model, {"source": latents[k]}, at.t, self.text, [branch])[branch]
+            found.append(latents[k + 1] - self.solver.step(estimate, self.at[k + 1]))
+        return torch.cat(found)
+
+
+@torch.no_grad()
+def inversions(case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Backbone) -> dict[str, Tensor]:
+    """Those of the recorded arrays that the trace holds."""
+    walk, found = Walk(case, arrays, model), dict[str, Tensor]()
+    if "direct_final" in arrays:
+        direct = walk.inverted(DirectInversion())
+        latents = [direct.noisy, *(direct.latents or ())]
+        found |= {"ddim_latents": torch.cat(latents[::-1]), "direct_final": walk.back(direct, case["direct_source_guidance"])}
+    if "offsets" in arrays:
+        found["offsets"] = walk.offsets(latents, case["direct_source_guidance"])
+    if "ef_xts" in arrays:
+        friendly = walk.inverted(EditFriendlyInversion())
+        noisy = [add_noise(walk.source, walk.noise(k), a.alpha, a.sigma) for k, a in enumerate(walk.at[:-1])]
+        found |= {"ef_xts": torch.cat([walk.source, *noisy[::-1]]), "ef_zs": torch.cat(list(friendly.noise or ())[::-1])}
+        found["ef_final"] = walk.back(friendly, case["ef_source_guidance"])
+    return {name: value for name, value in found.items() if name in arrays}
