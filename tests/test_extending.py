@@ -66,7 +66,7 @@ def test_the_mask_source(page: Path, picture: Path, tiny_folder: Path) -> None:
 
 def test_the_editor(page: Path, picture: Path, tiny_folder: Path) -> None:
     card = edit(page, picture, tiny_folder, "my_editor.py", "my_editor.yaml", "editor.steps=4")
-    assert card["settings"]["editor"]["solver"] ["name"] == "ddim"
+    assert card["settings"]["editor"]["solver"]["name"] == "ddim"
     assert main(["replay", str(page / "out" / "picture_seed0.png"), "--quiet"]) == 0
 
 

@@ -1,5 +1,6 @@
 """How far a quantity that was recomputed is from the recorded one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,3 +26,8 @@ def deviation(ours: Tensor, recorded: Tensor, name: str) -> Deviation:
         raise UserError(f"trace: {name} has shape {tuple(recorded.shape)}, ours is {tuple(ours.shape)}")
     largest = (ours.double() - recorded.double()).abs().max().item()
     return Deviation(largest, largest / max(recorded.double().abs().max().item(), torch.finfo(torch.float64).tiny))
+
+
+def deviations(ours: Mapping[str, Tensor], recorded: Mapping[str, Tensor]) -> dict[str, Deviation]:
+    """Of every quantity that was recomputed and recorded."""
+    return {name: deviation(value, recorded[name], name) for name, value in ours.items() if name in recorded}

@@ -18,7 +18,13 @@ from ..models.loading import load_backbone
 from .deviation import Deviation
 from .files import SETTINGS, read_arrays
 
-KINDS = {"flowedit": "flow_editors", "dvrf": "flow_editors", "flowalign": "flow_editors"}
+KINDS = {
+    "flowedit": "flow_editors",
+    "dvrf": "flow_editors",
+    "flowalign": "flow_editors",
+    "vimaedit_step": "vimaedit_step",
+    "vimaedit_inversion": "vimaedit_inversion",
+}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ from ..denoising.solvers.ddim import DDIM
 from ..diffusion import add_noise, per_image
 from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET, Text, call
+from .deviation import Deviation, deviations
+from .kinds import Case
 from .trace import texts_of
+
+
+def compare(case: Case) -> dict[str, Deviation]:
+    """Of latents, noise maps and the results of both walks back."""
+    case.need("steps", "eta", "target_guidance", "direct_source_guidance", "ef_source_guidance")
+    arrays = case.arrays("z_src", "emb_null", "emb_source", "emb_target")
+    return deviations(inversions(case.settings, arrays, case.backbone()), arrays)
 
 
 class Walk:
@@ -66,4 +75,4 @@ def inversions(case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Bac
         noisy = [add_noise(walk.source, walk.noise(k), a.alpha, a.sigma) for k, a in enumerate(walk.at[:-1])]
         found |= {"ef_xts": torch.cat([walk.source, *noisy[::-1]]), "ef_zs": torch.cat(list(friendly.noise or ())[::-1])}
         found["ef_final"] = walk.back(friendly, case["ef_source_guidance"])
-    return {name: value for name, value in found.items() if name in arrays}
+    return found

@@ -11,8 +11,19 @@ from ..denoising.sample import corrected
 from ..denoising.solvers.ddim import DDIM
 from ..denoising.solvers.dpmpp_2m import DPMSolverPP2M
 from ..diffusion import Estimate, discrete_scales
+from .deviation import Deviation, deviations
+from .kinds import Case
 
 BRANCHES = ("source", "edit")
+
+
+def compare(case: Case) -> dict[str, Deviation]:
+    """Of the latents after every step."""
+    case.need("beta_start", "beta_end")
+    arrays = case.arrays(
+        *(f"ddim_{name}" for name in ("steps", "timestep", "previous", "eta", "z", "eps", "x0", "noise", "mask"))
+    )
+    return deviations(steps(case.settings, arrays), arrays)
 
 
 def steps(case: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
