@@ -77,11 +77,12 @@ def counterparts(source: Sequence[int], target: Sequence[int]) -> list[tuple[int
     return pairs[::-1]
 
 
-def replace(source: Tokens, target: Tokens) -> Alignment:
+def replace(source: Tokens, target: Tokens, released: bool = False) -> Alignment:
     """All attention is the source's, word by word: a word that was put in the place of another gets that one's.
 
     Where the two have as many tokens these go in pairs, else each token of the target's word gets an equal share of all of the
-    source's. All other positions follow in their order, the padding too.
+    source's. All other positions follow in their order, the padding too. In the release, what follows the last such word gets the
+    attention of the same position, which is another token's where the words had unequally many.
     """
     (before, after), length = (source.words(), target.words()), len(target.ids)
     if len(before) != len(after):
@@ -96,7 +97,10 @@ def replace(source: Tokens, target: Tokens) -> Alignment:
         share = torch.eye(len(rows)) if len(rows) == len(columns) else torch.tensor(1 / len(columns))
         carry[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = share
         start, shift = columns[-1] + 1, shift + len(rows) - len(columns)
-    _follow(carry, range(start, length), shift)
+    if released:  # which ends where the source's positions do, and leaves the target's last ones without attention
+        _follow(carry, range(start, min(length, length - shift)), 0)
+    else:
+        _follow(carry, range(start, length), shift)
     return carry, torch.zeros(length)
 
 

@@ -24,6 +24,9 @@ KINDS = {
     "flowalign": "flow_editors",
     "vimaedit_step": "vimaedit_step",
     "vimaedit_inversion": "vimaedit_inversion",
+    "vimaedit_injection": "vimaedit_injection",
+    "vimaedit_network": "vimaedit_network",
+    "vimaedit_embedding": "vimaedit_network",
 }
 
 

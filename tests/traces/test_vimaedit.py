@@ -22,7 +22,13 @@ def far(case: Case) -> set[str]:
 PIECES = {
     "vimaedit_step": {"ddim_plain", "ddim_virtual", "dpm6_plain", "dpm6_virtual"},
     "vimaedit_inversion": {"direct_final", "ef_xts", "ef_final"},
-}
+    "vimaedit_injection": {"refinement", "replacement", "words", "refine_text", "replace_text", "refine_self", "refine_image"},
+    "vimaedit_network": {"eps"},
+    "vimaedit_embedding": {
+        "image_embed", "text_embed", "target_released", "target_paper", "image_rows", "image_rows_paper", "ip_tokens",
+        "eps_scale_0",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PIECES)
@@ -38,6 +44,12 @@ def test_what_was_recorded_is_recomputed(name: str) -> None:
         ("vimaedit_step", {"beta_end": 0.0121}, PIECES["vimaedit_step"]),
         ("vimaedit_inversion", {"eta": 0.9}, {"ef_final"}),
         ("vimaedit_inversion", {"target_guidance": 7.4}, {"direct_final", "ef_final"}),
+        ("vimaedit_injection", {"cross_text_replace": 0.6}, {"refine_text", "replace_text"}),
+        ("vimaedit_injection", {"self_replace": 0.4}, {"refine_self"}),
+        ("vimaedit_injection", {"cross_image_replace": 0.1}, {"refine_image"}),
+        ("vimaedit_network", {"cross_image_replace": 0}, {"eps"}),
+        ("vimaedit_network", {"image_scale": 0.41}, {"eps"}),
+        ("vimaedit_embedding", {"timestep": 422}, {"eps_scale_0"}),
     ],
 )
 def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected: set[str]) -> None:
