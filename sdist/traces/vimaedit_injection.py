@@ -35,7 +35,7 @@ def injected(case: Mapping[str, Any], maps: Mapping[str, Tensor], text: PromptEn
     ends = {"text": int(case["cross_text_replace"] * (n + 1)), "self": int(case["self_replace"] * n)}
     ends |= dict.fromkeys(("image", "image_fine"), int(case["cross_image_replace"] * n))
     ways = {name: _whole if maps[name].shape[2] <= FINEST else _own for name in ("self", "image", "image_fine") if name in maps}
-    pairs = {"refine": refine, "replace": partial(replace, released=True)}
+    pairs: dict[str, Callable[..., Alignment]] = {"refine": refine, "replace": partial(replace, released=True)}
     aligned = {name: align(*(_tokens(text, prompt) for prompt in case[f"{name}_pair"])) for name, align in pairs.items()}
     found = {f"refine_{name}": _by_step(way, maps[name], ends[name], n) for name, way in ways.items()}
     return found | {f"{name}_text": _by_step(partial(_aligned, a), maps["text"], ends["text"], n) for name, a in aligned.items()}
