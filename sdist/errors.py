@@ -11,10 +11,17 @@ class UserError(ValueError):
 def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> UserError:
     """An error for a name that does not exist, with all names that do and the nearest one."""
     names = sorted(allowed)
-    near = get_close_matches(name, names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, names)
+    hint = f"; did you mean '{near}'?" if near else ""
     place = f" in {where}" if where else ""
     return UserError(f"unknown {kind} '{name}'{place}: have {', '.join(names)}{hint}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant, whatever its case and hyphens; empty where none is near."""
+    plain = {other.casefold().replace("-", "_"): other for other in names}
+    near = get_close_matches(name.casefold().replace("-", "_"), plain, n=1)
+    return plain[near[0]] if near else ""
 
 
 class PicturesError(FloatingPointError):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError, unknown
+from ..files.helpers import is_helper
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -16,7 +17,8 @@ def yaml_folder(kind: Literal["method", "sweep"]) -> Path:
 
 def shipped(kind: Literal["method", "sweep"]) -> dict[str, Path]:
     """The yamls of experiments/methods or experiments/sweeps by name."""
-    return {file.stem: file for file in sorted(yaml_folder(kind).glob("*.yaml"))}
+    files = sorted(yaml_folder(kind).glob("*.yaml"))
+    return {file.stem: file for file in files if not is_helper(Path(file.name))}
 
 
 def find_yaml(kind: Literal["method", "sweep"], name: str) -> Path:

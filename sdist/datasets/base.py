@@ -1,6 +1,5 @@
 """What a set of edits is: a list of pairs with keys that occur once, loaded by the name of its format and its folder."""
 
-import csv
 import json
 import re
 from abc import ABC, abstractmethod
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError
+from ..files.csv_rows import read_rows
 from ..metrics.pixels import Mask
 from ..metrics.profile import Profile
 from ..registry import DATASETS
@@ -54,7 +54,11 @@ class Dataset(ABC):
 
 def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
     """The pairs of "FORMAT:FOLDER", such as "pie_bench:data". Raises UserError for what is unknown, missing or there twice."""
-    kind, _, folder = name.partition(":")
+    kind, colon, folder = name.partition(":")
+    if not colon and Path(name).is_dir():
+        raise UserError(
+            f"dataset {name} names no format: index:{name} has an index.csv, others are {', '.join(DATASETS.names())}"
+        )
     dataset = DATASETS.get(kind)()
     if not folder:
         raise UserError(f"dataset {name!r} names no folder: {kind}:FOLDER")
@@ -66,7 +70,7 @@ def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
 
 
 def check(pairs: Iterable[Pair], where: object) -> None:
-    """Raises UserError unless every key occurs once and every file is there."""
+    """Raises UserError unless every key occurs once and some image is there; one that is missing costs its pair alone."""
     pairs = list(pairs)
     if not pairs:
         raise UserError(f"{where} has no edit pairs")
@@ -76,23 +80,14 @@ def check(pairs: Iterable[Pair], where: object) -> None:
     odd = [pair.key for pair in pairs if not KEY.fullmatch(pair.key)]
     if odd:
         raise UserError(f"{where}: {odd[0]!r} cannot name a file")
-    missing = [path for pair in pairs for path in (pair.image, pair.truth) if path is not None and not path.is_file()]
-    if missing:
-        raise UserError(f"{where}: {len(missing)} pictures are missing, the first is {missing[0]}")
-
-
-def inside(folder: Path, name: str) -> Path:
-    """folder/name. Raises UserError if that is not inside the folder."""
-    path = folder / name
-    if not name or "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{name!r} is not a file inside {folder}")
-    return path
+    if not any(pair.image.is_file() for pair in pairs):
+        raise UserError(f"{where}: none of the {len(pairs)} pictures is there, the first is {pairs[0].image}")
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
     """The value in a json file. Raises UserError if there is none or if it is of another kind."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_bytes())  # UTF-8, 16 or 32, with or without a mark
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -103,23 +98,12 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a csv by column. Raises UserError if it is not there, is not UTF-8, or lacks one of the columns or a field."""
-    csv.field_size_limit(2**31 - 1)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}")
-            rows = list(reader)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    for number, row in enumerate(rows):
-        if any(row[column] is None for column in columns) or None in row:
-            raise UserError(f"{path}, row {number}: has not as many fields as the header")
-    return rows
+    """The rows of a csv by column, see `read_rows`. Raises UserError for one that cannot be used."""
+    rows = list(read_rows(path, columns))
+    for row in rows:
+        if row.problem:
+            raise UserError(f"{path}, {row.where}: {row.problem}")
+    return [row.fields for row in rows]
 
 
 def text(record: Mapping[str, Any], name: str, where: object) -> str:

@@ -1,12 +1,17 @@
 """index.csv with img_path, source_prompt, target_prompt and images/: the format of LUSD's release and of `sdist run`."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..files.csv_rows import Row, read_rows
+from ..files.named import file_in
 from ..metrics.profile import Profile
 from ..registry import DATASETS
-from .base import Dataset, Pair, inside, read_csv
+from .base import Dataset, Pair
+
+log = logging.getLogger("sdist")
 
 COLUMNS = ("img_path", "source_prompt", "target_prompt")
 
@@ -14,19 +19,33 @@ COLUMNS = ("img_path", "source_prompt", "target_prompt")
 @DATASETS.register("index")
 @dataclass(frozen=True)
 class IndexCsv(Dataset):
-    """A row is named by its number, `000`, as results are. Read if there: category, caption, truth."""
+    """A row is named by its number, `000`, as results are. Read if there: category, caption, truth, instruction.
+
+    The log names rows that cannot be used; they keep their number.
+    """
 
     def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
-        path = folder / "index.csv"
-        return [_pair(folder, number, record, path) for number, record in enumerate(read_csv(path, COLUMNS))]
+        path, pairs, problems = folder / "index.csv", list[Pair](), list[str]()
+        for number, row in enumerate(read_rows(path, COLUMNS)):
+            try:
+                pairs.append(_pair(folder / "images", number, row))
+            except UserError as error:
+                problems.append(f"{path}, {row.where}: {error}")
+        if problems and not pairs:
+            raise UserError(problems[0])
+        for problem in problems:
+            log.warning("left out: %s", problem)
+        return pairs
 
 
-def _pair(folder: Path, number: int, record: dict[str, str], path: Path) -> Pair:
-    images, truth = folder / "images", record.get("truth") or None
-    name, source, target = (record[column].strip() for column in COLUMNS)
+def _pair(images: Path, number: int, row: Row) -> Pair:
+    if row.problem:
+        raise UserError(row.problem)
+    record, truth = row.fields, row.fields.get("truth") or None
+    name, source, target = (record[column] for column in COLUMNS)
     if not name or not target:
-        raise UserError(f"{path}, row {number}: img_path and target_prompt must not be empty")
+        raise UserError("img_path and target_prompt must not be empty")
     return Pair(
-        f"{number:03d}", inside(images, name), source, target, record.get("category") or "", record.get("caption") or "",
-        truth if truth is None else inside(images, truth), instruction=record.get("instruction") or "",
+        f"{number:03d}", file_in(images, name), source, target, record.get("category") or "", record.get("caption") or "",
+        truth if truth is None else file_in(images, truth), instruction=record.get("instruction") or "",
     )  # fmt: skip

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
+from ..files.named import file_in
 from ..metrics.profile import Profile
 from ..registry import DATASETS
-from .base import Dataset, Pair, inside, read_json, text
+from .base import Dataset, Pair, read_json, text
 from .categories import read_categories
 
 CATEGORIES = "magicbrush_category.csv"  # of LUSD's release: which turns add something
@@ -59,9 +60,9 @@ def _pair(folder: Path, turn: dict, prompts: dict, captions: dict) -> Pair:
     key = f"{session}_1" if number["turn"] == "1" else f"{session}_inde_{number['turn']}"
     texts, local = prompts.get(session, {}), captions.get(session, {})
     return Pair(
-        key, inside(images, f"{name}.png"),
+        key, file_in(images, f"{name}.png"),
         text(texts, f"{name}.png", folder / "global_descriptions.json"), text(texts, output, folder / "global_descriptions.json"),
-        caption=text(local, output, folder / "local_descriptions.json"), truth=inside(images, output),
+        caption=text(local, output, folder / "local_descriptions.json"), truth=file_in(images, output),
         instruction=turn.get("instruction") or "",
     )  # fmt: skip
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError
+from ..files.named import file_in
 from ..files.storage import write_atomic
 from ..metrics.profile import Profile
 from ..registry import DATASETS
-from .base import Dataset, Pair, inside
+from .base import Dataset, Pair
 
 COLUMNS = ("img_id", "turn_index", "source_img", "target_img", "instruction")
 
@@ -62,7 +63,7 @@ def _kept(cache: Path, name: str, picture: dict[str, Any]) -> Path:
     """The image as a file."""
     if picture["bytes"] is None:
         return Path(picture["path"])
-    path = inside(cache, name)
+    path = file_in(cache, name)
     if not path.exists():
         write_atomic(path, picture["bytes"])
     return path

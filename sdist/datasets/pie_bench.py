@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files.named import file_in
 from ..metrics.pixels import Mask
 from ..metrics.profile import Profile
 from ..registry import DATASETS
-from .base import Dataset, Pair, inside, read_json, text
+from .base import Dataset, Pair, read_json, text
 
 KINDS = (
     "random", "change_object", "add_object", "delete_object", "change_content", "change_pose", "change_color",
@@ -44,7 +45,7 @@ def _pair(folder: Path, key: str, record: Any, where: str) -> Pair:
         raise UserError(f"{where}: editing_type_id is {kind!r}, allowed are 0 to {len(KINDS) - 1}")
     if not isinstance(lengths, list) or len(lengths) % 2 or not all(isinstance(n, int) and n >= 0 for n in lengths):
         raise UserError(f"{where}: mask is not a list of starts and lengths")
-    image = inside(folder / "annotation_images", text(record, "image_path", where))
+    image = file_in(folder / "annotation_images", text(record, "image_path", where))
     order = record.get("editing_instruction") or ""
     return Pair(key, image, source, target, KINDS[int(kind)], mask=partial(decode_runs, lengths), instruction=order)
 

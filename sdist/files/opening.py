@@ -9,6 +9,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from ..errors import UserError
 from .formats import AVIF, HEAD, RAW, foreign_kind, picture_kind
+from .named import near_file
 from .png_chunks import SIGNATURE, mended
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ def _check_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # no access, a name that is too long, or one that no file can have
         raise UserError(f"image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if size is None:
-        lost = "leads to a file that is not there" if path.is_symlink() else "does not exist"
+        lost = "leads to a file that is not there" if path.is_symlink() else f"does not exist{near_file(path)}"
         raise UserError(f"image {path} {lost}")
     if not is_file:
         raise UserError(f"image {path} is not a file")

@@ -1,17 +1,20 @@
 """The pairs of --input: of a folder with index.csv, row by row, or of a dataset."""
 
-import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..datasets.base import load_dataset
 from ..datasets.index import COLUMNS
 from ..edits.request import Request
-from ..errors import UserError
+from ..errors import UserError, unknown
+from ..files.csv_rows import Row, read_rows
+from ..files.named import file_in, near_file
 from ..registry import DATASETS
 from .options import WHOLE
 from .problems import Report
+
+KIND = re.compile(r"[A-Za-z][\w-]+")  # what a format may be called; one letter is a drive
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,24 @@ def in_shard(number: int, shard: tuple[int, int]) -> bool:
 
 
 def dataset_of(source: str) -> str:
-    """The name of a dataset for what --input names: FORMAT:DIR, or a folder with index.csv."""
-    return source if source.partition(":")[0] in DATASETS.names() else f"index:{source}"
+    """The name of a dataset for what --input names: FORMAT:DIR, or a folder with index.csv.
+
+    Raises UserError for what is neither, such as a format that is misspelt.
+    """
+    kind, colon, _ = source.partition(":")
+    if kind in DATASETS.names() and (colon or not Path(source).exists()):
+        return source
+    if colon and KIND.fullmatch(kind) and not Path(source).exists():
+        raise unknown("dataset format", kind, DATASETS.names(), f"--input {source}")
+    return f"index:{source}"
 
 
 def read_pairs(source: str, report: Report, shard: tuple[int, int] = WHOLE) -> list[InputPair]:
     """The pairs of what --input names; `report` hears of rows of index.csv that cannot be used."""
     dataset = dataset_of(source)
-    if dataset != source:
-        return read_index(Path(source), report, shard)
+    kind, _, folder = dataset.partition(":")
+    if kind == "index" and folder:
+        return read_index(Path(folder), report, shard)
     return [
         InputPair(number, f"{dataset}, pair {pair.key}", pair.key, pair.image, pair.source, pair.target, pair.instruction)
         for number, pair in enumerate(load_dataset(dataset))
@@ -57,36 +69,27 @@ def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> 
     path = folder / "index.csv"
     if not path.is_file():
         raise UserError(f"{path} does not exist; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")
-    csv.field_size_limit(2**31 - 1)
-    pairs: list[InputPair] = []
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(line.replace("\0", "\udc00") for line in file)  # Python 3.10 would end at a zero byte
+    pairs, count = list[InputPair](), 0
+    for number, row in enumerate(read_rows(path, COLUMNS)):
+        count += 1
         try:
-            missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
-            if missing:
-                raise UserError(f"{path} has no column {', '.join(missing)}: needs {', '.join(COLUMNS)}, in UTF-8")
-            for number, record in enumerate(reader):
-                try:
-                    pairs.append(_read_row(folder, number, reader.line_num, record))
-                except (OSError, ValueError, RuntimeError) as error:
-                    if in_shard(number, shard):
-                        report(f"index.csv line {reader.line_num}: {error}")
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}, is not csv: {error}") from None
+            pairs.append(_read_row((folder / "images").resolve(), number, row))
+        except UserError as error:
+            if in_shard(number, shard):
+                report(f"index.csv {row.where}: {error}")
+    if not count:
+        raise UserError(f"{path} lists no image: it has a header and nothing below")
     return pairs
 
 
-def _read_row(folder: Path, number: int, line: int, record: dict) -> InputPair:
-    fields: list[Any] = [record.get(c) for c in COLUMNS]  # None where the line is too short
-    name, source, target = fields
-    if not name or None in fields or None in record:
-        raise UserError(f"needs {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
-    instruction = record.get("instruction") or ""  # a column that may be there
-    if any("\udc00" <= character <= "\udcff" for character in "".join([*fields, instruction])):
-        raise UserError("is not UTF-8 text")
-    images = (folder / "images").resolve()
-    image = (images / name).resolve()
-    if not image.is_relative_to(images):
-        raise UserError(f"img_path {name!r} leaves the folder {folder / 'images'}")
-    texts = (source.strip(), target.strip(), instruction.strip())
-    return InputPair(number, f"index.csv line {line}", f"{number:03d}", image, *texts)
+def _read_row(images: Path, number: int, row: Row) -> InputPair:
+    if row.problem:
+        raise UserError(row.problem)
+    name, source, target = (row.fields[column] for column in COLUMNS)
+    if not name:
+        raise UserError("img_path is empty; name a file in images/")
+    image = file_in(images, name)
+    if not image.exists():
+        raise UserError(f"image {name!r} does not exist in {images}{near_file(image)}")
+    instruction = row.fields.get("instruction", "")  # a column that may be there
+    return InputPair(number, f"index.csv {row.where}", f"{number:03d}", image.resolve(), source, target, instruction)

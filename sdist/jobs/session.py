@@ -23,9 +23,13 @@ from ..files.storage import names, read
 from ..plugins import check_recorded
 from .loggers import RunLogger, finish, make_logger
 from .options import SessionOptions
+from .wandb_account import check_account
 
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another image
-OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
+OUTSIDE = {  # of a card, what is no part of a result's identity
+    "settings": (*SAME, "seed"),  # the seed is that of the request
+    "job": ("image", "mask"),  # where files lay; what they held is told by their sha256
+}
 
 
 def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
@@ -59,6 +63,8 @@ class Session:
         refuse_foreign(self.settings, options.method, log=options.log != "none")
         if options.parallel and not self.settings.editor.queues:
             raise UserError(f"--parallel: {options.method} edits one image at a time")
+        if options.log == "wandb":
+            check_account(self.settings.log)
         self.folder = writable_folder(options.output)
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
@@ -99,8 +105,9 @@ class Session:
                 raise
             raise UserError(f"{image} has no run card beside it; --overwrite replaces it") from None
         for part, wanted in {"settings": self._plain, "job": describe(request)}.items():
-            outside = OUTSIDE if part == "settings" else ()
-            differ += [key for key, value in wanted.items() if key not in outside and value != recorded[part].get(key)]
+            differ += [key for key, value in wanted.items() if key not in OUTSIDE[part] and value != recorded[part].get(key)]
+        if "model" in differ and card.get("model", {}).get("fingerprint") == self.method.model.fingerprint:
+            differ.remove("model")  # the same weights, in another folder
         if differ:
             raise UserError(
                 f"{image} was made with other {', '.join(differ)}; --overwrite replaces it, --output names another folder"
