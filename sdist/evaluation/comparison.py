@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from .page import report_page
 from .plots import choose_axes, success_curves, trade_off
 from .published import Published, beside, load_published, to_latex
 from .summary import ALL
-from .tables import format_table, to_markdown
+from .tables import format_table, marked, to_markdown
 from .writing import write_pages
 
 log = logging.getLogger("sdist")
@@ -48,10 +48,12 @@ def compare_folders(
     evaluations = {name: read_evaluation(folder) for name, folder in zip(names, folders, strict=True)}
     tables = [load_published(name) for name in published]
     measured = compare(evaluations, group)
-    axes = choose_axes(list(measured), x, y)
+    axes = choose_axes(list(dict.fromkeys(m for e in evaluations.values() for m in e.summary.index.unique("metric"))), x, y)
     table = beside(measured, tables, group)
     if tables and next(iter(evaluations.values())).profile != "official":
         log.warning("published numbers were made as in --profile official; what was measured here has another profile")
+    if tables and (orders := sorted(set.union(*(marked(e.summary) for e in evaluations.values())))):
+        log.warning("%s compare edits with instructions here, published ones with descriptions: not in one column", orders)
     files, problems = write_comparison(writable_folder(output), evaluations, table, tables, group, axes)
     if axes is None:
         log.info("no trade_off.png: the scores have none of how well the rest is kept; see --x and --y")
@@ -61,7 +63,7 @@ def compare_folders(
 def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
     """One row per evaluation, one column per metric.
 
-    Raises UserError if they scored other pairs or have different profiles, or if one has no such group.
+    Raises UserError if they scored other pairs, or with other networks or profiles, or if one has no such group.
     """
     (first, one), *others = evaluations.items()
     for name, other in others:
@@ -69,6 +71,7 @@ def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataF
             raise UserError(f"{first} has profile {one.profile}, {name} {other.profile}: their scores cannot be compared")
         if _prompts(other) != _prompts(one):
             raise UserError(f"{first} and {name} scored other pairs, so their means cannot be compared")
+        _check_encoders(first, one, name, other)
     rows = []
     for name, evaluation in evaluations.items():
         groups = list(dict.fromkeys(evaluation.summary.index.get_level_values("group")))
@@ -76,6 +79,24 @@ def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataF
             raise UserError(f"{name} has no group {group!r}: have {', '.join(groups)}")
         rows.append(format_table(evaluation.summary.loc[[group]]).set_axis([name]))
     return pd.concat(rows).fillna("")
+
+
+def _check_encoders(first: str, one: Evaluation, name: str, other: Evaluation) -> None:
+    """Raises UserError if two evaluations measured with unlike networks, or if one alone says with which."""
+    mine, others = (evaluation.made_with.get("encoders") for evaluation in (one, other))
+    if (mine is None) != (others is None):
+        older = first if mine is None else name
+        raise UserError(f"{older} does not say with which networks it was scored, as older versions left it; evaluate it again")
+    for kind in (mine or {}).keys() & (others or {}).keys():
+        a, b = mine[kind], others[kind]
+        differ = [key for key in a.keys() | b.keys() if key not in ("id", "version") and a.get(key) != b.get(key)]
+        if differ:
+            what = " and ".join(f"{who} with {kind} {r['id']} ({_briefly(r)})" for who, r in ((first, a), (name, b)))
+            raise UserError(f"{what}: their scores cannot be compared; evaluate both with the same --{kind}")
+
+
+def _briefly(record: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in record.items() if key != "id")
 
 
 def _prompts(evaluation: Evaluation) -> dict[str, tuple[str, str]]:

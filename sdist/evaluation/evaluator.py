@@ -10,12 +10,13 @@ from ..datasets.base import load_dataset
 from ..edits.outputs import writable_folder
 from ..errors import UserError
 from ..files.storage import write_atomic
+from ..metrics.base import Encoders
 from ..metrics.profile import check_profile
 from .evaluate import EvaluationOptions
-from .folder import Evaluation, shown_pairs, to_json
+from .folder import Evaluation, made_with, shown_pairs, to_json
 from .page import report_page
-from .results import find_results
-from .scores import as_counted, load_encoders, measurable, score
+from .results import check_sizes, find_results
+from .scores import Metrics, as_counted, instructed, load_encoders, measurable, score
 from .summary import summarize_table
 from .tables import format_table, to_markdown
 from .writing import write_pages
@@ -28,45 +29,58 @@ class EvaluationResult:
     per_image: pd.DataFrame  # one row per pair
     summary: pd.DataFrame  # one row per group and metric
     files: tuple[Path, ...]
-    problems: tuple[str, ...]  # pages that could not be made, one line each
+    problems: tuple[str, ...]  # pairs and metrics without scores, and pages that could not be made, one line each
 
 
 class Evaluator:
     """A dataset and encoders, loaded once for the results of any number of methods."""
 
     def __init__(self, dataset: str, options: EvaluationOptions, first: int | None = None) -> None:
-        """`first` takes so many pairs only. Raises UserError for a dataset or a network that cannot be loaded."""
-        self._profile, self._allow_missing = check_profile(options.profile), options.allow_missing
+        """`first` takes so many pairs only. Raises UserError for a dataset that cannot be loaded."""
+        self._profile, self._options = check_profile(options.profile), options
         self._pairs = load_dataset(dataset, self._profile)
         self.pairs = self._pairs[:first]
-        lpips, cache = (None if path is None else Path(path) for path in (options.lpips, options.cache))
-        self._encoders = load_encoders(options.clip, options.dino, lpips, cache, options.device)
-        self._metrics = measurable(self.pairs, self._encoders)
+        self._means: tuple[Encoders, Metrics] | None = None
+
+    def load(self) -> tuple[Encoders, Metrics]:
+        """The encoders and what they measure, now instead of with the first results.
+
+        Raises UserError for an encoder that cannot be loaded, and if nothing can be measured.
+        """
+        if self._means is None:
+            o = self._options
+            lpips, cache = (None if path is None else Path(path) for path in (o.lpips, o.cache))
+            encoders = load_encoders(o.clip, o.dino, lpips, cache, o.device)
+            self._means = encoders, measurable(self.pairs, encoders)
+        return self._means
 
     def __call__(
         self, results: Path, output: Path, seed: int = 0, progress: Callable[[int], object] = lambda pairs: None
     ) -> EvaluationResult:
         """Scores a folder of results. Raises UserError for results that are missing or belong to no pair."""
-        files = self._find(results, seed)
-        folder = writable_folder(output)
-        per_image = score(self.pairs, files, self._metrics, self._encoders, self._profile, progress)
+        files, problems = self._find(results, seed), list[str]()
+        folder, (encoders, metrics) = writable_folder(output), self.load()
+        per_image = score(self.pairs, files, metrics, encoders, self._profile, problems.append, progress)
         write_atomic(folder / "per_image.csv", per_image.to_csv().encode())
-        summary = summarize_table(as_counted(per_image, self.pairs), self._profile)
+        orders = instructed(self.pairs, metrics)
+        summary = summarize_table(as_counted(per_image, self.pairs), self._profile, orders, problems.append)
         write_atomic(folder / "summary.csv", summary.to_csv().encode())
-        evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, files))
+        evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, files), made_with(encoders))
         write_atomic(folder / "evaluation.json", to_json(evaluation).encode())
-        paths, problems = write_report(folder, evaluation, results.resolve().name)
+        paths, unmade = write_report(folder, evaluation, results.resolve().name)
         scores = (folder / name for name in ("per_image.csv", "summary.csv", "evaluation.json"))
-        return EvaluationResult(per_image, summary, (*scores, *paths), tuple(problems))
+        return EvaluationResult(per_image, summary, (*scores, *paths), (*problems, *unmade))
 
     def _find(self, folder: Path, seed: int) -> Mapping[str, Path | None]:
         results = find_results(folder, self._pairs, seed)
         missing = [pair.key for pair in self.pairs if results[pair.key] is None]
-        if missing and not self._allow_missing:
+        if missing and not self._options.allow_missing:
             raise UserError(
                 f"{len(missing)} of {len(self.pairs)} results are missing in {folder}, the first is {missing[0]}; "
                 "with --allow-missing they count as undefined"
             )
+        if self._profile == "official":
+            check_sizes(self.pairs, results)
         return results
 
 

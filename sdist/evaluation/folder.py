@@ -2,14 +2,20 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from .. import __version__
 from ..datasets.base import Pair, read_json
 from ..errors import UserError, unknown
+from ..metrics.base import ENCODERS, Encoders
 from ..registry import METRICS
+
+PACKAGES = ("torch", "transformers", "pillow", "numpy", "scipy")  # that scores depend on
 
 
 class Shown(NamedTuple):
@@ -29,6 +35,7 @@ class Evaluation(NamedTuple):
     summary: pd.DataFrame
     profile: str
     pairs: dict[str, Shown]  # by key
+    made_with: Mapping[str, Any] = MappingProxyType({})  # "encoders" and "versions" of packages; empty in older ones
 
 
 def shown_pairs(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> dict[str, Shown]:
@@ -38,10 +45,16 @@ def shown_pairs(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> di
     }  # fmt: skip
 
 
+def made_with(encoders: Encoders) -> dict[str, Any]:
+    """What scores depend on beside images: the networks that measured, and versions of packages."""
+    networks = {name: network.record for name in sorted(ENCODERS) if (network := getattr(encoders, name)) is not None}
+    return {"encoders": networks, "versions": {"sdist": __version__, **{name: version(name) for name in PACKAGES}}}
+
+
 def to_json(evaluation: Evaluation) -> str:
     """The content of evaluation.json."""
     pairs = {key: pair._asdict() for key, pair in evaluation.pairs.items()}
-    return json.dumps({"profile": evaluation.profile, "pairs": pairs}, indent=1)
+    return json.dumps({"profile": evaluation.profile, **evaluation.made_with, "pairs": pairs}, indent=1)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -49,15 +62,16 @@ def read_evaluation(folder: Path) -> Evaluation:
     try:
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
         summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
+        summary = summary.assign(text=summary["text"].fillna("") if "text" in summary else "")
         record = read_json(folder / "evaluation.json")
         pairs = {key: Shown(**record["pairs"][key]) for key in per_image.index}
-        profile = record["profile"]
+        profile, made = record["profile"], {name: record[name] for name in ("encoders", "versions") if name in record}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not a folder that sdist evaluate wrote: {' '.join(str(error).split())[:200]}") from None
     for name in [*per_image.columns.drop("category"), *summary.index.unique("metric")]:
         if name not in METRICS.names():
             raise unknown("metric", name, METRICS.names(), str(folder))
-    return Evaluation(per_image, summary, profile, pairs)
+    return Evaluation(per_image, summary, profile, pairs, made)
 
 
 def _path(path: Path | None) -> str | None:

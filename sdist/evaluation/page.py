@@ -14,7 +14,7 @@ from ..registry import METRICS
 from .folder import Evaluation
 from .published import Published
 from .summary import ALL
-from .tables import cell
+from .tables import MARK, cell, marked
 from .thumbnails import Thumbnails
 
 log = logging.getLogger("sdist")
@@ -32,7 +32,7 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
     first = next(iter(evaluations.values()))
     metrics = _union(e.per_image.columns.drop("category") for e in evaluations.values())
     data = {
-        "title": visible(", ".join(evaluations)), "about": f"{len(first.per_image)} pairs, {first.profile} profile",
+        "title": visible(", ".join(evaluations)), "about": _about(first),
         "all": ALL, "group": visible(group), "methods": [visible(name) for name in evaluations],
         "metrics": [_heading(metric) for metric in metrics], **_summary(evaluations, published),
         "pairs": [_pair(key, evaluations, metrics, thumbnails) for key in first.per_image.index],
@@ -44,6 +44,15 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
             len(thumbnails.lost), thumbnails.lost[0],
         )  # fmt: skip
     return TEMPLATE.read_text(encoding="utf-8").replace(PLACE, _script_safe(data)).encode()
+
+
+def _about(evaluation: Evaluation) -> str:
+    """What all scores have in common."""
+    networks = evaluation.made_with.get("encoders", {}).items()
+    named = [
+        f"{kind} {record['id']}" + (f" at {record['input']} pixels" if "input" in record else "") for kind, record in networks
+    ]
+    return visible(", ".join([f"{len(evaluation.per_image)} pairs", f"{evaluation.profile} profile", *named]))
 
 
 def visible(text: str) -> str:
@@ -62,11 +71,16 @@ def _summary(evaluations: Mapping[str, Evaluation], published: Sequence[Publishe
     every = [frame.columns for p in published for frame in p.groups.values()]
     columns = _union([*(s.index.get_level_values("metric") for s in summaries), *every])
     groups = _union(s.index.get_level_values("group") for s in summaries)
+    orders = set[str]().union(*map(marked, summaries))
     measured = {visible(group): [[_cell(s, group, column) for column in columns] for s in summaries] for group in groups}
     printed = [
-        {"label": p.label, "rows": {group: _printed(frame, columns) for group, frame in p.groups.items()}} for p in published
+        {
+            "label": p.label,
+            "rows": {group: _printed(frame.drop(columns=orders, errors="ignore"), columns) for group, frame in p.groups.items()},
+        }
+        for p in published
     ]
-    return {"columns": [_heading(column) for column in columns], "summary": measured, "published": printed}
+    return {"columns": [_heading(column, column in orders) for column in columns], "summary": measured, "published": printed}
 
 
 def _printed(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, list[tuple[str] | None]]]:
@@ -98,9 +112,10 @@ def _number(value: float) -> float | str | None:
     return float(f"{value:.6g}")
 
 
-def _heading(name: str) -> dict[str, str]:
+def _heading(name: str, mark: bool = False) -> dict[str, str]:
     metric = METRICS.get(name)
-    return {"name": name, "label": metric.label, "arrow": ARROWS[metric.better], "better": metric.better}
+    label = f"{metric.label} {MARK}" if mark else metric.label
+    return {"name": name, "label": label, "arrow": ARROWS[metric.better], "better": metric.better}
 
 
 def _union(lists: Iterable[Iterable[str]]) -> list[str]:

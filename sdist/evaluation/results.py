@@ -1,10 +1,14 @@
 """Finds the edited image of each pair by its key."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..datasets.base import Pair
 from ..errors import UserError
+from ..files.helpers import is_helper
+from ..files.opening import image_size
+from ..metrics.background import REMEDY
 
 LOGS = "logs"  # folder of `sdist run`, whose images are no results
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -32,5 +36,25 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
     return chosen
 
 
+def check_sizes(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> None:
+    """Raises UserError for results of pairs with a mask that have another size than their source: see `check_one_size`.
+
+    Asked of the official profile, before anything is loaded. What cannot be read is left to what reads it.
+    """
+    unlike = []
+    for pair in pairs:
+        result = results[pair.key]
+        if pair.mask is None or result is None:
+            continue
+        with suppress(UserError):
+            size, source = image_size(result), image_size(pair.image)
+            if size != source:
+                unlike.append(f"{pair.key} has {size[0]} x {size[1]}, its source {source[0]} x {source[1]}")
+    if unlike:
+        raise UserError(f"{len(unlike)} results have another size than their source, which the published code misjudges: "
+                        f"{unlike[0]}; {REMEDY}")  # fmt: skip
+
+
 def _is_result(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel") and LOGS not in path.parts
+    is_picture = path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel")
+    return is_picture and LOGS not in path.parts and not is_helper(path)

@@ -9,13 +9,13 @@ import pandas as pd
 from ..datasets.base import Pair
 from ..edits.outputs import writable_folder
 from ..errors import UserError
-from ..files.images import load_image
-from ..metrics.base import ENCODERS, Encoders, ImageMetric, Sample
+from ..metrics.base import ENCODERS, Encoders, ImageMetric
 from ..metrics.encoders.clip import Clip
 from ..metrics.encoders.dino import Dino
 from ..metrics.encoders.lpips import load_lpips
 from ..metrics.profile import Profile
 from ..registry import METRICS
+from .measuring import EVERY, Measured, Report, measure, read_samples
 
 log = logging.getLogger("sdist")
 
@@ -35,9 +35,9 @@ def load_encoders(clip: str | None, dino: str | None, lpips: Path | None, cache:
 
 
 def measurable(pairs: Sequence[Pair], encoders: Encoders) -> Metrics:
-    """The registered metrics that at least one pair and the encoders have the means for; the log names those without encoder.
+    """The registered metrics that at least one pair and the encoders have the means for.
 
-    Raises UserError if there is none.
+    The log names those without encoder, and encoders that nothing is measured with. Raises UserError if there is no metric.
     """
     absent = {name for name in ENCODERS if getattr(encoders, name) is None}
     metrics, without = dict[str, ImageMetric](), list[str]()
@@ -50,9 +50,26 @@ def measurable(pairs: Sequence[Pair], encoders: Encoders) -> Metrics:
             metrics[name] = metric
     if without:
         log.info("not measured: %s", ", ".join(without))
+    for name in sorted(ENCODERS - absent - {need for metric in metrics.values() for need in metric.needs}):
+        _report_unused(name)
     if not metrics:
         raise UserError("no metric can be measured with what the dataset has and without encoders")
     return metrics
+
+
+def _report_unused(encoder: str) -> None:
+    """Says why nothing is measured with an encoder that was asked for."""
+    readers = {name: metric.needs - ENCODERS for name, metric in _image_metrics().items() if encoder in metric.needs}
+    wants = "; ".join(f"{name} needs {' and '.join(sorted(needs)) or 'nothing else'}" for name, needs in readers.items())
+    log.warning("--%s is not used: no pair of this dataset has what its metrics need (%s)", encoder, wants)
+
+
+def instructed(pairs: Sequence[Pair], metrics: Metrics) -> set[str]:
+    """The metrics that compare an edit with an instruction, where some pair has no description of what is to be seen."""
+    texts = {"target prompt": [pair.target for pair in pairs], "description": [pair.text for pair in pairs]}
+    orders = [pair.instruction for pair in pairs]
+    given = {kind for kind, of in texts.items() if any(order and order == text for order, text in zip(orders, of, strict=True))}
+    return {name for name, metric in metrics.items() if metric.text in given}
 
 
 def score(
@@ -61,18 +78,25 @@ def score(
     metrics: Metrics,
     encoders: Encoders,
     profile: Profile,
+    report: Report,
     done: Callable[[int], object] = lambda count: None,
 ) -> pd.DataFrame:
     """One row per pair, named by its key, with its category and scores; nan where there is no result, or not what a metric needs.
 
-    `done` gets how many pairs were scored since its last call.
+    `report` hears of what cannot be scored, `done` gets how many pairs were since its last call. Raises UserError if that is
+    every one of them.
     """
-    tables = []
+    tables, problems = list[pd.DataFrame](), list[str]()
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start : start + CHUNK]
-        tables.append(_chunk(chunk, results, metrics, encoders, profile))
+        tables.append(_chunk(chunk, results, metrics, encoders, profile, problems.append))
         done(len(chunk))
-    return pd.concat(tables)
+    table = pd.concat(tables)
+    if problems and table[list(metrics)].isna().all(axis=None):
+        raise UserError(f"nothing can be scored; the first problem of {len(problems)}: {problems[0]}")
+    for problem in dict.fromkeys(problems):
+        report(problem)
+    return table
 
 
 def as_counted(table: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
@@ -97,21 +121,25 @@ def _lacks(pair: Pair, metric: ImageMetric) -> frozenset[str]:
 
 
 def _chunk(
-    pairs: Sequence[Pair], results: Mapping[str, Path | None], metrics: Metrics, encoders: Encoders, profile: Profile
+    pairs: Sequence[Pair],
+    results: Mapping[str, Path | None],
+    metrics: Metrics,
+    encoders: Encoders,
+    profile: Profile,
+    report: Report,
 ) -> pd.DataFrame:
     table = pd.DataFrame({"category": [p.category for p in pairs]}, index=pd.Index([p.key for p in pairs], name="key"))
     needs = frozenset[str]().union(*(metric.needs for metric in metrics.values()))
-    samples = {pair.key: _sample(pair, path, needs) for pair in pairs if (path := results[pair.key]) is not None}
+    samples = read_samples(pairs, results, needs, report)
+    lost: dict[tuple[str, str], list[str]] = {}
     for name, metric in metrics.items():
-        keys = [pair.key for pair in pairs if pair.key in samples and not _lacks(pair, metric)]
         table[name] = float("nan")
-        if keys:
-            table.loc[keys, name] = metric([samples[key] for key in keys], encoders, profile)
+        able = {pair.key: samples[pair.key] for pair in pairs if pair.key in samples and not _lacks(pair, metric)}
+        values, reasons = measure(metric, able, encoders, profile) if able else Measured({}, {})
+        table.loc[list(values), name] = list(values.values())
+        for key, reason in reasons.items():
+            lost.setdefault((key, reason), []).append(name)
+    for (key, reason), names in lost.items():
+        whose = "metrics fail" if key == EVERY else f"{key} has not all scores"
+        report(f"{whose} ({', '.join(names)}): {reason}")
     return table
-
-
-def _sample(pair: Pair, result: Path, needs: frozenset[str]) -> Sample:
-    """The pair with its images, as far as a metric needs them."""
-    truth = load_image(pair.truth) if "truth" in needs and pair.truth is not None else None
-    mask = pair.mask() if "mask" in needs and pair.mask is not None else None
-    return Sample(load_image(result), load_image(pair.image), pair.target, pair.text, pair.source, truth, mask)

@@ -2,14 +2,26 @@
 
 import pandas as pd
 
+from .summary import INSTRUCTION
+
 DIGITS = 4
+MARK = f"({INSTRUCTION})"  # behind a metric whose text is one
 
 
 def format_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per group, one column per metric: mean and interval as text, and how many images were left out."""
+    """One row per group, one column per metric: mean and interval as text, and how many images were left out.
+
+    A metric that compared edits with instructions is marked.
+    """
     cells = summary.apply(lambda row: _joined(*cell(row)), axis=1).unstack("metric")
     order = dict.fromkeys(summary.index.get_level_values("metric"))
-    return cells[list(order)].loc[list(dict.fromkeys(summary.index.get_level_values("group")))].fillna("")
+    table = cells[list(order)].loc[list(dict.fromkeys(summary.index.get_level_values("group")))].fillna("")
+    return table.rename(columns={name: f"{name} {MARK}" for name in marked(summary)})
+
+
+def marked(summary: pd.DataFrame) -> set[str]:
+    """The metrics that compared edits with instructions."""
+    return {*summary.index[summary["text"] == INSTRUCTION].get_level_values("metric")}
 
 
 def to_markdown(table: pd.DataFrame) -> str:

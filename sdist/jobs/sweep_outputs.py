@@ -56,6 +56,7 @@ def evaluator(options: EvaluationOptions, source: str, first: int | None) -> Eva
     from ..evaluation.evaluator import Evaluator
 
     evaluate = Evaluator(dataset_of(source), options, first)
+    evaluate.load()
     return lambda session, folder: evaluate(session.folder, folder, session.settings.seed).problems
 
 

@@ -51,6 +51,7 @@ class Metric(ABC):
 
     label: ClassVar[str]  # where people read
     better: ClassVar[Literal["higher", "lower"]]
+    text: ClassVar[Literal["", "target prompt", "description"]] = ""  # which text of the pair it compares the edit with
 
 
 class ImageMetric(Metric):

@@ -18,6 +18,7 @@ class ClipR(ImageMetric):
 
     label = "CLIP-R"
     better = "higher"
+    text = "target prompt"
     needs = frozenset({"clip"})
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:

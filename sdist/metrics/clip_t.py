@@ -16,6 +16,7 @@ class ClipT(ImageMetric):
 
     label = "CLIP-T"
     better = "higher"
+    text = "description"
     needs = frozenset({"clip"})
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:

@@ -26,7 +26,7 @@ class Lpips(ImageMetric):
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
         network = needed(encoders.lpips)
-        return per_image(lambda sample: background_lpips(*edit_source_mask(sample), network, profile), samples)
+        return per_image(lambda sample: background_lpips(*edit_source_mask(sample, profile), network, profile), samples)
 
 
 def background_lpips(edit: Pixels, source: Pixels, mask: Mask, network: LpipsNetwork, profile: Profile) -> float:

@@ -20,7 +20,7 @@ class Mse(ImageMetric):
     needs = frozenset({"mask"})
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
-        return per_image(lambda sample: background_mse(*edit_source_mask(sample), profile), samples)
+        return per_image(lambda sample: background_mse(*edit_source_mask(sample, profile), profile), samples)
 
 
 def background_mse(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:

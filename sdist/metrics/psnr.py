@@ -23,7 +23,7 @@ class Psnr(ImageMetric):
     needs = frozenset({"mask"})
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
-        return per_image(lambda sample: background_psnr(*edit_source_mask(sample), profile), samples)
+        return per_image(lambda sample: background_psnr(*edit_source_mask(sample, profile), profile), samples)
 
 
 def background_psnr(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:

@@ -29,7 +29,7 @@ class Ssim(ImageMetric):
     needs = frozenset({"mask"})
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
-        return per_image(lambda sample: background_ssim(*edit_source_mask(sample), profile), samples)
+        return per_image(lambda sample: background_ssim(*edit_source_mask(sample, profile), profile), samples)
 
 
 def background_ssim(edit: Pixels, source: Pixels, mask: Mask, profile: Profile) -> float:

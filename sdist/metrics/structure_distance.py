@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..registry import METRICS
-from .background import check_one_size
+from .background import at_one_size
 from .base import Encoders, ImageMetric, Sample, Scores, needed, per_image
 from .encoders.dino import Dino
 from .profile import Profile
@@ -23,7 +23,7 @@ Keys = Float[Tensor, "b tokens d"]
 @METRICS.register("structure_distance")
 @dataclass(frozen=True)
 class StructureDistance(ImageMetric):
-    """Of pairs with a mask, which are PIE-Bench's: edit and source have one size there. Of the mask only the size is read."""
+    """Of pairs with a mask, which are PIE-Bench's. Of the mask only the size is read, see `at_one_size`."""
 
     label = "Structure distance"
     better = "lower"
@@ -31,8 +31,8 @@ class StructureDistance(ImageMetric):
 
     def __call__(self, samples: Sequence[Sample], encoders: Encoders, profile: Profile) -> Scores:
         def distance(sample: Sample) -> float:
-            check_one_size(sample)
-            return structure_distance(sample.result, sample.source, needed(encoders.dino), profile)
+            source = at_one_size(sample, profile).source
+            return structure_distance(sample.result, source, needed(encoders.dino), profile)
 
         return per_image(distance, samples)
 

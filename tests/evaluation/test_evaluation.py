@@ -142,8 +142,9 @@ def test_evaluation_from_python(lists: Path, tmp_path: Path, clip_folder: Path, 
     assert not result.problems
     assert caplog.messages == ["not measured: dino (without --dino)"]
     write_csv(lists / "index.csv", [["img_path", "source_prompt", "target_prompt"], ["a.png", "", "a cat"]])
+    (tmp_path / "results" / "001_seed3.png").unlink()
     with pytest.raises(UserError, match="no metric can be measured with what the dataset has and without encoders"):
-        sdist.evaluate(f"index:{lists}", tmp_path / "results", clip=None)
+        sdist.evaluate(f"index:{lists}", tmp_path / "results", tmp_path / "out", seed=3, clip=None)
 
 
 def test_the_metric_of_another_package(lists: Path, tmp_path: Path, clip_folder: Path, monkeypatch) -> None:  # noqa: F811

@@ -33,5 +33,5 @@ def test_clean_ignores_the_size_of_the_mask() -> None:
 
 
 def test_images_and_mask_have_one_size() -> None:
-    with pytest.raises(UserError, match="one size, got 32 x 32 and 40 x 32"):
-        Mse()([sample(0, result=noise_image(0, 40, 32))], Encoders(), "clean")
+    with pytest.raises(UserError, match="the edit has 40 x 32, its source has 32 x 32, its mask has 32 x 32: the published code"):
+        Mse()([sample(0, result=noise_image(0, 40, 32))], Encoders(), "official")

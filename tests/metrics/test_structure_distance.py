@@ -27,5 +27,5 @@ def test_edit_and_source_are_compared(dino: Dino) -> None:
     one = sample(0)
     values = StructureDistance()([one, sample(1, result=sample(1).source)], Encoders(dino=dino), "clean")
     assert values == pytest.approx([structure_distance(one.result, one.source, dino, "clean"), 0], abs=1e-10)
-    with pytest.raises(UserError, match="one size"):
-        StructureDistance()([sample(0, result=noise_image(0, 40, 32))], Encoders(dino=dino), "clean")
+    with pytest.raises(UserError, match="needs one size"):
+        StructureDistance()([sample(0, result=noise_image(0, 40, 32))], Encoders(dino=dino), "official")

@@ -15,6 +15,7 @@ from ..profile import Profile
 from .cache import Embeddings, image_key, text_key
 from .preprocessing import clip_pixels
 from .pretrained import load_network, load_pretrained
+from .record import Record, record
 
 EMBEDDED = {"tinyworld": str(TINYWORLD / "clip")}  # the only CLIP that the package carries
 
@@ -27,7 +28,7 @@ class Clip:
 
     def __init__(self, source: str, device: str = "auto", cache: Path | None = None) -> None:
         source = EMBEDDED.get(source, source)
-        self.model = load_network("CLIPModel", source, device)
+        self.source, self.model = source, load_network("CLIPModel", source, device)
         self.tokenizer = load_pretrained("CLIPTokenizer", source)
         self.name, self._embed = f"{source} {fingerprint([self.model])}", Embeddings(cache)
 
@@ -41,6 +42,11 @@ class Clip:
         for text in () if cut else texts:
             self._check_length(text)
         return self._embed(texts, [text_key(self.name, text) for text in texts], self._embed_texts)
+
+    @property
+    def record(self) -> Record:
+        """What scores depend on."""
+        return record(self.source, self.model, input=self.model.config.vision_config.image_size, tokens=self._limit)
 
     @property
     def _limit(self) -> int:

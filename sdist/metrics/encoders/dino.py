@@ -13,14 +13,20 @@ from ..profile import Profile
 from .cache import Embeddings, image_key
 from .preprocessing import dino_pixels, structure_pixels
 from .pretrained import load_network
+from .record import Record, record
 
 
 class Dino:
     """A vision transformer by hub id or folder."""
 
     def __init__(self, source: str, device: str = "auto", cache: Path | None = None) -> None:
-        self.model = load_network("ViTModel", source, device, add_pooling_layer=False)
+        self.source, self.model = source, load_network("ViTModel", source, device, add_pooling_layer=False)
         self.name, self._embed = f"{source} {fingerprint([self.model])}", Embeddings(cache)
+
+    @property
+    def record(self) -> Record:
+        """What scores depend on."""
+        return record(self.source, self.model, input=self._side, patch=self.model.config.patch_size)
 
     @property
     def _side(self) -> int:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ...errors import UserError
 from ...models.devices import choose_device
 from ..pixels import Pixels
+from .record import Record, record
 
 TAPS = {1: 64, 4: 128, 7: 256, 9: 384, 10: 384, 11: 512, 12: 512}  # layers whose output is compared, and their channels
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pixels in -1..1
@@ -26,6 +27,7 @@ class Lpips(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.source = "random weights"
         self.features = nn.Sequential(
             nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), _pool(),
             _Fire(64, 16, 64), _Fire(128, 16, 64), _pool(),
@@ -33,6 +35,11 @@ class Lpips(nn.Module):
             _Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256), _Fire(512, 64, 256),
         )  # fmt: skip
         self.weights = nn.ModuleList(nn.Conv2d(channels, 1, 1, bias=False) for channels in TAPS.values())
+
+    @property
+    def record(self) -> Record:
+        """What scores depend on; it reads images of any size."""
+        return record(self.source, self, kind="LPIPS 0.1, SqueezeNet 1.1")
 
     @torch.no_grad()
     def maps(self, a: Pixels, b: Pixels) -> list[Map]:
@@ -66,6 +73,7 @@ def load_lpips(path: Path, device: str = "auto") -> Lpips:
             raise UserError(f"LPIPS weights {path} lack {key} of shape {tuple(value.shape)}")
         weights[name] = published[key]
     model.load_state_dict(weights)
+    model.source = str(path)
     return model.to(choose_device(device)).eval().requires_grad_(False)
 
 
