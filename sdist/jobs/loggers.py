@@ -10,8 +10,10 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from ..config.settings import LogSettings
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import Round, ScoreDistiller, last_masks
+from ..errors import UserError
 from ..files.images import mask_image, panel, to_images
 from ..models.base import Backbone
+from .wandb_account import INSTEAD
 
 SHOWN = 8  # images of a queue that are logged
 
@@ -56,8 +58,20 @@ def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Lo
         return CSVLogger(folder, name="csv", version=name)
     if kind == "tensorboard":
         return TensorBoardLogger(folder, name="tensorboard", version=name)
-    group = settings.group or None
-    return WandbLogger(name=name, project=settings.project, group=group, offline=settings.offline, save_dir=folder)
+    return _wandb_logger(folder, settings, name)
+
+
+def _wandb_logger(folder: Path, settings: LogSettings, name: str) -> Logger:
+    """With its run begun. Raises UserError if wandb refuses that."""
+    logger = WandbLogger(
+        name=name, project=settings.project, group=settings.group or None, offline=settings.offline, save_dir=folder
+    )
+    try:
+        _ = logger.experiment
+    except Exception as error:  # of many classes
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--log wandb: no run can begin ({reason}); {INSTEAD}") from None
+    return logger
 
 
 def finish(logger: Logger | None) -> None:
