@@ -25,6 +25,8 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=7860)
     command.add_argument("--model", default="tinyworld", metavar="ALIAS|ID|DIR", help="offered first (default: tinyworld)")
+    command.add_argument("--root-path", default="", metavar="/PATH|URL",
+                         help="where visitors find it behind another server (default: GRADIO_ROOT_PATH, or /)")  # fmt: skip
     command.add_argument("--login", type=Path, metavar="FILE", help="holds USER:PASSWORD, asked of visitors; or set SDIST_LOGIN")
     command.add_argument("--max-side", type=int, default=1024, metavar="PIXELS", help="of an edited picture (default: 1024)")
     command.add_argument("--max-steps", type=int, default=1000, metavar="N", help="of an edit (default: 1000)")
@@ -40,6 +42,8 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     if not 1 <= args.port <= 65535:
         raise UserError(f"--port must be within 1..65535, got {args.port}")
+    if args.root_path and not args.root_path.startswith(("/", "http://", "https://")):
+        raise UserError(f"--root-path must begin with / or be a URL, such as /studio, got {args.root_path!r}")
     login = read_login(args.login, os.environ.get("SDIST_LOGIN"))
     need("app", "gradio", extra="app")
     from ..studio.limits import Limits
@@ -48,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     if args.host not in LOCAL and login is None:
         log.warning("whoever reaches %s can use the studio; --login asks for a password", args.host)
     limits = Limits(side=args.max_side, steps=args.max_steps, queue=args.queue)
-    with serving(args.model, Address(args.host, args.port, login), limits) as address:
+    with serving(args.model, Address(args.host, args.port, login, args.root_path.rstrip("/")), limits) as address:
         print(f"the studio is at {address} (Ctrl-C ends it)", flush=True)
         _wait_for_the_end()
     print("the studio is closed")

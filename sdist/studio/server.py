@@ -38,6 +38,7 @@ class Address:
     host: str = "127.0.0.1"
     port: int = 7860
     login: tuple[str, str] | None = None
+    root_path: str = ""  # where visitors find it behind another server: /studio, or the whole URL
 
 
 class ContentSecurityPolicy:
@@ -103,17 +104,34 @@ def _process(**variables: str) -> Iterator[None]:
         os.environ |= before
 
 
+@contextmanager
+def _without_proxies() -> Iterator[None]:
+    """For the time in which gradio asks its own server whether it is there, which no proxy can know."""
+    proxies = {name: os.environ.pop(name) for name in [*os.environ] if name.lower().endswith("_proxy")}
+    os.environ["no_proxy"] = "*"  # of the system's settings too
+    try:
+        yield
+    finally:
+        del os.environ["no_proxy"]
+        os.environ |= proxies
+
+
 def _launch(demo: gr.Blocks, door: Address, limits: Limits, root: Path) -> str:
     try:
-        _, address, _ = demo.launch(
-            server_name=door.host, server_port=door.port, auth=door.login, share=False, inbrowser=False, quiet=True,
-            prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
-            show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
-            app_kwargs={
-                "middleware": [Middleware(ContentSecurityPolicy)], "docs_url": None, "redoc_url": None, "openapi_url": None,
-            },
-            theme=theme(), css=CSS,
-        )  # fmt: skip
+        with _without_proxies():
+            _, address, _ = demo.launch(
+                server_name=door.host, server_port=door.port, auth=door.login, root_path=door.root_path or None,
+                share=False, inbrowser=False, quiet=True,
+                prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
+                show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
+                app_kwargs={
+                    "middleware": [Middleware(ContentSecurityPolicy)], "docs_url": None, "redoc_url": None, "openapi_url": None,
+                },
+                theme=theme(), css=CSS,
+            )  # fmt: skip
     except OSError:
         raise UserError(f"port {door.port} of {door.host} cannot be had; choose another with --port") from None
+    except Exception as error:  # of several classes, where gradio does not reach itself
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"the studio at {door.host}:{door.port} cannot be reached from this machine itself: {why}") from None
     return address

@@ -1,6 +1,7 @@
 """The studio without a browser: what may be asked, what is kept of a run, what is shown, and who is let in."""
 
 import json
+import os
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -447,6 +448,45 @@ def test_the_server_lets_in_who_it_should_and_serves_its_own(tiny_folder: Path, 
             own = client.post("/gradio_api/upload", files={"files": ("x.png", small_png())}).json()[0]
             assert _take(client, own) == "process_completed True"
             assert _take(client, "/etc/hostname") == "process_completed False"  # not uploaded
+
+
+PROXIES = {
+    "none": {},
+    "one that is not there": {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"},
+    "for all, of a kind that needs a package": {"ALL_PROXY": "socks5://127.0.0.1:9"},
+    "with exceptions": {"http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org"},
+    "of no kind": {"http_proxy": "nonsense://here"},
+}
+
+
+@pytest.mark.parametrize("proxies", PROXIES.values(), ids=PROXIES)
+def test_the_studio_starts_whatever_proxies_there_are(tiny_folder: Path, monkeypatch, proxies: dict[str, str]) -> None:
+    import httpx
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    with serving(str(tiny_folder), Address(port=free_port()), Limits()) as address:
+        assert httpx.get(address, trust_env=False).status_code == 200
+        assert {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")} == proxies
+
+
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [("/studio", "http://example.org/studio"), ("https://b.org/x", "https://b.org/x"), ("", "http://example.org")],
+)
+def test_the_studio_below_a_path(tiny_folder: Path, given: str, root: str) -> None:
+    import httpx
+
+    with serving(str(tiny_folder), Address(port=free_port(), root_path=given), Limits()) as address:
+        config = httpx.get(f"{address}config", headers={"host": "example.org"}, trust_env=False).json()
+    assert config["root"] == root
+
+
+def test_a_path_that_is_none(capsys) -> None:
+    assert main(["app", "--root-path", "studio"]) == 2
+    assert "--root-path must begin with / or be a URL, such as /studio, got 'studio'" in capsys.readouterr().err
 
 
 def small_png() -> BytesIO:
