@@ -3,9 +3,14 @@
 import argparse
 import json
 import platform
+import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from .arguments import Commands, json_argument
+
+ONLINE = 10  # seconds that the hub is waited for, with all models together
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "nltk", "textblob", "einops", "wandb",
@@ -22,12 +27,13 @@ def add_to(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     from ..models.catalogue import MODELS
 
+    problems = _ask_hub([source for model in MODELS.values() for source in model.sources]) if args.online else None
     report = {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
         "tagger": _tagger(),
-        "models": {name: _where(model.sources, args.online) for name, model in MODELS.items()},
+        "models": {name: _where(model.sources, problems) for name, model in MODELS.items()},
     }
     if args.json:
         print(json.dumps(report, indent=1))
@@ -78,18 +84,35 @@ def _tagger() -> str:
     return f"textblob (nltk's data {state}: {DOWNLOAD})"
 
 
-def _where(sources: tuple[str, ...], online: bool) -> str:
-    """The first source that is on this disk, or with --online on the hub, or what an edit would have to download."""
-    from ..models.catalogue import hub_problem, on_disk
+def _ask_hub(sources: list[str]) -> dict[str, str | None]:
+    """What keeps each source from being downloaded, None if nothing does; all are asked at once, for so many seconds in all."""
+    from ..models.catalogue import hub_problem
+
+    problems: dict[str, str | None] = dict.fromkeys(sources, f"the hub has not answered within {ONLINE} s")
+
+    def ask(source: str) -> None:
+        problems[source] = hub_problem(source)
+
+    threads = [threading.Thread(target=ask, args=(source,), daemon=True) for source in sources]
+    end = time.monotonic() + ONLINE
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(problems)
+
+
+def _where(sources: tuple[str, ...], problems: Mapping[str, str | None] | None) -> str:
+    """The first source that is on this disk, or of those without a problem on the hub, or what an edit would have to download."""
+    from ..models.catalogue import on_disk
 
     ready = [source for source in sources if on_disk(source)]
     if ready:
         return f"ready: {ready[0]}"
-    if not online:
+    if problems is None:
         return f"not on this disk; an edit downloads {sources[0]} (--online asks whether it is there)"
-    problems = {source: hub_problem(source) for source in sources}
-    reachable = [source for source, problem in problems.items() if problem is None]
-    return f"on the hub: {reachable[0]}" if reachable else "; ".join(f"{s}: {p}" for s, p in problems.items())
+    reachable = [source for source in sources if problems[source] is None]
+    return f"on the hub: {reachable[0]}" if reachable else "; ".join(f"{source}: {problems[source]}" for source in sources)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What an image leaves in its folder: itself with its run card, a panel, and the card as json; or why it could not be made."""
 
 import json
+import os
 from collections.abc import Container
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,17 @@ def writable_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"output folder {path} cannot be written: {error.strerror or error}") from None
     return path
+
+
+def check_name(folder: Path, name: str) -> None:
+    """Raises UserError for a name whose longest file, which is hidden while it is written, is none that the folder can have."""
+    longest = len(f".{name}_panel.png.00000000.part".encode(errors="surrogateescape"))
+    try:
+        limit = os.pathconf(folder, "PC_NAME_MAX") if isinstance(folder, Path) else 255
+    except (OSError, ValueError, AttributeError):  # it is not there yet; Windows
+        limit = 255
+    if longest > limit:
+        raise UserError(f"the name {name[:60]}... is too long for files in {folder}: {longest - limit} bytes less would do")
 
 
 def output_files(folder: Path, name: str) -> dict[str, Path]:

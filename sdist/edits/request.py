@@ -34,6 +34,8 @@ class Request:
         """Cleans the texts, see sdist/spelling.py. Raises UserError for what is no text, and for prompts that ask for nothing."""
         if not self.plain:
             self._clean()
+            for path in (self.image, self.mask):
+                _check_path(path)
         if not self.target.strip():
             raise UserError("the target prompt is empty; say what the picture should show")
         if self.source.split() == self.target.split():
@@ -51,6 +53,18 @@ class Request:
     def file(self) -> Path:
         """What is read; `image` is what cards and messages name."""
         return self.copy or self.image
+
+
+def _check_path(path: Path | None) -> None:
+    """Raises UserError for a path that is not text, which no run card could name."""
+    if path is None:
+        return
+    where = str(path.absolute())
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        shown = where.encode(errors="backslashreplace").decode()
+        raise UserError(f"the path {shown} is not UTF-8, so no run card can name it; rename the file or its folder") from None
 
 
 @dataclass(frozen=True)

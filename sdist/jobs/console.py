@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from io import TextIOWrapper
 
 
 def print_line(text: str) -> None:
@@ -27,5 +28,8 @@ class ConsoleHandler(logging.Handler):
 
 def set_up_logging(verbose: bool) -> None:
     """Warnings of all packages, and if `verbose` what sdist itself logs as information, go to stderr."""
+    for stream in (sys.stdout, sys.stderr):  # a path or a prompt that the terminal cannot show must not end the work
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[ConsoleHandler()])
     logging.getLogger("sdist").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -1,5 +1,6 @@
 """Loggers of a run (csv, TensorBoard, wandb), and the callback that feeds them."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..files.images import mask_image, panel, to_images
 from ..models.base import Backbone
 from .wandb_account import INSTEAD
 
+LONGEST = 120  # bytes of a run's name, to which loggers add their own
 SHOWN = 8  # images of a queue that are logged
 
 
@@ -53,6 +55,7 @@ def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Lo
     """The Lightning logger of that kind, writing under `folder`; "none" gives None."""
     if kind == "none":
         return None
+    name = _short(name)
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "csv":
         return CSVLogger(folder, name="csv", version=name)
@@ -72,6 +75,13 @@ def _wandb_logger(folder: Path, settings: LogSettings, name: str) -> Logger:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--log wandb: no run can begin ({reason}); {INSTEAD}") from None
     return logger
+
+
+def _short(name: str) -> str:
+    """The name of a run as a folder can have it; what is cut is told apart by a digest."""
+    if len(name.encode(errors="replace")) <= LONGEST:
+        return name
+    return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def finish(logger: Logger | None) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from ..editors.loading import ModelCache
-from ..edits.outputs import failed_before, forget_error
+from ..edits.outputs import check_name, failed_before, forget_error
 from ..edits.request import Request
 from ..files.storage import mapped, names
 from .inputs import InputPair, in_shard, read_pairs
@@ -66,6 +66,7 @@ def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report
     method = session.method
     for pair in pairs:
         try:
+            check_name(session.folder, result_name(pair, seeds[-1]))
             request = pair.request(seeds[0], "instruction" in session.settings.editor.reads)
             size = method.check(request)
         except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte

@@ -15,7 +15,7 @@ from ..config.settings import Settings
 from ..distillation.callbacks import ProgressBar
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod, ModelCache, model_cache
-from ..edits.outputs import forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
+from ..edits.outputs import check_name, forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, plain_settings
 from ..errors import UserError
@@ -82,6 +82,8 @@ class Session:
 
     def output_files(self, images: Sequence[str]) -> list[dict[str, Path]]:
         """Where results of these names go. Raises UserError if one exists and may not be replaced."""
+        for name in images:
+            check_name(self.folder, name)
         files, there = [output_files(self.folder, name) for name in images], names(self.folder)
         existing = [path for paths in files for path in paths.values() if path.name in there]
         if existing and not self.overwrite:

@@ -1,13 +1,18 @@
 """Loads what transformers publishes: frozen, in float32, from safetensors alone."""
 
+import logging
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ...errors import UserError
 from ...models.catalogue import hub_problem, is_cached, is_folder
 from ...models.devices import choose_device
+from ...models.hub_progress import progress_of
+
+log = logging.getLogger("sdist")
+
+READ = ["*.json", "*.txt", "*.safetensors"]
 
 
 def load_network(kind: str, source: str, device: str, **options: Any) -> Any:
@@ -25,11 +30,23 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
     """What `from_pretrained` of that class gives. Raises UserError if it is not on this disk or cannot be loaded."""
     import transformers  # takes seconds, and what a metric is called is asked without it
 
-    problem = None if is_folder(source) or is_cached(source, "config.json") else hub_problem(source)
-    if problem:
-        raise UserError(f"evaluation model {source}: {problem}. Give a folder or another id")
     try:
+        if not is_folder(source) and not is_cached(source, "config.json"):
+            _fetch(source)
         return getattr(transformers, kind).from_pretrained(source, **options)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of the file, of transformers, or whatever the network or the hub raises
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"evaluation model {source} cannot be loaded as {kind} with safetensors: {reason}") from None
+
+
+def _fetch(hub_id: str) -> None:
+    """Downloads what is read of a hub id, and says how far it is. Raises UserError if it cannot be had."""
+    from huggingface_hub import snapshot_download
+
+    problem = hub_problem(hub_id)
+    if problem:
+        raise UserError(f"evaluation model {hub_id}: {problem}. Give a folder or another id")
+    log.info("fetching evaluation model %s from the hub", hub_id)
+    snapshot_download(hub_id, allow_patterns=READ, ignore_patterns=["*/*"], tqdm_class=progress_of(hub_id))

@@ -1,0 +1,37 @@
+"""Says in the log how far a download from the hub is; the hub's own bars would break ours."""
+
+import logging
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+log = logging.getLogger("sdist")
+
+EVERY = 30.0  # seconds without a line, at most, as long as bytes come in
+PART = 0.1  # of all bytes that are worth a line
+
+
+def progress_of(what: str) -> type[tqdm]:
+    """The class of bars for a download of that name, as `snapshot_download` takes it: a line per tenth, or half a minute."""
+
+    class Lines(tqdm):
+        """Counts bytes, and draws nothing."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+            self._is_bytes, self._done, self._said, self._time = options.get("unit") == "B", 0.0, 0.0, time.monotonic()
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._done += n or 0
+            now, total = time.monotonic(), self.total or 0
+            if self._is_bytes and total and (self._done - self._said >= PART * total or now - self._time >= EVERY):
+                self._said, self._time = self._done, now
+                log.info("fetching %s: %s of %s", what, _size(self._done), _size(total))
+            return None
+
+    return Lines
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,55 @@
+"""Names that no file or run card can have are refused before anything is computed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sdist.cli import main
+from sdist.edits.outputs import check_name
+from sdist.edits.request import Request
+from sdist.errors import UserError
+from sdist.jobs.loggers import LONGEST, _short
+
+
+@pytest.mark.parametrize("path", [b"\xe9.png", b"\xff/a.png", b"a\x80b/c/d.png"])
+@pytest.mark.parametrize("role", ["image", "mask"])
+def test_a_path_that_is_no_text(path: bytes, role: str) -> None:
+    given = {"image": Path("a.png"), "mask": None, role: Path(os.fsdecode(path))}
+    with pytest.raises(UserError, match=r"the path .*\\udc.* is not UTF-8, so no run card can name it; rename"):
+        Request(given["image"], "a cat", "a dog", mask=given["mask"])
+
+
+@pytest.mark.parametrize("path", ["é.png", "日本.png", "\N{FOX FACE}/a b.png", "a\nb.png"])
+def test_paths_in_any_script_are_taken(path: str) -> None:
+    assert Request(Path(path), "a cat", "a dog").image == Path(path)
+
+
+@pytest.mark.parametrize(("name", "fits"), [("x" * 229, True), ("x" * 230, False), ("é" * 114, True), ("é" * 115, False)])
+def test_the_longest_file_of_a_name_fits(tmp_path: Path, name: str, fits: bool) -> None:
+    hidden = tmp_path / f".{name}_panel.png.00000000.part"
+    if fits:
+        check_name(tmp_path, name)
+        hidden.touch()
+        return
+    with pytest.raises(UserError, match=r"is too long for files in .*: \d bytes less would do"):
+        check_name(tmp_path, name)
+    with pytest.raises(OSError, match="too long"):
+        hidden.touch()
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xe9.png"), "x" * 250 + ".png"])
+def test_they_are_refused_before_the_model_is_loaded(picture: Path, tmp_path: Path, monkeypatch, capsys, name: str) -> None:
+    (tmp_path / name).write_bytes(picture.read_bytes())
+    monkeypatch.setattr("sdist.editors.loading.load_backbone", None)
+    code = main(["edit", str(tmp_path / name), "--target", "a cat", "--output", str(tmp_path / "out"), "--quiet"])
+    lines = capsys.readouterr().err.splitlines()
+    assert (code, len(lines)) == (2, 1)
+    assert "is not UTF-8" in lines[0] or "is too long" in lines[0]
+
+
+def test_the_names_of_logs_are_cut_and_told_apart() -> None:
+    one, other = (_short(f"lusd-{'é' * 100}-{end}") for end in ("a", "b"))
+    assert one != other
+    assert max(len(one.encode()), len(other.encode())) <= LONGEST
+    assert _short("lusd-000_seed0") == "lusd-000_seed0"
