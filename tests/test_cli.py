@@ -162,7 +162,7 @@ BAD = {
     "prompts of the same tokens": (["PICTURE", "--target", "A CAT"], "the same to this model"),
     "a timestep past the end": (["PICTURE", "--set", "timesteps.t_max=5000"], "last timestep is 999"),
     "a step that leads to infinity": (["PICTURE", "--set", "optimizer.lr=1e38"], "not finite"),
-    "a name that is too long": (["x" * 300 + ".png"], "name too long"),
+    "a name that is too long": (["x" * 300 + ".png"], "too long"),
     "a missing level": (["PICTURE", "--set", "scale.cross_level=7"], "have levels"),
 }
 

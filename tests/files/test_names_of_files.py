@@ -25,7 +25,7 @@ def test_paths_in_any_script_are_taken(path: str) -> None:
     assert Request(Path(path), "a cat", "a dog").image == Path(path)
 
 
-@pytest.mark.parametrize(("name", "fits"), [("x" * 229, True), ("x" * 230, False), ("é" * 114, True), ("é" * 115, False)])
+@pytest.mark.parametrize(("name", "fits"), [("x" * 230, True), ("x" * 231, False), ("é" * 115, True), ("é" * 116, False)])
 def test_the_longest_file_of_a_name_fits(tmp_path: Path, name: str, fits: bool) -> None:
     hidden = tmp_path / f".{name}_panel.png.00000000.part"
     if fits:
