@@ -106,6 +106,11 @@ def cfg(uncond: Latents, cond: Latents, scale: float) -> Latents:
     return uncond + scale * (cond - uncond)
 
 
+def size_of(z: Latents) -> tuple[int, int]:
+    """Height and width."""
+    return z.shape[-2], z.shape[-1]
+
+
 def std(x: Latents) -> PerImage:
     """Unbiased standard deviation over all elements of each image."""
     return x.flatten(1).std(dim=1)

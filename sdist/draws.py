@@ -16,10 +16,11 @@ class DrawKey:
     image: str  # identifies the image; equal images with equal seeds get equal draws, alone or in any batch
     step: int
     attempt: int
+    sample: int = 0  # which of the noises that one draw averages
 
     def generator(self, stream: str) -> torch.Generator:
         """A CPU generator of its own for each named stream of this draw."""
-        name = f"{self.seed}|{self.image}|{self.step}|{self.attempt}|{stream}"
+        name = f"{self.seed}|{self.image}|{self.step}|{self.attempt}|{stream}" + (f"|{self.sample}" if self.sample else "")
         digest = blake2b(name.encode(), digest_size=8).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 

@@ -63,3 +63,24 @@ class ReverseSigmoid(Gamma):
 
     def __call__(self, progress: PerImage) -> PerImage:
         return self.low + (self.high - self.low) * torch.sigmoid(self.speed * (1 - 2 * progress))
+
+
+@GAMMAS.register("dvrf")
+@dataclass(frozen=True)
+class DVRF(Gamma):
+    """2.2 ((top - tail) bump + tail u) with top = rate / 1.6 and tail = rate / 4: the step sizes of DVRF's release.
+
+    u goes evenly from `first` to `last` within 0..1; bump is u^9 (1 - u)^7 over its largest value, at u = 9/16. With T levels of
+    which k are skipped, the release has u = k / (T + 27) to (T - 1) / (T + 27), and the rate is 1/1.6 of the step between the two
+    lowest of them.
+    """
+
+    rate: float
+    first: float = 0.0
+    last: float = 49 / 77  # T = 50
+
+    def __call__(self, progress: PerImage) -> PerImage:
+        u = self.first + (self.last - self.first) * progress
+        bump = (u / (9 / 16)) ** 9 * ((1 - u) / (7 / 16)) ** 7
+        top, tail = self.rate / 1.6, self.rate / 4
+        return 2.2 * ((top - tail) * bump + tail * u)

@@ -96,8 +96,11 @@ class Network(Protocol):
     def last_timestep(self) -> int:
         """The noisiest."""
 
-    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
-        """alpha and sigma of z_t = alpha z + sigma noise at timesteps 0..last_timestep, whole or not."""
+    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
+        """alpha and sigma of z_t = alpha z + sigma noise at timesteps 0..last_timestep, whole or not.
+
+        `size`: height and width of the latents, which the levels of some models depend on.
+        """
 
     def estimate(
         self,
@@ -143,7 +146,7 @@ class Draw:
     The next level is that of the step that follows where timesteps descend, else, and after the last step, clean data: 1 and 0.
     """
 
-    t: Int[Tensor, " b"]
+    t: Real[Tensor, " b"]
     noise: Latents
     alpha: PerImage
     sigma: PerImage

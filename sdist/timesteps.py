@@ -20,10 +20,10 @@ class Timesteps(ABC):
     descends: ClassVar[bool] = False  # whether the steps of a run walk down a schedule
 
     @abstractmethod
-    def at(self, key: DrawKey, steps: int, last: int) -> int:
+    def at(self, key: DrawKey, steps: int, last: int) -> float:
         """The timestep of a draw in a run of so many steps, on a model whose last timestep is `last`."""
 
-    def after(self, key: DrawKey, steps: int, last: int) -> int | None:
+    def after(self, key: DrawKey, steps: int, last: int) -> float | None:
         """The timestep of the step that follows. None stands for clean data: at the end, and where draws walk nowhere."""
         following = replace(key, step=key.step + 1, attempt=0)
         return self.at(following, steps, last) if self.descends and following.step < steps else None
@@ -90,10 +90,20 @@ class Descending(Timesteps):
     descends: ClassVar[bool] = True
 
     skip: int = 0  # the noisiest levels, which the run does not visit
+    end: float | None = None  # the last step's timestep; null: whole timesteps, as far from clean data as from one another
 
     def __post_init__(self) -> None:
         if self.skip < 0:
             raise UserError(f"timesteps descending: skip must be at least 0, got {self.skip}")
+        if self.end is not None and not self.end > 0:
+            raise UserError(f"timesteps descending: end must be above 0, got {self.end:g}")
 
-    def at(self, key: DrawKey, steps: int, last: int) -> int:
-        return round(last * (steps - key.step) / (steps + self.skip))
+    def at(self, key: DrawKey, steps: int, last: int) -> float:
+        following = steps - key.step - 1
+        if self.end is None:
+            return round(last * (following + 1) / (steps + self.skip))
+        return self.end + (last - self.end) * following / max(1, steps + self.skip - 1)
+
+    def check(self, last: int) -> None:
+        if self.end is not None and self.end > last:
+            raise UserError(f"timesteps descending: end is {self.end:g}, but this model's last timestep is {last}")

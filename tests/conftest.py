@@ -135,14 +135,14 @@ class Gaussian:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod, self.s = torch.cumprod(1 - betas, 0), s
 
-    def scales(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def scales(self, t: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         return discrete_scales(self.alphas_cumprod, t)
 
     def estimate(self, z_t: torch.Tensor, t: torch.Tensor, text: Text, guidance: None = None) -> Estimate:
-        alpha, sigma = (x[:, None, None, None] for x in self.scales(t))
+        alpha, sigma = (x[:, None, None, None] for x in self.scales(t, (1, 1)))
         mu = text.tokens[:, :1, :1, None]
         eps = sigma * (z_t - alpha * mu) / (alpha**2 * self.s**2 + sigma**2)
-        return Estimate(eps, z_t, *self.scales(t), "epsilon")
+        return Estimate(eps, z_t, *self.scales(t, (1, 1)), "epsilon")
 
 
 MEANS = {"target": 2.0, "source": -1.0, "null": 0.25, "negative": -0.5}
@@ -166,7 +166,7 @@ def make_draw(
 ) -> Draw:
     times = torch.tensor([t] * b if isinstance(t, int) else t)
     noise = torch.randn(b, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-    alpha, sigma = (x.to(dtype) for x in network.scales(times))
+    alpha, sigma = (x.to(dtype) for x in network.scales(times, (1, 1)))
     keys = tuple(DrawKey(seed, str(i), 0, 0) for i in range(b))
     return Draw(times, noise, alpha, sigma, torch.ones_like(alpha), torch.zeros_like(sigma), keys, RandomSampler())
 

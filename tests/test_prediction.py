@@ -113,7 +113,7 @@ def test_noisy_latents_and_prompts_may_have_any_name() -> None:
     branch = Branch("reference", "instruction")
     text = {"instruction": Text(torch.full((2, 1, 1), 0.5).double())}
     out = call(Gaussian(), {"reference": z}, torch.tensor([3.5, 900.25]), text, [branch])
-    a, g = (x[:, None, None, None] for x in Gaussian().scales(torch.tensor([3.5, 900.25])))
+    a, g = (x[:, None, None, None] for x in Gaussian().scales(torch.tensor([3.5, 900.25]), (1, 1)))
     torch.testing.assert_close(a * out.clean[branch] + g * out.eps[branch], z)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion import add_noise
+from ..diffusion import add_noise, size_of
 from ..distillation.method import Method
 from ..draws import DrawKey, RandomSampler
 from ..filters import StdThreshold
@@ -61,7 +61,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
             t = method.timesteps.at(timed, method.steps, backbone.last_timestep)
             noise = RandomSampler().noise(key, z.shape[1:])[None].to(device)
             times = torch.tensor([t, t], device=device)
-            z_t = add_noise(z, noise, *backbone.scales(times[:1]))
+            z_t = add_noise(z, noise, *backbone.scales(times[:1], size_of(z)))
             eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), times, text).eps
             gradient = eps[:1] - eps[1:]
             run.evaluations += 1

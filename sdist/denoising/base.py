@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from ..diffusion import Estimate, Latents, PerImage
+from ..diffusion import Estimate, Latents, PerImage, size_of
 from ..errors import UserError
 from ..prediction import Network, Text
 
@@ -41,7 +41,7 @@ def levels(network: Network, times: Sequence[float], like: Latents, clean_end: b
     With `clean_end` the last one has no noise at all, which is less than that of timestep 0.
     """
     rows = [torch.full((len(like),), t, device=like.device) for t in times]
-    found = [Level(t, *(scale.to(like.dtype) for scale in network.scales(t))) for t in rows]
+    found = [Level(t, *(scale.to(like.dtype) for scale in network.scales(t, size_of(like)))) for t in rows]
     if clean_end:
         found[-1] = Level(rows[-1], torch.ones_like(found[-1].alpha), torch.zeros_like(found[-1].sigma))
     return found

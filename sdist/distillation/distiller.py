@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -34,7 +34,7 @@ class Round:
     images: Int[Tensor, " b"]
     step: Int[Tensor, " b"]
     attempt: Int[Tensor, " b"]
-    t: Int[Tensor, " b"]
+    t: Real[Tensor, " b"]
     accepted: Bool[Tensor, " b"]
     values: dict[str, PerImage]
 
@@ -156,7 +156,7 @@ class ScoreDistiller(LightningModule):
         """Ends the images of those rows, and keeps why."""
         name = type(self.method.loss).__name__
         for image, at in zip(images[rows].tolist(), t[rows].tolist(), strict=True):
-            text = f"{name} gave a gradient that is not finite: step {int(self.step[image])}, timestep {at}"
+            text = f"{name} gave a gradient that is not finite: step {int(self.step[image])}, timestep {at:g}"
             self.failures[image], self.schedule.failed[image] = text, True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

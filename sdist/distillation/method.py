@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Real
 from torch import Tensor
 
-from ..diffusion import Latents, PerImage, per_image, std
+from ..diffusion import Latents, PerImage, per_image, size_of, std
 from ..draws import DrawKey, RandomSampler, Sampler
 from ..errors import UserError
 from ..filters import Filter
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
     good: Bool[Tensor, " b"]  # passed, or the last that its step may try
     exhausted: Bool[Tensor, " b"]  # the latter only
     finite: Bool[Tensor, " b"]
-    t: Int[Tensor, " b"]
+    t: Real[Tensor, " b"]
     sd: PerImage
 
 
@@ -65,6 +65,7 @@ class Method:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     steps: int = 200
     timesteps: Timesteps = field(default_factory=Uniform)
+    noises: int = 1  # that the loss's gradient of one draw is the mean of; regularizers see the first
 
     def __post_init__(self) -> None:
         if self.loss.walks and not self.timesteps.descends:
@@ -87,7 +88,7 @@ class Method:
         nothing has changed.
         """
         p, gradient = self._predict(network, latents, edit, draw, images, states)
-        verdict = self._judge(gradient, draw)
+        verdict = self._judge(gradient, p.draw)
         counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
         rows = (counts & verdict.good).nonzero()[:, 0]
         if not len(rows):
@@ -109,29 +110,40 @@ class Method:
         return Step(verdict, counts, rows, direction, values)
 
     def draw(self, network: Network, keys: Sequence[DrawKey], like: Latents, sampler: Sampler | None = None) -> Draw:
-        """The draws of those keys for latents like these; `sampler` can play recorded ones back."""
+        """The draws of those keys for latents like these, each with its `noises`; `sampler` can play recorded ones back."""
+        keys = [replace(key, sample=i) for key in keys for i in range(self.noises)]
         sampler, last = sampler or RandomSampler(), network.last_timestep
         redrawn = self.filter is not None and self.filter.redraw_timestep
         timed = keys if redrawn else [replace(key, attempt=0) for key in keys]
         t = torch.tensor([self.timesteps.at(key, self.steps, last) for key in timed], device=like.device)
         following = [self.timesteps.after(key, self.steps, last) for key in keys]
-        noise = torch.stack([sampler.noise(key, like.shape[1:]) for key in keys]).to(like)
-        return Draw(t, noise, *network.scales(t), *_scales_or_clean(network, following, like), tuple(keys), sampler)
+        noise = torch.stack([sampler.noise(self.loss.noise_key(key, self.steps), like.shape[1:]) for key in keys]).to(like)
+        return Draw(t, noise, *network.scales(t, size_of(like)), *_scales_or_clean(network, following, like), tuple(keys), sampler)
 
     def _predict(
         self, network: Network, latents: Latents, edit: Edit, draw: Draw, images: Int[Tensor, " b"], states: States
     ) -> tuple[Prediction, Latents]:
-        """What the network says, and the loss's raw gradient."""
+        """What the network says of the first noise of each draw, and the mean of the loss's raw gradient over all of them."""
+        if self.noises > 1:
+            rows = torch.arange(len(latents), device=latents.device).repeat_interleave(self.noises)
+            latents, edit, images = latents[rows], edit.narrow(rows), images[rows]
         z = latents.detach().requires_grad_(self.loss.graph)
         progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device):
             shift = self.loss.shift(progress)
-            p = predict(network, z, edit, draw, self.branches, self.hooks, progress, None if shift is None else shift.to(z))
+            shift = None if shift is None else shift.to(z)
+            if (first := self.loss.corrector) is not None:
+                corrected = predict(network, z.detach(), edit, draw, [first], (), progress, shift)
+                draw = replace(draw, noise=corrected.eps[first].detach())
+            p = predict(network, z, edit, draw, self.branches, self.hooks, progress, shift)
             p = replace(p, state=states.loss)
             with naming("loss", self.loss):
                 gradient = self.loss.gradient(p).detach()
         check_shape("loss", self.loss, "gradient", gradient, tuple(z.shape))
-        return p, gradient
+        if self.noises == 1:
+            return p, gradient
+        first = torch.arange(0, len(z), self.noises, device=z.device)
+        return p.narrow(first), gradient.unflatten(0, (-1, self.noises)).mean(1)
 
     def _judge(self, gradient: Latents, draw: Draw) -> Verdict:
         """What the host must know to go on; here, and only here, it waits for the device."""
@@ -142,7 +154,7 @@ class Method:
         facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd]).cpu()
         passed, finite = facts[:2].bool()
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
-        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].long(), facts[3])
+        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2], facts[3])
 
     # --- its components -------------------------------------------------------------------------------------------------
 
@@ -181,8 +193,8 @@ class Method:
         return [name for name, regularizer in self.regularizers.items() if isinstance(regularizer, MaskRegularizer)]
 
 
-def _scales_or_clean(network: Network, t: Sequence[int | None], like: Latents) -> tuple[PerImage, PerImage]:
+def _scales_or_clean(network: Network, t: Sequence[float | None], like: Latents) -> tuple[PerImage, PerImage]:
     """alpha and sigma at those timesteps; 1 and 0, those of clean data, for None."""
-    alpha, sigma = network.scales(torch.tensor([at or 0 for at in t], device=like.device))
+    alpha, sigma = network.scales(torch.tensor([at or 0 for at in t], device=like.device), size_of(like))
     clean = torch.tensor([at is None for at in t], device=like.device)
     return torch.where(clean, torch.ones_like(alpha), alpha), torch.where(clean, torch.zeros_like(sigma), sigma)

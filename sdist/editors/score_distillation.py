@@ -56,6 +56,7 @@ class ScoreDistillation(Editor):
     queues: ClassVar[bool] = True
 
     steps: int = 200  # accepted steps
+    noises: int = 1  # noise samples that the loss averages in each draw
     timesteps: Any = one_of("timesteps", "uniform")
     prompts: PromptSettings = field(default_factory=PromptSettings)
     loss: Any = one_of("loss", "dds")
@@ -70,6 +71,8 @@ class ScoreDistillation(Editor):
             raise UserError("loss, gamma and timesteps cannot be null")
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, got {self.steps}")
+        if self.noises < 1:
+            raise UserError(f"noises must be at least 1, got {self.noises}")
         _ = self.parts  # which go together, or are refused
 
     @property
@@ -104,7 +107,8 @@ class ScoreDistillation(Editor):
         return tuple(word.text for word in chosen), tuple(tokens)
 
     def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
-        return default_parallel(model.device, images, size, self.filter is not None)
+        parallel = default_parallel(model.device, images, size, self.filter is not None)
+        return max(1, parallel // self.noises)
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         start = time.perf_counter()

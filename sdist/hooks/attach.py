@@ -22,16 +22,17 @@ Steering = Callable[[Tensor, Tensor, Tensor, Attend], Tensor]  # (Q, K, V, the l
 
 
 class Tape:
-    """Outputs of the last forward by module name, cut to some rows."""
+    """Outputs of the last forward by module name, cut to some rows; a tuple, which has none, is kept whole."""
 
     def __init__(self, rows: slice) -> None:
-        self.rows, self.values = rows, dict[str, Tensor]()
+        self.rows, self.values = rows, dict[str, Tensor | tuple[Tensor, ...]]()
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> Any:
         """Raises UserError for a module that the forward did not call."""
         if name not in self.values:
             raise _missed(name)
-        return self.values[name][self.rows]
+        value = self.values[name]
+        return value if isinstance(value, tuple) else value[self.rows]
 
 
 @contextmanager
@@ -154,7 +155,7 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 
 def _hook(module: nn.Module, name: str, tape: Tape) -> RemovableHandle:
-    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple, output: Any) -> None:
         tape.values[name] = output
 
     return module.register_forward_hook(keep)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, ones_like
 
 from ..diffusion import Latents, PerImage, per_image
+from ..draws import DrawKey
 from ..prediction import Branch, Draw, Hook, Prediction, Progress
 
 Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
@@ -31,6 +32,15 @@ class Loss(ABC):
     def hooks(self) -> tuple[Hook, ...]:
         """The activations that `gradient` reads."""
         return ()
+
+    @property
+    def corrector(self) -> Branch | None:
+        """A prediction made first, whose noise takes the place of the drawn one; None: the drawn noise stays."""
+        return None
+
+    def noise_key(self, key: DrawKey, steps: int) -> DrawKey:
+        """The draw whose noise a draw of a run of so many steps uses: by default its own."""
+        return key
 
     def shift(self, progress: Progress) -> PerImage | None:
         """How much of the edit so far is added to its noisy latents, in units of sigma, one value per image."""

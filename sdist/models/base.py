@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from ..diffusion import Estimate, OutputKind, PerImage
+from ..diffusion import Estimate, OutputKind, PerImage, size_of
 from ..errors import UserError
 from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
@@ -119,8 +119,8 @@ class Backbone(ABC):
         """The noisiest timestep."""
 
     @abstractmethod
-    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
-        """alpha and sigma at timesteps 0..last_timestep, whole or not."""
+    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
+        """alpha and sigma at timesteps 0..last_timestep, whole or not, for latents of that height and width."""
 
     @abstractmethod
     def denoise(
@@ -185,7 +185,7 @@ class Backbone(ABC):
         """What each row of z_t is made of, in float32."""
         dtype = next(self.denoiser.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
         out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
-        return Estimate(out.float().contiguous(), z_t, *self.scales(t), self.prediction_type)
+        return Estimate(out.float().contiguous(), z_t, *self.scales(t, size_of(z_t)), self.prediction_type)
 
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
         """The denoiser's first output, compiled if it is."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 SHAPES = 64  # compiled forms at most: one per shape and set of recorded modules
 GRAPHS = "triton.cudagraphs"  # the option behind the mode "reduce-overhead"
@@ -24,14 +25,14 @@ class CompiledForward:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network, self._seen = network, dict[str, Tensor]()
+        self._network, self._seen = network, dict[str, Any]()
         self._hooked: set[str] = set()
-        self._tapes: list[dict[str, Tensor]] = []
+        self._tapes: list[dict[str, Any]] = []
         self._options = compile_options(next(network.parameters()).device.type)
         self._function: Any = None
 
     @contextmanager
-    def watch(self, modules: Mapping[str, nn.Module], tape: dict[str, Tensor]) -> Iterator[None]:
+    def watch(self, modules: Mapping[str, nn.Module], tape: dict[str, Any]) -> Iterator[None]:
         """Until the end of the context, every call puts these modules' outputs on the tape."""
         for name, module in modules.items():
             if name not in self._hooked:
@@ -51,12 +52,12 @@ class CompiledForward:
             tape.update(seen)
         return out
 
-    def _run_compiled(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def _run_compiled(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Any]]:
         if not self._options.get(GRAPHS):
             return self._compiled()(*inputs, **options)
         torch.compiler.cudagraph_mark_step_begin()  # nobody holds what the last replay returned
         out, seen = self._compiled()(*inputs, **options)
-        return out.clone(), {name: value.clone() for name, value in seen.items()} if self._tapes else {}
+        return out.clone(), tree_map(torch.clone, seen) if self._tapes else {}
 
     def _compiled(self) -> Any:
         if self._function is None:
@@ -65,13 +66,13 @@ class CompiledForward:
             self._function = torch.compile(self._forward, dynamic=False, options=self._options)
         return self._function
 
-    def _forward(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Any]]:
         self._seen = {}
         out = self._network(*inputs, **options, return_dict=False)[0]
         return out, self._seen
 
     def _hook(self, name: str) -> Any:
-        def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        def keep(module: nn.Module, inputs: tuple, output: Any) -> None:
             self._seen[name] = output
 
         return keep

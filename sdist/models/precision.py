@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import add_noise, std
+from ..diffusion import add_noise, size_of, std
 from ..errors import UserError
 from ..prediction import SOURCE, TARGET, call
 from .base import Backbone
@@ -84,7 +84,7 @@ def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
     t = torch.tensor(TIMESTEPS, device=backbone.device)
     shape = (2, n, backbone.channels, side, side)
     z, noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
-    z_t = add_noise(z, noise, *backbone.scales(t))
+    z_t = add_noise(z, noise, *backbone.scales(t, size_of(z)))
     text = {"source": backbone.embed(prompts[:1]).repeat(n), "target": backbone.embed(prompts[1:]).repeat(n)}
     eps = call(backbone, {"edit": z_t}, t, text, (SOURCE, TARGET)).eps
     return eps[TARGET] - eps[SOURCE]

@@ -68,7 +68,7 @@ class StableDiffusion(Backbone):
     def last_timestep(self) -> int:
         return len(self._alphas_cumprod) - 1
 
-    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
+    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
         return discrete_scales(self._alphas_cumprod, t)
 
     def denoise(

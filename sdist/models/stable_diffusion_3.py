@@ -31,11 +31,11 @@ class StableDiffusion3Text(PromptEncoder):
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], width: int) -> None:
         super().__init__(encoders, tokenizers)
-        self.width = width  # of a token, as the denoiser reads it
+        self.width, self.t5_tokens = width, T5_TOKENS  # of a token, as the denoiser reads it; of a prompt
 
     @property
     def length(self) -> int:
-        return super().length + T5_TOKENS
+        return super().length + self.t5_tokens
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
@@ -45,7 +45,7 @@ class StableDiffusion3Text(PromptEncoder):
         t5 = (
             self.encoders[2](self._ids(prompts, 2))[0].float()
             if self.has_t5
-            else rows.new_zeros(len(rows), T5_TOKENS, self.width)
+            else rows.new_zeros(len(rows), self.t5_tokens, self.width)
         )
         return Text(torch.cat([rows, t5], 1), torch.cat([one.text_embeds.float() for one in seen], -1))
 
@@ -54,11 +54,11 @@ class StableDiffusion3Text(PromptEncoder):
         return len(self.encoders) == 3
 
     def limit(self, which: int) -> int:
-        return T5_TOKENS if which == 2 else super().limit(which)
+        return self.t5_tokens if which == 2 else super().limit(which)
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         clip = super().token_spans(prompt)
-        return clip + (self._spans(prompt, 2) if self.has_t5 else [(0, 0)] * T5_TOKENS)
+        return clip + (self._spans(prompt, 2) if self.has_t5 else [(0, 0)] * self.t5_tokens)
 
 
 @FAMILIES.register("stable_diffusion_3")
@@ -106,7 +106,7 @@ class StableDiffusion3(Backbone):
         if max(width, height) > largest:
             raise UserError(f"the image would be {width} x {height}, this model reads at most {largest} x {largest}; give --size")
 
-    def scales(self, t: Real[Tensor, " n"]) -> tuple[PerImage, PerImage]:
+    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
         """Of the model's own levels: timesteps are even, the noise level s is shifted as its scheduler shifts them."""
         return flow_scales(self.level(t))
 
@@ -114,6 +114,11 @@ class StableDiffusion3(Backbone):
         """1000 s of timesteps 0..1000: s = shift u / (1 + (shift - 1) u) at u = t / 1000 (the paper's eq. 23)."""
         shift = self.scheduler.config.shift
         return shift * t / (1 + (shift - 1) * t / self.last_timestep)
+
+    def timestep(self, s: float, size: tuple[int, int]) -> float:
+        """The timestep of a noise level in 0..1, for latents of any size: the inverse of `level`."""
+        shift = self.scheduler.config.shift
+        return self.last_timestep * s / (shift - (shift - 1) * s)
 
     def denoise(
         self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
@@ -133,10 +138,14 @@ class JointLayout(AttentionLayout):
         config, self._transformer = transformer.config, transformer
         depth, dual = config["num_layers"], bool(config.get("dual_attention_layers"))
         blocks = MASKING_BLOCKS.get((depth, dual), range(depth // 3, depth - depth // 3))
-        heads, width = config["num_attention_heads"], config["attention_head_dim"]
-        level = (config["patch_size"] - 1).bit_length()
-        self._layers = [Layer(f"transformer_blocks.{i}.attn", level, "mid", heads, width**-0.5) for i in blocks]
+        self._layers = [self.layer(f"transformer_blocks.{i}.attn") for i in blocks]
         self._normed = config.get("qk_norm") is not None
+
+    def layer(self, name: str) -> Layer:
+        """The attention of a block."""
+        config = self._transformer.config
+        level, heads = (config["patch_size"] - 1).bit_length(), config["num_attention_heads"]
+        return Layer(name, level, "mid", heads, config["attention_head_dim"] ** -0.5)
 
     def layers(self, kind: Kind) -> list[Layer]:
         for layer in self._layers:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch.nn import functional as F
 
-from ..diffusion import add_noise
+from ..diffusion import add_noise, size_of
 from ..files.images import to_pixels
 from ..hooks.attention import Attention, AttentionRecorder
 from ..metrics.encoders.clip import Clip
@@ -175,7 +175,7 @@ def observe(
     z = backbone.encode(to_pixels([image])).expand(rows, -1, -1, -1)
     t = torch.tensor(list(TIMESTEPS), device=z.device)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])).to(z)
-    z_t = add_noise(z, noise, *backbone.scales(t))
+    z_t = add_noise(z, noise, *backbone.scales(t, size_of(z)))
     prompts = {"source": backbone.embed([text]).repeat(rows)}
     recorded = call(backbone, {"source": z_t}, t, prompts, [recorder.branch], [recorder]).recorded[recorder]
     focus, masks = {}, {}

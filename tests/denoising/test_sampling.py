@@ -52,7 +52,7 @@ def test_levels_are_those_of_stable_diffusion(gaussian: Gaussian) -> None:
     assert timesteps(12)[0] == 1 + 11 * 83
     at = levels(gaussian, timesteps(5), gaussian_edit(B).source)
     assert [level.t.tolist() for level in at] == [[t] * B for t in (801, 601, 401, 201, 1, 0)]
-    assert all(torch.equal(level.alpha, gaussian.scales(level.t)[0]) for level in at)
+    assert all(torch.equal(level.alpha, gaussian.scales(level.t, (1, 1))[0]) for level in at)
     for steps in (0, 501):
         with pytest.raises(UserError, match=f"from 1 to 500, got {steps}"):
             timesteps(steps)

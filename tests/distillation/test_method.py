@@ -81,7 +81,7 @@ def test_a_draw_knows_the_level_that_comes_next() -> None:
     descending = Method(SBP(), steps=10, timesteps=Descending())
     draw = descending.draw(network, keys, z)
     assert draw.t.tolist() == [699, 100]
-    alpha, sigma = network.scales(torch.tensor([599]))
+    alpha, sigma = network.scales(torch.tensor([599]), (4, 4))
     assert (draw.next_alpha.tolist(), draw.next_sigma.tolist()) == ([float(alpha), 1], [float(sigma), 0])
     assert draw.narrow(torch.tensor([0])).next_sigma.tolist() == [float(sigma)]
     uniform = replace(descending, timesteps=Uniform()).draw(network, keys, z)

@@ -24,14 +24,14 @@ class GaussianFlow:
 
     guidance, last_timestep, c = "cfg", 1000, 0.5
 
-    def scales(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def scales(self, t: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         alpha, sigma = flow_scales(t.double())
         return alpha, sigma
 
     def estimate(self, z_t: torch.Tensor, t: torch.Tensor, text: Text, guidance: None = None) -> Estimate:
-        s, m, c2 = self.scales(t)[1][:, None, None, None], text.tokens[:, :1, :1, None], self.c**2
+        s, m, c2 = self.scales(t, (1, 1))[1][:, None, None, None], text.tokens[:, :1, :1, None], self.c**2
         v = ((s - (1 - s) * c2) * z_t - s * m) / ((1 - s) ** 2 * c2 + s**2)
-        return Estimate(v, z_t, *self.scales(t), "flow")
+        return Estimate(v, z_t, *self.scales(t, (1, 1)), "flow")
 
 
 def shown(network: Gaussian | GaussianFlow, loss: Loss, t: int = 400, step: int = 3, steps: int = 10) -> Prediction:
@@ -91,7 +91,7 @@ def test_guidance_from_the_source_prompt_needs_no_null_prompt() -> None:
 
 def test_the_shift_grows_over_the_run_where_it_is_progressive() -> None:
     where = Progress(torch.arange(3), torch.tensor([0, 5, 9]), 10)
-    assert VelocityDelta(progressive=True, eta=2).shift(where).tolist() == pytest.approx([0, 1, 1.8])
+    assert VelocityDelta(eta_start=0, eta=2).shift(where).tolist() == pytest.approx([0, 1, 1.8])
     assert VelocityDelta().shift(where).tolist() == [1, 1, 1]
 
 
@@ -112,5 +112,9 @@ def test_steps_from_level_to_level_need_timesteps_that_descend() -> None:
 
 
 def test_bad_values_are_named() -> None:
-    with pytest.raises(UserError, match=r"eta and pull must be at least 0, got 1 and -0\.1"):
-        VelocityDelta(pull=-0.1)
+    for name in ("pull", "eta", "eta_start"):
+        with pytest.raises(UserError, match=rf"velocity_delta: {name} must be at least 0, got -0\.1"):
+            VelocityDelta(**{name: -0.1})
+    for options in ({"pull": 0.01}, {"eta": 0.5}, {"eta_start": 0.0}, {"step": "constant"}):
+        with pytest.raises(UserError, match="sampled steps need"):
+            VelocityDelta(sampled=2, **options)

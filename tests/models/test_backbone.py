@@ -48,14 +48,14 @@ def test_a_velocity_prediction_is_converted(tiny_v: Backbone) -> None:
     with torch.no_grad():
         v = tiny_v.denoiser(draw.noise, draw.t, encoder_hidden_states=text.tokens).sample
         estimate = tiny_v.estimate(draw.noise, draw.t, text)
-    alpha, sigma = (x[:, None, None, None] for x in tiny_v.scales(draw.t))
+    alpha, sigma = (x[:, None, None, None] for x in tiny_v.scales(draw.t, (8, 8)))
     torch.testing.assert_close(estimate.eps, alpha * v + sigma * draw.noise, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(estimate.clean, alpha * draw.noise - sigma * v, rtol=1e-4, atol=1e-5)
 
 
 def test_noise_schedule_is_the_pipelines(tiny: Backbone, tiny_folder: Path) -> None:
     theirs = StableDiffusionPipeline.from_pretrained(tiny_folder).scheduler.alphas_cumprod
-    alpha, sigma = tiny.scales(torch.arange(1000))
+    alpha, sigma = tiny.scales(torch.arange(1000), (8, 8))
     torch.testing.assert_close(alpha**2, theirs)
     torch.testing.assert_close(sigma**2, 1 - theirs)
     assert tiny.last_timestep == 999

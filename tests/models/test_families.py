@@ -55,7 +55,7 @@ class Flow(Backbone):
     def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
         return ClipText([parts["text_encoder"]], [parts["tokenizer"]])
 
-    def scales(self, t):
+    def scales(self, t, size):
         return flow_scales(t)
 
     def denoise(self, z_t, t, text, guidance):

@@ -86,7 +86,7 @@ def test_velocity_level_and_latents_are_those_of_the_pipeline(folder: Path, sd3:
     z, t = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([1000, 250])
     levels = pipeline.scheduler.timesteps[[0, 750]]  # 1000 s: the scheduler's table begins at the last level
     expected = pipeline.transformer(z, text.tokens, text.pooled, levels, return_dict=False)[0]
-    alpha, sigma = sd3.scales(t)
+    alpha, sigma = sd3.scales(t, (6, 8))
     torch.testing.assert_close(1000 * sigma, levels, rtol=0, atol=1e-3)
     torch.testing.assert_close(alpha, 1 - levels / 1000, rtol=0, atol=1e-6)
     torch.testing.assert_close(sd3.estimate(z, t, text).velocity, expected, rtol=0, atol=1e-5)
@@ -98,7 +98,7 @@ def test_velocity_level_and_latents_are_those_of_the_pipeline(folder: Path, sd3:
 
 def test_clean_and_noise_make_up_the_noisy_latents_at_every_level(sd3: Backbone) -> None:
     t, z_t = torch.tensor([0, 1, 500, 1000]), torch.randn(4, 4, 8, 8)
-    estimate, (a, g) = sd3.estimate(z_t, t, sd3.embed(["a cat"]).repeat(4)), (x[:, None, None, None] for x in sd3.scales(t))
+    estimate, (a, g) = sd3.estimate(z_t, t, sd3.embed(["a cat"]).repeat(4)), (x[:, None, None, None] for x in sd3.scales(t, (8, 8)))
     torch.testing.assert_close(a * estimate.clean + g * estimate.eps, z_t, rtol=0, atol=1e-5)
     torch.testing.assert_close(estimate.eps - estimate.clean, estimate.velocity, rtol=0, atol=1e-5)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdist.config.build import load_settings
-from sdist.diffusion import add_noise
+from sdist.diffusion import add_noise, size_of
 from sdist.distillation.distiller import attempts_of
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
@@ -65,7 +65,7 @@ def test_the_right_prompt_predicts_the_noise_best(tinyworld: Backbone) -> None:
         z = tinyworld.encode(to_pixels([pair.source_image]))
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(index))
         t = torch.tensor([800])
-        z_t = add_noise(z, noise, *tinyworld.scales(t))
+        z_t = add_noise(z, noise, *tinyworld.scales(t, size_of(z)))
         with torch.no_grad():
             eps = [tinyworld.estimate(z_t, t, tinyworld.embed([prompt])).eps for prompt in (pair.source, pair.target)]
         errors.append([((e - noise) ** 2).mean().item() for e in eps])

@@ -1,0 +1,172 @@
+"""FLUX.1, dev and schnell. Black Forest Labs 2024; the network as diffusers has it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from ..diffusion import PerImage, flow_scales, size_of
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
+from ..prediction import Guidance, Text
+from ..registry import FAMILIES
+from .base import Backbone, check_widths
+from .text import PromptEncoder
+
+T5_TOKENS = 512  # that the model reads of a prompt
+PATCH = 2  # latents per token, along each side
+MASKING_BLOCKS = {19: (11, 12, 14, 17, 18)}  # by number of double blocks: whose maps segment best, arXiv 2508.07519
+
+
+class FluxText(PromptEncoder):
+    """T5's tokens; pooled is the output of one CLIP at the end of the prompt, without a projection."""
+
+    def __init__(self, t5: tuple[Any, Any], clip: tuple[Any, Any]) -> None:
+        super().__init__(*zip(t5, clip, strict=True))
+        self.t5_tokens = T5_TOKENS
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Text:
+        tokens, pooled = (encoder(self._ids(prompts, i)) for i, encoder in enumerate(self.encoders))
+        return Text(tokens[0].float(), pooled.pooler_output.float())
+
+    def limit(self, which: int) -> int:
+        return self.t5_tokens if which == 0 else super().limit(which)
+
+
+@FAMILIES.register("flux")
+class Flux(Backbone):
+    """A transformer in which packed latents and tokens of text attend jointly, trained as a rectified flow.
+
+    Its dev variant reads the guidance scale as an input. Levels are shifted as its scheduler shifts them: by the number of the
+    image's tokens where that is dynamic, which schnell's is not.
+    """
+
+    denoiser_name = "transformer"
+    components: ClassVar[Mapping[str, str]] = {
+        "transformer": "FluxTransformer2DModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "T5EncoderModel",
+        "tokenizer": "CLIPTokenizer",
+        "tokenizer_2": "T5Tokenizer",
+        "scheduler": "FlowMatchEulerDiscreteScheduler",
+    }
+    prediction_type = "flow"
+    last_timestep = 1000
+
+    def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
+        return FluxText((parts["text_encoder_2"], parts["tokenizer_2"]), (parts["text_encoder"], parts["tokenizer"]))
+
+    def check(self) -> None:
+        config, (t5, clip) = self.denoiser.config, self.text.encoders
+        widths = {
+            "latent channels": (config.in_channels, PATCH**2 * self.channels),
+            "text width": (config.joint_attention_dim, t5.config.d_model),
+            "pooled text width": (config.pooled_projection_dim, clip.config.hidden_size),
+        }
+        check_widths("FLUX.1", "transformer", widths)
+
+    @property
+    def guidance(self) -> Guidance:
+        return "embedded" if self.denoiser.config.guidance_embeds else "cfg"
+
+    @property
+    def multiple(self) -> int:
+        return self.factor * PATCH
+
+    @property
+    def native_side(self) -> int:
+        return int(self.vae.config.sample_size)
+
+    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
+        """Timesteps are even, the noise level s is shifted."""
+        return flow_scales(1000 * self.level(t, size))
+
+    def level(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> Float[Tensor, " n"]:
+        """s of timesteps 0..1000: s = k u / (1 + (k - 1) u) at u = t / 1000 with the shift k of latents of that size."""
+        u, shift = t / self.last_timestep, self.shift(size)
+        return shift * u / (1 + (shift - 1) * u)
+
+    def timestep(self, s: float, size: tuple[int, int]) -> float:
+        """The inverse of `level`."""
+        shift = self.shift(size)
+        return self.last_timestep * s / (shift - (shift - 1) * s)
+
+    def shift(self, size: tuple[int, int]) -> float:
+        """exp of a line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), if shifting is dynamic."""
+        config, tokens = self.scheduler.config, size[0] * size[1] / PATCH**2
+        if not config.use_dynamic_shifting:
+            return float(config.shift)
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        return math.exp(config.base_shift + slope * (tokens - config.base_image_seq_len))
+
+    def denoise(
+        self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
+    ) -> Float[Tensor, "n c h w"]:
+        h, w = (side // PATCH for side in size_of(z_t))
+        packed = rearrange(z_t, "n c (h y) (w x) -> n (h w) (c y x)", y=PATCH, x=PATCH)
+        places = torch.cartesian_prod(torch.zeros(1), torch.arange(float(h)), torch.arange(float(w))).to(z_t)
+        velocity = self.forward(
+            packed, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=self.level(t, size_of(z_t)),
+            img_ids=places, txt_ids=places.new_zeros(text.tokens.shape[1], 3), guidance=guidance,
+        )  # fmt: skip
+        return rearrange(velocity, "n (h w) (c y x) -> n c (h y) (w x)", h=h, y=PATCH, x=PATCH)
+
+    @cached_property
+    def layout(self) -> AttentionLayout:
+        return FluxLayout(self.denoiser)
+
+
+class FluxLayout(AttentionLayout):
+    """The double blocks of a FluxTransformer2DModel whose maps are worth reading: known ones, else the middle third."""
+
+    def __init__(self, transformer: Any) -> None:
+        depth, self._transformer = transformer.config["num_layers"], transformer
+        blocks = MASKING_BLOCKS.get(depth, range(depth // 3, depth - depth // 3))
+        self._layers = [self.layer(f"transformer_blocks.{i}.attn") for i in blocks]
+
+    def layer(self, name: str) -> Layer:
+        """The attention of a block, double or single."""
+        config = self._transformer.config
+        return Layer(name, PATCH.bit_length() - 1, "mid", config["num_attention_heads"], config["attention_head_dim"] ** -0.5)
+
+    def layers(self, kind: Kind) -> list[Layer]:
+        for layer in self._layers:
+            refuse_fused(layer, self._transformer.get_submodule(layer.name), "transformer")
+        return self._layers
+
+    def features(self) -> list[Layer]:
+        """The image's part of joint attention, after the output projection."""
+        return [Layer(f"{layer.name}.to_out.0", layer.level, layer.part, layer.heads, layer.scale) for layer in self._layers]
+
+    def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
+        """Queries and keys behind their norms, text's keys where the block holds them apart, positions, the embedded text."""
+        names = ("norm_q", "norm_k", *(() if is_single(layer) else ("norm_added_k",)))
+        return (*(f"{layer.name}.{name}" for name in names), "pos_embed", "context_embedder")
+
+    def queries_and_keys(self, kind: Kind, layer: Layer, output: Callable[[str], Any]) -> tuple[Projected, Projected]:
+        queries, keys, *text_keys = (output(name) for name in self.reads(kind, layer)[:-2])
+        turn, text = output("pos_embed"), output("context_embedder").shape[1]
+        if is_single(layer):
+            queries = queries[:, text:]
+        keys = _turned(torch.cat([*text_keys, keys], 1), turn)
+        rows = keys if kind == "cross" else keys[:, text:]
+        queries = _turned(queries, tuple(part[text:] for part in turn))
+        return rearrange(queries, "n l heads d -> n l (heads d)"), rearrange(rows, "n l heads d -> n l (heads d)")
+
+
+def is_single(layer: Layer) -> bool:
+    """Whether text and image are one sequence in its block."""
+    return layer.name.startswith("single_")
+
+
+def _turned(x: Float[Tensor, "n l heads d"], turn: tuple[Tensor, ...]) -> Float[Tensor, "n l heads d"]:
+    """Rotary positions: pairs of neighbouring components rotated by the angles whose (cosines, sines), (l, d), are `turn`."""
+    cosines, sines = (part[:, None] for part in turn)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return (x * cosines + torch.stack([-odd, even], -1).flatten(-2) * sines).to(x.dtype)
