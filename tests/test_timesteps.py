@@ -1,4 +1,5 @@
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +8,7 @@ from sdist.errors import UserError
 from sdist.timesteps import Annealed, Descending, Timesteps, Uniform
 
 
-def run(timesteps: Timesteps, steps: int, last: int = 999) -> list[int]:
+def run(timesteps: Timesteps, steps: int, last: int = 999) -> list[float]:
     """The timesteps of the first attempts of a run."""
     return [timesteps.at(DrawKey(0, "", step, 0), steps, last) for step in range(steps)]
 
@@ -74,3 +75,23 @@ def test_a_step_leads_to_the_first_attempt_of_the_next(attempt: int) -> None:
 def test_bad_values_are_refused(make, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_an_end_spaces_the_levels_down_to_it() -> None:
+    """FlowEdit's levels on Stable Diffusion 3: evenly from 1000 to where its scheduler's table of 1000 levels ends."""
+    assert run(Descending(end=100), 4, last=1000) == [1000, 700, 400, 100]
+    assert run(Descending(skip=2, end=100), 2, last=1000) == [400, 100]
+    assert run(Descending(end=1000 / 28), 28, last=1000) == pytest.approx([1000 * (28 - k) / 28 for k in range(28)])
+    with pytest.raises(UserError, match="end must be above 0"):
+        Descending(end=0.0)
+    with pytest.raises(UserError, match="end is 2000, but this model's last timestep is 999"):
+        Descending(end=2000.0).check(999)
+
+
+def test_stable_diffusion_3s_scheduler_is_an_end() -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(50)
+    u = torch.tensor(run(Descending(end=2.994012), 50, last=1000)) / 1000
+    torch.testing.assert_close(3 * u / (1 + 2 * u), scheduler.sigmas[:-1], rtol=0, atol=1e-6)

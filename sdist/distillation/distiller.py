@@ -152,7 +152,7 @@ class ScoreDistiller(LightningModule):
                 log.warning(text, image, int(self.step[image]), accept.max_attempts)
             self._exhausted.add(image)
 
-    def _fail(self, images: Int[Tensor, " b"], t: Int[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
+    def _fail(self, images: Int[Tensor, " b"], t: Real[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
         """Ends the images of those rows, and keeps why."""
         name = type(self.method.loss).__name__
         for image, at in zip(images[rows].tolist(), t[rows].tolist(), strict=True):

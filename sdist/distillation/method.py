@@ -114,11 +114,12 @@ class Method:
         keys = [replace(key, sample=i) for key in keys for i in range(self.noises)]
         sampler, last = sampler or RandomSampler(), network.last_timestep
         redrawn = self.filter is not None and self.filter.redraw_timestep
-        timed = keys if redrawn else [replace(key, attempt=0) for key in keys]
+        timed = [replace(key, sample=0, attempt=key.attempt if redrawn else 0) for key in keys]
         t = torch.tensor([self.timesteps.at(key, self.steps, last) for key in timed], device=like.device)
         following = [self.timesteps.after(key, self.steps, last) for key in keys]
         noise = torch.stack([sampler.noise(self.loss.noise_key(key, self.steps), like.shape[1:]) for key in keys]).to(like)
-        return Draw(t, noise, *network.scales(t, size_of(like)), *_scales_or_clean(network, following, like), tuple(keys), sampler)
+        scales = (*network.scales(t, size_of(like)), *_scales_or_clean(network, following, noise))
+        return Draw(t, noise, *scales, tuple(keys), sampler)
 
     def _predict(
         self, network: Network, latents: Latents, edit: Edit, draw: Draw, images: Int[Tensor, " b"], states: States
@@ -132,9 +133,9 @@ class Method:
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device):
             shift = self.loss.shift(progress)
             shift = None if shift is None else shift.to(z)
-            if (first := self.loss.corrector) is not None:
-                corrected = predict(network, z.detach(), edit, draw, [first], (), progress, shift)
-                draw = replace(draw, noise=corrected.eps[first].detach())
+            if (corrector := self.loss.corrector) is not None:
+                corrected = predict(network, z.detach(), edit, draw, [corrector], (), progress, shift)
+                draw = replace(draw, noise=corrected.eps[corrector].detach())
             p = predict(network, z, edit, draw, self.branches, self.hooks, progress, shift)
             p = replace(p, state=states.loss)
             with naming("loss", self.loss):
@@ -154,7 +155,7 @@ class Method:
         facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd]).cpu()
         passed, finite = facts[:2].bool()
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
-        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2], facts[3])
+        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].to(draw.t.dtype), facts[3])
 
     # --- its components -------------------------------------------------------------------------------------------------
 
@@ -193,8 +194,8 @@ class Method:
         return [name for name, regularizer in self.regularizers.items() if isinstance(regularizer, MaskRegularizer)]
 
 
-def _scales_or_clean(network: Network, t: Sequence[float | None], like: Latents) -> tuple[PerImage, PerImage]:
-    """alpha and sigma at those timesteps; 1 and 0, those of clean data, for None."""
-    alpha, sigma = network.scales(torch.tensor([at or 0 for at in t], device=like.device), size_of(like))
-    clean = torch.tensor([at is None for at in t], device=like.device)
+def _scales_or_clean(network: Network, t: Sequence[float | None], z: Latents) -> tuple[PerImage, PerImage]:
+    """alpha and sigma at those timesteps; 1 and 0, those of clean data, for None. `z` are as many latents."""
+    alpha, sigma = network.scales(torch.tensor([at or 0 for at in t], device=z.device), size_of(z))
+    clean = torch.tensor([at is None for at in t], device=z.device)
     return torch.where(clean, torch.ones_like(alpha), alpha), torch.where(clean, torch.zeros_like(sigma), sigma)

@@ -1,4 +1,4 @@
-"""Rectified flow distillation sampling. Yang et al. 2024, "Text-to-Image Rectified Flow as Plug-and-Play Priors", arXiv 2406.03293."""
+"""Rectified flow distillation sampling. Yang et al. 2024, arXiv 2406.03293."""
 
 from dataclasses import dataclass
 

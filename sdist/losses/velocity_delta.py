@@ -22,9 +22,8 @@ class VelocityDelta(Loss):
     """p dV + q R: dV = V(z_s + eta s R, y_tgt) - V(x_s, y_src), R = z - x the edit so far, x the source, s the noise level.
 
     p = step - pull s and q = step (1 - eta) + pull, where step is s - s', down to the next level s', or 1, which leaves it to the
-    optimizer. FlowEdit (Kulikov et al. 2024, arXiv 2412.08629): eta 1, pull 0; its n_avg is the method's `noises`, its n_min `sampled`.
-    DVRF: eta grows from 0 over the run.
-    FlowAlign: eta 1, pull 0.01, guidance away from the source prompt.
+    optimizer. FlowEdit (Kulikov et al. 2024, arXiv 2412.08629): eta 1, pull 0; its n_avg is a method's `noises`, its n_min is
+    `sampled`. DVRF: eta grows from 0 over the run. FlowAlign: eta 1, pull 0.01, guidance away from the source prompt.
     """
 
     target_guidance: float = 13.5

@@ -37,7 +37,6 @@ class Backbone(ABC):
     components: ClassVar[Mapping[str, str]]  # by their names in model_index.json: classes of diffusers or transformers
     optional: ClassVar[frozenset[str]] = frozenset()  # those of them that a pipeline may lack
     denoiser_name: ClassVar[str]  # the component that predicts
-    guidance: ClassVar[Guidance] = "cfg"
     prediction_type: OutputKind
 
     def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
@@ -91,6 +90,11 @@ class Backbone(ABC):
     def multiple(self) -> int:
         """What the sides of an image in pixels must be divisible by."""
         return self.factor
+
+    @property
+    def guidance(self) -> Guidance:
+        """Whether guidance takes a null prompt, or a scale that the denoiser reads."""
+        return "cfg"
 
     @property
     def channels(self) -> int:

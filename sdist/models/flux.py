@@ -15,15 +15,17 @@ from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
 from ..prediction import Guidance, Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
-from .text import PromptEncoder
+from .text import PromptEncoder, TextWithT5
 
 T5_TOKENS = 512  # that the model reads of a prompt
 PATCH = 2  # latents per token, along each side
 MASKING_BLOCKS = {19: (11, 12, 14, 17, 18)}  # by number of double blocks: whose maps segment best, arXiv 2508.07519
 
 
-class FluxText(PromptEncoder):
+class FluxText(TextWithT5):
     """T5's tokens; pooled is the output of one CLIP at the end of the prompt, without a projection."""
+
+    t5: ClassVar[int] = 0
 
     def __init__(self, t5: tuple[Any, Any], clip: tuple[Any, Any]) -> None:
         super().__init__(*zip(t5, clip, strict=True))
@@ -33,9 +35,6 @@ class FluxText(PromptEncoder):
     def embed(self, prompts: Sequence[str]) -> Text:
         tokens, pooled = (encoder(self._ids(prompts, i)) for i, encoder in enumerate(self.encoders))
         return Text(tokens[0].float(), pooled.pooler_output.float())
-
-    def limit(self, which: int) -> int:
-        return self.t5_tokens if which == 0 else super().limit(which)
 
 
 @FAMILIES.register("flux")

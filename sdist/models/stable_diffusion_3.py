@@ -15,7 +15,7 @@ from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
 from ..prediction import Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
-from .text import PromptEncoder
+from .text import PromptEncoder, TextWithT5
 
 T5_TOKENS = 256  # that the model reads of a prompt; zeros where there is no T5
 # by number of blocks and whether some have a second attention (3.5 medium): the five whose maps segment best, "Exploring
@@ -23,11 +23,13 @@ T5_TOKENS = 256  # that the model reads of a prompt; zeros where there is no T5
 MASKING_BLOCKS = {(24, False): (4, 5, 7, 8, 9), (24, True): (5, 7, 8, 9, 10), (38, False): (16, 18, 20, 21, 24)}
 
 
-class StableDiffusion3Text(PromptEncoder):
+class StableDiffusion3Text(TextWithT5):
     """The second-last layers of two CLIP text encoders side by side, zero-padded to T5's width, then the tokens of T5.
 
     Pooled are the projections of both CLIPs. Without a T5 its tokens are zeros. Attention looks at CLIP's tokens and at T5's.
     """
+
+    t5: ClassVar[int] = 2
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], width: int) -> None:
         super().__init__(encoders, tokenizers)
@@ -52,9 +54,6 @@ class StableDiffusion3Text(PromptEncoder):
     @property
     def has_t5(self) -> bool:
         return len(self.encoders) == 3
-
-    def limit(self, which: int) -> int:
-        return self.t5_tokens if which == 2 else super().limit(which)
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         clip = super().token_spans(prompt)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -60,6 +60,16 @@ class PromptEncoder(ABC):
     def _ids(self, prompts: Sequence[str], which: int) -> Int[Tensor, "b l"]:
         ids = [self.token_ids(prompt, which) for prompt in prompts]
         return torch.tensor(ids, device=self.encoders[which].device)
+
+
+class TextWithT5(PromptEncoder):
+    """Encoders of which one is a T5; its tokenizer knows no limit, so the model says how much it reads."""
+
+    t5: ClassVar[int]  # which of the encoders
+    t5_tokens: int
+
+    def limit(self, which: int) -> int:
+        return self.t5_tokens if which == self.t5 else super().limit(which)
 
 
 class ClipText(PromptEncoder):

@@ -29,7 +29,7 @@ def compare(case: Case) -> dict[str, Deviation]:
     steps = run(model, method, recorded, case.forced)
     ours = _quantities(case, method, loss, steps) | inputs(model, case, recorded)
     expected = recorded | {"z": torch.cat([recorded["z_before"][1:], recorded["z_final"]])}
-    return {name: deviation(ours[name], expected[name], name) for name in ours}
+    return {name: deviation(value, expected[name], name) for name, value in ours.items() if name in expected}
 
 
 # --- the method ---------------------------------------------------------------------------------------------------------

@@ -62,9 +62,7 @@ def timesteps(recorded: Arrays, model: Backbone) -> Recorded:
     return Recorded(tuple(timestep(s, tuple(recorded["z_src"].shape[-2:])) for s in levels(recorded)))
 
 
-def run(
-    model: Backbone, method: Method, recorded: Arrays, forced: bool, gradients: Latents | None = None
-) -> list[Step]:
+def run(model: Backbone, method: Method, recorded: Arrays, forced: bool, gradients: Latents | None = None) -> list[Step]:
     """What the method does in each step with the recorded noise, from its own latents or, if forced, from the recorded ones.
 
     With `gradients`, one row per step, the optimizer gets those instead of the method's directions.

@@ -6,13 +6,14 @@ from torch import Tensor
 
 from ..files.images import to_pixels
 from ..models.base import Backbone
+from ..models.text import TextWithT5
 from .kinds import Case
 from .trace import text_arrays
 
 
 def inputs(model: Backbone, case: Case, recorded: dict[str, Tensor]) -> dict[str, Tensor]:
     """z_src and the embedded prompts, under the names of those that were recorded."""
-    if "t5_tokens" in case.settings:
+    if "t5_tokens" in case.settings and isinstance(model.text, TextWithT5):
         model.text.t5_tokens = int(case.settings["t5_tokens"])
     settings = {"target_prompt": case.settings.get("prompt"), **case.settings}
     prompts = {name: settings.get(f"{name}_prompt") for name in ("source", "target")} | {"null": ""}

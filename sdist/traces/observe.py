@@ -121,16 +121,16 @@ class Tap(Timesteps):
 
     def __init__(self, timesteps: Timesteps, sampler: Sampler, patches: int) -> None:
         self.timesteps, self.sampler, self.patches = timesteps, sampler, patches
-        self.times: list[int] = []
+        self.times: list[float] = []
         self.noises: list[Tensor] = []
         self.picked: list[list[Tensor]] = []
 
-    def at(self, key: DrawKey, steps: int, last: int) -> int:
+    def at(self, key: DrawKey, steps: int, last: int) -> float:
         self.times.append(self.timesteps.at(key, steps, last))
         self.picked.append([])
         return self.times[-1]
 
-    def after(self, key: DrawKey, steps: int, last: int) -> int | None:
+    def after(self, key: DrawKey, steps: int, last: int) -> float | None:
         return self.timesteps.after(key, steps, last)
 
     def noise(self, key: DrawKey, shape: tuple[int, ...]) -> Tensor:

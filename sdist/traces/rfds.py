@@ -59,7 +59,7 @@ def compare(case: Case) -> dict[str, Deviation]:
         **inputs(model, case, recorded),
     }
     expected = recorded | {"z": torch.cat([recorded["z_before"][1:], recorded["z_final"]])}
-    return {name: deviation(value.cpu(), expected[name], name) for name, value in ours.items()}
+    return {name: deviation(value.cpu(), expected[name], name) for name, value in ours.items() if name in expected}
 
 
 def _optimizer(case: Case, elements: int) -> OptimizerSettings:

@@ -8,6 +8,7 @@ import torch
 from sdist.diffusion import Estimate, flow_level, flow_scales
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.distillation.method import Method
+from sdist.draws import DrawKey
 from sdist.errors import UserError
 from sdist.losses.base import Loss
 from sdist.losses.dds import DDS
@@ -103,6 +104,37 @@ def test_flowedit_moves_a_gaussian_exactly_by_the_difference_of_means(steps: int
     distiller = run_to_end(ScoreDistiller(GaussianFlow(), edit, method, [(0, "a"), (1, "b")]))
     moved = distiller.latents.detach() - edit.source
     torch.testing.assert_close(moved, torch.full_like(moved, MEANS["target"] - MEANS["source"]), rtol=0, atol=1e-6)
+
+
+def test_sampled_steps_are_a_plain_walk_of_the_target() -> None:
+    """FlowEdit's n_min: z + s (noise - x) goes down the target's flow by Euler steps, with one noise for all of them."""
+    network, edit = GaussianFlow(), gaussian_edit(1)
+    loss = VelocityDelta(target_guidance=1, source_guidance=1, sampled=3)
+    method = Method(loss, optimizer=OptimizerSettings(lr=1.0), steps=3, timesteps=Descending(skip=2), noises=2)
+    distiller = run_to_end(ScoreDistiller(network, edit, method, [(0, "a")]))
+    noise = torch.randn(edit.source.shape[1:], generator=DrawKey(0, "a", 0, 0).generator("noise")).double()
+    x = edit.source + 0.6 * (noise - edit.source)
+    for s, after in ((0.6, 0.4), (0.4, 0.2), (0.2, 0.0)):
+        v = network.estimate(x, torch.tensor([1000 * s]), edit.text["target"]).velocity
+        x = x + (after - s) * v
+    torch.testing.assert_close(distiller.latents.detach(), x, rtol=0, atol=1e-6)
+
+
+def test_several_noises_are_averaged_and_named_by_the_draw() -> None:
+    network, edit, loss = Gaussian(), gaussian_edit(2), DDS(guidance_scale=3)
+    method, images = Method(loss, noises=3), torch.arange(2)
+    keys = [DrawKey(0, name, 0, 0) for name in "ab"]
+    draw = method.draw(network, keys, edit.source)
+    assert [(key.image, key.sample) for key in draw.keys] == [(name, i) for name in "ab" for i in range(3)]
+    assert all(len(set(times)) == 1 for times in draw.t.unflatten(0, (2, 3)).tolist())
+    step = method.direction(network, edit.source, edit, draw, images, method.states(2))
+    one = Method(loss)
+    first = one.draw(network, keys, edit.source)
+    torch.testing.assert_close(draw.noise[::3], first.noise)
+    rows = edit.narrow(torch.arange(2).repeat_interleave(3))
+    each = loss.gradient(predict(network, rows.source, rows, draw, loss.branches))
+    torch.testing.assert_close(step.direction, each.unflatten(0, (2, 3)).mean(1), rtol=0, atol=1e-12)
+    assert len(step.verdict.sd) == 2
 
 
 def test_steps_from_level_to_level_need_timesteps_that_descend() -> None:

@@ -98,7 +98,10 @@ def test_velocity_level_and_latents_are_those_of_the_pipeline(folder: Path, sd3:
 
 def test_clean_and_noise_make_up_the_noisy_latents_at_every_level(sd3: Backbone) -> None:
     t, z_t = torch.tensor([0, 1, 500, 1000]), torch.randn(4, 4, 8, 8)
-    estimate, (a, g) = sd3.estimate(z_t, t, sd3.embed(["a cat"]).repeat(4)), (x[:, None, None, None] for x in sd3.scales(t, (8, 8)))
+    estimate, (a, g) = (
+        sd3.estimate(z_t, t, sd3.embed(["a cat"]).repeat(4)),
+        (x[:, None, None, None] for x in sd3.scales(t, (8, 8))),
+    )
     torch.testing.assert_close(a * estimate.clean + g * estimate.eps, z_t, rtol=0, atol=1e-5)
     torch.testing.assert_close(estimate.eps - estimate.clean, estimate.velocity, rtol=0, atol=1e-5)
 
