@@ -5,7 +5,7 @@ log line read from the device at every attempt, a preview every 30 steps. Draws 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -57,7 +57,7 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
     for k in range(method.steps):
         for attempt in range(accept.max_attempts):
             key = DrawKey(*identity, k, attempt)
-            timed = key if accept.redraw_timestep else DrawKey(*identity, k, 0)
+            timed = replace(key, attempt=attempt if accept.redraw_timestep else 0)
             t = method.timesteps.at(timed, method.steps, backbone.last_timestep)
             noise = RandomSampler().noise(key, z.shape[1:])[None].to(device)
             times = torch.tensor([t, t], device=device)
@@ -70,14 +70,13 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
             sd = gradient.std().item()
             if sd >= accept.threshold * accept.decay**attempt:
                 break
-        newest = dense_map(backbone, mask_of.cross_level, mask_of.self_level, one.focus, (z.shape[-2], z.shape[-1]))
+        newest = dense_map(backbone, mask_of.cross_level, mask_of.self_level, one.focus, size_of(z))
         average = newest if average is None else (1 - mask_of.momentum) * average + mask_of.momentum * newest
         beta = k / method.steps
         masked = gradient * (beta * average + 1 - beta) if one.focus.any() else gradient
         pulled = (1 - source_pull.weight) * masked + source_pull.weight * (z - one.source)
         gamma = method.gamma(torch.tensor([k / max(1, method.steps - 1)])).item()
-        direction = gamma * pulled / pulled.std()
-        z = z - method.optimizer.step_size(z) * direction
+        z = z - method.optimizer.step_size(z) * gamma * pulled / pulled.std()
         run.attempts.append(attempt + 1)
         if (k + 1) % PREVIEW_EVERY == 0:
             backbone.decode(z)

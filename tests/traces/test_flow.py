@@ -72,7 +72,9 @@ class Loop:
         shutil.copytree(self.model.source, folder / "pipeline")
         arrays = {name: torch.cat(rows).contiguous() for name, rows in self.kept.items()}
         texts = {name: self.text[name] for name in ("source", "target", "null")}
-        save_file(arrays | text_arrays(texts) | {"image": self.image, "z_src": self.x, "z_final": z}, folder / "trace.safetensors")
+        save_file(
+            arrays | text_arrays(texts) | {"image": self.image, "z_src": self.x, "z_final": z}, folder / "trace.safetensors"
+        )
 
 
 def flowedit(loop: Loop, folder: Path) -> None:
@@ -210,5 +212,3 @@ def test_schedules_at_random_are_refused(sd3: Backbone, tmp_path: Path, capsys: 
     (folder / "case.json").write_text(json.dumps(case | {"schedule": "random"}))
     assert main(["verify", str(folder)]) == 2
     assert "only descending timesteps are replayed" in capsys.readouterr().err
-
-
