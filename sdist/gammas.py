@@ -75,7 +75,7 @@ class DVRF(Gamma):
     lowest of them.
     """
 
-    rate: float
+    rate: float = 0.036232  # of Stable Diffusion 3's 50 levels
     first: float = 0.0
     last: float = 49 / 77  # T = 50
 
