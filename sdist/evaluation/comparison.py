@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..edits.outputs import writable_folder
 from ..errors import UserError
+from ..files.helpers import is_helper
 from .folder import Evaluation, read_evaluation
 from .page import report_page
 from .plots import choose_axes, success_curves, trade_off
@@ -41,6 +42,9 @@ def compare_folders(
     `x` and `y` are the metrics of trade_off.png, which is left out where no two can be found. Raises UserError for two folders of
     one name, and as `compare` and `beside` do.
     """
+    folders = [folder for folder in folders if not is_helper(Path(folder.name))]  # of evaluations/*
+    if not folders:
+        raise UserError("there is no evaluation to compare; name folders that sdist evaluate wrote")
     names = [folder.resolve().name for folder in folders]
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -1,5 +1,6 @@
 """Finds the edited image of each pair by its key."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,9 @@ from ..files.helpers import is_helper
 from ..files.opening import image_size
 from ..metrics.background import REMEDY
 
+log = logging.getLogger("sdist")
+
+SHAPE = 0.05  # by which the ratio of a result's sides may differ from the wanted image's without a word
 LOGS = "logs"  # folder of `sdist run`, whose images are no results
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -39,20 +43,30 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
 def check_sizes(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> None:
     """Raises UserError for results of pairs with a mask that have another size than their source: see `check_one_size`.
 
-    Asked of the official profile, before anything is loaded. What cannot be read is left to what reads it.
+    The log warns of results that the published code stretches to the wanted image. Asked of the official profile, before anything
+    is loaded. What cannot be read is left to what reads it.
     """
-    unlike = []
+    unlike, stretched = list[str](), list[str]()
     for pair in pairs:
-        result = results[pair.key]
-        if pair.mask is None or result is None:
-            continue
         with suppress(UserError):
-            size, source = image_size(result), image_size(pair.image)
-            if size != source:
-                unlike.append(f"{pair.key} has {size[0]} x {size[1]}, its source {source[0]} x {source[1]}")
+            size, other = _two_sizes(results[pair.key], pair.image if pair.mask is not None else pair.truth)
+            said = f"{pair.key} has {size[0]} x {size[1]}, {'its source' if pair.mask else 'the wanted'} {other[0]} x {other[1]}"
+            if pair.mask is not None and size != other:
+                unlike.append(said)
+            if pair.mask is None and abs(size[0] * other[1] / (size[1] * other[0]) - 1) > SHAPE:
+                stretched.append(said)
+    if stretched:
+        log.warning("%d results are stretched to the shape of the wanted image, the first: %s", len(stretched), stretched[0])
     if unlike:
-        raise UserError(f"{len(unlike)} results have another size than their source, which the published code misjudges: "
-                        f"{unlike[0]}; {REMEDY}")  # fmt: skip
+        number = f"{len(unlike)} results have another size than their source, which the published code misjudges"
+        raise UserError(f"{number}: {unlike[0]}; {REMEDY}")
+
+
+def _two_sizes(result: Path | None, other: Path | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Of a result and what it is compared with; (1, 1) of both where one of them is not given."""
+    if result is None or other is None:
+        return (1, 1), (1, 1)
+    return image_size(result), image_size(other)
 
 
 def _is_result(path: Path) -> bool:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
+from sdist.datasets.base import Pair
 from sdist.errors import UserError
+from sdist.evaluation.results import check_sizes
 from sdist.metrics.background import at_one_size
 from sdist.metrics.encoders.dino import Dino
 
@@ -62,6 +64,18 @@ def test_results_of_any_size_are_scored_or_named_before_anything_is_loaded(
     said = capsys.readouterr().err.splitlines()[-1]
     assert "1 results have another size than their source" in said
     assert f" has {side} x {side}, its source 512 x 512; resize the results" in said
+
+
+def test_results_that_the_published_code_stretches_are_said(tmp_path: Path, caplog) -> None:
+    pairs, results = [], {}
+    for key, size in {"same": (64, 48), "scaled": (128, 96), "nearly": (64, 50), "square": (64, 64)}.items():
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{key}_truth.png")
+        Image.new("RGB", size).save(tmp_path / f"{key}.png")
+        pairs.append(Pair(key, tmp_path / f"{key}.png", "", "a cat", truth=tmp_path / f"{key}_truth.png"))
+        results[key] = tmp_path / f"{key}.png"
+    check_sizes(pairs, results | {"same": None})
+    stretched = "1 results are stretched to the shape of the wanted image, the first: square has 64 x 64, the wanted 64 x 48"
+    assert caplog.messages == [stretched]
 
 
 # --- networks ----------------------------------------------------------------------------------------------------------
@@ -116,6 +130,9 @@ def test_evaluations_of_unlike_networks_are_refused(evaluated: Callable, tmp_pat
         capsys.readouterr()
         code = main(["compare", *folders, "--output", str(tmp_path / "both"), "--quiet"])
         assert (code, message in capsys.readouterr().err) == (2 if message else 0, True), kind
+    path.write_text(whole)
+    (tmp_path / "@eaDir").mkdir()  # of a pattern in the shell
+    assert main(["compare", *folders, str(tmp_path / "@eaDir"), "--output", str(tmp_path / "both"), "--quiet"]) == 0
 
 
 # --- instructions ------------------------------------------------------------------------------------------------------
