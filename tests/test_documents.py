@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,11 @@ def test_commands_of_the_pages_are_understood(page: Path) -> None:
 
 def test_commands_are_found() -> None:
     assert len(commands(ROOT / "README.md")) > 10
+
+
+def test_the_sizes_of_models_are_those_of_their_classes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import_module("model_sizes").main()
+    assert capsys.readouterr().out in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")

@@ -1,0 +1,95 @@
+"""The weights of every model that has an alias, counted from the classes on the meta device, and what fits on which card.
+
+    python experiments/model_sizes.py          # the table of docs/models.md
+
+An edit needs the denoiser and the VAE; text encoders run once, before it. A card is said to hold a model if these weights
+leave ROOM for what an edit computes; with offloaded text they need not fit beside the denoiser.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from architectures import UNETS
+from diffusers import AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+
+GIB, ROOM = 2**30, 2.0  # bytes; GiB
+CARDS = (8, 12, 16, 24)  # GB as sold, each about 0.93 GiB
+BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
+Config = dict[str, Any]
+CLIP_L: Config = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768,
+}  # fmt: skip
+CLIP_G: Config = {
+    "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280,
+}  # fmt: skip
+CLIP_H: Config = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16}
+T5_XXL: Config = {
+    "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}  # fmt: skip
+SD3: Config = {
+    "sample_size": 128, "num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "out_channels": 16,
+    "joint_attention_dim": 4096, "pooled_projection_dim": 2048,
+}  # fmt: skip
+SD35_MEDIUM: Config = SD3 | {"pos_embed_max_size": 384, "qk_norm": "rms_norm", "dual_attention_layers": tuple(range(13))}
+SD35_LARGE: Config = SD3 | {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm"}
+
+
+def clip(config: Config, projected: bool = False) -> nn.Module:
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(CLIPTextConfig(vocab_size=49408, **config))
+
+
+def t5() -> nn.Module:
+    return T5EncoderModel(T5Config(**T5_XXL))
+
+
+def unet(name: str) -> nn.Module:
+    return UNet2DConditionModel(layers_per_block=2, **UNETS[name])
+
+
+def vae(channels: int) -> nn.Module:
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+
+
+def models() -> Iterator[tuple[str, nn.Module, list[nn.Module], nn.Module]]:
+    """Alias, denoiser, text encoders, VAE; call on the meta device."""
+    yield "sd14, sd15", unet("sd15"), [clip(CLIP_L)], vae(4)
+    yield "sd21, sd21-base", unet("sd21"), [clip(CLIP_H)], vae(4)
+    yield "sdxl", unet("sdxl"), [clip(CLIP_L), clip(CLIP_G, projected=True)], vae(4)
+    both = [clip(CLIP_L, projected=True), clip(CLIP_G, projected=True)]
+    for name, config in {"sd3": SD3, "sd35-medium": SD35_MEDIUM, "sd35-large": SD35_LARGE}.items():
+        yield name, SD3Transformer2DModel(**config), [*both, t5()], vae(16)
+    for name, dev in {"flux-dev": True, "flux-schnell": False}.items():
+        yield name, FluxTransformer2DModel(guidance_embeds=dev), [clip(CLIP_L), t5()], vae(16)
+
+
+def billions(*networks: nn.Module) -> float:
+    return sum(p.numel() for network in networks for p in network.parameters()) / 1e9
+
+
+def cards(gigabytes: float) -> str:
+    """The smallest card on which those weights leave ROOM, in GiB."""
+    fitting = [card for card in CARDS if card * 1e9 / GIB >= gigabytes + ROOM]
+    return f"{fitting[0]} GB" if fitting else f"over {CARDS[-1]} GB"
+
+
+def main() -> None:
+    columns = ["alias", "denoiser", "text encoders", "VAE", *(f"{name}: weights, card" for name in BYTES), "with text, bf16"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    with torch.device("meta"):
+        for alias, denoiser, encoders, autoencoder in models():
+            parts = [billions(denoiser), billions(*encoders), billions(autoencoder)]
+            weights = [(parts[0] * size + parts[2] * 4) * 1e9 / GIB for size in BYTES.values()]  # the VAE stays in fp32
+            whole = ((parts[0] + parts[1]) * 2 + parts[2] * 4) * 1e9 / GIB
+            shown = [f"{size:.1f} GiB, {cards(size)}" for size in (*weights, whole)]
+            print(f"| `{alias.replace(', ', '`, `')}` | {' | '.join(f'{part:.2f} B' for part in parts)} | {' | '.join(shown)} |")
+
+
+if __name__ == "__main__":
+    main()
