@@ -87,11 +87,13 @@ def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataF
 
 def _check_encoders(first: str, one: Evaluation, name: str, other: Evaluation) -> None:
     """Raises UserError if two evaluations measured with unlike networks, or if one alone says with which."""
-    mine, others = (evaluation.made_with.get("encoders") for evaluation in (one, other))
+    mine, others = one.made_with.get("encoders"), other.made_with.get("encoders")
     if (mine is None) != (others is None):
         older = first if mine is None else name
         raise UserError(f"{older} does not say with which networks it was scored, as older versions left it; evaluate it again")
-    for kind in (mine or {}).keys() & (others or {}).keys():
+    if mine is None or others is None:
+        return
+    for kind in mine.keys() & others.keys():
         a, b = mine[kind], others[kind]
         differ = [key for key in a.keys() | b.keys() if key not in ("id", "version") and a.get(key) != b.get(key)]
         if differ:
