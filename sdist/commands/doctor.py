@@ -104,15 +104,18 @@ def _ask_hub(sources: list[str]) -> dict[str, str | None]:
 
 def _where(sources: tuple[str, ...], problems: Mapping[str, str | None] | None) -> str:
     """The first source that is on this disk, or of those without a problem on the hub, or what an edit would have to download."""
-    from ..models.catalogue import on_disk
+    from ..models.folders import local_folder, problem
 
-    ready = [source for source in sources if on_disk(source)]
-    if ready:
-        return f"ready: {ready[0]}"
+    faults = {source: problem(source) for source in sources}
+    whole = [source for source, fault in faults.items() if fault is None]
+    if whole:
+        return f"ready: {whole[0]}"
+    partial = [f"{source} is on this disk in part: {fault}" for source, fault in faults.items() if local_folder(source)]
     if problems is None:
-        return f"not on this disk; an edit downloads {sources[0]} (--online asks whether it is there)"
-    reachable = [source for source in sources if problems[source] is None]
-    return f"on the hub: {reachable[0]}" if reachable else "; ".join(f"{source}: {problems[source]}" for source in sources)
+        state = "; ".join(partial) or "not on this disk"
+        return f"{state}; an edit downloads {sources[0]} (--online asks whether it is there)"
+    reachable = [f"on the hub: {source}" for source in sources if problems[source] is None][:1]
+    return "; ".join([*partial, *(reachable or [f"{source}: {problems[source]}" for source in sources])])
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -3,8 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from math import lcm
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +15,7 @@ from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..models.base import Backbone
+from ..models.library import quiet
 from ..models.precision import Precision, lower_all
 from .base import Editor, Observers
 
@@ -70,7 +70,7 @@ class DiffusersPipeline(Editor):
             raise UserError(f"model '{model.name}' has two text encoders; {type(self).__name__} is for Stable Diffusion 1 and 2")
         if model.vae.config.shift_factor:
             raise UserError(f"model '{model.name}' shifts its latents, which these pipelines of diffusers do not know")
-        with _quiet("transformers"):  # it warns that torchvision, which no pipeline here needs, is not installed
+        with quiet("transformers", logging.ERROR):  # it warns that torchvision, which no pipeline here needs, is not installed
             self._around(model)
 
     def check_model(self, model: Backbone) -> None:
@@ -123,14 +123,3 @@ STREAM = "baseline"  # of random numbers; its name is part of every image made s
 def prompts_of(request: Request) -> Prompts:
     """What a pipeline reads of a request."""
     return Prompts(request.source, request.target, request.instruction or request.target)
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

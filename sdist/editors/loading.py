@@ -19,6 +19,7 @@ from ..files.images import Read, fit, fit_note, fitted_size, read_image
 from ..files.masks import check_shape, coverage, read_mask
 from ..files.opening import image_size
 from ..models.base import Backbone
+from ..models.borrowed import check_casting, plain
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
@@ -96,7 +97,10 @@ class LoadedMethod:
 
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)
         """Edits a queue of images of one size, see Editor.edit; edits with the same model wait for each other."""
-        with self.model.alone:
+        with self.model.alone, plain(self.model.networks):
+            check_casting(self.model.named_networks)
+            if changed := self.model.changes:
+                log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
             return self.editor.edit(self.model, batch, run)
 
     def card(self, result: Result) -> dict[str, Any]:

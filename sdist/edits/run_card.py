@@ -38,6 +38,8 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             "prediction_type": backbone.prediction_type,
             "fingerprint": backbone.fingerprint,
             "precision": str(backbone.denoiser.dtype).removeprefix("torch."),
+            "configuration": backbone.configuration,
+            **({"changed": changed} if (changed := backbone.changes) else {}),
         },
         **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},

@@ -1,6 +1,6 @@
 """What a family of models answers. A family is a subclass of Backbone in a file of its own; loading finds it by its denoiser.
 
-1. `components`, `optional`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
+1. `components`, `accepts`, `optional`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
 2. `make_text`: how prompts are embedded, and which token stands for which characters.
 3. `factor`, `multiple`, `check_size`, `channels`, `native_side`, `from_vae`, `to_vae`: its latents.
 4. `prediction_type`, `scales`, `last_timestep`, `denoise`: its levels of noise, what its denoiser predicts, how it is called.
@@ -21,11 +21,13 @@ from ..diffusion import Estimate, OutputKind, PerImage, size_of
 from ..errors import UserError
 from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
+from .alterations import alterations
 from .catalogue import IN_MEMORY
 from .compiled import CompiledForward
 from .devices import memory_format
 from .fingerprint import fingerprint
 from .text import PromptEncoder
+from .vae import LATENTS, check_vae, native_side, scale_of, shift_of
 
 
 class Backbone(ABC):
@@ -35,6 +37,7 @@ class Backbone(ABC):
     """
 
     components: ClassVar[Mapping[str, str]]  # by their names in model_index.json: classes of diffusers or transformers
+    accepts: ClassVar[Mapping[str, Sequence[str]]] = {}  # further classes of components that will do
     optional: ClassVar[frozenset[str]] = frozenset()  # those of them that a pipeline may lack
     denoiser_name: ClassVar[str]  # the component that predicts
     prediction_type: OutputKind
@@ -47,6 +50,7 @@ class Backbone(ABC):
         self.device, self.conditions = torch.device(device), conditions
         self.denoiser, self.vae, self.scheduler = parts[self.denoiser_name], parts["vae"], parts["scheduler"]
         self.text = self.make_text(parts, options)
+        check_vae(self.vae.config)
         self.check()
         if (kind := getattr(self, "prediction_type", None)) not in get_args(OutputKind):
             raise UserError(
@@ -60,6 +64,14 @@ class Backbone(ABC):
         self.source = ""  # where it was loaded from
         self.compiled: CompiledForward | None = None
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
+
+    @classmethod
+    def check_kind(cls, name: str, kinds: Sequence[str]) -> None:
+        """Raises UserError for a component of a class that is not known to do what the family's own does; `kinds`: and bases."""
+        known = [kind.rpartition(".")[2] for kind in (cls.components[name], *cls.accepts.get(name, ()))]
+        if not {kind.removesuffix("Fast") for kind in kinds} & set(known):
+            others = f" or {len(known) - 1} others" if len(known) > 3 else "".join(f" or {kind}" for kind in known[1:])
+            raise UserError(f"{name} is a {kinds[0]}, which is not known here: have {known[0]}{others}")
 
     def __init_subclass__(cls) -> None:
         """Raises TypeError for a family that does not say what it is made of: loading asks every one."""
@@ -104,18 +116,18 @@ class Backbone(ABC):
     @property
     def native_side(self) -> int:
         """The side in pixels of the square images that the model was trained on."""
-        return int(self.denoiser.config.sample_size) * self.factor
+        return native_side(self.denoiser.config.sample_size, self.vae.config, self.factor)
 
     def check_size(self, width: int, height: int) -> None:  # noqa: B027
         """Raises UserError for sides in pixels, multiples of `multiple`, that the denoiser cannot read."""
 
     def from_vae(self, mean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents as the denoiser reads them, from the mean of the VAE's posterior."""
-        return (mean - self._shift) * self.vae.config.scaling_factor
+        return (mean - shift_of(self.vae)) * scale_of(self.vae)
 
     def to_vae(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The inverse of `from_vae`."""
-        return latents / self.vae.config.scaling_factor + self._shift
+        return latents / scale_of(self.vae) + shift_of(self.vae)
 
     @property
     @abstractmethod
@@ -151,7 +163,24 @@ class Backbone(ABC):
 
     @property
     def networks(self) -> tuple[Any, ...]:
-        return (self.denoiser, self.vae, *self.text.encoders)
+        return tuple(self.named_networks.values())
+
+    @property
+    def named_networks(self) -> dict[str, Any]:
+        """By the names of their components."""
+        encoders = {f"text_encoder_{i}" if i > 1 else "text_encoder": encoder for i, encoder in enumerate(self.text.encoders, 1)}
+        return {self.denoiser_name: self.denoiser, "vae": self.vae, **encoders}
+
+    @property
+    def changes(self) -> list[str]:
+        """What was done to its networks in memory, which neither weights nor configuration say."""
+        return alterations(self.named_networks, self.components)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What else its outputs depend on beside weights: for the run card."""
+        latents = {name: getattr(self.vae.config, name, None) for name in LATENTS}
+        return {**latents, "tokens": [len(tokenizer) for tokenizer in self.text.tokenizers]}
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
@@ -170,10 +199,6 @@ class Backbone(ABC):
         """Pixels in [-1, 1], clipped, on the CPU."""
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
         return torch.cat([self.vae.decode(row[None]).sample.float().clamp(-1, 1).cpu() for row in z])
-
-    @property
-    def _shift(self) -> float:
-        return getattr(self.vae.config, "shift_factor", None) or 0.0
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""

@@ -10,7 +10,9 @@ TINYWORLD = Path(__file__).parent.parent / "tinyworld" / "weights"
 
 
 IN_MEMORY = "(in memory)"  # a pipeline that was made of components in Python: on no disk, with Stable Diffusion's scale
-LAST_FILE = "scheduler/scheduler_config.json"  # the last that loading fetches: when it is cached, all of it is
+
+SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")  # files that hold a whole model, or a part
+CONVERT = "make a folder of it: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), of diffusers"
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,45 @@ def find_model(name: str) -> Model:
         return MODELS[name]
     if name == IN_MEMORY:
         return Model((IN_MEMORY,), STABLE_DIFFUSION)
+    if Path(name).is_dir() and not (Path(name) / "model_index.json").is_file():
+        raise _refusal(name)
     known = [m for m in MODELS.values() if name in m.sources or (Path(name).is_dir() and _is_source(name, m))]
     if known:
         return replace(known[0], sources=(name,))
-    if Path(name).is_dir():
-        if not (Path(name) / "model_index.json").is_file():
-            raise UserError(f"model folder {name} is not a diffusers pipeline: it has no model_index.json")
+    if Path(name).is_dir() or _is_hub_id(name):
         return Model((name,), STABLE_DIFFUSION)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
-        return Model((name,), STABLE_DIFFUSION)
-    raise unknown("model", name, MODELS, "aliases; a hub id (owner/name) or a folder with model_index.json works too")
+    raise _refusal(name)
+
+
+def _is_hub_id(name: str) -> bool:
+    return (
+        name.count("/") == 1
+        and not Path(name).is_file()
+        and name[0] not in "./~"
+        and name[-1] != "/"
+        and not name.endswith(SINGLE)
+    )
+
+
+def _refusal(name: str) -> UserError:
+    """Why nothing can be loaded from a name that is no pipeline's folder and no hub id."""
+    path = Path(name)
+    if path.is_file() or name.endswith(SINGLE):
+        return UserError(f"model {name} is a single file, not a pipeline's folder; {CONVERT}")
+    if "://" in name:
+        return UserError(f"model {name} is a URL: give the hub id (owner/name), or a folder that was downloaded")
+    if not path.is_dir():
+        return unknown("model", name, MODELS, "aliases; a hub id (owner/name) or a folder with model_index.json works too")
+    single = sorted(file.name for file in path.glob("*") if file.name.endswith(SINGLE))
+    hint = f", but single files ({single[0]}); {CONVERT}" if single else ""
+    if (path / "config.json").is_file():
+        hint = "; it is one part of a pipeline: give the folder above it"
+    return UserError(f"model folder {name} is not a diffusers pipeline: it has no model_index.json{hint}")
 
 
 def is_folder(source: str) -> bool:
     """Whether a source is a place on this disk rather than a hub id."""
     return Path(source).is_absolute() or Path(source).is_dir()
-
-
-def on_disk(source: str) -> bool:
-    """Whether a source is on this disk: a pipeline folder, or a hub id of which the file that is fetched last is cached."""
-    if is_folder(source):
-        return (Path(source) / "model_index.json").is_file()
-    return is_cached(source, LAST_FILE)
 
 
 def is_cached(hub_id: str, file: str) -> bool:

@@ -1,22 +1,27 @@
 """Loads the parts of a diffusers pipeline from a folder, the cache or the hub, and puts a backbone of their family together."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from ..errors import UserError
-from ..registry import FAMILIES
 from .allocator import keep_freed_memory
 from .base import Backbone
-from .catalogue import TINYWORLD, Model, find_model, hub_problem, is_folder, on_disk
+from .borrowed import unwrapped
+from .catalogue import Model, find_model, hub_problem, is_folder
 from .devices import choose_device
+from .folders import Part, families_of, local_folder, matching, read_folder
+from .hub import fetch
+from .library import loading
+from .weights import MissingError
 
 log = logging.getLogger("sdist")
+
+FAULTS = (OSError, ValueError, TypeError, RuntimeError, OverflowError, SafetensorError)  # of files that are missing or damaged
 
 
 def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backbone:
@@ -47,91 +52,59 @@ def _load_first(name: str, model: Model, device: str, conditions: int) -> Backbo
 
 def _try_load(source: str, device: str, conditions: int, borrowed: Mapping[str, str]) -> tuple[Backbone | None, str]:
     """The model, or why it cannot be had; what the disk has only in part is fetched."""
-    local, problem = on_disk(source), ""
-    for only_local in (True, False) if local and not is_folder(source) else (local,):
-        blocked = None if only_local else hub_problem(source)
+    here, problem = local_folder(source), ""
+    for folder in (here, None) if here is not None and not is_folder(source) else (here,):
+        blocked = hub_problem(source) if folder is None else None
         if blocked:
-            return None, problem or blocked
+            return None, f"{problem}, and {blocked}" if problem else blocked
         try:
-            backbone = _load(source, device, only_local, conditions, borrowed)
+            backbone = _load(fetch(source) if folder is None else folder, device, conditions, borrowed)
             backbone.source = source
             return backbone, ""
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        except (OSError, ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:  # missing or damaged
+        except MissingError as error:
+            problem = str(error)
+        except FAULTS as error:
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return None, problem
 
 
-def _load(source: str, device: str, local: bool, conditions: int, borrowed: Mapping[str, str]) -> Backbone:
+def _load(folder: Path, device: str, conditions: int, borrowed: Mapping[str, str]) -> Backbone:
     """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone."""
-    from diffusers import DiffusionPipeline
-
-    where = {"local_files_only": local}
-    index = DiffusionPipeline.load_config(source, **where)
-    families = families_of({name: value[1:] for name, value in index.items() if isinstance(value, list)})
-    name = families[0].denoiser_name
-    family = matching(families, find_class(families[0].components[name]).load_config(source, subfolder=name, **where))
-    there = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
-    wanted = {name: kind for name, kind in family.components.items() if name in there or name not in family.optional}
-    parts = {}
-    for name, kind in wanted.items():
-        home, folder = (str(TINYWORLD), borrowed[name]) if name in borrowed else (source, name)
-        parts[name] = _load_part(find_class(kind), home, folder, **where)
-    return family(parts, device, index, conditions)
+    contents = read_folder(folder, borrowed)
+    with loading():
+        parts = {name: _load_part(name, part) for name, part in contents.parts.items()}
+    return contents.family(parts, device, contents.index, conditions)
 
 
-def find_class(name: str) -> Any:
-    """A class of diffusers or transformers by its name, of any other module by module.Class."""
-    module, _, plain = name.rpartition(".")
-    for package in [module] if module else ("diffusers", "transformers"):
-        if hasattr(candidate := import_module(package), plain):
-            return getattr(candidate, plain)
-    raise UserError(f"the installed diffusers and transformers have no {name}; a newer version may")
-
-
-def _load_part(cls: Any, source: str, name: str, **where: Any) -> Any:
-    """One component; a network with all of its weights, in float32."""
+def _load_part(name: str, part: Part) -> Any:
+    """One component; a network with all of its weights, in float32. What goes wrong names the part."""
     from diffusers import ModelMixin
 
-    if not issubclass(cls, nn.Module):
-        return cls.from_pretrained(source, subfolder=name, **where)
-    of_diffusers = issubclass(cls, ModelMixin)
-    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False} if of_diffusers else {"dtype": torch.float32}
-    return _load_network(cls, source, name, **options, **where)
+    options: dict[str, Any] = {"local_files_only": True}
+    if part.is_network:
+        of_diffusers = issubclass(part.kind, ModelMixin)
+        options |= {"torch_dtype": torch.float32, "low_cpu_mem_usage": False} if of_diffusers else {"dtype": torch.float32}
+    try:
+        return _load_network(name, part, **options) if part.is_network else part.kind.from_pretrained(part.folder, **options)
+    except FAULTS as error:
+        if isinstance(error, UserError):
+            raise
+        raise OSError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def _load_network(cls: Any, source: str, part: str, **options: Any) -> Any:
+def _load_network(name: str, part: Part, **options: Any) -> Any:
     """One network with all of its weights. Raises UserError where the libraries would go on with random ones."""
-    network, report = cls.from_pretrained(source, subfolder=part, use_safetensors=True, output_loading_info=True, **options)
+    if part.variant is not None:
+        log.info("%s has %s weights alone (%s)", name, part.variant, part.folder)
+    kind, options = part.kind, {**options, "variant": part.variant, "use_safetensors": True, "output_loading_info": True}
+    network, report = kind.from_pretrained(part.folder, **options)
     if report["missing_keys"]:
         raise UserError(
-            f"{part} lacks {len(report['missing_keys'])} weights of {cls.__name__}, {min(report['missing_keys'])} among them"
+            f"{name} lacks {len(report['missing_keys'])} weights of {kind.__name__}, {min(report['missing_keys'])} among them"
         )
     return network
-
-
-def families_of(kinds: Mapping[str, Any]) -> list[type[Backbone]]:
-    """The families whose denoiser is among components of these classes and their bases. Raises UserError if there is none."""
-    every = [FAMILIES.get(name) for name in FAMILIES.names()]
-    known = {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}
-    families = [family for family, kind in known.items() if kind in kinds.get(family.denoiser_name, ())]
-    if families:
-        return families
-    denoiser = next((kinds[name][0] for name in ("transformer", "unet", *kinds) if kinds.get(name)), "missing")
-    raise UserError(
-        f"the denoiser of this model is {denoiser}, which is not known here: have {', '.join(sorted({*known.values()}))}"
-    )
-
-
-def matching(families: Sequence[type[Backbone]], config: Mapping[str, Any]) -> type[Backbone]:
-    """The one that a denoiser of that configuration belongs to. Raises UserError if it is none of them."""
-    for family in families:
-        if family.matches(config):
-            return family
-    kind = families[0].components[families[0].denoiser_name]
-    names = ", ".join(name for name in FAMILIES.names() if FAMILIES.get(name) in families)
-    raise UserError(f"this {kind} reads something else than those of the families known here ({names})")
 
 
 def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> Backbone:
@@ -139,11 +112,14 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
 
     `options`: what a pipeline's index holds beside its components.
     """
-    inner = {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}  # of what torch.compile gives
-    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in inner.items()})
+    parts = {name: unwrapped(part) for name, part in parts.items()}
+    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in parts.items()})
     family = matching(families, parts[families[0].denoiser_name].config)
     missing = [name for name in family.components if parts.get(name) is None and name not in family.optional]
     if missing:
         kind = family.components[family.denoiser_name]
         raise UserError(f"this {kind} needs {', '.join(missing)} beside it, which the pipeline does not have")
+    for name in family.components:
+        if parts.get(name) is not None:
+            family.check_kind(name, [base.__name__ for base in type(parts[name]).__mro__])
     return family(parts, device, options, conditions)

@@ -13,10 +13,17 @@ from ..hooks.layers import AttentionLayout
 from ..prediction import Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
+from .schedules import DISCRETE, discrete_schedule, schedule_keys
 from .text import ClipText, PromptEncoder
 from .unet_layout import UNetLayout
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+UNREAD = {  # configuration of a UNet that says that it reads something which nothing here gives it
+    "class_embed_type": "class labels or a second time",
+    "num_class_embeds": "class labels",
+    "encoder_hid_dim_type": "embeddings of another kind than CLIP's text, such as an image's",
+    "time_cond_proj_dim": "an embedded guidance scale (a latent consistency model)",
+}
+IP_ADAPTER = "has an IP-Adapter, which reads an image: call unload_ip_adapter() on the pipeline that loaded it"
 
 
 @FAMILIES.register("stable_diffusion")
@@ -29,13 +36,13 @@ class StableDiffusion(Backbone):
         "vae": "AutoencoderKL",
         "text_encoder": "CLIPTextModel",
         "tokenizer": "CLIPTokenizer",
-        "scheduler": "DDPMScheduler",  # of any class: only the schedule is read
+        "scheduler": "DDPMScheduler",
     }
 
-    def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
-        from diffusers import DDPMScheduler
+    accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {"scheduler": DISCRETE, "text_encoder": ("CLIPTextModelWithProjection",)}
 
-        scheduler = DDPMScheduler.from_config(parts["scheduler"].config)
+    def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
+        scheduler = discrete_schedule(parts["scheduler"])
         self.prediction_type = scheduler.config.prediction_type
         super().__init__({**parts, "scheduler": scheduler}, device, options, conditions)
         self._alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
@@ -48,20 +55,17 @@ class StableDiffusion(Backbone):
         return ClipText([parts["text_encoder"]], [parts["tokenizer"]])
 
     def check(self) -> None:
-        if self.prediction_type not in PREDICTION_TYPES:
-            raise UserError(
-                f"this model predicts '{self.prediction_type}', of which score distillation here knows "
-                f"{' and '.join(PREDICTION_TYPES)}"
-            )
+        check_inputs(self.denoiser)
         kind = "InstructPix2Pix" if self.conditions else "text-to-image Stable Diffusion"
         check_widths(kind, "UNet", self.widths())
 
     def widths(self) -> dict[str, tuple[int, int]]:
         """What the UNet reads, and what it gets."""
         config = self.denoiser.config
+        text = sum(encoder.config.hidden_size for encoder in self.text.encoders)
         return {
             "latent channels": (config.in_channels, (1 + self.conditions) * self.channels),
-            "text width": (config.cross_attention_dim, sum(encoder.config.hidden_size for encoder in self.text.encoders)),
+            "text width": (one_of_all(config.cross_attention_dim), text),
         }
 
     @property
@@ -76,6 +80,27 @@ class StableDiffusion(Backbone):
     ) -> Float[Tensor, "n c h w"]:
         return self.forward(z_t, t, encoder_hidden_states=text.tokens)
 
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {**super().configuration, **schedule_keys(self.scheduler)}
+
     @cached_property
     def layout(self) -> AttentionLayout:
         return UNetLayout(self.denoiser)
+
+
+def one_of_all(value: Any) -> Any:
+    """What a list of equal values, one per block, says for all."""
+    return value[0] if isinstance(value, list | tuple) and len(set(value)) == 1 else value
+
+
+def check_inputs(unet: Any) -> None:
+    """Raises UserError for a UNet that wants more than latents, a timestep and a prompt.
+
+    An IP-Adapter that was unloaded leaves its key in the configuration, as an item and not as an attribute.
+    """
+    if type(getattr(unet, "encoder_hid_proj", None)).__name__ == "MultiIPAdapterImageProjection":
+        raise UserError(f"unet {IP_ADAPTER}")
+    for key, what in UNREAD.items():
+        if (value := getattr(unet.config, key, None)) is not None:
+            raise UserError(f"this UNet reads {what} ({key}={value}), which nothing here gives it: another model is needed")

@@ -15,6 +15,7 @@ from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
 from ..prediction import Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
+from .schedules import FLOW, flow_shift
 from .text import PromptEncoder, TextWithT5
 
 T5_TOKENS = 256  # that the model reads of a prompt; zeros where there is no T5
@@ -76,6 +77,7 @@ class StableDiffusion3(Backbone):
         "tokenizer_3": "T5Tokenizer",
         "scheduler": "FlowMatchEulerDiscreteScheduler",
     }
+    accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {"scheduler": FLOW}
     optional: ClassVar[frozenset[str]] = frozenset({"text_encoder_3", "tokenizer_3"})
     prediction_type = "flow"
     last_timestep = 1000
@@ -86,8 +88,7 @@ class StableDiffusion3(Backbone):
         return StableDiffusion3Text(encoders, tokenizers, self.denoiser.config.joint_attention_dim)
 
     def check(self) -> None:
-        if self.scheduler.config.use_dynamic_shifting:
-            raise UserError("the scheduler shifts levels by the size of the image, which no Stable Diffusion 3 does")
+        self._level_shift = flow_shift(self.scheduler)
         config, clips = self.denoiser.config, [encoder.config for encoder in self.text.encoders[:2]]
         widths = {
             "latent channels": (config.in_channels, self.channels),
@@ -111,12 +112,11 @@ class StableDiffusion3(Backbone):
 
     def level(self, t: Real[Tensor, " n"]) -> Float[Tensor, " n"]:
         """1000 s of timesteps 0..1000: s = shift u / (1 + (shift - 1) u) at u = t / 1000 (the paper's eq. 23)."""
-        shift = self.scheduler.config.shift
-        return shift * t / (1 + (shift - 1) * t / self.last_timestep)
+        return self._level_shift * t / (1 + (self._level_shift - 1) * t / self.last_timestep)
 
     def timestep(self, s: float, size: tuple[int, int]) -> float:
         """The timestep of a noise level in 0..1, for latents of any size: the inverse of `level`."""
-        shift = self.scheduler.config.shift
+        shift = self._level_shift
         return self.last_timestep * s / (shift - (shift - 1) * s)
 
     def denoise(
@@ -124,6 +124,10 @@ class StableDiffusion3(Backbone):
     ) -> Float[Tensor, "n c h w"]:
         level = self.level(t)
         return self.forward(z_t, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=level)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {**super().configuration, "shift": self._level_shift}
 
     @cached_property
     def layout(self) -> AttentionLayout:

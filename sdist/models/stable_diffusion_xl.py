@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..prediction import Text
 from ..registry import FAMILIES
+from .schedules import DISCRETE
 from .stable_diffusion import StableDiffusion
 from .text import PromptEncoder
 
@@ -42,8 +43,10 @@ class StableDiffusionXL(StableDiffusion):
         "text_encoder_2": "CLIPTextModelWithProjection",
         "tokenizer": "CLIPTokenizer",
         "tokenizer_2": "CLIPTokenizer",
-        "scheduler": "DDPMScheduler",  # of any class: only the schedule is read
+        "scheduler": "DDPMScheduler",
     }
+
+    accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {"scheduler": DISCRETE, "text_encoder": ("CLIPTextModelWithProjection",)}
 
     @classmethod
     def matches(cls, config: Mapping[str, Any]) -> bool:
@@ -52,6 +55,10 @@ class StableDiffusionXL(StableDiffusion):
     def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
         encoders, tokenizers = ([parts[name], parts[f"{name}_2"]] for name in ("text_encoder", "tokenizer"))
         return TwoClipTexts(encoders, tokenizers, bool(options.get("force_zeros_for_empty_prompt", True)))
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {**super().configuration, "force_zeros_for_empty_prompt": self.text.zero_empty}
 
     def widths(self) -> dict[str, tuple[int, int]]:
         config = self.denoiser.config

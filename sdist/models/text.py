@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..prediction import Text
 
+LIMITLESS = 10**5  # tokens: no encoder reads as many, tokenizers without a limit say more
+
 
 class PromptEncoder(ABC):
     """Text encoders, each with its tokenizer; the first tokenizer's tokens are those that attention looks at."""
@@ -28,16 +30,31 @@ class PromptEncoder(ABC):
         return self.limit(0)
 
     def limit(self, which: int) -> int:
-        """Tokens of a prompt that an encoder reads."""
-        return int(self.tokenizers[which].model_max_length)
+        """Tokens of a prompt that an encoder reads: of what it and its tokenizer say the less.
+
+        Raises UserError if neither says anything; a tokenizer without a limit says a number with thirty digits.
+        """
+        said = (self.tokenizers[which].model_max_length, getattr(self.encoders[which].config, "max_position_embeddings", None))
+        limits = [limit for limit in said if isinstance(limit, int) and 2 < limit < LIMITLESS]
+        if not limits:
+            raise UserError(
+                f"the tokenizer has no usable limit ({said[0]!r}), nor has its text encoder: write model_max_length in "
+                "tokenizer_config.json"
+            )
+        return min(limits)
 
     def token_ids(self, prompt: str, which: int = 0) -> list[int]:
         """The prompt's tokens, padded. Raises UserError if the tokenizer's limit does not hold them."""
         tokenizer, limit = self.tokenizers[which], self.limit(which)
+        if tokenizer.pad_token is None:
+            raise UserError(f"the tokenizer ({type(tokenizer).__name__}) has no pad_token: write one in tokenizer_config.json")
         ids = tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
             raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
+        words = getattr(self.encoders[which].config, "vocab_size", None)
+        if words is not None and max(ids, default=0) >= words:
+            raise UserError(f"the tokenizer gives token {max(ids)}, its text encoder knows {words}: they are not of one model")
         return ids
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
@@ -77,4 +94,4 @@ class ClipText(PromptEncoder):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
-        return Text(self.encoders[0](self._ids(prompts, 0))[0].float())
+        return Text(self.encoders[0](self._ids(prompts, 0)).last_hidden_state.float())

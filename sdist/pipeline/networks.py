@@ -9,8 +9,8 @@ from torch import nn
 
 from ..config.settings import Settings
 from ..editors.loading import adapt
-from ..errors import UserError
 from ..models.base import Backbone
+from ..models.borrowed import check_hooks, plain, unwrapped
 from ..models.loading import assemble
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
@@ -20,16 +20,12 @@ MODES = ("training", "gradient_checkpointing")  # attributes of modules that a r
 def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[str, Any]) -> Iterator[Backbone]:
     """The backbone of components by their names in diffusers, as the settings load one from disk: float32, then lowered.
 
-    Raises UserError for networks that are moved or cast by hooks; see `assemble` and `adapt` for others.
+    Raises UserError for networks that are moved by hooks; see `assemble` and `adapt` for others.
     """
-    hooked = [name for name, part in parts.items() if hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook")]
-    if hooked:
-        raise UserError(
-            f"{', '.join(hooked)}: hooks of offloading or casting, but every step calls the network, which stays on its device; "
-            "remove them (pipe.remove_all_hooks()) and use pipe.to(device)"
-        )
+    parts = {name: unwrapped(part) for name, part in parts.items()}
+    check_hooks({name: part for name, part in parts.items() if isinstance(part, nn.Module)})
     networks = networks_of(parts)
-    with restoring_state(*networks):
+    with plain(networks), restoring_state(*networks):
         for network in networks:
             nn.Module.to(network, torch.float32)
         backbone = assemble(parts, settings.device, options, settings.editor.conditions)

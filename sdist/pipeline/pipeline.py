@@ -25,7 +25,10 @@ from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
 from ..files.in_memory import Picture, in_memory
-from ..models.catalogue import IN_MEMORY, MODELS, find_model, is_folder, on_disk
+from ..models.borrowed import check_hooks, unwrapped
+from ..models.catalogue import IN_MEMORY, find_model, is_folder
+from ..models.folders import checked_variant, on_disk
+from ..models.library import loading
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
@@ -85,11 +88,15 @@ class ScoreDistillationPipeline(DiffusionPipeline):
     ) -> "ScoreDistillationPipeline":
         """diffusers' own for a hub id or a folder; an alias such as "tinyworld" too. Weights are safetensors, never pickles."""
         name = os.fspath(pretrained_model_name_or_path)
-        if name in MODELS:
-            sources = MODELS[name].sources
-            name = next((source for source in sources if on_disk(source)), sources[0])
+        sources = find_model(name).sources
+        name = next((source for source in sources if on_disk(source)), sources[0])
         source = str(Path(name).resolve()) if is_folder(name) else name
-        return super().from_pretrained(source, **{**options, "use_safetensors": True})
+        safe = {**options, "use_safetensors": True}
+        with loading():
+            folder = source if is_folder(name) else cls.download(source, **safe)
+            pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, options), **safe})
+        pipeline.register_to_config(_name_or_path=source)
+        return pipeline
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> "ScoreDistillationPipeline":
@@ -98,7 +105,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         Without one they stay as they are, where diffusers' own would cast them to float32.
         """
         formats = {"dtype", "torch_dtype"} & options.keys()
-        with nullcontext() if formats else restoring_state(*networks_of(pipeline.components)):
+        with loading(), nullcontext() if formats else restoring_state(*networks_of(pipeline.components)):
             return super().from_pipe(pipeline, **options)
 
     @property
@@ -175,9 +182,12 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             raise UserError(
                 f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
             )
-        if self.unet.dtype not in NAMES:
-            raise UserError(f"the pipeline's unet is {self.unet.dtype}: have {', '.join(map(str, NAMES))}")
-        parts = {"model": self._model, "device": str(self._execution_device), "precision": NAMES[self.unet.dtype]}
+        networks = {name: unwrapped(part) for name, part in self.components.items()}
+        check_hooks({name: part for name, part in networks.items() if isinstance(part, torch.nn.Module)})
+        dtype, device = networks["unet"].dtype, next(networks["unet"].parameters()).device
+        if dtype not in NAMES:
+            raise UserError(f"the pipeline's unet is {dtype}: have {', '.join(map(str, NAMES))}")
+        parts = {"model": self._model, "device": str(device), "precision": NAMES[dtype]}
         return settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None} | parts)
 
     @property

@@ -17,7 +17,8 @@ from ..config.methods import shipped
 from ..editors.loading import model_cache
 from ..errors import UserError
 from ..files.opening import MAX_PIXELS
-from ..models.catalogue import MODELS, on_disk
+from ..models.catalogue import MODELS
+from ..models.folders import on_disk
 from .events import connect
 from .html import CSS, theme
 from .limits import Limits, Offer

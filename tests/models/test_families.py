@@ -70,7 +70,8 @@ def flow_folder(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     torch.manual_seed(0)
     TinyFlow().save_pretrained(folder / "transformer")
     change(folder / "scheduler" / "scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler")
-    change(folder / "model_index.json", unet=None, transformer=["diffusers", "TinyFlow"])
+    scheduler = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    change(folder / "model_index.json", unet=None, transformer=["diffusers", "TinyFlow"], scheduler=scheduler)
     FAMILIES.names()
     monkeypatch.setattr(FAMILIES, "_classes", {**FAMILIES._classes, "tiny_flow": Flow})
     return folder

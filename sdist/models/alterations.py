@@ -1,0 +1,87 @@
+"""What changes a network's output and stands neither in its weights nor in its configuration: a run card names it.
+
+Each finding is a line such as "unet: FreeU s1=0.9, ...". Nothing is found in a network as it was loaded.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "sdist")
+PLAIN_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0")  # of attention, equal to rounding
+FREEU = ("s1", "s2", "b1", "b2")
+
+
+def alterations(networks: Mapping[str, nn.Module], declared: Mapping[str, str]) -> list[str]:
+    """Of networks by the names of their components; a family may declare one of a class of its own as module.Class."""
+    found = []
+    for name, network in networks.items():
+        own = {*LIBRARIES, declared.get(name, "").rpartition(".")[0].partition(".")[0]} - {""}
+        found += [f"{name}: {line}" for line in dict.fromkeys(_of_network(network, own))]
+    return found
+
+
+def _of_network(network: nn.Module, own: set[str]) -> Iterator[str]:
+    if getattr(network, "use_tiling", False):
+        yield "tiling"
+    for name, module in network.named_modules():
+        place = f" at {name}" if name else ""
+        for line in (*_foreign(module, own), *_hooked(module), *_switched(module)):
+            yield line + place
+        yield from _shared(module)
+
+
+def _foreign(module: nn.Module, own: set[str]) -> Iterator[str]:
+    """Code of others: the module's class, and methods that were replaced in the module itself."""
+    if _root(type(module)) not in own or _root(type(module).forward) not in own:
+        yield f"class {_named(type(module))}"
+    casts = hasattr(module, "_diffusers_hook")
+    for name, value in vars(module).items():
+        if callable(getattr(type(module), name, None)) and callable(value) and not (casts and name == "forward"):
+            yield f"{name} replaced by {_named(value)}"
+
+
+def _hooked(module: nn.Module) -> Iterator[str]:
+    """Hooks of others that see or change what a module gets and gives."""
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        for hook in hooks.values():
+            if _root(hook) != "sdist":
+                yield f"hook {_named(hook)}"
+
+
+def _switched(module: nn.Module) -> Iterator[str]:
+    """What diffusers and peft switch on in single modules."""
+    values = {name: vars(module).get(name) for name in FREEU}
+    if None not in values.values():
+        yield "FreeU " + ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _shared(module: nn.Module) -> Iterator[str]:
+    """What is said once for all modules that have it."""
+    processor = getattr(module, "processor", None)
+    if processor is not None and type(processor).__name__ not in PLAIN_PROCESSORS:
+        yield f"attention by {_named(type(processor))}"
+    backend = getattr(processor, "_attention_backend", None)
+    if backend is not None:
+        yield f"attention backend {getattr(backend, 'value', backend)}"
+    if hasattr(module, "lora_A") and hasattr(module, "active_adapters"):
+        yield _lora(module)
+
+
+def _lora(module: Any) -> str:
+    """Which adapters act, and how strongly; the same adapter may have a strength of its own in each layer."""
+    if module.merged:
+        return f"LoRA {', '.join(module.merged_adapters)} fused"
+    if module.disable_adapters:
+        return "LoRA off"
+    scales = [f"{name} ({module.scaling[name]:g})" for name in module.active_adapters if name in module.scaling]
+    return f"LoRA {', '.join(scales) or 'of none'}"
+
+
+def _named(thing: Callable[..., Any] | type) -> str:
+    return f"{getattr(thing, '__qualname__', type(thing).__qualname__)} of {getattr(thing, '__module__', 'an unknown module')}"
+
+
+def _root(thing: Any) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]

@@ -1,0 +1,48 @@
+"""Fetches of a hub id what its model's family needs, and no more: no pickle, no second precision, no safety checker."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import UserError
+from .folders import INDEX, families_of, listed_parts
+from .weights import SUFFIX, MissingError, choose, read_json, variant_of
+
+TEXTS = (".json", ".txt", ".model")  # configurations and vocabularies
+
+
+def fetch(hub_id: str) -> Path:
+    """The folder of its files in the cache, downloaded where they are not there. Raises MissingError where the hub fails."""
+    try:
+        return _fetch(hub_id)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the network or the hub raises, the model is out of reach
+        raise MissingError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import hf_hub_download, model_info, snapshot_download
+
+    parts = listed_parts(read_json(Path(hf_hub_download(hub_id, INDEX))))
+    needed = {name for family in families_of(parts) for name in family.components} & parts.keys()
+    names = [file.rfilename for file in model_info(hub_id, timeout=10).siblings or ()]
+    wanted = [f"{part}/{name}" for part in sorted(needed) for name in wanted_files(_inside(part, names))]
+    return Path(snapshot_download(hub_id, allow_patterns=[INDEX, *wanted]))
+
+
+def wanted_files(names: Iterable[str]) -> list[str]:
+    """Of the files of a part those that are read: its texts, and its weights in one variant, whole or in shards."""
+    names = list(names)
+    texts, chosen = [name for name in names if name.endswith(TEXTS)], choose(names)
+    if chosen is None:
+        return texts
+    variant, name = chosen
+    if name not in texts:
+        return [*texts, name]
+    return [*texts, *(n for n in names if n.endswith(SUFFIX) and "-of-" in n and variant_of(n) == variant)]
+
+
+def _inside(part: str, names: Iterable[str]) -> list[str]:
+    """Files right in the folder of a part."""
+    inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+    return [name for name in inside if "/" not in name]

@@ -1,0 +1,89 @@
+"""Noise schedules of diffusers: which schedulers say what a model was trained on, and what they say.
+
+A scheduler's class is how one samples; what is read here is the noise that its configuration says the model was trained with.
+Only of known classes is it known that they mean what the keys say.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+
+DISCRETE = (  # alpha_bar_t = prod(1 - beta): all of these say the same with the same keys, whatever they sample with
+    "DDIMInverseScheduler", "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler",
+    "DEISMultistepScheduler", "DPMSolverMultistepInverseScheduler", "DPMSolverMultistepScheduler", "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler",
+    "SASolverScheduler", "TCDScheduler", "UniPCMultistepScheduler",
+)  # fmt: skip
+FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+OTHER_NOISE = {  # keys by which a scheduler of a known class means another schedule than that of its betas: their harmless values
+    "use_flow_sigmas": (False, None),
+    "snr_shift_scale": (1, None),
+    "timestep_type": ("discrete", None),
+}
+OF_BETAS = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps", "rescale_betas_zero_snr")
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+def discrete_schedule(scheduler: Any) -> Any:
+    """A DDPMScheduler with the betas and the kind of prediction of a scheduler in DISCRETE, its defaults included.
+
+    Raises UserError for a schedule that betas do not say.
+    """
+    from diffusers import DDPMScheduler
+
+    name, config = type(scheduler).__name__, dict(scheduler.config)
+    kind = config.get("prediction_type", "epsilon")
+    if kind not in PREDICTION_TYPES:
+        known = " and ".join(PREDICTION_TYPES)
+        raise UserError(f"this model predicts '{kind}', of which score distillation with a UNet here knows {known}")
+    for key, harmless in OTHER_NOISE.items():
+        if config.get(key) not in harmless:
+            raise UserError(f"scheduler: {name} has {key}={config[key]}, a noise schedule that is not known here for a UNet")
+    config.pop("_use_default_values", None)  # else defaults of DDPMScheduler would take the place of its own
+    try:
+        schedule = DDPMScheduler.from_config(config)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"scheduler: no noise schedule can be made of its configuration ({error})") from None
+    _check(scheduler, schedule.alphas_cumprod)
+    return schedule
+
+
+def schedule_keys(schedule: Any) -> dict[str, Any]:
+    """What a discrete schedule was made of; a list of betas by its digest."""
+    config = schedule.config
+    betas = config["trained_betas"]
+    if betas is not None:
+        digest = sha256(repr([float(beta) for beta in betas]).encode()).hexdigest()[:16]
+        return {"trained_betas": digest, "rescale_betas_zero_snr": bool(config["rescale_betas_zero_snr"])}
+    return {key: config[key] for key in OF_BETAS}
+
+
+def flow_shift(scheduler: Any) -> float:
+    """How far a scheduler in FLOW shifts noise levels. Raises UserError for one that does something else to them."""
+    config, shift = scheduler.config, getattr(scheduler, "shift", None) or scheduler.config.get("shift")
+    if config.get("use_dynamic_shifting"):
+        raise UserError("scheduler: it shifts levels by the size of the image (use_dynamic_shifting), which is not known here")
+    if config.get("invert_sigmas"):
+        raise UserError("scheduler: its noise levels are inverted (invert_sigmas), which is not known here")
+    if not isinstance(shift, int | float) or not 0 < shift < float("inf"):
+        raise UserError(f"scheduler: shift must be a number above 0, got {shift!r}")
+    if config.get("num_train_timesteps") != 1000:
+        raise UserError(f"scheduler: num_train_timesteps must be 1000 for a flow, got {config.get('num_train_timesteps')!r}")
+    return float(shift)
+
+
+def _check(scheduler: Any, alphas: torch.Tensor) -> None:
+    """Raises UserError for impossible scales, and for a scheduler whose own are others than its configuration says."""
+    inside = alphas.isfinite() & (alphas >= 0) & (alphas <= 1)
+    if not inside.all() or (alphas.diff() > 0).any() or not len(alphas):
+        raise UserError("scheduler: its betas make no noise schedule: alphas_cumprod must fall from 1 towards 0")
+    own = getattr(scheduler, "alphas_cumprod", None)
+    if own is not None and not (len(own) == len(alphas) and torch.allclose(own.float().cpu(), alphas.float(), atol=1e-6)):
+        raise UserError(
+            f"scheduler: the alphas_cumprod of this {type(scheduler).__name__} are not those of its configuration; give them as "
+            "trained_betas: pipe.scheduler = DDPMScheduler(trained_betas=betas)"
+        )

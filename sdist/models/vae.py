@@ -1,0 +1,70 @@
+"""What a VAE's configuration says of its latents: their scale, shift and statistics, as diffusers applies them."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+STATISTICS = ("latents_mean", "latents_std")  # one number per channel: z = (x - mean) scaling_factor / std, of AutoencoderKL
+
+LATENTS = ("scaling_factor", "shift_factor", *STATISTICS)
+
+
+def check_vae(config: Any) -> None:
+    """Raises UserError for a VAE of images in other than three channels, and for numbers that scale nothing."""
+    if (config.in_channels, config.out_channels) != (3, 3):
+        raise UserError(f"vae: it makes {config.out_channels} channels of {config.in_channels}, an image has 3")
+    if not _is_number(config.scaling_factor) or config.scaling_factor == 0:
+        raise UserError(f"vae: scaling_factor must be a number other than 0, got {config.scaling_factor!r}")
+    if not _is_number(getattr(config, "shift_factor", None) or 0):
+        raise UserError(f"vae: shift_factor must be a number, got {config.shift_factor!r}")
+    for name in STATISTICS:
+        values = getattr(config, name, None)
+        if values is not None and (len(values) != config.latent_channels or not all(map(_is_number, values))):
+            raise UserError(f"vae: {name} must be {config.latent_channels} numbers, one per channel, got {values!r}")
+    if any(value <= 0 for value in getattr(config, "latents_std", None) or ()):
+        raise UserError(f"vae: latents_std must be above 0, got {config.latents_std!r}")
+    if sum(getattr(config, name, None) is not None for name in STATISTICS) == 1:
+        raise UserError(f"vae: {' and '.join(STATISTICS)} belong together, its configuration has one of them")
+
+
+def native_side(sample_size: Any, config: Any, factor: int) -> int:
+    """The side in pixels of the images that a denoiser was trained on; where it does not say so, what its VAE was trained on.
+
+    Of a list (height, width) the shorter side. Raises UserError if neither says anything.
+    """
+    latent, pixels = _side(sample_size), _side(getattr(config, "sample_size", None))
+    if latent is None and pixels is None:
+        raise UserError(
+            f"sample_size is {sample_size!r} in the denoiser's config.json, so the size of its images is unknown: write a number"
+        )
+    return latent * factor if latent is not None else pixels // factor * factor
+
+
+def _side(size: Any) -> int | None:
+    sides = [int(side) for side in (size if isinstance(size, list | tuple) else [size]) if _is_number(side) and side >= 1]
+    return min(sides, default=None)
+
+
+def shift_of(vae: Any) -> float | Tensor:
+    """What is subtracted from the posterior's mean before it is scaled."""
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    mean = getattr(vae.config, "latents_mean", None)
+    return shift if mean is None else shift + _per_channel(mean, vae)
+
+
+def scale_of(vae: Any) -> float | Tensor:
+    """What the difference is multiplied by."""
+    std = getattr(vae.config, "latents_std", None)
+    return vae.config.scaling_factor if std is None else vae.config.scaling_factor / _per_channel(std, vae)
+
+
+def _per_channel(values: Any, vae: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=vae.device)[:, None, None]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
