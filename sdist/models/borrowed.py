@@ -32,15 +32,15 @@ def check_hooks(networks: Mapping[str, Any]) -> None:
     """Raises UserError for networks, by the names of their components, that hooks move or cache, and says how to undo that."""
     for name, network in networks.items():
         if hasattr(network, "_hf_hook"):
-            raise _refusal(name, "is offloaded or spread by hooks", "pipe.remove_all_hooks(), then pipe.to(device)")
+            raise _refusal(name, "hooks of offloading", "pipe.remove_all_hooks(), then pipe.to(device)")
         for module in network.modules():
             if hasattr(module, "_hf_hook"):
                 undo = f"accelerate.hooks.remove_hook_from_module(pipe.{name}, recurse=True), then pipe.to(device)"
-                raise _refusal(name, "has layers that are offloaded by hooks", undo)
+                raise _refusal(name, "hooks of offloading in its layers", undo)
             for hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", ()):
                 if hook not in CASTING:
                     undo = f"pipe.{name}._diffusers_hook.remove_hook({hook!r}), then pipe.to(device)"
-                    raise _refusal(name, f"has hooks of diffusers ({hook})", _with_registry(network, name, undo))
+                    raise _refusal(name, f"hooks of diffusers ({hook})", _with_registry(network, name, undo))
         _check_weights(name, network)
 
 
@@ -108,4 +108,4 @@ def _with_registry(network: Any, name: str, undo: str) -> str:
 
 
 def _refusal(name: str, what: str, undo: str) -> UserError:
-    return UserError(f"{name} {what}, but every step calls it, so it stays on its device: {undo}")
+    return UserError(f"{name}: {what}, but every step calls the network, which stays on its device: {undo}")
