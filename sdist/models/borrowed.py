@@ -32,15 +32,15 @@ def check_hooks(networks: Mapping[str, Any]) -> None:
     """Raises UserError for networks, by the names of their components, that hooks move or cache, and says how to undo that."""
     for name, network in networks.items():
         if hasattr(network, "_hf_hook"):
-            raise _refusal(name, "hooks of offloading", "pipe.remove_all_hooks(), then pipe.to(device)")
+            raise _refusal(name, "hooks of offloading move it", "pipe.remove_all_hooks(), then pipe.to(device)")
         for module in network.modules():
             if hasattr(module, "_hf_hook"):
                 undo = f"accelerate.hooks.remove_hook_from_module(pipe.{name}, recurse=True), then pipe.to(device)"
-                raise _refusal(name, "hooks of offloading in its layers", undo)
+                raise _refusal(name, "hooks of offloading move its layers", undo)
             for hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", ()):
                 if hook not in CASTING:
                     undo = f"pipe.{name}._diffusers_hook.remove_hook({hook!r}), then pipe.to(device)"
-                    raise _refusal(name, f"hooks of diffusers ({hook})", _with_registry(network, name, undo))
+                    raise _refusal(name, f"hooks of diffusers ({hook}) move or cache it", _with_registry(network, name, undo))
         _check_weights(name, network)
 
 

@@ -34,7 +34,7 @@ class PromptEncoder(ABC):
 
         Raises UserError if neither says anything; a tokenizer without a limit says a number with thirty digits.
         """
-        said = (self.tokenizers[which].model_max_length, getattr(self.encoders[which].config, "max_position_embeddings", None))
+        said = (self.tokenizers[which].model_max_length, self._says(which, "max_position_embeddings"))
         limits = [limit for limit in said if isinstance(limit, int) and 2 < limit < LIMITLESS]
         if not limits:
             raise UserError(
@@ -46,13 +46,13 @@ class PromptEncoder(ABC):
     def token_ids(self, prompt: str, which: int = 0) -> list[int]:
         """The prompt's tokens, padded. Raises UserError if the tokenizer's limit does not hold them."""
         tokenizer, limit = self.tokenizers[which], self.limit(which)
-        if tokenizer.pad_token is None:
+        if getattr(tokenizer, "pad_token", "") is None:
             raise UserError(f"the tokenizer ({type(tokenizer).__name__}) has no pad_token: write one in tokenizer_config.json")
         ids = tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
             raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
-        words = getattr(self.encoders[which].config, "vocab_size", None)
+        words = self._says(which, "vocab_size")
         if words is not None and max(ids, default=0) >= words:
             raise UserError(f"the tokenizer gives token {max(ids)}, its text encoder knows {words}: they are not of one model")
         return ids
@@ -69,6 +69,10 @@ class PromptEncoder(ABC):
             tokens = zip(self.token_ids(prompt, which), self._spans(prompt, which), strict=True)
             spans += [(start, end) for token, (start, end) in tokens if start < end and token != mark]
         return spans
+
+    def _says(self, which: int, key: str) -> Any:
+        """What the configuration of an encoder says; None where there is no such key, or no encoder."""
+        return getattr(self.encoders[which].config, key, None) if which < len(self.encoders) else None
 
     def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
         options = {"padding": "max_length", "max_length": self.limit(which)}
