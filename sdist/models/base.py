@@ -50,6 +50,8 @@ class Backbone(ABC):
         self.device, self.conditions = torch.device(device), conditions
         self.denoiser, self.vae, self.scheduler = parts[self.denoiser_name], parts["vae"], parts["scheduler"]
         self.text = self.make_text(parts, options)
+        names = {id(part): name for name, part in parts.items()}
+        self._encoders = [names.get(id(encoder), f"text encoder {i}") for i, encoder in enumerate(self.text.encoders)]
         check_vae(self.vae.config)
         self.check()
         if (kind := getattr(self, "prediction_type", None)) not in get_args(OutputKind):
@@ -168,7 +170,7 @@ class Backbone(ABC):
     @property
     def named_networks(self) -> dict[str, Any]:
         """By the names of their components."""
-        encoders = {f"text_encoder_{i}" if i > 1 else "text_encoder": encoder for i, encoder in enumerate(self.text.encoders, 1)}
+        encoders = dict(zip(self._encoders, self.text.encoders, strict=True))
         return {self.denoiser_name: self.denoiser, "vae": self.vae, **encoders}
 
     @property

@@ -15,7 +15,9 @@ from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
 from ..prediction import Guidance, Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
+from .schedules import check_flow
 from .text import PromptEncoder, TextWithT5
+from .vae import native_side
 
 T5_TOKENS = 512  # that the model reads of a prompt
 PATCH = 2  # latents per token, along each side
@@ -62,6 +64,7 @@ class Flux(Backbone):
         return FluxText((parts["text_encoder_2"], parts["tokenizer_2"]), (parts["text_encoder"], parts["tokenizer"]))
 
     def check(self) -> None:
+        check_flow(self.scheduler)
         config, (t5, clip) = self.denoiser.config, self.text.encoders
         widths = {
             "latent channels": (config.in_channels, PATCH**2 * self.channels),
@@ -80,7 +83,7 @@ class Flux(Backbone):
 
     @property
     def native_side(self) -> int:
-        return int(self.vae.config.sample_size)
+        return native_side(None, self.vae.config, self.factor)
 
     def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
         """Timesteps are even, the noise level s is shifted."""
@@ -115,6 +118,11 @@ class Flux(Backbone):
             img_ids=places, txt_ids=places.new_zeros(text.tokens.shape[1], 3), guidance=guidance,
         )  # fmt: skip
         return rearrange(velocity, "n (h w) (c y x) -> n c (h y) (w x)", h=h, y=PATCH, x=PATCH)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        shifts = ("use_dynamic_shifting", "shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
+        return {**super().configuration, **{name: self.scheduler.config[name] for name in shifts}}
 
     @cached_property
     def layout(self) -> AttentionLayout:

@@ -1,11 +1,15 @@
 """Fetches of a hub id what its model's family needs, and no more: no pickle, no second precision, no safety checker."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
 from .folders import INDEX, families_of, listed_parts
+from .hub_progress import progress_of
 from .weights import SUFFIX, MissingError, choose, read_json, variant_of
+
+log = logging.getLogger("sdist")
 
 TEXTS = (".json", ".txt", ".model")  # configurations and vocabularies
 
@@ -23,11 +27,12 @@ def fetch(hub_id: str) -> Path:
 def _fetch(hub_id: str) -> Path:
     from huggingface_hub import hf_hub_download, model_info, snapshot_download
 
+    log.info("fetching model %s from the hub", hub_id)
     parts = listed_parts(read_json(Path(hf_hub_download(hub_id, INDEX))))
     needed = {name for family in families_of(parts) for name in family.components} & parts.keys()
     names = [file.rfilename for file in model_info(hub_id, timeout=10).siblings or ()]
     wanted = [f"{part}/{name}" for part in sorted(needed) for name in wanted_files(_inside(part, names))]
-    return Path(snapshot_download(hub_id, allow_patterns=[INDEX, *wanted]))
+    return Path(snapshot_download(hub_id, allow_patterns=[INDEX, *wanted], tqdm_class=progress_of(f"model {hub_id}")))
 
 
 def wanted_files(names: Iterable[str]) -> list[str]:

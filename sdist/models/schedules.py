@@ -64,16 +64,21 @@ def schedule_keys(schedule: Any) -> dict[str, Any]:
 
 def flow_shift(scheduler: Any) -> float:
     """How far a scheduler in FLOW shifts noise levels. Raises UserError for one that does something else to them."""
+    if scheduler.config.get("use_dynamic_shifting"):
+        raise UserError("scheduler: it shifts levels by the size of the image (use_dynamic_shifting), which this model does not")
+    check_flow(scheduler)
+    return float(getattr(scheduler, "shift", None) or scheduler.config["shift"])
+
+
+def check_flow(scheduler: Any) -> None:
+    """Raises UserError for a scheduler in FLOW whose levels are not shifted 1/1000 to 1."""
     config, shift = scheduler.config, getattr(scheduler, "shift", None) or scheduler.config.get("shift")
-    if config.get("use_dynamic_shifting"):
-        raise UserError("scheduler: it shifts levels by the size of the image (use_dynamic_shifting), which is not known here")
     if config.get("invert_sigmas"):
         raise UserError("scheduler: its noise levels are inverted (invert_sigmas), which is not known here")
     if not isinstance(shift, int | float) or not 0 < shift < float("inf"):
         raise UserError(f"scheduler: shift must be a number above 0, got {shift!r}")
     if config.get("num_train_timesteps") != 1000:
         raise UserError(f"scheduler: num_train_timesteps must be 1000 for a flow, got {config.get('num_train_timesteps')!r}")
-    return float(shift)
 
 
 def _check(scheduler: Any, alphas: torch.Tensor) -> None:

@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 def find_weights(part: Path) -> Weights:
     """The weights that the libraries will read from the folder of a part. Raises MissingError, or UserError if that is unsafe."""
     names = [path.name for path in sorted(part.glob("*"))]
-    shards = {name: shards_of(part / name) for name in names if is_index(name)}  # all are checked, whichever is read
+    shards = check_indexes(part)
     found = choose(names)
     if found is None:
         raise MissingError(_nothing(part.name, names))
@@ -41,6 +41,11 @@ def find_weights(part: Path) -> Weights:
     for file in files:
         check_whole(file)
     return Weights(files, variant)
+
+
+def check_indexes(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The shards of every index in a folder, whichever is read. Raises UserError for one that is unsafe."""
+    return {path.name: shards_of(path) for path in sorted(folder.glob("*.json")) if is_index(path.name)}
 
 
 def choose(names: Iterable[str]) -> tuple[str | None, str] | None:

@@ -1,6 +1,7 @@
 """Loads what transformers publishes: frozen, in float32, from safetensors alone."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from ...errors import UserError
 from ...models.catalogue import hub_problem, is_cached, is_folder
 from ...models.devices import choose_device
 from ...models.hub_progress import progress_of
+from ...models.weights import check_indexes
 
 log = logging.getLogger("sdist")
 
@@ -33,12 +35,20 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
     try:
         if not is_folder(source) and not is_cached(source, "config.json"):
             _fetch(source)
+        check_indexes(Path(source) if is_folder(source) else _snapshot(source))
         return getattr(transformers, kind).from_pretrained(source, **options)
     except UserError:
         raise
     except Exception as error:  # of the file, of transformers, or whatever the network or the hub raises
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"evaluation model {source} cannot be loaded as {kind} with safetensors: {reason}") from None
+
+
+def _snapshot(hub_id: str) -> Path:
+    """The folder of its files in the cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(str(try_to_load_from_cache(hub_id, "config.json"))).parent
 
 
 def _fetch(hub_id: str) -> None:
