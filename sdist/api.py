@@ -23,9 +23,10 @@ from .files.in_memory import Picture, in_memory, picture_file
 
 def edit(
     image: Picture,
-    source: str,
-    target: str,
+    source: str = "",
+    target: str = "",
     *,
+    instruction: str = "",
     model: str | None = None,
     method: str = "lusd",
     seed: int | None = None,
@@ -41,10 +42,10 @@ def edit(
     """The edited image, with its last mask and its run card.
 
     An image is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
-    array (height, width) of truth values or numbers. `settings` are further values of the method's yaml,
-    {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to the method.
-    `on_step` gets the start (step 0) and every step as it is made. The model stays in memory for the next call. Raises
-    UserError for bad input.
+    array (height, width) of truth values or numbers. `instruction` says what to do, for methods that read one and need no
+    prompts then. `settings` are further values of the method's yaml, {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"];
+    arguments win over them, and None leaves a value to the method. `on_step` gets the start (step 0) and every step as it is
+    made. The model stays in memory for the next call. Raises UserError for bad input.
     """
     arguments = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
@@ -54,7 +55,7 @@ def edit(
     with ExitStack() as stack:
         file = stack.enter_context(picture_file(image))
         mask_file = None if mask is None else stack.enter_context(picture_file(mask, is_mask=True))
-        request = Request(file, source, target, resolved.seed, chosen, mask_file)
+        request = Request(file, source, target, resolved.seed, chosen, mask_file, instruction)
         result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]))
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 

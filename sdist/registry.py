@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .metrics.base import Metric
     from .models.base import Backbone
     from .normalizers import Normalizer
+    from .regions.base import RegionSource
     from .regularizers.base import Regularizer
     from .timesteps import Timesteps
 
@@ -97,11 +98,26 @@ GAMMAS: Registry["Gamma"] = Registry("gamma", "sdist.gammas")
 TIMESTEPS: Registry["Timesteps"] = Registry("timesteps", "sdist.timesteps")
 SOLVERS: Registry["Solver"] = Registry("solver", "sdist.denoising.solvers")
 INVERSIONS: Registry["Inversion"] = Registry("inversion", "sdist.denoising.inversions")
+REGIONS: Registry["RegionSource"] = Registry("region", "sdist.regions")
 FAMILIES: Registry["Backbone"] = Registry("family", "sdist.models")
 DATASETS: Registry["Dataset"] = Registry("dataset", "sdist.datasets")
 METRICS: Registry["Metric"] = Registry("metric", "sdist.metrics")
 
-ALL = (EDITORS, LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS, FAMILIES, DATASETS, METRICS)
+ALL = (
+    EDITORS,
+    LOSSES,
+    REGULARIZERS,
+    FILTERS,
+    NORMALIZERS,
+    GAMMAS,
+    TIMESTEPS,
+    SOLVERS,
+    INVERSIONS,
+    REGIONS,
+    FAMILIES,
+    DATASETS,
+    METRICS,
+)
 SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
 
 

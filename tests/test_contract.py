@@ -16,14 +16,14 @@ from sdist.diffusion import Estimate, per_image
 from sdist.draws import DrawKey
 from sdist.models.base import Backbone
 from sdist.prediction import TARGET, Prediction, State, predict
-from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
+from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGIONS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
 from sdist.regularizers.user_mask import UserMask
 from sdist.timesteps import Timesteps
 
 from .conftest import Gaussian, gaussian_edit, make_draw, progress, tiny_edit
 
-REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS)
-FILES = (LOSSES, REGULARIZERS, SOLVERS, INVERSIONS)  # of one component each, which bears its name
+REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS, REGIONS)
+FILES = (LOSSES, REGULARIZERS, SOLVERS, INVERSIONS, REGIONS)  # of one component each, which bears its name
 EVERY = [(registry, name) for registry in REGISTRIES for name in registry.names()]
 FIELDS = {"combination": {"edit_target": 1.0, "noise": -1.0}, "attention_mask": {"cross_level": 1, "self_level": 0}}
 

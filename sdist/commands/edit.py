@@ -22,10 +22,11 @@ def add_to(commands: Commands) -> None:
     command = commands.add_parser("edit", help="edit one image", description="Edits one image.")
     command.add_argument("image", type=picture_file)
     command.add_argument("--source", default="", metavar="PROMPT", help="what the image shows (may be empty)")
-    command.add_argument("--target", required=True, metavar="PROMPT", help="what it should show")
+    command.add_argument("--target", default="", metavar="PROMPT", help="what it should show (or say --instruction)")
     command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
     command.add_argument("--mask", type=picture_file, metavar="IMAGE", help="white, or painted, where the edit may happen")
-    command.add_argument("--instruction", default="", metavar="TEXT", help="for instruct_pix2pix (default: the target prompt)")
+    command.add_argument("--instruction", default="", metavar="TEXT",
+                         help="what to do, for methods that read one (default: the target prompt)")  # fmt: skip
     command.add_argument("--output", type=storage_folder, default=Path("outputs"), metavar="DIR|URL")
     command.add_argument("--record", type=Path, metavar="DIR",
                          help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip

@@ -10,14 +10,19 @@ from ..models.catalogue import Scale
 from ..registry import EDITORS, SLOTS
 from .settings import FLAT, Settings
 
-NAMES = ("loss", "filter", "normalizer", "gamma", "timesteps", "editor", "inversion", "solver", "regularizer")
+NAMES = ("loss", "filter", "normalizer", "gamma", "timesteps", "editor", "inversion", "solver", "region", "regularizer")
 CONFIGURED = {name: SLOTS[name] for name in NAMES}
 OTHERS = {  # slots that no method's yaml fills: heading, and what chooses from them
     "metric": ("Metrics", "`sdist evaluate` computes each that the data set and the encoders have the means for."),
     "family": ("Families of models", "Found by the class of the denoiser in a model's `model_index.json`."),
     "dataset": ("Data sets", "Named before a folder: `--dataset index:FOLDER`, `--input index:FOLDER`."),
 }
-PREFIXES = {"inversion": "editor.inversion.", "solver": "editor.solver.", "regularizer": "regularizers.{}."}
+PREFIXES = {
+    "inversion": "editor.inversion.",
+    "solver": "editor.solver.",
+    "region": "editor.region.",
+    "regularizer": "regularizers.{}.",
+}
 FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.*?))?(?: +# (.*))?$", re.MULTILINE)  # name, type, default, comment
 
 

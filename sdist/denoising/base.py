@@ -59,6 +59,7 @@ class Solver(ABC):
     """A frozen dataclass whose fields are its configuration; takes noisy latents from one level to another."""
 
     clean_end: ClassVar[bool] = False  # whether its last level is the image itself rather than timestep 0
+    stochastic: ClassVar[bool] = False  # whether every step needs noise, everywhere
 
     def timesteps(self, steps: int, last: int) -> list[int]:
         """From noise to image in so many steps: one more level than steps; `last` is the model's noisiest timestep."""

@@ -4,9 +4,10 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..diffusion import Latents
 from ..distillation.trainer import default_parallel
@@ -21,6 +22,13 @@ from .base import Editor, Observers
 log = logging.getLogger("sdist")
 
 
+class Walked(NamedTuple):
+    """Edited latents, and for each image the mask (1, h, w) in 0..1 that its edit kept to, where it has one."""
+
+    latents: Latents
+    masks: Sequence[Tensor | None]
+
+
 class Denoising(Editor):
     """A frozen dataclass whose `walk` makes the edited latents of some images."""
 
@@ -30,6 +38,10 @@ class Denoising(Editor):
     @abstractmethod
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
         """The edited latents of images of one size; each is what it would be alone, up to float rounding."""
+
+    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
+        """The same with masks, for editors that have some."""
+        return Walked(self.walk(model, batch), [None] * len(batch))
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
         lower(model, precision, None)
@@ -45,7 +57,7 @@ class Denoising(Editor):
             some, start = batch[done : done + at_once], time.perf_counter()
             try:
                 with torch.no_grad():
-                    latents = self.walk(model, some)
+                    latents, masks = self.walk_masked(model, some)
             except RuntimeError as error:
                 at_once = _fewer(error, len(some), model)
                 continue
@@ -55,7 +67,7 @@ class Denoising(Editor):
                 if not z.isfinite().all():
                     failures[done + index] = f"{prepared.request.image.name}: the edited latents are not finite"
                     continue
-                results.append(_result(model, prepared, z, len(some), seconds))
+                results.append(_result(model, prepared, z, masks[index], len(some), seconds))
                 run.deliver(results[-1])
             done += len(some)
         if failures:
@@ -74,8 +86,8 @@ def _fewer(error: RuntimeError, images: int, model: Backbone) -> int:
     return images // 2
 
 
-def _result(model: Backbone, prepared: Prepared, z: Latents, parallel: int, seconds: float) -> Result:
+def _result(model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, parallel: int, seconds: float) -> Result:
     start = time.perf_counter()
     (image,) = to_images(model.decode(z))
     timings = {"edit": round(seconds, 3), "decode": round(time.perf_counter() - start, 3)}
-    return Result(prepared, image, None, (), parallel, timings)
+    return Result(prepared, image, mask, (), parallel, timings)

@@ -25,11 +25,10 @@ EXACT = {"clip_sample": False, "steps_offset": 1}  # of a scheduler, as Stable D
 
 
 class Prompts(NamedTuple):
-    """What a pipeline may read; without an instruction of its own that is the target prompt."""
+    """What a pipeline may read."""
 
     source: str
     target: str
-    instruction: str
 
 
 class DiffusersPipeline(Editor):
@@ -37,11 +36,10 @@ class DiffusersPipeline(Editor):
 
     ignores: ClassVar[frozenset[str]] = frozenset({"compile", "checkpoint", "scale", "log"})
     divisor: ClassVar[int] = 1  # of the image's sides, beside the autoencoder's
-    instructed: ClassVar[bool] = False  # whether it reads Prompts.instruction
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset({"instruction"} if self.instructed else ())
+        return frozenset()
 
     @abstractmethod
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
@@ -84,9 +82,6 @@ class DiffusersPipeline(Editor):
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         pipeline, results, failures = self._around(model), [], dict[int, str]()
-        without = sum(not prepared.request.instruction for prepared in batch) if self.instructed else 0
-        if without:
-            log.warning("%d of %d images have no instruction: the target prompt is given as one", without, len(batch))
         for index, prepared in enumerate(batch):
             start = time.perf_counter()
             generator = DrawKey(prepared.request.seed, prepared.key, 0, 0).generator(STREAM)
@@ -122,4 +117,4 @@ STREAM = "baseline"  # of random numbers; its name is part of every image made s
 
 def prompts_of(request: Request) -> Prompts:
     """What a pipeline reads of a request."""
-    return Prompts(request.source, request.target, request.instruction or request.target)
+    return Prompts(request.source, request.target)

@@ -1,55 +1,94 @@
 """InstructPix2Pix: a network trained to follow an instruction. Brooks et al. 2022, arXiv 2211.09800."""
 
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-import numpy as np
-import torch
-from PIL import Image
-
+from ..denoising.instructed import Scales, Step, linspace_levels, noise_of, walk
+from ..diffusion import Latents
+from ..draws import DrawKey
+from ..edits.request import Prepared, Request, Result
 from ..errors import UserError
-from ..registry import EDITORS
-from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
+from ..files.images import to_pixels
+from ..models import instruct_pix2pix
+from ..models.base import Backbone
+from ..prediction import Hook, Text
+from ..registry import EDITORS, one_of
+from .base import Observers
+from .denoising import Denoising
+
+log = logging.getLogger("sdist")
+
+STREAM = "baseline"  # of random numbers; its name is part of every image made so far
 
 
 @EDITORS.register("instruct_pix2pix")
 @dataclass(frozen=True)
-class InstructPix2Pix(DiffusersPipeline):
-    """StableDiffusionInstructPix2PixPipeline with Euler's ancestral sampler; it reads the instruction alone."""
+class InstructPix2Pix(Denoising):
+    """Denoises beside the source image, guided by the instruction and by the image; it reads the instruction alone."""
 
-    guidance_scale: float = 7.5  # towards the instruction
-    image_guidance_scale: float = 1.5  # towards the source image
+    guidance_scale: float = 7.5  # s_T, towards the instruction
+    image_guidance_scale: float = 1.5  # s_I, towards the source image
     num_inference_steps: int = 100
+    solver: Any = one_of("solver", "euler_ancestral")
 
-    conditions: ClassVar[int] = 1  # the source image's latent
-    instructed: ClassVar[bool] = True
+    conditions: ClassVar[int] = 1  # the source image's latents
 
     def __post_init__(self) -> None:
-        if not (self.guidance_scale > 1 and self.image_guidance_scale >= 1):
-            raise UserError(
-                "guidance_scale must be above 1 and image_guidance_scale at least 1, or the pipeline guides by neither; got "
-                f"{self.guidance_scale} and {self.image_guidance_scale}"
-            )
         if self.num_inference_steps < 1:
             raise UserError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
+        if self.solver is None:
+            raise UserError("solver cannot be null")
 
     @property
     def steps(self) -> int:
         return self.num_inference_steps
 
-    def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
-        from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"instruction"})
 
-        euler = EulerAncestralDiscreteScheduler.from_config({**scheduler, **EXACT})
-        return StableDiffusionInstructPix2PixPipeline(scheduler=euler, **parts)
+    def check_model(self, model: Backbone) -> None:
+        if self.num_inference_steps > model.last_timestep + 1:
+            raise UserError(f"the editor asks for {self.num_inference_steps} steps, this model has {model.last_timestep + 1}")
 
-    def edit_one(self, pipeline: Any, image: Image.Image, prompts: Prompts, generator: torch.Generator) -> np.ndarray:
-        return pipeline(
-            prompt=prompts.instruction,
-            image=image,
-            guidance_scale=self.guidance_scale,
-            image_guidance_scale=self.image_guidance_scale,
-            num_inference_steps=self.num_inference_steps,
-            generator=generator,
-            output_type="np",
-        ).images[0]
+    def check(self, model: Backbone, request: Request) -> None:
+        """Raises UserError for an instruction that is too long."""
+        model.text.token_ids(told(request))
+
+    def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
+        report_untold([prepared.request for prepared in batch])
+        return super().edit(model, batch, run)
+
+    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        *_, last = self.walked(model, batch, Scales(self.guidance_scale, self.image_guidance_scale))
+        return last.z
+
+    def walked(
+        self, model: Backbone, batch: Sequence[Prepared], scales: Scales, hooks: Callable[[int], Iterable[Hook]] = lambda k: ()
+    ) -> Iterator[Step]:
+        """The steps of images of one size from the noise of their seeds; again the same with the same hooks."""
+        image = cast(instruct_pix2pix.InstructPix2Pix, model).condition(to_pixels([p.image for p in batch]))
+        generators = [DrawKey(p.request.seed, p.key, 0, 0).generator(STREAM) for p in batch]
+        levels = linspace_levels(model, self.num_inference_steps, image)
+        return walk(model, image, texts(model, batch), levels, self.solver, scales, noise_of(generators, image), hooks)
+
+
+def told(request: Request) -> str:
+    """What the network is told: the instruction, or where there is none the target prompt."""
+    return request.instruction or request.target
+
+
+def texts(model: Backbone, batch: Sequence[Prepared]) -> dict[str, Text]:
+    """The embedded instructions and as many empty prompts."""
+    prompts = {"instruction": [told(p.request) for p in batch], "null": [""] * len(batch)}
+    return {name: model.embed(lines) for name, lines in prompts.items()}
+
+
+def report_untold(requests: Sequence[Request]) -> None:
+    """Says where the target prompt stands for an instruction."""
+    without = sum(not request.instruction for request in requests)
+    if without:
+        text = "%d of %d images have no instruction: the target prompt is given as one"
+        log.warning(text, without, len(requests))

@@ -53,7 +53,9 @@ class PromptToPrompt(Denoising):
         return frozenset({"words"} if self.reweight != 1 else ())
 
     def check_model(self, model: Backbone) -> None:
-        """Raises UserError for too few timesteps, and for attention that cannot be injected."""
+        """Raises UserError for too few timesteps, for attention that cannot be injected, and for a solver that wants noise."""
+        if self.solver.stochastic:
+            raise UserError("prompt_to_prompt walks an inversion back and draws no noise: take solver ddim, which needs none")
         check_layout(model.layout)
         first = self.solver.timesteps(self.steps, model.last_timestep)[0]
         if first > model.last_timestep:

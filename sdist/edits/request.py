@@ -26,7 +26,7 @@ class Request:
     seed: int = 0
     words: tuple[str, ...] = ()
     mask: Path | None = None  # grey image, white where the edit may happen
-    instruction: str = ""  # what to do, for editors that read one; empty: the target prompt
+    instruction: str = ""  # what to do, for editors that read one, which need no prompts then; empty: the target prompt
     copy: Path | None = None  # of the image, read in its place on a machine that does not have it
     plain: bool = False  # of a run card that has no "read": without colour profiles, kinds of masks, clean text
 
@@ -36,6 +36,8 @@ class Request:
             self._clean()
             for path in (self.image, self.mask):
                 _check_path(path)
+        if self.instruction.strip():
+            return
         if not self.target.strip():
             raise UserError("the target prompt is empty; say what the picture should show")
         if self.source.split() == self.target.split():

@@ -17,7 +17,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import UserError
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (Q, K, V), each (n, heads, tokens, d) -> softmax(s Q K^T) V
+# (Q, K, V), each (n, heads, tokens, d) -> softmax(s Q K^T) V; the layer's own takes a bias on s Q K^T as a fourth
+Attend = Callable[..., Tensor]
 Steering = Callable[[Tensor, Tensor, Tensor, Attend], Tensor]  # (Q, K, V, the layer's own attention) -> what takes its place
 
 
@@ -125,7 +126,11 @@ class _Steered:
         return attend(query, key, value)
 
 
-def _ask(steering: Steering, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _ask(
+    steering: Steering, attend: Attend, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
+) -> Tensor:
+    if attn_mask is not None:
+        raise UserError("what adds a bias to attention has to be opened before what replaces attention")
     return steering(query, key, value, attend)
 
 

@@ -85,6 +85,13 @@ def _queries(layout: AttentionLayout, kind: Kind, layers: Mapping[Kind, list[Lay
     return {layer: (queries.float(), keys.float()) for layer, (queries, keys) in pairs.items()}
 
 
+def attention_to(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Float[Tensor, "b _ c"]:
+    """The mean over heads of softmax(Q K^T s) columns, one row per token; an image's keys behind the text's count as 0."""
+    if k.shape[1] == columns.shape[1]:
+        return _attend_to_text(layer, q, k, columns)
+    return _attend(layer, q, k, F.pad(columns, (0, 0, 0, k.shape[1] - columns.shape[1])))
+
+
 def _heads(layer: Layer, x: Tensor) -> Tensor:
     return rearrange(x, "b n (heads d) -> b heads n d", heads=layer.heads)
 

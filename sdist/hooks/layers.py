@@ -53,6 +53,10 @@ class AttentionLayout(ABC):
     def features(self) -> list[Layer]:
         """The layers whose outputs describe the image's structure; a layer's name is the module that returns (n, tokens, d)."""
 
+    def outputs(self) -> list[Layer]:
+        """Like `features`, but all that there are, in the order of the network; the same where a family does not know more."""
+        return self.features()
+
     @abstractmethod
     def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
         """The modules whose outputs `queries_and_keys` asks for."""

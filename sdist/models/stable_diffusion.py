@@ -24,6 +24,10 @@ UNREAD = {  # configuration of a UNet that says that it reads something which no
     "time_cond_proj_dim": "an embedded guidance scale (a latent consistency model)",
 }
 IP_ADAPTER = "has an IP-Adapter, which reads an image: call unload_ip_adapter() on the pipeline that loaded it"
+KINDS = {  # whether an image is read beside the noisy latents: what such a model is called, and what to do with another one
+    False: ("text-to-image Stable Diffusion", "an InstructPix2Pix goes with --method instruct_pix2pix or lime"),
+    True: ("InstructPix2Pix", "--model instruct-pix2pix is one"),
+}
 
 
 @FAMILIES.register("stable_diffusion")
@@ -56,8 +60,8 @@ class StableDiffusion(Backbone):
 
     def check(self) -> None:
         check_inputs(self.denoiser)
-        kind = "InstructPix2Pix" if self.conditions else "text-to-image Stable Diffusion"
-        check_widths(kind, "UNet", self.widths())
+        kind, instead = KINDS[bool(self.conditions)]
+        check_widths(kind, "UNet", self.widths(), instead)
 
     def widths(self) -> dict[str, tuple[int, int]]:
         """What the UNet reads, and what it gets."""

@@ -27,6 +27,10 @@ class UNetLayout(AttentionLayout):
         """Self-attention of the decoder, after the output projection."""
         return [layer for layer in self.layers("self") if layer.part == "up"]
 
+    def outputs(self) -> list[Layer]:
+        """Self- and cross-attention of all blocks, after the output projection: down, up, mid."""
+        return [layer for layer, _ in self._found]
+
     def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
         return f"{layer.name}.to_q", f"{layer.name}.to_k"
 

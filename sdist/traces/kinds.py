@@ -30,6 +30,10 @@ KINDS = {
     "vimaedit_injection": "vimaedit_injection",
     "vimaedit_network": "vimaedit_network",
     "vimaedit_embedding": "vimaedit_network",
+    "lime_words": "lime_parts",
+    "lime_attention": "lime_parts",
+    "lime_localize": "lime_walks",
+    "lime_edit": "lime_walks",
 }
 
 

@@ -1,0 +1,173 @@
+"""LIME: an instruction editor that keeps to a region of the image. Simsar et al., WACV 2025, arXiv 2312.09256."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..denoising.instructed import INSTRUCTED, ROWS, SEEING, Scales
+from ..diffusion import Latents
+from ..draws import DrawKey
+from ..edits.request import Prepared, Request
+from ..errors import UserError
+from ..files.images import to_pixels
+from ..hooks.penalty import Penalty, penalized
+from ..models.base import Backbone
+from ..models.text import PromptEncoder
+from ..prediction import Hook
+from ..prompts import named_words, token_indices, words
+from ..regions.base import Region, from_mask
+from ..regions.tokens import TokenRule, Tokens, by_piece, by_word
+from ..registry import EDITORS, one_of
+from ..taggers import default_tagger
+from .denoising import Walked
+from .instruct_pix2pix import InstructPix2Pix, told
+
+log = logging.getLogger("sdist")
+
+STREAM = "kmeans"  # of random numbers
+
+
+@EDITORS.register("lime")
+@dataclass(frozen=True)
+class LIME(InstructPix2Pix):
+    """Two walks from the same noise: in the first a region is found, in the second the region looks at related words alone.
+
+    The first walk ends with the step that is looked at; with a mask image, which is the region then, there is none. An image
+    without a related word, or with an empty region, is edited as InstructPix2Pix does. Nothing is blended: outside the region
+    an image may change too.
+    """
+
+    guidance_scale: float = 2.0
+    num_inference_steps: int = 30
+    localize_guidance_scale: float = 5.5  # s_T of the first walk
+    recorded_step: int = 10  # of the first walk, from 0
+    region: Any = one_of("region", "segments")
+    tokens: TokenRule = "paper"  # which words are related
+    penalized_steps: int = 27  # of the second walk, the first ones
+    penalized_levels: tuple[int, ...] = (0, 1)  # cross-attention at 1 / 2^level of the latent's side, where there is any
+    penalized_rows: Literal["all", "instructed"] = "all"  # of the three rows per image, or the one that reads the instruction
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.region is None:
+            raise UserError("region cannot be null: for an edit without one take the method instruct_pix2pix")
+        if not 0 <= self.recorded_step < self.num_inference_steps:
+            last = self.num_inference_steps - 1
+            raise UserError(f"recorded_step is one of the num_inference_steps, 0..{last}, got {self.recorded_step}")
+        if not 0 <= self.penalized_steps <= self.num_inference_steps:
+            raise UserError(
+                f"penalized_steps is a part of num_inference_steps, 0..{self.num_inference_steps}, got {self.penalized_steps}"
+            )
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"instruction", "words", "mask"})
+
+    def check_model(self, model: Backbone) -> None:
+        """Raises UserError for too few timesteps, and for attention that cannot be looked at or steered."""
+        super().check_model(model)
+        self.region.check(model.layout)
+        penalized(model.layout, self.penalized_levels)
+
+    def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        instruction, spans = told(request), model.text.token_spans(told(request))
+        if request.words:
+            chosen = named_words(instruction, request.words)
+            return tuple(word.text for word in chosen), tuple(token_indices(spans, chosen, "all"))
+        related = tokens_of(model.text, instruction, self.tokens).related
+        inside = [spans[i] for i in related]
+        named = [w.text for w in words(instruction) if any(start < w.end and end > w.start for start, end in inside)]
+        return tuple(named), related
+
+    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
+        regions = self.regions(model, batch)
+        scales = Scales(self.guidance_scale, self.image_guidance_scale)
+        *_, last = self.walked(model, batch, scales, self.penalties(model, batch, regions))
+        return Walked(last.z, [None if region is None else region.mask[None].float() for region in regions])
+
+    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        return self.walk_masked(model, batch).latents
+
+    def regions(self, model: Backbone, batch: Sequence[Prepared]) -> list[Region | None]:
+        """Of each image: its mask image, or where the related words point to; None without either."""
+        size = latent_size(model, batch[0])
+        looked_at = [i for i, p in enumerate(batch) if p.mask is None and p.tokens]
+        found: dict[int, Region] = {i: from_mask(_grey(p, model), size) for i, p in enumerate(batch) if p.mask is not None}
+        if looked_at:
+            found |= zip(looked_at, self.located(model, [batch[i] for i in looked_at]), strict=True)
+        for i, prepared in enumerate(batch):
+            _report(prepared, found.get(i))
+        return [found.get(i) for i in range(len(batch))]
+
+    def located(self, model: Backbone, batch: Sequence[Prepared]) -> list[Region]:
+        """By the first walk."""
+        hook = self.region.hook(INSTRUCTED, SEEING)
+        scales = Scales(self.localize_guidance_scale, self.image_guidance_scale)
+        steps = self.walked(model, batch, scales, lambda k: [hook] if k == self.recorded_step else [])
+        seen = next(islice(steps, self.recorded_step, None)).outputs.recorded[hook]
+        generators = [DrawKey(p.request.seed, p.key, 0, 0).generator(STREAM) for p in batch]
+        return self.region.regions(seen, [p.tokens for p in batch], generators)
+
+    def penalties(
+        self, model: Backbone, batch: Sequence[Prepared], regions: Sequence[Region | None]
+    ) -> Callable[[int], Iterable[Hook]]:
+        """What steers step k = 0, 1, .. of the second walk."""
+        masks = [region.mask for region in regions if region is not None]
+        if not any(mask.any() for mask in masks):
+            return lambda k: ()
+        area = torch.stack([torch.zeros_like(masks[0]) if region is None else region.mask for region in regions])
+        rows = ROWS if self.penalized_rows == "all" else (INSTRUCTED,)
+        allowed = self.allowed(model, batch)
+        penalty = Penalty(rows, tuple(self.penalized_levels), area, allowed, latent_size(model, batch[0]))
+        return lambda k: [penalty] if k < self.penalized_steps else []
+
+    def allowed(self, model: Backbone, batch: Sequence[Prepared]) -> Tensor:
+        """(b, tokens): what may be looked at inside a region, the words that were named among them."""
+        allowed = torch.zeros(len(batch), model.text.length, dtype=torch.bool, device=model.device)
+        for row, p in enumerate(batch):
+            effective = tokens_of(model.text, told(p.request), self.tokens).effective
+            allowed[row, [*effective, *p.tokens]] = True
+        return allowed
+
+
+def tokens_of(text: PromptEncoder, instruction: str, rule: TokenRule) -> Tokens:
+    """The instruction's related and effective tokens."""
+    if rule == "paper":
+        return by_word(instruction, text.token_spans(instruction))
+    return by_piece(pieces_of(text, instruction), default_tagger()[1])
+
+
+def pieces_of(text: PromptEncoder, instruction: str) -> list[str]:
+    """The decoded tokens with both marks, without padding."""
+    tokenizer = text.tokenizers[0]
+    return [tokenizer.decode([token]).strip() for token in tokenizer(instruction).input_ids]
+
+
+def latent_size(model: Backbone, prepared: Prepared) -> tuple[int, int]:
+    width, height = prepared.image.size
+    return height // model.factor, width // model.factor
+
+
+def _grey(prepared: Prepared, model: Backbone) -> Tensor:
+    """The mask image, (1, 1, height, width) in 0..1."""
+    assert prepared.mask is not None
+    return ((to_pixels([prepared.mask.convert("RGB")])[:, :1] + 1) / 2).to(model.device)
+
+
+def _report(prepared: Prepared, region: Region | None) -> None:
+    name, instruction = prepared.request.image.name, told(prepared.request)
+    if region is None:
+        text = "%s: no word of %r says what is edited: no region, so it is edited as by instruct_pix2pix; name words with --words"
+        log.warning(text, name, instruction)
+    elif not region.mask.any():
+        log.warning("%s: the region is empty, so it is edited as by instruct_pix2pix", name)
+    elif region.mask.all():
+        log.warning("%s: the region is the whole image", name)
+    else:
+        log.info("%s: the region of %s is %.0f %% of the image", name, ", ".join(prepared.words) or "the mask",
+                 100 * float(region.mask.float().mean()))  # fmt: skip

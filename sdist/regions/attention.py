@@ -1,0 +1,47 @@
+"""The region where words are looked at: LUSD's attention mask (arXiv 2503.11054, section 3.3), cut at a value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from ..errors import UserError
+from ..hooks.attention import Attention, AttentionRecorder
+from ..hooks.layers import AttentionLayout
+from ..prediction import Branch, Hook
+from ..registry import REGIONS
+from .base import Region, RegionSource, grid_of
+
+
+@REGIONS.register("attention")
+@dataclass(frozen=True)
+class AttentionRegion(RegionSource):
+    """Cells whose refined cross-attention, scaled to 0..1, reaches a threshold."""
+
+    threshold: float = 0.5
+    cross_level: int = 1  # cross-attention at 1 / 2^level of the latent's side
+    self_level: int = 1  # self-attention that refines it
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise UserError(f"threshold of a region must be within 0..1, not 0, got {self.threshold}")
+
+    def check(self, layout: AttentionLayout) -> None:
+        layout.at("cross", self.cross_level)
+        layout.at("self", self.self_level)
+
+    def hook(self, told: Branch, untold: Branch) -> Hook:
+        return AttentionRecorder(told, self.cross_level, self.self_level)
+
+    def regions(self, seen: Attention, related: Sequence[Sequence[int]], generators: Sequence[torch.Generator]) -> list[Region]:
+        keys = next(iter(seen.cross.values()))[1]
+        focus = keys.new_zeros(len(related), keys.shape[1])
+        for row, tokens in enumerate(related):
+            focus[row, list(tokens)] = 1.0
+        maps = F.interpolate(seen.refined(focus), grid_of(seen.size), mode="bicubic")[:, 0]
+        return [self.region(attention) for attention in maps]
+
+    def region(self, attention: torch.Tensor) -> Region:
+        low, high = attention.min(), attention.max()
+        return Region(attention - low >= self.threshold * (high - low), attention=attention)
