@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .folders import INDEX, families_of, listed_parts
-from .hub_progress import progress_of
+from .hub_progress import hub_says, progress_of
 from .weights import SUFFIX, MissingError, choose, read_json, variant_of
 
 log = logging.getLogger("sdist")
@@ -17,7 +17,8 @@ TEXTS = (".json", ".txt", ".model")  # configurations and vocabularies
 def fetch(hub_id: str) -> Path:
     """The folder of its files in the cache, downloaded where they are not there. Raises MissingError where the hub fails."""
     try:
-        return _fetch(hub_id)
+        with hub_says(f"model {hub_id}"):
+            return _fetch(hub_id)
     except UserError:
         raise
     except Exception as error:  # whatever the network or the hub raises, the model is out of reach

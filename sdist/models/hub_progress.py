@@ -1,7 +1,10 @@
-"""Says in the log how far a download from the hub is; the hub's own bars would break ours."""
+"""Says in the log how far a download is, and what the hub's library says; its own bars and lines would break ours."""
 
 import logging
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -10,6 +13,7 @@ log = logging.getLogger("sdist")
 
 EVERY = 30.0  # seconds without a line, at most, as long as bytes come in
 PART = 0.1  # of all bytes that are worth a line
+ADDRESS = re.compile(r"Error while downloading from \S+: ")
 
 
 def progress_of(what: str) -> type[tqdm]:
@@ -31,6 +35,27 @@ def progress_of(what: str) -> type[tqdm]:
             return None
 
     return Lines
+
+
+@contextmanager
+def hub_says(what: str) -> Iterator[None]:
+    """What the hub's library warns of, such as a connection that it tries again, is one line of ours each."""
+    library = logging.getLogger("huggingface_hub")
+    before = library.handlers, library.propagate
+    library.handlers, library.propagate = [_Lines(what)], False
+    try:
+        yield
+    finally:
+        library.handlers, library.propagate = before
+
+
+class _Lines(logging.Handler):
+    def __init__(self, what: str) -> None:
+        super().__init__(logging.WARNING)
+        self._what = what
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.warning("fetching %s: %s", self._what, ADDRESS.sub("", " ".join(record.getMessage().split())))
 
 
 def _size(count: float) -> str:

@@ -1,9 +1,11 @@
 """A download says how far it is, in few lines."""
 
+import logging
+
 import pytest
 
 from sdist.models import hub_progress
-from sdist.models.hub_progress import progress_of
+from sdist.models.hub_progress import hub_says, progress_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,13 @@ def test_the_count_of_files_and_sizes_that_are_not_known_are_not(caplog, capsys)
     assert [*progress_of("owner/name")(range(3))] == [0, 1, 2]
     assert not caplog.messages
     assert not capsys.readouterr().err
+
+
+def test_what_the_hubs_library_says_is_one_line(caplog, capsys) -> None:
+    library = logging.getLogger("huggingface_hub.file_download")
+    before = logging.getLogger("huggingface_hub").handlers
+    with hub_says("owner/name"):
+        library.warning("Error while downloading from https://cdn/x?y: %s\nTrying to resume download...", "The read timed out")
+    assert caplog.messages == ["fetching owner/name: The read timed out Trying to resume download..."]
+    assert not capsys.readouterr().err
+    assert logging.getLogger("huggingface_hub").handlers == before

@@ -9,7 +9,7 @@ import torch
 from ...errors import UserError
 from ...models.catalogue import hub_problem, is_cached, is_folder
 from ...models.devices import choose_device
-from ...models.hub_progress import progress_of
+from ...models.hub_progress import hub_says, progress_of
 from ...models.weights import check_indexes
 
 log = logging.getLogger("sdist")
@@ -59,4 +59,5 @@ def _fetch(hub_id: str) -> None:
     if problem:
         raise UserError(f"evaluation model {hub_id}: {problem}. Give a folder or another id")
     log.info("fetching evaluation model %s from the hub", hub_id)
-    snapshot_download(hub_id, allow_patterns=READ, ignore_patterns=["*/*"], tqdm_class=progress_of(hub_id))
+    with hub_says(hub_id):
+        snapshot_download(hub_id, allow_patterns=READ, ignore_patterns=["*/*"], tqdm_class=progress_of(hub_id))
