@@ -11,27 +11,34 @@ from tqdm import tqdm
 
 log = logging.getLogger("sdist")
 
-EVERY = 30.0  # seconds without a line, at most, as long as bytes come in
+SPACE, EVERY = 5.0, 30.0  # seconds without a line, at least and at most, as long as bytes come in
 PART = 0.1  # of all bytes that are worth a line
 ADDRESS = re.compile(r"Error while downloading from \S+: ")
 
 
 def progress_of(what: str) -> type[tqdm]:
-    """The class of bars for a download of that name, as `snapshot_download` takes it: a line per tenth, or half a minute."""
+    """The class of bars for a download of that name, as `snapshot_download` takes it: a line per tenth, not too often."""
 
     class Lines(tqdm):
         """Counts bytes, and draws nothing."""
 
+        said = ""  # of all bars of a download, some of which count the same
+
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
-            self._is_bytes, self._done, self._said, self._time = options.get("unit") == "B", 0.0, 0.0, time.monotonic()
+            self._is_bytes, self._done, self._shown, self._time = options.get("unit") == "B", 0.0, 0.0, time.monotonic()
 
         def update(self, n: float | None = 1) -> bool | None:
             self._done += n or 0
-            now, total = time.monotonic(), self.total or 0
-            if self._is_bytes and total and (self._done - self._said >= PART * total or now - self._time >= EVERY):
-                self._said, self._time = self._done, now
-                log.info("fetching %s: %s of %s", what, _size(self._done), _size(total))
+            total, waited = self.total or 0, time.monotonic() - self._time
+            if not (self._is_bytes and total) or waited < SPACE:
+                return None
+            if self._done - self._shown >= PART * total or waited >= EVERY:
+                self._shown, self._time = self._done, time.monotonic()
+                text = f"{_size(self._done)} of {_size(total)}"
+                if text != Lines.said:
+                    Lines.said = text
+                    log.info("fetching %s: %s", what, text)
             return None
 
     return Lines

@@ -12,8 +12,9 @@ from sdist.models.hub_progress import hub_says, progress_of
     ("total", "piece", "lines"),
     {"large": (4_000_000_000, 10_000_000, 10), "small": (12_000_000, 5_000_000, 3), "in one piece": (1000, 1000, 1)}.values(),
 )
-def test_a_download_is_said_in_tenths(caplog, total: int, piece: int, lines: int) -> None:
+def test_a_download_is_said_in_tenths(caplog, monkeypatch, total: int, piece: int, lines: int) -> None:
     caplog.set_level("INFO", "sdist")
+    monkeypatch.setattr(hub_progress, "SPACE", 0.0)
     bar = progress_of("owner/name")(total=0, initial=0, unit="B", unit_scale=True, desc="Downloading")
     bar.total += total
     for start in range(0, total, piece):
@@ -25,10 +26,21 @@ def test_a_download_is_said_in_tenths(caplog, total: int, piece: int, lines: int
 
 def test_a_slow_download_is_said_all_the_same(caplog, monkeypatch) -> None:
     caplog.set_level("INFO", "sdist")
-    monkeypatch.setattr(hub_progress, "EVERY", 0.0)
-    bar = progress_of("owner/name")(total=4_000_000_000, unit="B")
-    bar.update(1_000_000)
+    for name in ("SPACE", "EVERY"):
+        monkeypatch.setattr(hub_progress, name, 0.0)
+    kind = progress_of("owner/name")
+    for bar in (
+        kind(total=4_000_000_000, unit="B"),
+        kind(total=4_000_000_000, unit="B"),
+    ):  # one of what comes, one of what is written
+        bar.update(1_000_000)
     assert caplog.messages == ["fetching owner/name: 1.0 MB of 4.00 GB"]
+
+
+def test_a_quick_one_is_not(caplog) -> None:
+    caplog.set_level("INFO", "sdist")
+    progress_of("owner/name")(total=1000, unit="B").update(1000)
+    assert not caplog.messages
 
 
 def test_the_count_of_files_and_sizes_that_are_not_known_are_not(caplog, capsys) -> None:
