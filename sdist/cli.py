@@ -3,15 +3,14 @@
 import argparse
 import errno
 import os
-import re
 import sys
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from . import __version__
 from .commands.messages import print_error
+from .commands.unknown import hint, is_option
 from .errors import UserError
 from .jobs.console import set_up_logging
 from .plugins import load_plugins
@@ -56,6 +55,8 @@ class Parser(argparse.ArgumentParser):
     No option may be shortened, so that a new one never changes what an old command means.
     """
 
+    commands: Mapping[str, "Parser"] = {}  # all by name, to say which has an option that this one has not
+
     def __init__(self, **keywords: Any) -> None:
         super().__init__(allow_abbrev=False, **keywords)
 
@@ -64,6 +65,9 @@ class Parser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         if self._subparsers is None:
             self._refuse_unknown(words)
+        elif words and is_option(words[0]) and words[0] not in self._option_string_actions:
+            behind = f": options stand behind the command, {self.prog} COMMAND {words[0]}"
+            self.error(f"unknown option {words[0]}{hint(words[0], self._option_string_actions, {}) or behind}")
         known, others = super().parse_known_args(words, namespace)
         if others:
             self._refuse_unknown(others)
@@ -74,9 +78,9 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         for word in words[: words.index("--") if "--" in words else None]:
             name = word.partition("=")[0]
-            if re.match("--?[a-zA-Z]", name) and " " not in word and name not in known:
-                near = [option for option in known if option.startswith(name)] or get_close_matches(name, known, n=1)
-                self.error(f"unknown option {name}" + (f", did you mean {near[0]}?" if near else ""))
+            if is_option(word) and name not in known:
+                every = {name: command._option_string_actions for name, command in self.commands.items()}
+                self.error(f"unknown option {name}{hint(name, known, every)}")
 
     def error(self, message: str) -> NoReturn:
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", BAD_INPUT))
@@ -88,4 +92,6 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         import_module(f"sdist.commands.{name}").add_to(commands)
+    for command in commands.choices.values():
+        command.commands = commands.choices
     return root
