@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..diffusion import Estimate, Latents, per_image
+from ..diffusion import Estimate, Latents, per_image, size_of
 from ..prediction import Branch, Hook, Network, Outputs, Text, call
 from .base import Added, Level, Solver
 
@@ -48,13 +48,16 @@ def linspace_levels(network: Network, steps: int, like: Latents) -> list[Level]:
     """
     times = torch.linspace(network.last_timestep, 0, steps, dtype=torch.float64)
     rows = [torch.full((len(like),), float(t), device=like.device, dtype=like.dtype) for t in times]
-    return [*(_level(network, t) for t in rows), Level(0 * rows[0], torch.ones_like(rows[0]), torch.zeros_like(rows[0]))]
+    return [
+        *(_level(network, t, size_of(like)) for t in rows),
+        Level(0 * rows[0], torch.ones_like(rows[0]), torch.zeros_like(rows[0])),
+    ]
 
 
-def _level(network: Network, t: torch.Tensor) -> Level:
+def _level(network: Network, t: torch.Tensor, size: tuple[int, int]) -> Level:
     low = t.floor()
     high = (low + 1).clamp(max=network.last_timestep)
-    below, above = (sigma / alpha for alpha, sigma in (network.scales(x.long()) for x in (low, high)))
+    below, above = (sigma / alpha for alpha, sigma in (network.scales(x.long(), size) for x in (low, high)))
     ratio = torch.lerp(below.to(t), above.to(t), t - low)
     alpha = (1 + ratio**2).rsqrt()
     return Level(t, alpha, ratio * alpha)

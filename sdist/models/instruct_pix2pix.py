@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from ..diffusion import Estimate, Latents
+from ..diffusion import Estimate, Latents, size_of
 from ..prediction import Text
 from ..registry import FAMILIES
 from .stable_diffusion import StableDiffusion
@@ -38,7 +38,7 @@ class InstructPix2Pix(StableDiffusion):
         """What the noisy half of each row is made of, in float32."""
         dtype = next(self.denoiser.parameters()).dtype
         out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
-        return Estimate(out.float().contiguous(), z_t[:, : self.channels], *self.scales(t), self.prediction_type)
+        return Estimate(out.float().contiguous(), z_t[:, : self.channels], *self.scales(t, size_of(z_t)), self.prediction_type)
 
     def denoise(
         self, z_t: Float[Tensor, "n both h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
