@@ -30,10 +30,13 @@ def near_file(path: Path) -> str:
 
     It is looked for in the folder, or where that is not there either, in the one above.
     """
-    names = _names(next((parent for parent in path.parents if parent.is_dir()), Path()))
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    names = _names(folder)
     same = [name for name in names if path.name.casefold() in (name.casefold(), Path(name).stem.casefold())]
     near = same or get_close_matches(path.name, names, n=1, cutoff=0.75)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    if not near:
+        return ""
+    return f"; did you mean {near[0]!r}?" if folder == path.parent else f"; did you mean {str(folder / near[0])!r}?"
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from ...errors import UserError
 from ...models.catalogue import hub_problem, is_cached, is_folder
 from ...models.devices import choose_device
 from ...models.hub_progress import hub_says, progress_of
+from ...models.library import loading
 from ...models.weights import check_indexes
 
 log = logging.getLogger("sdist")
@@ -36,7 +37,8 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
         if not is_folder(source) and not is_cached(source, "config.json"):
             _fetch(source)
         check_indexes(Path(source) if is_folder(source) else _snapshot(source))
-        return getattr(transformers, kind).from_pretrained(source, **options)
+        with loading():
+            return getattr(transformers, kind).from_pretrained(source, **options)
     except UserError:
         raise
     except Exception as error:  # of the file, of transformers, or whatever the network or the hub raises
