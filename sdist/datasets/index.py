@@ -6,14 +6,13 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files.csv_rows import Row, read_rows
+from ..files.index_file import COLUMNS, index_file
 from ..files.named import file_in
 from ..metrics.profile import Profile
 from ..registry import DATASETS
 from .base import Dataset, Pair
 
 log = logging.getLogger("sdist")
-
-COLUMNS = ("img_path", "source_prompt", "target_prompt")
 
 
 @DATASETS.register("index")
@@ -25,7 +24,7 @@ class IndexCsv(Dataset):
     """
 
     def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
-        path, pairs, problems = folder / "index.csv", list[Pair](), list[str]()
+        path, pairs, problems = index_file(folder), list[Pair](), list[str]()
         for number, row in enumerate(read_rows(path, COLUMNS)):
             try:
                 pairs.append(_pair(folder / "images", number, row))

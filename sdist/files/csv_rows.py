@@ -87,7 +87,7 @@ def _without(missing: Sequence[str], columns: Sequence[str], path: Path, text: s
     if kind is ARCHIVE:
         return UserError(f"{path} is a workbook (xlsx, ods) or an archive, not csv: {REMEDY}")
     if kind is not None and kind is not TEXT:
-        return UserError(f"{path} is {kind.name}, not csv: {kind.remedy}")
+        return UserError(f"{path} is {kind.name}; it should be csv: {kind.remedy}")
     found = next((line for line in text.splitlines() if line.strip(",;\t| ")), "")[:200]
     return UserError(f"{path} has no column {', '.join(missing)}: its header is {found!r}, it needs {','.join(columns)!r}")
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets.base import load_dataset
-from ..datasets.index import COLUMNS
 from ..edits.request import Request
 from ..errors import UserError, unknown
 from ..files.csv_rows import Row, read_rows
+from ..files.index_file import COLUMNS, index_file
 from ..files.named import file_in, near_file
 from ..registry import DATASETS
 from .options import WHOLE
@@ -44,6 +44,8 @@ def dataset_of(source: str) -> str:
 
     Raises UserError for what is neither, such as a format that is misspelt.
     """
+    if "://" in source:
+        raise UserError(f"--input {source} is a URL, and inputs are local folders: copy it here first")
     kind, colon, _ = source.partition(":")
     if kind in DATASETS.names() and (colon or not Path(source).exists()):
         return source
@@ -66,9 +68,7 @@ def read_pairs(source: str, report: Report, shard: tuple[int, int] = WHOLE) -> l
 
 def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> list[InputPair]:
     """The pairs of folder/index.csv; `report` hears of each row of the shard that cannot be used, by its line."""
-    path = folder / "index.csv"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")
+    path = index_file(folder)
     pairs, count = list[InputPair](), 0
     for number, row in enumerate(read_rows(path, COLUMNS)):
         count += 1

@@ -1,0 +1,22 @@
+"""index.csv: where it is, and which columns it has."""
+
+from pathlib import Path
+
+from ..errors import UserError
+
+COLUMNS = ("img_path", "source_prompt", "target_prompt")
+NAME = "index.csv"
+
+
+def index_file(folder: Path) -> Path:
+    """The index.csv of a folder. Raises a UserError that says what is there instead."""
+    path = folder / NAME
+    if path.is_file():
+        return path
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give its folder, which holds {NAME} and images/")
+    if not folder.is_dir():
+        raise UserError(f"input folder {folder} does not exist")
+    others = sorted(file.name for file in folder.iterdir() if file.stem.casefold() == "index" and file != path)
+    there = f", but {others[0]}; save it as {NAME}" if others else ""
+    raise UserError(f"{path} does not exist{there}; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")

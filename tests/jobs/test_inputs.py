@@ -1,0 +1,92 @@
+"""What --input may be, and what is said where it is something else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdist.errors import UserError
+from sdist.jobs.inputs import read_pairs
+
+HEAD = "img_path,source_prompt,target_prompt\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in" / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "in" / "images" / "a.png")
+    (tmp_path / "in" / "index.csv").write_text(HEAD + "a.png,a cat,a dog\n")
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("given", ["{}", "{}/", "index:{}", "{}/../in"])
+def test_a_folder_is_read(folder: Path, given: str) -> None:
+    assert [pair.target for pair in read_pairs(given.format(folder), pytest.fail)] == ["a dog"]
+
+
+REFUSED: dict[str, str] = {
+    "{}/index.csv": "is a file; give its folder",
+    "{}x": "input folder .*x does not exist",
+    "index:{}x": "input folder .*x does not exist",
+    "index:": "names no folder",
+    "": "names no folder",
+    "indx:{}": "unknown dataset format 'indx' in --input indx:.*did you mean 'index'",
+    "jsnl:{}": "unknown dataset format 'jsnl' in --input jsnl:.*: have index, magicbrush",
+    "Index:{}": "did you mean 'index'",
+    "pie-bench:{}": "did you mean 'pie_bench'",
+    "pie_bench": "names no folder: pie_bench:FOLDER",
+    "pie_bench:{}": "mapping_file.json does not exist",
+    "s3://bucket/in": "is a URL, and inputs are local folders",
+    "https://example.org/in": "is a URL, and inputs are local folders",
+    "C:\\data": "does not exist",
+}
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED.items(), ids=REFUSED)
+def test_what_is_no_input_is_one_line(folder: Path, given: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_pairs(given.format(folder), pytest.fail)
+
+
+def test_a_folder_may_have_a_colon_in_its_name(folder: Path) -> None:
+    path = folder.rename(folder.parent / "jsnl:in")
+    assert len(read_pairs(str(path), pytest.fail)) == 1
+
+
+INSTEAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another case": (lambda folder: (folder / "index.csv").rename(folder / "Index.csv"), "but Index.csv; save it as index.csv"),
+    "a workbook": (lambda folder: (folder / "index.csv").rename(folder / "index.xlsx"), "but index.xlsx; save it as index.csv"),
+    "nothing": (lambda folder: (folder / "index.csv").unlink(), "index.csv does not exist; it lists img_path"),
+    "a header alone": (lambda folder: (folder / "index.csv").write_text(HEAD), "lists no image"),
+    "a pointer": (lambda folder: (folder / "index.csv").write_text("version https://git-lfs.github.com/\n"), "fetch it with `git"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), INSTEAD.values(), ids=INSTEAD)
+def test_what_is_there_instead_is_said(folder: Path, change: Callable[[Path], object], message: str) -> None:
+    change(folder)
+    with pytest.raises(UserError, match=message):
+        read_pairs(str(folder), pytest.fail)
+
+
+ROWS = {
+    "images/a.png": "image 'images/a.png' does not exist in .*; did you mean '.*/in/images/a.png'",
+    "A.PNG": "did you mean 'a.png'",
+    "a": "did you mean 'a.png'",
+    "": "img_path is empty",
+    "../index.csv": "leaves the folder",
+    "x" * 300: "cannot be the name of a file: File name too long",
+    "https://example.org/b.png": "does not exist",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), ROWS.items(), ids=[name[:30] for name in ROWS])
+def test_a_row_whose_image_is_not_there_costs_itself(folder: Path, name: str, message: str) -> None:
+    (folder / "index.csv").write_text(HEAD + f"{name},a cat,a dog\na.png,a cat,a dog\n")
+    told: list[str] = []
+    assert len(read_pairs(str(folder), told.append)) == 1
+    (line,) = told
+    assert line.startswith("index.csv line 2: ")
+    with pytest.raises(UserError, match=message):
+        raise UserError(line)
