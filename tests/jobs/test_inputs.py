@@ -59,7 +59,7 @@ INSTEAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a workbook": (lambda folder: (folder / "index.csv").rename(folder / "index.xlsx"), "but index.xlsx; save it as index.csv"),
     "nothing": (lambda folder: (folder / "index.csv").unlink(), "index.csv does not exist; it lists img_path"),
     "a header alone": (lambda folder: (folder / "index.csv").write_text(HEAD), "lists no image"),
-    "a pointer": (lambda folder: (folder / "index.csv").write_text("version https://git-lfs.github.com/\n"), "fetch it with `git"),
+    "a pointer": (lambda folder: (folder / "index.csv").write_text("version https://git-lfs.github.com/\n"), "fetch it with"),
 }  # fmt: skip
 
 
