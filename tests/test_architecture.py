@@ -13,7 +13,7 @@ import sdist
 
 PACKAGE = Path(sdist.__file__).parent
 MATHS = ("diffusion", "draws", "prediction", "prompts", "spelling", "taggers")
-COMPONENTS = ("filters", "gammas", "hooks", "losses", "normalizers", "optimizer", "regularizers", "timesteps")
+COMPONENTS = ("filters", "gammas", "hooks", "losses", "normalizers", "optimizer", "regions", "regularizers", "timesteps")
 
 ONLY = {part: {*MATHS, "errors"} for part in MATHS}
 NEVER = {

@@ -77,5 +77,10 @@ def attention_of(seen: Localization, related: Sequence[Sequence[int]], grid: tup
     columns = keys.new_zeros(len(related), keys.shape[1], 1)
     for row, tokens in enumerate(related):
         columns[row, list(tokens)] = 1 / max(1, len(tokens))
-    maps = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for x in seen.maps(columns).values()]
+    return attention_by(seen, columns, grid)
+
+
+def attention_by(seen: Localization, weights: Float[Tensor, "b l 1"], grid: tuple[int, int]) -> Float[Tensor, "b height width"]:
+    """The weighted sum of all tokens' probabilities on a grid, mean over layers and heads."""
+    maps = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for x in seen.maps(weights).values()]
     return torch.stack(maps).mean(0)[:, 0]

@@ -79,7 +79,7 @@ BAD = [
     (["timesteps=descending", "timesteps.t_max=900"], "unknown key 't_max' in timesteps descending"),
     (["gamma=cosine", "gamma.value=2"], "unknown key 'value' in gamma cosine"),
     (["optimizer.name=Adm"], "did you mean 'Adam'"),
-    (["regularizers.foo={}"], "unknown regularizer 'foo': have attention_mask, difference_mask, source_pull"),
+    (["regularizers.foo={}"], "unknown regularizer 'foo': have attention_mask, cluster_mask, difference_mask, source_pull"),
     (["regularizers.attention_mask=3"], "regularizers is a mapping"),
     (["regularizers.user_mask={}"], r"lusd.yaml: regularizers: attention_mask and user_mask are masks, a method has one"),
     (["regularizers.attention_mask.timing=now"], "expected one of"),
