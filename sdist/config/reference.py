@@ -46,7 +46,7 @@ def page() -> str:
         for name in registry.names():
             if name != FLAT:
                 cls = registry.get(name)
-                parts.append(f"\n### {name}\n\n{about(cls)}\n\n{_table(keys(cls), prefix.format(name))}")
+                parts.append(f"\n### {name}\n\n{about(cls)}\n\n{_table(_all_keys(cls), prefix.format(name))}")
     for slot, (heading, chosen) in OTHERS.items():
         lines = [f"- `{name}`: {line}\n" for name, line in headlines(slot).items()]
         parts.append(f"\n## {heading}\n\n{chosen}\n\n{''.join(lines)}")
@@ -78,6 +78,13 @@ def keys(cls: Any) -> list[Key]:
     described = {match[1]: (match[2], match[4] or "") for match in FIELD.finditer(source)}
     hints = get_type_hints(cls)
     return [Key(f.name, _kind(hints[f.name], described[f.name][0]), _default(f), described[f.name][1]) for f in fields(cls)]
+
+
+def _all_keys(cls: Any) -> list[Key]:
+    """Its keys, and after them those of keys that have keys of their own."""
+    groups = {f.name: f.default_factory for f in fields(cls) if is_dataclass(f.default_factory)}
+    inner = [key._replace(name=f"{name}.{key.name}") for name, group in groups.items() for key in keys(group)]
+    return [*(key for key in keys(cls) if key.name not in groups), *inner]
 
 
 def _kind(hint: Any, source: str) -> str:

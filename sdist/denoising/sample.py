@@ -17,7 +17,8 @@ SOURCE = "source"  # the branch that an inversion brings back
 class Plan(NamedTuple):
     """What one step asks of the network: the branches that walk on, each with latents of its own, and hooks.
 
-    `added` says, from what the network gave, which noise is added; `after` changes the latents when the step is made.
+    `added` says, from what the network gave, which noise is added if the inversion has none of its own; `after` changes the
+    latents when the step is made.
     """
 
     branches: Sequence[Branch]
@@ -45,7 +46,9 @@ def sample(
         branches, hooks, added, after = plan(k)
         outputs = call(network, noisy, at.t, text, branches, hooks)
         estimates = corrected({branch.latent: outputs[branch] for branch in branches}, inverted)
-        noise = added(outputs) if inverted is None or inverted.noise is None else _everywhere(inverted.noise[k])
+        noise = added(outputs)
+        if inverted is not None and inverted.noise is not None:
+            noise = _everywhere(inverted.noise[k])
         walked = {name: solver.step(estimate, to, noise, before.get(name)) for name, estimate in estimates.items()}
         if inverted is not None and inverted.latents is not None and SOURCE in walked:
             walked[SOURCE] = inverted.latents[k]

@@ -1,11 +1,11 @@
 """Prompt-to-Prompt on an inverted image: the edit attends where its source does. Hertz et al. 2022, arXiv 2208.01626."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
-from ..denoising.base import LAST, levels
+from ..denoising.base import LAST, Inverted, Level, levels
 from ..denoising.noise import Noises
 from ..denoising.sample import Plan, sample
 from ..diffusion import Latents
@@ -14,10 +14,25 @@ from ..errors import UserError
 from ..files.images import to_pixels
 from ..hooks.injection import Injection, TokenMap, check_layout
 from ..models.base import Backbone
-from ..prediction import SOURCE_SOURCE, TARGET
+from ..prediction import SOURCE_SOURCE, TARGET, Text
 from ..prompts import differing_nouns, named_words, token_indices
 from ..registry import EDITORS, one_of
 from .denoising import Denoising
+
+
+class Begun(NamedTuple):
+    """A walk that is about to begin, of some images."""
+
+    text: Mapping[str, Text]
+    levels: Sequence[Level]
+    tokens: TokenMap
+    noises: Noises
+    inverted: Inverted
+
+    @property
+    def start(self) -> dict[str, Latents]:
+        """Both branches begin in the same place."""
+        return {"source": self.inverted.noisy, "edit": self.inverted.noisy}
 
 
 @EDITORS.register("prompt_to_prompt")
@@ -83,6 +98,13 @@ class PromptToPrompt(Denoising):
         return reweight(align(source, target), tokens, self.reweight)
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        begun = self.begin(model, batch)
+        plan = self.plan(begun.tokens, to_the_end=begun.inverted.clean is not None)
+        *_, last = sample(model, begun.start, begun.text, begun.levels, self.solver, plan, begun.inverted)
+        return last["edit"]
+
+    def begin(self, model: Backbone, batch: Sequence[Prepared]) -> Begun:
+        """The inverted images, and what the way back needs."""
         requests = [p.request for p in batch]
         source = model.encode(to_pixels([p.image for p in batch]))
         prompts = {"source": [r.source for r in requests], "target": [r.target for r in requests], "null": [""] * len(batch)}
@@ -92,9 +114,7 @@ class PromptToPrompt(Denoising):
         at = levels(model, times, source, self.solver.clean_end or self.inversion.clean_end)
         noises = Noises([(p.request.seed, p.key) for p in batch], source)
         inverted = self.inversion.start(model, source, text, at, self.solver, noises.of_level)
-        plan = self.plan(tokens, to_the_end=inverted.clean is not None)
-        *_, last = sample(model, {"source": inverted.noisy, "edit": inverted.noisy}, text, at, self.solver, plan, inverted)
-        return last["edit"]
+        return Begun(text, at, tokens, noises, inverted)
 
     def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Callable[[int], Plan]:
         """What each step asks for: both branches while something is injected or to the end, else the target alone."""

@@ -20,6 +20,7 @@ from .attach import Tape, record
 from .layers import AttentionLayout, Kind, Layer
 
 Columns = Float[Tensor, "b n c"]
+DENSE = 1024  # tokens whose self-attention may be written out: 4 MiB per image
 Queries = dict[Layer, tuple[Tensor, Tensor]]  # layer -> (queries, keys), each (b, tokens, heads x width)
 
 
@@ -34,6 +35,26 @@ class Attention:
     def narrow(self, rows: Int[Tensor, " m"]) -> "Attention":
         cross, self_ = ({k: (q[rows], v[rows]) for k, (q, v) in group.items()} for group in (self.cross, self.self))
         return Attention(cross, self_, self.size)
+
+    def text_map(self, weights: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
+        """The mean over layers and heads of the attention to the text, its tokens added up with these weights."""
+        maps = []
+        for layer, (q, k) in self.cross.items():
+            mean = _attend_to_text(layer, q, k, weights[..., None])
+            maps.append(rearrange(mean, "b (h w) c -> b c h w", h=layer.size(*self.size)[0]))
+        return torch.stack(maps).mean(0)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the self-attention that was recorded."""
+        return next(iter(self.self)).size(*self.size)
+
+    def spread(self) -> Callable[[Columns], Columns]:
+        """The mean over layers and heads of self-attention, as a function of columns; by its matrix where tokens are few."""
+        if self.grid[0] * self.grid[1] > DENSE:
+            return lambda columns: torch.stack([_attend(layer, q, k, columns) for layer, (q, k) in self.self.items()]).mean(0)
+        matrix: Any = sum(_mean_matrix(layer, q, k) for layer, (q, k) in self.self.items()) / len(self.self)
+        return lambda columns: matrix @ columns
 
     def refined(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
         """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution."""
@@ -90,6 +111,12 @@ def attention_to(layer: Layer, q: Tensor, k: Tensor, columns: Columns) -> Float[
     if k.shape[1] == columns.shape[1]:
         return _attend_to_text(layer, q, k, columns)
     return _attend(layer, q, k, F.pad(columns, (0, 0, 0, k.shape[1] - columns.shape[1])))
+
+
+def _mean_matrix(layer: Layer, q: Tensor, k: Tensor) -> Float[Tensor, "b n n"]:
+    """softmax(Q K^T s), its mean over heads; one image at a time, to bound the memory."""
+    q, k = _heads(layer, q), _heads(layer, k)
+    return torch.stack([(q[i] @ k[i].mT * layer.scale).softmax(-1).mean(0) for i in range(len(q))])
 
 
 def _heads(layer: Layer, x: Tensor) -> Tensor:

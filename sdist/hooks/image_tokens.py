@@ -35,7 +35,8 @@ class Shared(NamedTuple):
 class ImageTokens:
     """For one call, rows of these branches also read image tokens; open it after a hook that steers the same layers.
 
-    `keys` and `values` are by layer and branch, each of all images; other branches read none.
+    `keys` and `values` are by layer and branch, each of all images; branches that the call does not ask for are left out, and
+    others read none.
     """
 
     keys: Mapping[str, Mapping[Branch, Projected]]
@@ -51,7 +52,7 @@ class ImageTokens:
             yield
 
     def _attend(self, layer: Layer, rows: Mapping[Branch, slice], q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
-        values = self.values[layer.name]
+        values = {branch: value for branch, value in self.values[layer.name].items() if branch in rows}
         origins = {branch: self._origin(branch, layer) for branch in values}
         queries = torch.cat([q[rows[origin]] for origin in origins.values()])
         keys = torch.cat([self.keys[layer.name][origin] for origin in origins.values()])

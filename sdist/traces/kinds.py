@@ -25,6 +25,7 @@ KINDS = {
     "rfds": "rfds",
     "rfds_rev": "rfds",
     "attention": "joint_attention",
+    "vimaedit": "vimaedit",
     "vimaedit_step": "vimaedit_step",
     "vimaedit_inversion": "vimaedit_inversion",
     "vimaedit_injection": "vimaedit_injection",
@@ -34,6 +35,7 @@ KINDS = {
     "lime_attention": "lime_parts",
     "lime_localize": "lime_walks",
     "lime_edit": "lime_walks",
+    "vimaedit_grounding": "vimaedit_grounding",
 }
 
 

@@ -32,7 +32,7 @@ def compare(case: Case) -> dict[str, Deviation]:
         arrays = case.arrays("z", "step", "eps", "image_rows")
         return deviations({"eps": predictions(case.settings, arrays, model, guide)}, arrays)
     case.need("timestep", "scales")
-    arrays = case.arrays("z", "image", "image_rows")
+    arrays = case.arrays("image", "image_rows")
     return deviations(embeddings(case.settings, arrays, guide) | forwards(case.settings, arrays, model, guide), arrays)
 
 

@@ -19,16 +19,18 @@ def far(case: Case) -> set[str]:
     return {name for name, d in compare(case).items() if not d.within(TOLERANCE)}
 
 
+INPUTS = {"z_src", "emb_null", "emb_source", "emb_target", "image_rows", "timestep"}
+TARGETS = {"target_released", "target_paper", "image_rows", "image_rows_paper", "ip_tokens"}
 PIECES = {
+    "vimaedit_ddim": INPUTS | {"saliency", "mask", "critical", "z_final"},
+    "vimaedit_dpmpp": INPUTS | {"saliency", "mask", "critical", "z_final"},
+    "vimaedit_noblend": INPUTS | {"z_final"},
+    "vimaedit_grounding": {"iterations", "saliency", "masks"},
     "vimaedit_step": {"ddim_plain", "ddim_virtual", "dpm6_plain", "dpm6_virtual"},
     "vimaedit_inversion": {"direct_final", "ef_xts", "ef_final"},
     "vimaedit_injection": {"refinement", "replacement", "words", "refine_text", "replace_text", "refine_self", "refine_image"},
-    "vimaedit_network": {"eps"},
-    "vimaedit_embedding": {
-        "image_embed", "text_embed", "target_released", "target_paper", "image_rows", "image_rows_paper", "ip_tokens",
-        "eps_scale_0",
-    },
-}  # fmt: skip
+    "vimaedit_embedding": {"image_embed", "text_embed", *TARGETS},
+}
 
 
 @pytest.mark.parametrize("name", PIECES)
@@ -47,9 +49,11 @@ def test_what_was_recorded_is_recomputed(name: str) -> None:
         ("vimaedit_injection", {"cross_text_replace": 0.6}, {"refine_text", "replace_text"}),
         ("vimaedit_injection", {"self_replace": 0.4}, {"refine_self"}),
         ("vimaedit_injection", {"cross_image_replace": 0.1}, {"refine_image"}),
-        ("vimaedit_network", {"cross_image_replace": 0}, {"eps"}),
-        ("vimaedit_network", {"image_scale": 0.41}, {"eps"}),
-        ("vimaedit_embedding", {"timestep": 422}, {"eps_scale_0"}),
+        ("vimaedit_embedding", {"target_prompt": "a dog"}, {"text_embed", *TARGETS}),
+        ("vimaedit_grounding", {"iterations": 4}, {"iterations", "saliency", "masks"}),
+        ("vimaedit_grounding", {"focus": [[2], [2]]}, {"iterations", "saliency", "masks"}),
+        ("vimaedit_ddim", {"cross_image_replace": 0.0}, {"saliency", "z_final"}),
+        ("vimaedit_dpmpp", {"critical_threshold": 0.79}, {"critical", "z_final"}),
     ],
 )
 def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected: set[str]) -> None:

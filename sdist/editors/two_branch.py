@@ -1,0 +1,187 @@
+"""ViMAEdit: Prompt-to-Prompt with image guidance, a grounded mask and noise where the edit is. Arxiv 2410.10496."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from ..denoising.grounding import Focus, Grounding, Mask, Saliency
+from ..denoising.sample import sample
+from ..denoising.two_branch import Course, Injected, Variance
+from ..diffusion import Latents
+from ..edits.request import Prepared, Request
+from ..errors import UserError
+from ..files.images import to_pixels
+from ..hooks.image_tokens import ImageTokens
+from ..image_guidance.catalogue import AUTO, find_adapter
+from ..image_guidance.guide import Estimation, Guide, load_guide
+from ..models.base import Backbone
+from ..models.catalogue import find_model
+from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
+from ..prompts import Word, differing_nouns, named_words, token_indices, words
+from ..registry import EDITORS, one_of
+from .prompt_to_prompt import Begun, PromptToPrompt
+
+log = logging.getLogger("sdist")
+
+
+@EDITORS.register("two_branch")
+@dataclass(frozen=True)
+class TwoBranch(PromptToPrompt):
+    """A source and a target branch walk from noise to image side by side. The target attends where the source does, is guided by
+    an estimate of the edited image's embedding, is the source outside of a mask, and takes noise where the edit matters most.
+
+    The source branch reads the prompt and the image that were given, the target's null row as `image_rows` says.
+    """
+
+    inversion: Any = one_of("inversion", "virtual")
+    mapping: Literal["auto", "replace", "refine"] = "refine"  # of tokens; auto: replace where the prompts have as many words
+    adapter: str | None = AUTO  # IP-Adapter: auto (the model's own, if it is there), an alias, hub id, folder or file; null: none
+    image_scale: float = 0.4  # lambda, weight of the image tokens; 0: no image guidance
+    image_replace: float = 0.1  # part of the steps that inject attention to the image tokens
+    estimation: Estimation = "paper"  # of the target's embedding; released: texts rescaled to the image's norm first
+    image_rows: Literal["paper", "released"] = (
+        "paper"  # the image is read by the source's row, or (release) the target's null row
+    )
+    grounding: Grounding = field(default_factory=Grounding)
+    variance: Variance = "critical"  # where steps add noise, if the inversion has none of its own
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.image_replace <= 1:
+            raise UserError(f"image_replace is a part of the steps, 0..1, got {self.image_replace}")
+        if self.image_scale < 0:
+            raise UserError(f"image_scale is at least 0, got {self.image_scale}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"words", "mask"})
+
+    def check_model(self, model: Backbone) -> None:
+        """Raises UserError for attention that cannot be injected, and for an adapter that is not there or for another model."""
+        super().check_model(model)
+        self.guide(model)
+
+    def check(self, model: Backbone, request: Request) -> None:
+        super().check(model, request)
+        self.both_words(request)
+
+    def guide(self, model: Backbone) -> Guide | None:
+        """What reads images. Raises UserError if one that was named cannot be had; without the model's own it goes without."""
+        if self.image_scale == 0 or self.adapter is None:
+            return None
+        source = find_adapter(self.adapter, model.name)
+        try:
+            if source is None:
+                raise UserError(f"no IP-Adapter is known for {model.name}")
+            guide = load_guide(source, model.device)
+        except UserError as error:
+            if self.adapter != AUTO:
+                raise
+            _report_off(str(error))
+            return None
+        guide.adapter.check(model, guide.where)
+        return guide
+
+    def both_words(self, request: Request) -> tuple[list[Word], list[Word]]:
+        """The words of the source and of the target that the mask follows: those that are named, else the nouns that differ.
+
+        Raises UserError for a word that is in neither prompt.
+        """
+        source, target = request.source, request.target
+        if not request.words:
+            return differing_nouns(target, source), differing_nouns(source, target)
+        found: tuple[list[Word], list[Word]] = ([], [])
+        for phrase in request.words:
+            places = [_places(prompt, phrase) for prompt in (source, target)]
+            if not any(places):
+                have = ", ".join(dict.fromkeys(w.text for prompt in (source, target) for w in words(prompt) if w.stem))
+                raise UserError(f"word {phrase!r} is in neither prompt; they have {have}")
+            for words_of_prompt, more in zip(found, places, strict=True):
+                words_of_prompt.extend(more)
+        return found
+
+    def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        _, chosen = self.both_words(request)
+        return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
+
+    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        begun = self.begin(model, batch)
+        course = self.course(model, batch, begun)
+        *_, last = sample(model, begun.start, begun.text, begun.levels, self.solver, course.plan, begun.inverted)
+        return last["edit"]
+
+    def course(self, model: Backbone, batch: Sequence[Prepared], begun: Begun) -> Course:
+        """Which attention is injected and looked at, and what is read of images."""
+        focus, scale = self.focus(model, batch), find_model(model.name).scale
+        for prepared, source, target in zip(batch, focus.source, focus.target, strict=True):
+            if not source.any() and not target.any() and prepared.mask is None:
+                _report_no_words(prepared.request.source, prepared.request.target)
+        return Course(
+            branches=(SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)),
+            injected=Injected.of(self.steps, self.cross_replace, self.self_replace, self.image_replace, self.self_level),
+            tokens=begun.tokens,
+            noise=begun.noises.of_step,
+            images=self.images(model, batch),
+            saliency=Saliency(self.grounding, focus) if focus.source.any() or focus.target.any() else None,
+            first=self.grounding.first(self.steps),
+            levels=(model.layout.nearest("cross", scale.cross_level), model.layout.nearest("self", scale.self_level)),
+            variance=self.variance,
+            user=_user_masks(batch, begun.inverted.noisy),
+        )
+
+    def focus(self, model: Backbone, batch: Sequence[Prepared]) -> Focus:
+        """1 at the tokens of each branch's words."""
+        rows = torch.zeros(2, len(batch), model.text.length, device=model.device)
+        for i, prepared in enumerate(batch):
+            source, _ = self.both_words(prepared.request)
+            rows[0, i, token_indices(model.text.token_spans(prepared.request.source), source, "all")] = 1
+            rows[1, i, list(prepared.tokens)] = 1
+        return Focus(*rows)
+
+    def images(self, model: Backbone, batch: Sequence[Prepared]) -> ImageTokens | None:
+        """What each branch reads of images: the source its own, the target the estimate; without text the zero embedding."""
+        guide = self.guide(model)
+        if guide is None:
+            return None
+        requests = [p.request for p in batch]
+        image, target = guide.embeddings(
+            [p.image for p in batch], [r.source for r in requests], [r.target for r in requests], self.estimation
+        )
+        zero = torch.zeros_like(image)
+        null, source = (zero, image) if self.image_rows == "paper" else (image, zero)
+        rows = {NULL: null, SOURCE_NULL: zero, SOURCE_SOURCE: source, TARGET: target}
+        return guide.adapter.hook([layer.name for layer in model.layout.layers("cross")], rows, self.image_scale)
+
+
+def _places(prompt: str, phrase: str) -> list[Word]:
+    """Where a phrase stands in a prompt; nothing if it does not."""
+    try:
+        return named_words(prompt, [phrase])
+    except UserError:
+        return []
+
+
+def _user_masks(batch: Sequence[Prepared], like: Latents) -> Mask | None:
+    """Mask images averaged over each latent; an image without one may change everywhere."""
+    if all(p.mask is None for p in batch):
+        return None
+    grey = [p.mask or Image.new("L", p.image.size, 255) for p in batch]
+    pixels = to_pixels([g.convert("RGB") for g in grey])[:, :1]
+    return F.interpolate((pixels + 1) / 2, like.shape[-2:], mode="area").to(like)
+
+
+@cache
+def _report_off(reason: str) -> None:
+    """Once per reason."""
+    log.warning("image guidance is off: %s; the edit is made without it (editor.adapter names one, null says none)", reason)
+
+
+@cache
+def _report_no_words(source: str, target: str) -> None:
+    log.warning("no noun in what differs between %r and %r: the mask is off; name words of either with --words", source, target)

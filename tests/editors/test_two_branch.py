@@ -1,0 +1,154 @@
+"""ViMAEdit through the loaded method and the command line, on a tiny network of Stable Diffusion's layout."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdist.cli import main
+from sdist.config.build import load_settings
+from sdist.editors import two_branch
+from sdist.editors.loading import LoadedMethod
+from sdist.edits.request import Request
+from sdist.errors import UserError
+from sdist.files.images import to_pixels
+from sdist.models.base import Backbone
+
+QUICK = ("editor.steps=5", "size=keep")
+
+
+def method(model: Backbone, *overrides: str, preset: str = "vimaedit") -> LoadedMethod:
+    return LoadedMethod(load_settings(preset, [*QUICK, *overrides]), model)
+
+
+def walked(model: Backbone, requests: Sequence[Request], *overrides: str, preset: str = "vimaedit") -> torch.Tensor:
+    """The edited latents of those requests, all at once."""
+    loaded = method(model, *overrides, preset=preset)
+    with torch.no_grad():
+        return loaded.editor.walk(model, [loaded.prepare(request) for request in requests])
+
+
+@pytest.fixture
+def request_of(picture: Path):
+    return lambda target, source="a cat", **more: Request(picture, source, target, **more)
+
+
+@pytest.mark.parametrize("preset", ["vimaedit", "vimaedit_released", "vimaedit_dpmpp"])
+def test_outside_of_the_mask_the_image_is_the_source(tiny: Backbone, request_of, picture: Path, preset: str) -> None:
+    request = request_of("a dog")
+    source = tiny.encode(to_pixels([Image.open(picture)]))
+    moved = (walked(tiny, [request], preset=preset) - source).abs().amax(1)
+    assert 0 < float((moved < 1e-5).float().mean()) < 1
+
+
+@pytest.mark.parametrize("override", [
+    "editor.inversion=direct", "editor.inversion=edit_friendly", "editor.solver=dpmpp_2m", "editor.variance=none", "seed=3",
+    "editor.variance=everywhere", "editor.grounding.threshold=0.2", "editor.grounding.critical_threshold=0.3",
+    "editor.grounding.add_up=true", "editor.grounding.start=1", "editor.cross_replace=0", "editor.self_replace=0",
+])  # fmt: skip
+def test_every_setting_counts(tiny: Backbone, request_of, override: str) -> None:
+    seed = 3 if override == "seed=3" else 0
+    request = request_of("a dog", seed=seed)
+    assert not torch.equal(walked(tiny, [request], override), walked(tiny, [replace(request, seed=0)]))
+
+
+def test_company_changes_nothing(tiny: Backbone, request_of) -> None:
+    """Each image has its own alignment, words, masks and noise: nouns replaced, added, taken away, none at all."""
+    edits = (("a dog", "a cat"), ("a cat wearing a hat", "a cat"), ("a cat", "a cat and a dog"), ("red and red", "red"))
+    requests = [request_of(*edit) for edit in edits]
+    together = walked(tiny, requests)
+    for row, request in enumerate(requests):
+        torch.testing.assert_close(walked(tiny, [request]), together[row : row + 1], rtol=0, atol=1e-4)
+
+
+def test_without_words_it_is_prompt_to_prompt(tiny: Backbone, request_of, caplog: pytest.LogCaptureFixture) -> None:
+    two_branch._report_no_words.cache_clear()
+    request = request_of("red and red", "red")
+    ours = walked(tiny, [request])
+    assert (
+        "no noun in what differs between 'red' and 'red and red': the mask is off; name words of either with --words"
+        in caplog.text
+    )
+    theirs = walked(tiny, [request], "editor.inversion=virtual", "editor.mapping=refine", preset="p2p")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_users_mask_bounds_the_edit_with_words_and_alone(tiny: Backbone, request_of, picture: Path, tmp_path: Path) -> None:
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    source = tiny.encode(to_pixels([Image.open(picture)]))
+    for request in (request_of("a dog"), request_of("red and red", "red")):
+        moved = walked(tiny, [replace(request, mask=tmp_path / "mask.png")], "editor.grounding.threshold=0") - source
+        assert moved[..., 4:].abs().max() < 1e-5
+        assert moved[..., :4].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("named", "source", "target"),
+    [
+        ((), [2], [2]),
+        (("dog",), [], [2]),
+        (("cat",), [2], []),
+        (("a",), [1], [1]),
+        (("cat", "dog"), [2], [2]),
+        (("Dog",), [], [2]),
+    ],
+)
+def test_words_are_found_in_both_prompts(tiny: Backbone, request_of, named: tuple, source: list[int], target: list[int]) -> None:
+    loaded = method(tiny)
+    focus = loaded.editor.focus(tiny, [loaded.prepare(request_of("a dog", words=named))])
+    assert [focus.source[0].nonzero()[:, 0].tolist(), focus.target[0].nonzero()[:, 0].tolist()] == [source, target]
+
+
+def test_a_word_of_neither_prompt_is_an_error_that_names_theirs(tiny: Backbone, request_of) -> None:
+    with pytest.raises(UserError, match="word 'hat' is in neither prompt; they have a, cat, dog"):
+        method(tiny).check(request_of("a dog", words=("hat",)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("editor.grounding.iterations=-1", "grounding.iterations is at least 0, got -1"),
+        ("editor.grounding.keep=1.5", r"grounding.keep is within 0..1, got 1.5"),
+        ("editor.grounding.thresold=0.4", "unknown key 'thresold'"),
+        ("editor.image_replace=2", r"image_replace is a part of the steps, 0..1, got 2"),
+        ("editor.image_scale=-1", "image_scale is at least 0, got -1"),
+        ("editor.steps=0", "steps is a number from 1 to 500, got 0"),
+        ("editor.variance=some", "variance"),
+    ],
+)
+def test_bad_settings_are_one_line(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        load_settings("vimaedit", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_without_an_adapter_edits_and_says_so(tiny: Backbone, request_of, caplog: pytest.LogCaptureFixture) -> None:
+    two_branch._report_off.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        walked(tiny, [request_of("a dog")])
+    assert caplog.text.count("image guidance is off: no IP-Adapter is known for") == 1
+    with pytest.raises(UserError, match="unknown IP-Adapter 'nowhere'"):
+        method(tiny, "editor.adapter=nowhere")
+    assert method(tiny, "editor.adapter=nowhere", "editor.image_scale=0").editor.guide(tiny) is None
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_few_steps_are_enough(tiny: Backbone, request_of, steps: int) -> None:
+    for preset in ("vimaedit", "vimaedit_released", "vimaedit_dpmpp"):
+        assert walked(tiny, [request_of("a dog")], f"editor.steps={steps}", preset=preset).isfinite().all()
+
+
+def test_the_command_makes_an_image_that_its_card_replays(
+    tiny_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit = ("edit", picture, "--source", "a cat", "--target", "a dog", "--method", "vimaedit", "--model", tiny_folder)
+    assert main([*map(str, edit), "--output", str(tmp_path), "--quiet", "--set", *QUICK]) == 0
+    assert main(["replay", str(tmp_path / "picture_seed0.png"), "--quiet"]) == 0
+    assert "identical" in capsys.readouterr().out
