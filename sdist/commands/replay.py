@@ -52,6 +52,9 @@ def main(args: argparse.Namespace) -> int:
     method = load_method(settings)
     if method.model.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
+    for name, value in method.editor.weights(method.model).items():
+        if value != (recorded := card.weights.get(name, "unknown")):
+            log.warning("%s is %s, this picture was made with %s: it will differ", name.replace("_", " "), value, recorded)
     prepared = method.prepare(card.request, (card.words, card.tokens))
     callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))

@@ -69,6 +69,10 @@ class Editor(ABC):
     def check_model(self, model: Backbone) -> None:  # noqa: B027
         """Raises UserError if its fields ask for more than the model has; it has all that is asked where this stays as it is."""
 
+    def weights(self, model: Backbone) -> dict[str, str]:
+        """What it computes with beside the model, by name, for the run card: where images differ if these do."""
+        return {}
+
     @abstractmethod
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for what is wrong with a request and known without reading pixels."""

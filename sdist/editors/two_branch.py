@@ -45,9 +45,7 @@ class TwoBranch(PromptToPrompt):
     image_scale: float = 0.4  # lambda, weight of the image tokens; 0: no image guidance
     image_replace: float = 0.1  # part of the steps that inject attention to the image tokens
     estimation: Estimation = "paper"  # of the target's embedding; released: texts rescaled to the image's norm first
-    image_rows: Literal["paper", "released"] = (
-        "paper"  # the image is read by the source's row, or (release) the target's null row
-    )
+    image_rows: Literal["paper", "released"] = "paper"  # source reads the image, or (release) the null row does
     grounding: Grounding = field(default_factory=Grounding)
     variance: Variance = "critical"  # where steps add noise, if the inversion has none of its own
 
@@ -87,6 +85,10 @@ class TwoBranch(PromptToPrompt):
             return None
         guide.adapter.check(model, guide.where)
         return guide
+
+    def weights(self, model: Backbone) -> dict[str, str]:
+        guide = self.guide(model)
+        return {"image_guidance": "none" if guide is None else guide.fingerprint}
 
     def both_words(self, request: Request) -> tuple[list[Word], list[Word]]:
         """The words of the source and of the target that the mask follows: those that are named, else the nouns that differ.

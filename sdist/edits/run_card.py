@@ -41,6 +41,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             "configuration": backbone.configuration,
             **({"changed": changed} if (changed := backbone.changes) else {}),
         },
+        **({"weights": weights} if (weights := settings.editor.weights(backbone)) else {}),
         **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
         "lanes": result.parallel,
@@ -110,6 +111,7 @@ class Card:
     parallel: int  # under "lanes" in the file
     threads: int
     fingerprint: str
+    weights: dict[str, str]  # of what an editor computes with beside the model
     versions: dict[str, str]
     changed: list[str]
 
@@ -141,7 +143,8 @@ def read_card(path: Path, images: Path | None = None) -> Card:
             raise ValueError(f"{parallel} draws at once, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
         model = str(data["model"]["fingerprint"])
-        return Card(text, settings, request, words, tokens, steps, parallel, threads, model, versions, changed)
+        weights = {name: str(value) for name, value in data.get("weights", {}).items()}
+        return Card(text, settings, request, words, tokens, steps, parallel, threads, model, weights, versions, changed)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

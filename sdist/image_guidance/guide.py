@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..metrics.encoders.clip import Clip
 from ..models.catalogue import is_cached, is_folder
+from ..models.fingerprint import fingerprint
 from .adapter import Adapter, read_adapter
 from .catalogue import Source, fetch
 
@@ -28,6 +30,7 @@ class Guide:
     adapter: Adapter
     clip: Clip
     where: str  # the adapter's file
+    fingerprint: str  # of both
 
     def embeddings(
         self, images: Sequence[Image.Image], sources: Sequence[str], targets: Sequence[str], estimation: Estimation
@@ -67,4 +70,5 @@ def _load(path: str, written: int, clip: str, device: str) -> Guide:
             f"the IP-Adapter {path} reads embeddings of {adapter.width}, the CLIP {clip} gives {width}: give the CLIP that it "
             "was trained with"
         )
-    return Guide(adapter, encoder, path)
+    digest = sha256(Path(path).read_bytes() + fingerprint([encoder.model]).encode()).hexdigest()[:16]
+    return Guide(adapter, encoder, path, f"{Path(path).name} {digest}")

@@ -121,8 +121,9 @@ class Replay:
 
     def _course(self, guide: Guide) -> Course:
         case, n = self.case, self.case["steps"]
-        names = ("iterations", "gamma", "threshold", "critical_threshold", "start_blend")
-        grounding = Grounding(*(case[name] for name in names), add_up=True)
+        grounding = Grounding(
+            case["iterations"], case["gamma"], case["threshold"], case["critical_threshold"], case["start_blend"], add_up=True
+        )
         prompts = [_tokens(self.model.text, case[name]) for name in ("source_prompt", "target_prompt")]
         words = case.get("blend_words")
         layers = [layer.name for layer in self.model.layout.layers("cross")]
