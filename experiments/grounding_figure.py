@@ -2,8 +2,8 @@
 
     python experiments/grounding_figure.py --output docs/figures/grounding.png
 
-Rows: the map of the target's words before and after its iterations of self-attention, the mask that both branches' maps give, and the
-image that the target branch is taken to stand for. Columns: some steps of the walk.
+Rows: the map of the target's words before and after its iterations of self-attention, the mask that both branches' maps give,
+and the image that the target branch is taken to stand for. Columns: some steps of the walk.
 """
 
 import argparse
