@@ -63,7 +63,8 @@ def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
     if not folder:
         raise UserError(f"dataset {name!r} names no folder: {kind}:FOLDER")
     if dataset.local and not Path(folder).is_dir():
-        raise UserError(f"dataset folder {folder} does not exist")
+        what = "is a file; give the folder around it" if Path(folder).exists() else "does not exist"
+        raise UserError(f"dataset folder {folder} {what}")
     pairs = dataset.load(Path(folder), profile)
     check(pairs, folder)
     return pairs

@@ -15,7 +15,7 @@ log = logging.getLogger("sdist")
 
 SHAPE = 0.05  # by which the ratio of a result's sides may differ from the wanted image's without a word
 LOGS = "logs"  # folder of `sdist run`, whose images are no results
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str, Path | None]:
@@ -24,7 +24,7 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
     Raises UserError if two images answer to one key, if an image answers to none (panels aside), or if there is no image at all.
     """
     if not folder.is_dir():
-        raise UserError(f"results folder {folder} does not exist")
+        raise UserError(f"results folder {folder} {'is a file' if folder.exists() else 'does not exist'}")
     files: dict[str, Path] = {}
     for path in (p for p in sorted(folder.rglob("*")) if _is_result(p.relative_to(folder))):
         if path.stem in files:

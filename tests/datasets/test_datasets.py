@@ -170,6 +170,8 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
         load_dataset("PIE-Bench:.")
     with pytest.raises(UserError, match="does not exist"):
         load_dataset("index:/nowhere")
+    with pytest.raises(UserError, match="is a file; give the folder around it"):
+        load_dataset(f"index:{index}/index.csv")
     change_json(pie / "mapping_file.json", lambda d: d["000000000001"].update(image_path="../../etc/passwd"))
     refused("pie_bench", "leaves the folder")
     change_json(pie / "mapping_file.json", lambda d: d["000000000001"].update(mask=[1, -2]))

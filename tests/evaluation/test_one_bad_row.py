@@ -182,6 +182,14 @@ def test_nothing_that_can_be_scored_is_one_line(listed: Path, clip_folder: Path,
     assert "nothing can be scored; the first problem of 3: 000 is not scored: image" in err
 
 
+@pytest.mark.parametrize("ending", ["PNG", "jpg", "webp", "bmp", "tiff"])
+def test_results_may_be_of_any_usual_format(listed: Path, clip_folder: Path, capsys, ending: str) -> None:
+    path = listed / "results" / "001_seed0.png"
+    Image.open(path).save(path.with_suffix(f".{ending}"))
+    path.unlink()
+    assert scores(listed, clip_folder, capsys)[0] == 0
+
+
 HELPERS = ("._000_seed0.png", ".thumbnails/000_seed0.png", "@eaDir/000_seed0.png/thumb.jpg", "__MACOSX/._000_seed0.png",
            "Thumbs.db", ".Trashes/001.png", "logs/edit_00001.png")  # fmt: skip
 
