@@ -1,6 +1,7 @@
 """What every registered metric must do, asked of every registered metric."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,16 @@ def test_a_sample_has_one_value_whatever_the_others_are(name: str, profile: str,
     alone = [metric([one], encoders, profile)[0] for one in samples]
     np.testing.assert_allclose(alone, values, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(metric(samples[::-1], encoders, profile), values[::-1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", IMAGE_METRICS)
+def test_a_metric_names_the_text_that_it_compares_with(name: str, encoders: Encoders) -> None:
+    """So that tables can mark an instruction that stands in its place."""
+    metric, one = METRICS.get(name)(), sample(1, target_prompt="a boat in a meadow", description="a boat")
+    others = {"target prompt": replace(one, target_prompt="a red cat"), "description": replace(one, description="a red cat")}
+    value = metric([one], encoders, "official")
+    read = [text for text, other in others.items() if not np.array_equal(metric([other], encoders, "official"), value)]
+    assert read == ([metric.text] if metric.text else [])
 
 
 @BOTH
