@@ -404,6 +404,7 @@ def test_doctor(capsys) -> None:
     report = json.loads(capsys.readouterr().out)
     assert "cpu" in report["devices"]
     assert {"tinyworld", "sd15", "sd21"} <= set(report["models"])
+    assert "h94/IP-Adapter/models/ip-adapter_sd15.safetensors" in report["image guidance"]["sd15"]
     assert main(["doctor"]) == 0
     assert "nouns are found by" in capsys.readouterr().out
 

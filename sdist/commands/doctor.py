@@ -25,6 +25,7 @@ def add_to(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from ..image_guidance.catalogue import ADAPTERS, missing
     from ..models.catalogue import MODELS
 
     problems = _ask_hub([source for model in MODELS.values() for source in model.sources]) if args.online else None
@@ -34,6 +35,7 @@ def main(args: argparse.Namespace) -> int:
         "devices": _devices(),
         "tagger": _tagger(),
         "models": {name: _where(model.sources, problems) for name, model in MODELS.items()},
+        "image guidance": {name: _lacks(missing(source)) for name, source in ADAPTERS.items()},
     }
     if args.json:
         print(json.dumps(report, indent=1))
@@ -118,11 +120,15 @@ def _where(sources: tuple[str, ...], problems: Mapping[str, str | None] | None) 
     return "; ".join([*partial, *(reachable or [f"{source}: {problems[source]}" for source in sources])])
 
 
+def _lacks(files: list[str]) -> str:
+    return f"not on this disk: {', '.join(files)}" if files else "ready"
+
+
 def _print(report: dict[str, Any]) -> None:
     print(f"python {report['python']}")
     for name, installed in report["packages"].items():
         print(f"  {name:20}{installed}")
-    for title in ("devices", "models"):
+    for title in ("devices", "models", "image guidance"):
         print(title)
         for name, text in report[title].items():
             print(f"  {name:20}{text}")

@@ -181,6 +181,13 @@ def test_the_source_comes_back(gaussian: Gaussian, inversion: Inversion, solver:
     assert (walked[-1]["edit"] - source).abs().max() > 0.5
 
 
+def test_edit_friendly_inversion_needs_noise(gaussian: Gaussian) -> None:
+    source = gaussian_edit(B).source
+    at = levels(gaussian, timesteps(3), source)
+    with pytest.raises(UserError, match="needs a solver that adds noise"):
+        EditFriendlyInversion().start(gaussian, source, gaussian_edit(B).text, at, DDIM(eta=0), lambda k: source)
+
+
 def test_virtual_inversion_walks_by_the_two_predictions_of_dds(gaussian: Gaussian) -> None:
     """In its first step, where both branches are the same latents, it moves by DDS's gradient (arXiv 2304.07090) alone."""
     edit, scale = gaussian_edit(B), 7.5

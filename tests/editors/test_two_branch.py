@@ -13,11 +13,12 @@ from PIL import Image
 from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.editors import two_branch
-from sdist.editors.loading import LoadedMethod
+from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.files.images import to_pixels
 from sdist.models.base import Backbone
+from sdist.models.loading import load_backbone
 
 QUICK = ("editor.steps=5", "size=keep")
 
@@ -137,6 +138,20 @@ def test_a_model_without_an_adapter_edits_and_says_so(tiny: Backbone, request_of
     with pytest.raises(UserError, match="unknown IP-Adapter 'nowhere'"):
         method(tiny, "editor.adapter=nowhere")
     assert method(tiny, "editor.adapter=nowhere", "editor.image_scale=0").editor.guide(tiny) is None
+
+
+def test_a_compiled_network_and_too_long_prompts_are_one_line(tiny_folder: Path, tiny: Backbone, request_of) -> None:
+    with pytest.raises(UserError, match="prompt has 33 tokens, this model reads 24"):
+        method(tiny).check(request_of("a cat wearing " + "a red hat and " * 7))
+    network = load_backbone(str(tiny_folder), "cpu")
+    network.compile()
+    with pytest.raises(UserError, match="compiled network"):
+        walked(network, [request_of("a dog")])
+
+
+def test_a_flow_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="looks at both in one layer"):
+        load_method(load_settings("vimaedit", model="tinyworld-flow"))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

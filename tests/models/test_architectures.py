@@ -20,6 +20,7 @@ from sdist.config.methods import shipped
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
+from sdist.files.images import to_pixels
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 
@@ -66,6 +67,18 @@ def test_two_steps_of_prompt_to_prompt(real: Backbone, job: Request, target: str
             edited.append(method.editor.walk(real, [method.prepare(replace(job, target=target))]))
     assert all(z.shape == (1, 4, 16, 16) and z.isfinite().all() for z in edited)
     assert not torch.equal(*edited)
+
+
+@pytest.mark.parametrize("method", ["vimaedit", "vimaedit_dpmpp"])
+def test_two_steps_of_two_branches(real: Backbone, job: Request, method: str) -> None:
+    """The levels that are looked at exist; where the mask is not, the image stays."""
+    loaded = LoadedMethod(load_settings(method, ["editor.steps=2"], size="128x128"), real)
+    with torch.no_grad():
+        edited = loaded.editor.walk(real, [loaded.prepare(job)])
+    source = loaded.model.encode(to_pixels([Image.open(job.image)]))
+    same = ((edited - source).abs().amax(1) < 1e-4).float().mean()
+    assert edited.isfinite().all()
+    assert 0 < float(same) < 1
 
 
 def test_the_levels_of_the_mask_exist(real: Backbone) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 
 from ...diffusion import Latents, add_noise, per_image
+from ...errors import UserError
 from ...prediction import SOURCE_SOURCE, Network, Text, call
 from ...registry import INVERSIONS
 from ..base import Added, Inversion, Inverted, Level, Solver
@@ -33,6 +34,8 @@ class EditFriendlyInversion(Inversion):
             estimate = call(network, {"source": noisy[k]}, at.t, text, [SOURCE_SOURCE])[SOURCE_SOURCE]
             mean = solver.step(estimate, to, Added(torch.zeros_like(source), where), before)
             deviation = per_image(solver.deviation(estimate, to))
+            if k == 0 and not deviation.any():
+                raise UserError("edit_friendly needs a solver that adds noise, and this one adds none (eta is 0)")
             found.append(torch.where(deviation > 0, (noisy[k + 1] - mean) / deviation, 0))
             before = estimate
         found[-1] = torch.zeros_like(source)
