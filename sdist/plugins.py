@@ -20,6 +20,8 @@ def load_plugin(name: str) -> None:
     Raises UserError if it does not exist, raises an error of its own, has changed since it was loaded, or bears the file name of
     another one: run cards tell plugins by their file names.
     """
+    if name != name.encode(errors="replace").decode():
+        raise UserError(f"plugin {name.encode(errors='backslashreplace').decode()}: its path is not UTF-8; rename it")
     file = Path(name).resolve() if name.endswith(".py") else None
     if file is not None and not file.is_file():
         raise UserError(f"plugin {name} does not exist")

@@ -1,5 +1,6 @@
 """MagicBrush as it is on the hub, by id, or saved in a folder: osunlp/MagicBrush. Zhang et al. 2023, arXiv 2306.10012."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from ..files.storage import write_atomic
 from ..metrics.profile import Profile
 from ..registry import DATASETS
 from .base import Dataset, Pair
+
+log = logging.getLogger("sdist")
 
 COLUMNS = ("img_id", "turn_index", "source_img", "target_img", "instruction")
 
@@ -41,6 +44,7 @@ def _rows(name: str, split: str) -> tuple[Any, Path]:
         from datasets import Image, config, load_dataset
     except ModuleNotFoundError:
         raise UserError("datasets of the hub need the package datasets: pip install 'sdist[evaluate]'") from None
+    log.info("reading dataset %s@%s; the hub is asked for what is not on this disk", name, split)
     try:
         rows = load_dataset(name, split=split)
         for column in ("source_img", "target_img"):

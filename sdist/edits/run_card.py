@@ -64,9 +64,20 @@ def _tagger(settings: Settings, request: Request) -> dict[str, str]:
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
-    """The settings as json would give them back; a model's folder as an absolute path."""
+    """The settings as json would give them back; a model's folder as an absolute path.
+
+    Raises UserError for what is not UTF-8, which no card can hold.
+    """
     plain = json.loads(json.dumps(settings.plain()))
-    return plain | {"model": str(Path(settings.model).resolve())} if Path(settings.model).is_dir() else plain
+    if Path(settings.model).is_dir():
+        plain["model"] = str(Path(settings.model).resolve())
+    for key, value in plain.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if text != text.encode(errors="replace").decode():
+            raise UserError(
+                f"{key} is not UTF-8: {text.encode(errors='backslashreplace').decode()[:200]}; no run card can hold it"
+            )
+    return plain
 
 
 def machine(backbone: Backbone) -> dict[str, Any]:

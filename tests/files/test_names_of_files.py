@@ -1,15 +1,19 @@
 """Names that no file or run card can have are refused before anything is computed."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdist.cli import main
+from sdist.config.build import load_settings
 from sdist.edits.outputs import check_name
 from sdist.edits.request import Request
+from sdist.edits.run_card import plain_settings
 from sdist.errors import UserError
 from sdist.jobs.loggers import LONGEST, _short
+from sdist.plugins import load_plugin
 
 
 @pytest.mark.parametrize("path", [b"\xe9.png", b"\xff/a.png", b"a\x80b/c/d.png"])
@@ -46,6 +50,17 @@ def test_they_are_refused_before_the_model_is_loaded(picture: Path, tmp_path: Pa
     lines = capsys.readouterr().err.splitlines()
     assert (code, len(lines)) == (2, 1)
     assert "is not UTF-8" in lines[0] or "is too long" in lines[0]
+
+
+def test_settings_that_no_card_can_hold() -> None:
+    settings = replace(load_settings("lusd"), model=os.fsdecode(b"model\xe9"))
+    with pytest.raises(UserError, match=r"model is not UTF-8: .*udce9.*; no run card can hold it"):
+        plain_settings(settings)
+
+
+def test_a_plugin_that_no_card_can_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its path is not UTF-8; rename it"):
+        load_plugin(str(tmp_path / os.fsdecode(b"loss\xe9.py")))
 
 
 def test_the_names_of_logs_are_cut_and_told_apart() -> None:
