@@ -41,7 +41,18 @@ def main(argv: list[str] | None = None) -> int:
         reason = DISK.get(error.errno or 0, error.strerror)
         if error.errno in DISK or error.filename is not None:
             return _fail(f"{error.filename or 'output'}: {reason}", BAD_INPUT)
-        raise
+        return _out_of_memory(error)
+    except (MemoryError, RuntimeError) as error:
+        return _out_of_memory(error)
+
+
+def _out_of_memory(error: Exception) -> int:
+    """One line for a failed allocation that nothing else has met. Raises any other error."""
+    from .models.memory import is_out_of_memory  # imports torch
+
+    if not is_out_of_memory(error):
+        raise error
+    return _fail(f"the memory does not suffice: {error or type(error).__name__}", BAD_INPUT)
 
 
 def _fail(message: str, code: int) -> int:

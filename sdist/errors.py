@@ -24,6 +24,10 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return plain[near[0]] if near else ""
 
 
+class NotFiniteError(FloatingPointError):
+    """A network gave NaN or infinity; the message names it."""
+
+
 class PicturesError(FloatingPointError):
     """Some images of a batch came to nothing, the others are delivered; `reasons` says why by their places in the batch."""
 

@@ -64,6 +64,11 @@ class Text:
         """The function of each part that there is."""
         return Text(function(self.tokens), *(None if part is None else function(part) for part in (self.pooled, self.mask)))
 
+    @property
+    def finite(self) -> bool:
+        """Whether all embeddings are."""
+        return all(bool(part.isfinite().all()) for part in (self.tokens, self.pooled) if part is not None)
+
     def __getitem__(self, rows: slice | Tensor) -> "Text":
         """The same for some rows."""
         return self.map(lambda part: part[rows])
@@ -199,6 +204,12 @@ class Outputs:
             whole = self.estimates[branch.bare]
             if branch.scale is not None and branch.has_guidance:
                 whole = whole.guided(self.estimates[branch.null], branch.scale)
+        return whole if self.rows is None else whole[self.rows]
+
+    @property
+    def finite(self) -> Bool[Tensor, " m"]:
+        """Of each image: whether all that the network gave is."""
+        whole = torch.stack([estimate.output.isfinite().flatten(1).all(1) for estimate in self.estimates.values()]).all(0)
         return whole if self.rows is None else whole[self.rows]
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Outputs":

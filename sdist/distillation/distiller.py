@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..diffusion import Latents, PerImage
 from ..draws import DrawKey, Sampler
-from ..errors import UserError
 from ..models.memory import AllocationError
 from ..optimizer import PerImageOptimizer
 from ..prediction import Edit, Network
@@ -43,8 +42,8 @@ class ScoreDistiller(LightningModule):
     """Edits a queue of images, at most `parallel` draws and at least `min_parallel` at a time (see Schedule).
 
     By default all images are tried at once. Each has its own step, timestep, noise, verdict, mask and standard deviation.
-    `identities` are the (seed, key) of each: its draws depend on nothing else. An image whose gradient is not finite ends in
-    `failures`, the others go on.
+    `identities` are the (seed, key) of each: its draws depend on nothing else. An image whose gradient is not finite, or of which
+    not even one draw fits in memory, ends in `failures`; the others go on.
     """
 
     def __init__(
@@ -98,7 +97,9 @@ class ScoreDistiller(LightningModule):
             return direction
         verdict, counts = step.verdict, step.counts
         self._say_exhausted(images[counts & verdict.exhausted])
-        self._fail(images, verdict.t, counts & ~verdict.finite)
+        for row in (counts & ~verdict.finite).nonzero()[:, 0].tolist():
+            image = int(images[row])
+            self._fail(image, f"{step.faults[row]}: step {int(self.step[image])}, timestep {float(verdict.t[row]):g}")
         self.rounds.append(self._round(images, attempt, step))
         self.schedule.advance(images, counts, verdict.good)
         self.accepted = images[step.rows]
@@ -107,7 +108,7 @@ class ScoreDistiller(LightningModule):
         return direction
 
     def _try(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"]) -> Step | None:
-        """What the method makes of those draws; None if they do not fit in memory, and fewer will be tried."""
+        """What the method makes of those draws; None if they do not fit: fewer will be tried, or the one image has failed."""
         on_device = images.to(self.latents.device)
         z = self.latents.detach()[on_device]
         keys = [self._key(image, n) for image, n in zip(images.tolist(), attempt.tolist(), strict=True)]
@@ -116,10 +117,11 @@ class ScoreDistiller(LightningModule):
             draw = self.method.draw(self.network, keys, z, self.sampler)
             return self.method.direction(self.network, z, edit, draw, on_device, self.states)
         except AllocationError as error:
-            reason = str(error)
+            reason = error.reason
         height, width = self.latents.shape[-2:]
         if len(images) == 1:
-            raise UserError(f"one draw for latents of {width} x {height} does not fit in memory: {reason}")
+            self._fail(int(images[0]), f"one draw for latents of {width} x {height} does not fit in memory: {reason}")
+            return None
         self.schedule.parallel = len(images) // 2
         log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(images), self.schedule.parallel, reason)
         return None
@@ -152,18 +154,15 @@ class ScoreDistiller(LightningModule):
                 log.warning(text, image, int(self.step[image]), accept.max_attempts)
             self._exhausted.add(image)
 
-    def _fail(self, images: Int[Tensor, " b"], t: Real[Tensor, " b"], rows: Bool[Tensor, " b"]) -> None:
-        """Ends the images of those rows, and keeps why."""
-        name = type(self.method.loss).__name__
-        for image, at in zip(images[rows].tolist(), t[rows].tolist(), strict=True):
-            text = f"{name} gave a gradient that is not finite: step {int(self.step[image])}, timestep {at:g}"
-            self.failures[image], self.schedule.failed[image] = text, True
+    def _fail(self, image: int, reason: str) -> None:
+        """Ends an image, and keeps why."""
+        self.failures[image], self.schedule.failed[image] = reason, True
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return PerImageOptimizer(self.latents, self.method.optimizer, lambda: self.accepted)
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(_Rounds(self), batch_size=None)
+        return DataLoader(_Rounds(self), batch_size=None, generator=torch.Generator())  # it would draw from the global one
 
 
 class _Rounds(IterableDataset):

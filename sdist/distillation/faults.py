@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import UserError
-from ..models.memory import AllocationError, is_out_of_memory
+from ..models.memory import is_out_of_memory
 from ..prediction import Branch
 
 
@@ -18,10 +18,10 @@ def naming(slot: str, component: Any) -> Iterator[None]:
     """Raises UserError for what the block raises; bad input, numbers that are not finite and failed allocations pass."""
     try:
         yield
-    except (UserError, FloatingPointError, AllocationError):
+    except (UserError, FloatingPointError):
         raise
     except Exception as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"

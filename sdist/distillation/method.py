@@ -51,6 +51,7 @@ class Step(NamedTuple):
     rows: Int[Tensor, " m"]  # the draws that are a step
     direction: Latents  # (m, c, h, w): an optimizer moves the latents against it
     values: dict[str, PerImage]  # of those m, for the log
+    faults: list[str]  # what is not finite, by draw; empty if all is
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,11 @@ class Method:
         """
         p, gradient = self._predict(network, latents, edit, draw, images, states)
         verdict = self._judge(gradient, p.draw)
+        faults = [] if verdict.finite.all() else self._faults(network, p)
         counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
         rows = (counts & verdict.good).nonzero()[:, 0]
         if not len(rows):
-            return Step(verdict, counts, rows, gradient[rows], {})
+            return Step(verdict, counts, rows, gradient[rows], {}, faults)
         p, gradient = p.narrow(rows), gradient[rows]
         with naming("loss", self.loss):
             self.loss.accepted(gradient, p)
@@ -107,7 +109,7 @@ class Method:
         gamma = self.gamma(p.step.to(gradient.dtype) / max(1, self.steps - 1))
         direction = per_image(gamma) * normalized
         values |= {"gamma": gamma, "step_norm": self.optimizer.step_size(direction) * direction.flatten(1).norm(dim=1)}
-        return Step(verdict, counts, rows, direction, values)
+        return Step(verdict, counts, rows, direction, values, faults)
 
     def draw(self, network: Network, keys: Sequence[DrawKey], like: Latents, sampler: Sampler | None = None) -> Draw:
         """The draws of those keys for latents like these, each with its `noises`; `sampler` can play recorded ones back."""
@@ -130,7 +132,7 @@ class Method:
             latents, edit, images = latents[rows], edit.narrow(rows), images[rows]
         z = latents.detach().requires_grad_(self.loss.graph)
         progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
-        with torch.set_grad_enabled(self.loss.graph), allocating(z.device):
+        with torch.set_grad_enabled(self.loss.graph), allocating(z.device, f"{len(z)} draws at once"):
             shift = self.loss.shift(progress)
             shift = None if shift is None else shift.to(z)
             if (corrector := self.loss.corrector) is not None:
@@ -156,6 +158,18 @@ class Method:
         passed, finite = facts[:2].bool()
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
         return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].to(draw.t.dtype), facts[3])
+
+    def _faults(self, network: Network, p: Prediction) -> list[str]:
+        """Where the first value of each row may come from that is not finite: the latents, the denoiser, or the loss."""
+        name = getattr(network, "denoiser_name", type(network).__name__)
+        causes = {
+            f"the denoiser ({name}) gave values that are not finite": p.outputs.finite,
+            "the latents are not finite": p.latents.isfinite().flatten(1).all(1),
+        }
+        reasons = [f"{type(self.loss).__name__} gave a gradient that is not finite"] * len(p.latents)
+        for text, finite in causes.items():
+            reasons = [reason if fine else text for reason, fine in zip(reasons, finite.tolist(), strict=True)]
+        return reasons
 
     # --- its components -------------------------------------------------------------------------------------------------
 

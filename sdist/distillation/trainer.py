@@ -1,16 +1,18 @@
 """Runs a distiller under a silent Lightning trainer; how many draws at once suit a device."""
 
-import logging
+import inspect
 import signal
 import tempfile
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
+from ..models.own_state import own_state
 from .distiller import ScoreDistiller
 
 MIN_PARALLEL = 2  # draws of a round at least on a CPU, unless only one is tried at a time; see Schedule
@@ -30,12 +32,11 @@ def default_parallel(device: torch.device, images: int, size: tuple[int, int], f
 
 def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequence[Callback], logger: Logger | None) -> None:
     """Runs the distiller to its end with a silent Lightning trainer that writes nothing by itself."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     before = signal.getsignal(signal.SIGINT)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with own_state(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = Trainer(
+        trainer = _trainer(
             accelerator=accelerator,
             devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
             max_epochs=1,
@@ -52,3 +53,9 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
         except SystemExit:  # how Lightning reports an interrupt, after it has told SIGINT to be ignored
             signal.signal(signal.SIGINT, before)
             raise KeyboardInterrupt from None
+
+
+def _trainer(**arguments: Any) -> Trainer:
+    """A trainer for which every argument is given: one that is not would be taken from the variable PL_TRAINER_ARGUMENT."""
+    defaults = {name: p.default for name, p in inspect.signature(Trainer).parameters.items()}
+    return Trainer(**{**defaults, **arguments})

@@ -3,14 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger
 
 from ..edits.request import Prepared, Request, Result
+from ..errors import NotFiniteError, PicturesError
 from ..models.base import Backbone
+from ..models.memory import AllocationError
 from ..models.precision import Precision
+
+T = TypeVar("T")
+
+FAULTS = (AllocationError, NotFiniteError)  # of one image, which leave the others of its batch as they are
 
 
 @dataclass(frozen=True)
@@ -91,3 +97,28 @@ class Editor(ABC):
 
         Raises PicturesError at the end if an image failed; the others are delivered.
         """
+
+
+def without_faulty(batch: Sequence[Prepared], compute: Callable[[Sequence[Prepared]], T]) -> tuple[list[int], T, dict[int, str]]:
+    """What `compute` makes of a batch, or, where that fails, of those images that do not fail alone.
+
+    Gives their places, what was made of them, and why the others failed, by place. Raises PicturesError if all did.
+    """
+    try:
+        return list(range(len(batch))), compute(batch), {}
+    except FAULTS as error:
+        failures = {0: reason_of(batch[0], error)} if len(batch) == 1 else {}
+    for place, prepared in enumerate(batch if len(batch) > 1 else ()):
+        try:
+            compute([prepared])
+        except FAULTS as error:
+            failures[place] = reason_of(prepared, error)
+    if len(failures) == len(batch):
+        raise PicturesError(failures)
+    places = [place for place in range(len(batch)) if place not in failures]
+    return places, compute([batch[place] for place in places]), failures
+
+
+def reason_of(prepared: Prepared, error: Exception) -> str:
+    """Why an image failed, with its name."""
+    return f"{prepared.request.image.name}: {error}"

@@ -12,12 +12,13 @@ from torch import Tensor
 from ..diffusion import Latents
 from ..distillation.trainer import default_parallel
 from ..edits.request import Prepared, Result
-from ..errors import PicturesError, UserError
+from ..errors import PicturesError
 from ..files.images import to_images
 from ..models.base import Backbone
-from ..models.memory import describe, is_out_of_memory
+from ..models.finite import check_finite
+from ..models.memory import AllocationError, allocating
 from ..models.precision import Precision, lower
-from .base import Editor, Observers
+from .base import FAULTS, Editor, Observers, reason_of
 
 log = logging.getLogger("sdist")
 
@@ -54,39 +55,52 @@ class Denoising(Editor):
         at_once = run.parallel or self.parallel(model, len(batch), (height // model.factor, width // model.factor))
         results, failures, done = list[Result](), dict[int, str](), 0
         while done < len(batch):
-            some, start = batch[done : done + at_once], time.perf_counter()
+            some = batch[done : done + at_once]
             try:
-                with torch.no_grad():
-                    latents, masks = self.walk_masked(model, some)
-            except RuntimeError as error:
-                at_once = _fewer(error, len(some), model)
+                made = self._edit_group(model, some)
+            except AllocationError as error:
+                at_once = len(some) // 2
+                log.warning("%s; going on with %d", error, at_once)
                 continue
-            seconds = (time.perf_counter() - start) / len(some)
-            for index, prepared in enumerate(some):
-                z = latents[index : index + 1]
-                if not z.isfinite().all():
-                    failures[done + index] = f"{prepared.request.image.name}: the edited latents are not finite"
-                    continue
-                results.append(_result(model, prepared, z, masks[index], len(some), seconds))
-                run.deliver(results[-1])
+            for place, one in enumerate(made, done):
+                if isinstance(one, str):
+                    failures[place] = one
+                else:
+                    results.append(one)
+                    run.deliver(one)
             done += len(some)
         if failures:
             raise PicturesError(failures)
         return results
 
+    def _edit_group(self, model: Backbone, batch: Sequence[Prepared]) -> list[Result | str]:
+        """The result of each image, or why there is none. Raises AllocationError if several do not fit together."""
+        count, start = len(batch), time.perf_counter()
+        try:
+            with torch.no_grad(), allocating(model.device, f"{count} images at once" if count > 1 else "one image of this size"):
+                walked = self.walk_masked(model, batch)
+        except FAULTS as error:
+            if count == 1:
+                return [reason_of(batch[0], error)]
+            if isinstance(error, AllocationError):
+                raise
+        else:
+            seconds = (time.perf_counter() - start) / count
+            each = zip(batch, walked.latents, walked.masks, strict=True)
+            return [_decoded(model, prepared, z[None], mask, count, seconds) for prepared, z, mask in each]
+        return [made for prepared in batch for made in self._edit_group(model, [prepared])]
 
-def _fewer(error: RuntimeError, images: int, model: Backbone) -> int:
-    """How many images to go on with when so many do not fit in memory. Raises UserError if it was one, and any other error."""
-    if not is_out_of_memory(error):
-        raise error
-    reason = describe(error, model.device)
-    if images == 1:
-        raise UserError(f"one image of this size does not fit in memory: {reason}") from error
-    log.warning("%d images at once do not fit in memory, going on with %d: %s", images, images // 2, reason)
-    return images // 2
+
+def _decoded(model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, parallel: int, seconds: float) -> Result | str:
+    try:
+        return _result(model, prepared, z, mask, parallel, seconds)
+    except FAULTS as error:
+        return reason_of(prepared, error)
 
 
 def _result(model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, parallel: int, seconds: float) -> Result:
+    """The decoded image. Raises NotFiniteError and AllocationError."""
+    check_finite(f"the denoiser ({model.denoiser_name})", z)
     start = time.perf_counter()
     (image,) = to_images(model.decode(z))
     timings = {"edit": round(seconds, 3), "decode": round(time.perf_counter() - start, 3)}

@@ -15,9 +15,11 @@ from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..models.base import Backbone
+from ..models.finite import checking_autoencoder, checking_encoders
 from ..models.library import quiet
+from ..models.memory import allocating
 from ..models.precision import Precision, lower_all
-from .base import Editor, Observers
+from .base import FAULTS, Editor, Observers, reason_of
 
 log = logging.getLogger("sdist")
 
@@ -85,9 +87,11 @@ class DiffusersPipeline(Editor):
         for index, prepared in enumerate(batch):
             start = time.perf_counter()
             generator = DrawKey(prepared.request.seed, prepared.key, 0, 0).generator(STREAM)
-            pixels = self.edit_one(pipeline, prepared.image, prompts_of(prepared.request), generator)
-            if not np.isfinite(pixels).all():
-                failures[index] = f"{prepared.request.image.name}: the pipeline's image is not finite"
+            try:
+                with _naming_faults(model):
+                    pixels = self.edit_one(pipeline, prepared.image, prompts_of(prepared.request), generator)
+            except FAULTS as error:
+                failures[index] = reason_of(prepared, error)
                 continue
             seconds = {"edit": round(time.perf_counter() - start, 3)}
             results.append(Result(prepared, Image.fromarray((pixels * 255).round().astype(np.uint8)), None, (), 1, seconds))
@@ -118,3 +122,14 @@ STREAM = "baseline"  # of random numbers; its name is part of every image made s
 def prompts_of(request: Request) -> Prompts:
     """What a pipeline reads of a request."""
     return Prompts(request.source, request.target)
+
+
+@contextmanager
+def _naming_faults(model: Backbone) -> Iterator[None]:
+    """Raises NotFiniteError that names the network, and AllocationError."""
+    with (
+        allocating(model.device, "one image of this size"),
+        checking_encoders(model.text.encoders),
+        checking_autoencoder(model.vae, model.denoiser_name),
+    ):
+        yield

@@ -23,6 +23,8 @@ from ..models.borrowed import check_casting, plain
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
+from ..models.memory import allocating
+from ..models.own_state import own_state
 from ..models.precision import format_on
 from ..models.vocabulary import check_words, report_words
 from .base import Editor, Observers
@@ -97,7 +99,7 @@ class LoadedMethod:
 
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)
         """Edits a queue of images of one size, see Editor.edit; edits with the same model wait for each other."""
-        with self.model.alone, plain(self.model.networks):
+        with self.model.alone, own_state(), plain(self.model.networks):
             check_casting(self.model.named_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
@@ -118,13 +120,15 @@ def _report_coverage(name: str, mask: Image.Image) -> None:
 
 def load_method(settings: Settings) -> LoadedMethod:
     """The method with a model of its own, which nothing else uses."""
-    backbone = load_backbone(settings.model, settings.device, settings.editor.conditions)
-    return LoadedMethod(settings, adapt(backbone, settings))
+    with own_state():
+        backbone = load_backbone(settings.model, settings.device, settings.editor.conditions)
+        return LoadedMethod(settings, adapt(backbone, settings))
 
 
 def adapt(model: Backbone, settings: Settings) -> Backbone:
     """A model in float32, made into what the settings want. Raises UserError where that is impossible."""
-    settings.editor.adapt(model, settings.precision)
+    with allocating(model.device, f"model {model.name} in the precision {settings.precision}"):
+        settings.editor.adapt(model, settings.precision)
     if settings.compile:
         model.compile()
     if settings.checkpoint:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -28,7 +29,7 @@ from ..prompts import Difference, differing_nouns, named_words, token_indices
 from ..registry import EDITORS, many_of, one_of
 from ..spelling import check_text
 from ..taggers import default_tagger
-from .base import Editor, Observers
+from .base import FAULTS, Editor, Observers, reason_of, without_faulty
 
 log = logging.getLogger("sdist")
 
@@ -111,10 +112,11 @@ class ScoreDistillation(Editor):
         return max(1, parallel // self.noises)
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
-        start = time.perf_counter()
+        start, method = time.perf_counter(), self.method(model)
         if "words" in self.reads:
             _log_words(batch)
-        edit, method = self.encode(model, batch), self.method(model)
+        places, edit, failures = without_faulty(batch, partial(self.encode, model))
+        batch = [batch[place] for place in places]
         if edit.mask is not None:
             method = method.with_user_mask()
         parallel = run.parallel or self.parallel(model, len(batch), (edit.source.shape[-2], edit.source.shape[-1]))
@@ -124,8 +126,9 @@ class ScoreDistillation(Editor):
         distiller = ScoreDistiller(model, edit, method, identities, parallel, min_parallel)
         finishing = Finishing(model, batch, run.deliver, (time.perf_counter() - start) / len(batch))
         optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
-        if distiller.failures:
-            raise PicturesError({i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()})
+        late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | finishing.failures
+        if failures := failures | {places[i]: text for i, text in late.items()}:
+            raise PicturesError(dict(sorted(failures.items())))
         return [finishing.results[i] for i in range(len(batch))]
 
     def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:
@@ -158,6 +161,7 @@ class Finishing(Observer):
     def __init__(self, backbone: Backbone, batch: Sequence[Prepared], deliver: Callable[[Result], None], encoding: float) -> None:
         self._backbone, self._batch, self._deliver, self._encoding = backbone, batch, deliver, encoding
         self.results: dict[int, Result] = {}
+        self.failures: dict[int, str] = {}  # images that could not be decoded
 
     def on_round(self, distiller: ScoreDistiller) -> None:
         for image in distiller.accepted.tolist():
@@ -166,11 +170,15 @@ class Finishing(Observer):
 
     def on_end(self, distiller: ScoreDistiller) -> None:
         for image in range(len(self._batch)):
-            if image not in self.results and image not in distiller.failures:
+            if image not in {*self.results, *self.failures, *distiller.failures}:
                 self._finish(distiller, image)
 
     def _finish(self, distiller: ScoreDistiller, index: int) -> None:
-        self.results[index] = self._result(distiller, index)
+        try:
+            self.results[index] = self._result(distiller, index)
+        except FAULTS as error:
+            self.failures[index] = reason_of(self._batch[index], error)
+            return
         self._deliver(self.results[index])
 
     def _result(self, distiller: ScoreDistiller, index: int) -> Result:

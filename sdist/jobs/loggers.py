@@ -1,5 +1,6 @@
 """Loggers of a run (csv, TensorBoard, wandb), and the callback that feeds them."""
 
+import logging
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from ..config.settings import LogSettings
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import Round, ScoreDistiller, last_masks
-from ..errors import UserError
+from ..errors import NotFiniteError, UserError
 from ..files.images import mask_image, panel, to_images
 from ..models.base import Backbone
+from ..models.memory import AllocationError
 from .wandb_account import INSTEAD
+
+log = logging.getLogger("sdist")
+
 
 LONGEST = 120  # bytes of a run's name, to which loggers add their own
 SHOWN = 8  # images of a queue that are logged
@@ -36,7 +41,10 @@ class RunLogger(Observer):
         logger.log_metrics({**scalars(distiller.rounds[-1]), "step": float(step)}, index)
         if step % self._every == 0 and step != self._pictured:
             self._pictured = step
-            log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
+            try:
+                log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
+            except (AllocationError, NotFiniteError) as error:
+                log.warning("no picture of step %d in the log: %s", step, error)
 
     def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:
         images = to_images(self._backbone.decode(distiller.latents[:SHOWN]))

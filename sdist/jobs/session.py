@@ -69,6 +69,7 @@ class Session:
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
         self.made = 0  # images written
+        self.written = set[Path]()  # by this process
         self._models = models or model_cache
         self._last: Prepared | None = None
 
@@ -149,6 +150,7 @@ class Session:
             write_result(paths, result, self.method.card(result))
             forget_error(self.folder, paths["image"].stem)
             self.made += 1
+            self.written.add(paths["image"])
             if bar is not None and self.settings.editor.progress[1] == "image":
                 bar.update()
 

@@ -18,14 +18,17 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from ..diffusion import Estimate, OutputKind, PerImage, size_of
-from ..errors import UserError
+from ..errors import NotFiniteError, UserError
 from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
 from .alterations import alterations
+from .autoencoder import through_autoencoder
 from .catalogue import IN_MEMORY
 from .compiled import CompiledForward
 from .devices import memory_format
 from .fingerprint import fingerprint
+from .finite import checking_encoders
+from .memory import allocating
 from .text import PromptEncoder
 from .vae import LATENTS, check_vae, native_side, scale_of, shift_of
 
@@ -188,23 +191,32 @@ class Backbone(ABC):
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
         """The mean of the posterior in the model's own scaling; pixels in [-1, 1].
 
-        One image at a time, to bound the memory; so does `decode`.
+        Raises AllocationError and NotFiniteError, as `decode` and `embed` do.
         """
         height, width = pixels.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
-        return self.from_vae(torch.cat([self.vae.encode(row[None]).latent_dist.mean.float() for row in rows]))
+        mean = through_autoencoder(self.vae, rows, "encoder", lambda row: self.vae.encode(row).latent_dist.mean.float())
+        return self.from_vae(mean.to(self.device))
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
         """Pixels in [-1, 1], clipped, on the CPU."""
+        if not latents.isfinite().all():
+            raise NotFiniteError("the latents to decode are not finite")
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
-        return torch.cat([self.vae.decode(row[None]).sample.float().clamp(-1, 1).cpu() for row in z])
+        return through_autoencoder(self.vae, z, "decoder", lambda row: self.vae.decode(row).sample.float().cpu()).clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
-        return self.text.embed(prompts)
+        with allocating(self.device, f"the embedding of {len(prompts)} prompts"):
+            text = self.text.embed(prompts)
+        if not text.finite:
+            with checking_encoders(self.text.encoders):
+                self.text.embed(prompts)
+            raise NotFiniteError("the text encoders gave an embedding that is not finite")
+        return text
 
     def estimate(
         self,

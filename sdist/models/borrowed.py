@@ -93,6 +93,11 @@ def _check_weights(name: str, network: nn.Module) -> None:
     if quantizer is not None or odd is not None:
         how = type(quantizer).__name__ if quantizer is not None else f"{type(odd).__name__} of {odd.dtype}"  # type: ignore[union-attr]
         raise UserError(f"{name} has quantized weights ({how}), which are not read here: give the network that they were made of")
+    if any(p.is_inference() for p in network.parameters()):
+        raise UserError(
+            f"{name} was loaded in torch.inference_mode, so that nothing in it can have a gradient: load it outside of that, or under "
+            "torch.inference_mode(False)"
+        )
     if any(p.is_meta for p in network.parameters()):
         raise UserError(
             f"{name} has weights that are not in memory (meta tensors): load it without a device map, then pipe.to(device)"

@@ -17,6 +17,8 @@ from .devices import choose_device
 from .folders import Part, families_of, local_folder, matching, read_folder
 from .hub import fetch
 from .library import loading
+from .memory import allocating
+from .own_state import own_state
 from .weights import MissingError
 
 log = logging.getLogger("sdist")
@@ -31,7 +33,8 @@ def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backb
     """
     model, where = find_model(name), choose_device(device)
     keep_freed_memory()
-    backbone = _load_first(name, model, where, conditions)
+    with own_state():
+        backbone = _load_first(name, model, where, conditions)
     backbone.name = name
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
@@ -58,7 +61,8 @@ def _try_load(source: str, device: str, conditions: int, borrowed: Mapping[str, 
         if blocked:
             return None, f"{problem}, and {blocked}" if problem else blocked
         try:
-            backbone = _load(fetch(source) if folder is None else folder, device, conditions, borrowed)
+            with allocating(device, "the model"):
+                backbone = _load(fetch(source) if folder is None else folder, device, conditions, borrowed)
             backbone.source = source
             return backbone, ""
         except UserError as error:

@@ -5,38 +5,59 @@ from contextlib import contextmanager
 
 import torch
 
+from ..errors import UserError
+
 GIB = 2**30
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS; the CPU on Linux; on Windows
+SIGNS = (
+    *("out of memory", "can't allocate memory", "not enough memory"),  # CUDA and MPS; the CPU on Linux; on Windows
+    *("cannot allocate memory", "alloc_failed"),  # the system (ENOMEM); the libraries of CUDA
+)
 
 
-class AllocationError(Exception):
-    """An allocation failed; the message says what was wanted and what the device has."""
+class AllocationError(UserError):
+    """An allocation failed: `reason` says what was wanted and what the device has."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what, reason)
+        self.what, self.reason = what, reason
+
+    def __str__(self) -> str:
+        return f"{self.what} does not fit in memory: {self.reason}; a smaller --size, or --precision fp16, takes less"
 
 
 @contextmanager
-def allocating(device: torch.device) -> Iterator[None]:
-    """Raises AllocationError where an allocator raised what it raises."""
+def allocating(device: torch.device | str, what: str) -> Iterator[None]:
+    """Raises AllocationError, which says what does not fit, where an allocator raised what it raises."""
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise AllocationError(describe(error, device)) from error
+        raise AllocationError(what, describe(error, torch.device(device))) from error
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error).lower() for sign in SIGNS)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(sign in str(error).lower() for sign in SIGNS)
 
 
-def describe(error: RuntimeError, device: torch.device) -> str:
+def describe(error: BaseException, device: torch.device) -> str:
     """The allocator's own words, which name what was wanted, and what the device has."""
-    words = " ".join(str(error).split())
+    words = " ".join(str(error).split()) or type(error).__name__
     return f"{words[:300]} ({available(device)} on {device})"
 
 
-def available(device: torch.device) -> str:
+def release(device: torch.device) -> None:
+    """Gives what the allocator keeps back to the device, so that one large piece may fit."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def available(device: torch.device) -> str:
+    """How much is free, in words."""
+    if device.type == "cuda" and torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info(device)
         return f"{free / GIB:.2f} of {total / GIB:.2f} GiB free"
     try:

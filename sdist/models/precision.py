@@ -10,6 +10,7 @@ from ..diffusion import add_noise, size_of, std
 from ..errors import UserError
 from ..prediction import SOURCE, TARGET, call
 from .base import Backbone
+from .finite import check_finite
 
 log = logging.getLogger("sdist")
 
@@ -47,7 +48,7 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
             f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32; "
             f"the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
         )
-        if not max(floor) <= SHARE * threshold:
+        if not all(sd <= SHARE * threshold for sd in floor):  # NaN is not
             if precision != "auto":
                 raise UserError(f"precision {figures}. Use --precision fp32, or a pipeline of torch.float32")
             log.warning("precision stays fp32. %s", figures)
@@ -67,6 +68,7 @@ def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
     """The floor of a format on the loaded weights, for latents of unit variance; the weights are as before afterwards."""
     before = {name: value.clone() for name, value in backbone.denoiser.state_dict().items()}
     exact = _difference(backbone, PROMPTS)
+    check_finite(f"the denoiser ({backbone.denoiser_name})", exact)
     _cast(backbone, dtype)
     half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
     _cast(backbone, torch.float32)

@@ -29,6 +29,7 @@ from ..models.borrowed import check_hooks, unwrapped
 from ..models.catalogue import IN_MEMORY, find_model, is_folder
 from ..models.folders import checked_variant, on_disk
 from ..models.library import loading
+from ..models.own_state import own_state
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
@@ -92,7 +93,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         name = next((source for source in sources if on_disk(source)), sources[0])
         source = str(Path(name).resolve()) if is_folder(name) else name
         safe = {**options, "use_safetensors": True}
-        with loading():
+        with own_state(), loading():  # weights that inference_mode makes have no gradients anywhere
             folder = source if is_folder(name) else cls.download(source, **safe)
             pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, options), **safe})
         pipeline.register_to_config(_name_or_path=source)
@@ -201,7 +202,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         return name
 
     def _edit(self, settings: Settings, rows: list[dict[str, Any]], step_end: StepEnd) -> list[Result]:
-        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        with own_state(), ExitStack() as stack:
             backbone = stack.enter_context(as_backbone(self.components, settings, self.config))
             method = LoadedMethod(settings, backbone)
             batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]

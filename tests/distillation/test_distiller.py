@@ -1,5 +1,6 @@
 """The optimization: exact surrogate, batches equal to single edits, rejects that leave no trace, per-image optimizers."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -120,8 +121,9 @@ def test_a_batch_that_does_not_fit_is_halved(tiny: Backbone, fits: int, caplog: 
     distiller = ScoreDistiller(Small(), edit, lusd(), identities)
     if fits == 0:
         message = r"one draw for latents of 8 x 8 does not fit in memory: .*4503599627370496 bytes.* GiB free on cpu"
-        with pytest.raises(UserError, match=message):
-            run_to_end(distiller)
+        run_to_end(distiller)
+        assert list(distiller.failures) == [0, 1, 2, 3, 4]
+        assert all(re.match(message, reason) for reason in distiller.failures.values())
         return
     run_to_end(distiller)
     assert distiller.schedule.parallel == {3: 2, 1: 1}[fits]
@@ -216,7 +218,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_ends_its_picture_only(tiny: 
     distiller = ScoreDistiller(tiny, edit, lusd(), IDENTITIES[:2])
     run_to_end(distiller)
     assert list(distiller.failures) == [1]
-    assert distiller.failures[1].startswith("SBP gave a gradient that is not finite: step 0, timestep ")
+    assert distiller.failures[1].startswith("the latents are not finite: step 0, timestep ")
     assert torch.equal(distiller.latents[0], distill(tiny, lusd(), [0, 1]).latents[0])
 
 

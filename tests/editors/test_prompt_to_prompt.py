@@ -182,7 +182,7 @@ def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
     assert [result.prepared.request.seed for result in results] == [0, 1, 2, 3, 4]
     assert "5 images at once do not fit in memory, going on with 2" in caplog.text
     limit = 0
-    with pytest.raises(UserError, match="one image of this size does not fit in memory: CUDA out of memory"):
+    with pytest.raises(PicturesError, match=r"picture\.png: one image of this size does not fit in memory: CUDA out of memory"):
         p2p.edit(batch[:1], Observers())
 
 
@@ -203,7 +203,7 @@ def test_an_image_that_fails_leaves_the_others(tiny: Backbone, request_of, monke
     latents[1, 0, 0, 0] = torch.nan
     monkeypatch.setattr(PromptToPrompt, "walk", lambda *_: latents)
     delivered: list[Result] = []
-    with pytest.raises(PicturesError, match=r"picture\.png: the edited latents are not finite") as error:
+    with pytest.raises(PicturesError, match=r"picture\.png: the denoiser \(unet\) gave values that are not") as error:
         p2p.edit(batch, Observers(deliver=delivered.append, parallel=3))
     assert list(error.value.reasons) == [1]
     assert [result.prepared.request.seed for result in delivered] == [0, 2]

@@ -8,7 +8,8 @@ from tqdm.auto import tqdm
 
 from ...edits.outputs import ERRORS, output_files, remove_parts, write_error
 from ...edits.request import Prepared
-from ...errors import PicturesError
+from ...errors import NotFiniteError, PicturesError
+from ...models.memory import AllocationError, allocating
 from ..plan import Plan, Task
 from ..problems import Report
 from ..session import Session
@@ -65,6 +66,8 @@ def _prepare(session: Session, queue: list[Task], fail: Fail) -> list[Ready]:
             ready.append((task, session.prepare(task.request)))
         except (OSError, ValueError) as error:
             fail(task, f"{task.where}: {error}")
+        except MemoryError as error:
+            fail(task, f"{task.where}: the image does not fit in memory: {error}")
     return ready
 
 
@@ -80,10 +83,21 @@ def _size(ready: Ready) -> tuple[int, int]:
 
 def _edit(session: Session, ready: Sequence[Ready], parallel: int, bar: tqdm | None, fail: Fail) -> None:
     tasks, batch = [task for task, _ in ready], [prepared for _, prepared in ready]
+    files = [output_files(session.folder, task.name) for task in tasks]
     label = f"{tasks[0].name}-{tasks[-1].name}"
     log.info("%d pictures, %s", len(tasks), label)
+    left = list[Ready]()
     try:
-        session.edit(batch, [output_files(session.folder, task.name) for task in tasks], label, parallel, bar)
+        with allocating(session.method.model.device, "the edit"):
+            session.edit(batch, files, label, parallel, bar)
     except PicturesError as error:
         for index, reason in error.reasons.items():
             fail(tasks[index], reason)
+    except (AllocationError, NotFiniteError) as error:  # outside of what editors do for single images
+        if len(tasks) == 1:
+            fail(tasks[0], f"{tasks[0].where}: {error}")
+        else:
+            log.warning("%s; going on with one image at a time", error)
+            left = [one for one, paths in zip(ready, files, strict=True) if paths["image"] not in session.written]
+    for one in left:
+        _edit(session, [one], parallel, bar, fail)
