@@ -20,6 +20,7 @@ from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, plain_settings
 from ..errors import UserError
 from ..files.storage import names, read
+from ..models.own_state import own_state
 from ..plugins import check_recorded
 from .loggers import RunLogger, finish, make_logger
 from .options import SessionOptions
@@ -138,6 +139,12 @@ class Session:
         bar: tqdm | None = None,
     ) -> None:
         """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none."""
+        with own_state():  # loggers write in it, too
+            self._edit(batch, files, label, parallel, bar)
+
+    def _edit(
+        self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str, parallel: int | None, bar: tqdm | None
+    ) -> None:
         paths_of = {id(prepared): paths for prepared, paths in zip(batch, files, strict=True)}
         logger = make_logger(self._log, self.folder / "logs", self.settings.log, f"{self.name}-{label}")
         callbacks: list[Callback] = [ProgressBar(label, bar)]

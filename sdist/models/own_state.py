@@ -2,18 +2,32 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, cast
 
 import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-SILENT = ("lightning_fabric", "pytorch_lightning")  # loggers that speak of every run
+RANK = cast(Any, rank_zero_only)  # a function whose attribute `rank` says which process may write logs
 AUTOCAST = ("cpu", "cuda", "mps")  # devices on which a caller may let torch choose number formats
+
+
+class Shared(NamedTuple):
+    """What an edit needs of the process."""
+
+    dtype: torch.dtype  # of numbers that are made without one
+    levels: Mapping[str, int]  # of loggers
+    rank: int  # of the process, in what Lightning takes for a group of them: RANK, LOCAL_RANK or SLURM_PROCID
+
+
+OURS = Shared(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, 0)
 
 
 @contextmanager
 def own_state() -> Iterator[None]:
-    """In the block numbers are made in float32 on the CPU unless said otherwise, gradients can be had, and Lightning is silent.
+    """In the block numbers are made in float32 on the CPU unless said otherwise, gradients can be had, and Lightning is
+    silent and takes the process for the only one.
 
     So the caller's default dtype and device, torch.inference_mode, torch.no_grad and torch.autocast change no result. The
     global random generators are left alone: nothing here draws from them.
@@ -34,25 +48,27 @@ class _Process:
     """What all threads share: the first that enters saves it and sets its own, the last that leaves puts it back."""
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, (torch.float32, dict[str, int]())
+        self._lock, self._inside, self._before = threading.Lock(), 0, OURS
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = torch.get_default_dtype(), {name: logging.getLogger(name).level for name in SILENT}
-                _set(torch.float32, dict.fromkeys(SILENT, logging.ERROR))
+                levels = {name: logging.getLogger(name).level for name in OURS.levels}
+                self._before = Shared(torch.get_default_dtype(), levels, RANK.rank)
+                _set(OURS)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                _set(*self._before)
+                _set(self._before)
 
 
-def _set(dtype: torch.dtype, levels: dict[str, int]) -> None:
-    torch.set_default_dtype(dtype)
-    for name, level in levels.items():
+def _set(state: Shared) -> None:
+    torch.set_default_dtype(state.dtype)
+    RANK.rank = state.rank
+    for name, level in state.levels.items():
         logging.getLogger(name).setLevel(level)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,7 +59,7 @@ def state() -> dict[str, Any]:
         "dtype": torch.get_default_dtype(), "device": torch.get_default_device(), "grad": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(), "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic": torch.are_deterministic_algorithms_enabled(), "anomaly": torch.is_anomaly_enabled(),
-        "torch": torch.get_rng_state().tolist(), "python": random.getstate(), "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "torch": torch.get_rng_state().tolist(), "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
         "levels": {name: logging.getLogger(name).level for name in LOGGERS}, "environment": dict(os.environ),
         "handlers": {name: list(logging.getLogger(name).handlers) for name in ("", *LOGGERS)},
     }  # fmt: skip
@@ -134,6 +133,23 @@ def test_a_pipeline_may_be_loaded_in_inference_mode(tmp_path: Path, picture: Pat
             pipe("a dog", image, "a cat", method="cds", num_inference_steps=1)
 
 
+SCRIPT = """
+import random, sys
+import sdist
+folder, picture = sys.argv[1:]
+states = []
+for attempt in range(2):
+    sdist.edit(picture, "a cat", "a dog", model=folder, steps=1)
+    states.append(random.getstate())
+sys.exit(states[0] != states[1])
+"""
+
+
+def test_pythons_own_generator_is_left_alone(tiny_folder: Path, picture: Path) -> None:
+    """In a process of its own: what checks annotations in these tests draws from it."""
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tiny_folder), str(picture)], check=True, timeout=300)
+
+
 VARIABLES = {
     "nothing": {},
     "a trainer's defaults": {
@@ -150,7 +166,7 @@ VARIABLES = {
     },
     "Fabric's, the hub's and a proxy": {
         "LT_PRECISION": "16-mixed", "LT_STRATEGY": "ddp", "PL_GLOBAL_SEED": "3", "PL_SEED_WORKERS": "1",
-        "HF_ENABLE_PARALLEL_LOADING": "1", "HF_TOKEN": "hf_nothing", "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_TOKEN": "hf_nothing", "HF_ENDPOINT": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "RAY_ADDRESS": "127.0.0.1:9",
     },
 }  # fmt: skip
