@@ -3,7 +3,8 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from math import lcm
 from typing import Any, ClassVar, NamedTuple
 

@@ -95,8 +95,8 @@ def _check_weights(name: str, network: nn.Module) -> None:
         raise UserError(f"{name} has quantized weights ({how}), which are not read here: give the network that they were made of")
     if any(p.is_inference() for p in network.parameters()):
         raise UserError(
-            f"{name} was loaded in torch.inference_mode, so that nothing in it can have a gradient: load it outside of that, or under "
-            "torch.inference_mode(False)"
+            f"{name} was loaded in torch.inference_mode, so that nothing in it can have a gradient: load it outside of that, "
+            "or under torch.inference_mode(False)"
         )
     if any(p.is_meta for p in network.parameters()):
         raise UserError(

@@ -166,6 +166,7 @@ VARIABLES = {
     },
     "Fabric's, the hub's and a proxy": {
         "LT_PRECISION": "16-mixed", "LT_STRATEGY": "ddp", "PL_GLOBAL_SEED": "3", "PL_SEED_WORKERS": "1",
+        "HF_ENABLE_PARALLEL_LOADING": "1",
         "HF_TOKEN": "hf_nothing", "HF_ENDPOINT": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "RAY_ADDRESS": "127.0.0.1:9",
     },
