@@ -77,7 +77,10 @@ class Denoising(Editor):
         """The result of each image, or why there is none. Raises AllocationError if several do not fit together."""
         count, start = len(batch), time.perf_counter()
         try:
-            with torch.no_grad(), allocating(model.device, f"{count} images at once" if count > 1 else "one image of this size"):
+            with (
+                torch.no_grad(),
+                allocating(model.device, f"a group of {count} images" if count > 1 else "one image of this size"),
+            ):
                 walked = self.walk_masked(model, batch)
         except FAULTS as error:
             if count == 1:

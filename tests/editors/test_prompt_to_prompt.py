@@ -180,7 +180,8 @@ def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
     assert sizes == [5, 2, 2, 1]
     assert delivered == results
     assert [result.prepared.request.seed for result in results] == [0, 1, 2, 3, 4]
-    assert "5 images at once do not fit in memory, going on with 2" in caplog.text
+    assert "a group of 5 images does not fit in memory: CUDA out of memory" in caplog.text
+    assert "going on with 2" in caplog.text
     limit = 0
     with pytest.raises(PicturesError, match=r"picture\.png: one image of this size does not fit in memory: CUDA out of memory"):
         p2p.edit(batch[:1], Observers())
