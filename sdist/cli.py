@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -12,18 +13,49 @@ from . import __version__
 from .commands.messages import print_error
 from .commands.unknown import hint, is_option
 from .errors import UserError
-from .jobs.console import set_up_logging
+from .interrupts import interrupts
+from .jobs.console import print_line, set_up_logging
 from .plugins import load_plugins
 
-COMMANDS = ("edit", "run", "sweep", "replay", "verify", "methods", "doctor", "bench", "evaluate", "compare", "app", "tinyworld")
+COMMANDS = (
+    "edit",
+    "run",
+    "sweep",
+    "replay",
+    "verify",
+    "methods",
+    "doctor",
+    "bench",
+    "evaluate",
+    "compare",
+    "app",
+    "tinyworld",
+    "completion",
+)
 
-BAD_INPUT, INTERRUPTED = 2, 130
+EDITING = ("edit", "run", "sweep")
+BAD_INPUT = 2
+EXAMPLES = """examples:
+  sdist edit photo.jpg --source "a cat" --target "a dog"   edit one image with the embedded model
+  sdist run --input folder --output results                edit all that folder/index.csv lists
+  sdist app                                                the same in the browser
+"""
 DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 (done, but not all), 2 (bad input), 130 (Ctrl-C)."""
-    args = parser().parse_args(argv)
+    """Runs one command and returns its exit code: 0, 1 (done, but not all), 2 (bad input), 130 (Ctrl-C), 143 (SIGTERM)."""
+    with interrupts.handled():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    root = parser()
+    if not words:
+        root.print_help()
+        return 0
+    args = root.parse_args(words)
     set_up_logging(verbose=not args.quiet)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -32,8 +64,10 @@ def main(argv: list[str] | None = None) -> int:
         return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:
         return _fail(str(error), BAD_INPUT)
-    except KeyboardInterrupt:
-        return _fail("interrupted; what was finished is kept", INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        unsaved = "; what was not finished was not saved" if args.command in EDITING else ""
+        print_line(f"sdist: {str(interrupt) or f'interrupted{unsaved}'}")
+        return interrupts.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -79,6 +113,8 @@ class Parser(argparse.ArgumentParser):
         elif words and is_option(words[0]) and words[0] not in self._option_string_actions:
             behind = f": options stand behind the command, {self.prog} COMMAND {words[0]}"
             self.error(f"unknown option {words[0]}{hint(words[0], self._option_string_actions, {}) or behind}")
+        else:
+            self._refuse_unknown_command(words)
         known, others = super().parse_known_args(words, namespace)
         if others:
             self._refuse_unknown(others)
@@ -93,12 +129,26 @@ class Parser(argparse.ArgumentParser):
                 every = {name: command._option_string_actions for name, command in self.commands.items()}
                 self.error(f"unknown option {name}{hint(name, known, every)}")
 
+    def _refuse_unknown_command(self, words: Sequence[str]) -> None:
+        (commands,) = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        name = next((word for word in words if not word.startswith("-")), None)
+        if name is not None and name not in commands:
+            near = get_close_matches(name, commands, n=1)
+            self.error(
+                f"unknown command {name!r}" + (f", did you mean {near[0]!r}?" if near else f": have {', '.join(commands)}")
+            )
+
     def error(self, message: str) -> NoReturn:
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", BAD_INPUT))
 
 
 def parser() -> argparse.ArgumentParser:
-    root = Parser(prog="sdist", description="Text-guided image editing by score distillation.")
+    root = Parser(
+        prog="sdist",
+        description="Text-guided image editing by score distillation.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     root.add_argument("--version", action="version", version=f"sdist {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:

@@ -18,6 +18,7 @@ from sdist.cli import COMMANDS, main, parser
 from sdist.files.images import png_bytes
 
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
+NAME = "picture_lusd_a-cat-wearing-a-hat"  # of what they make of picture.png
 QUICK = ("--set", "scale.threshold=0.01", "scale.cross_level=1", "--set", "scale.self_level=0", "--steps", "2")
 
 
@@ -37,13 +38,13 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
 def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     assert edit(picture, tiny_folder, tmp_path / "out", "--seeds", "2") == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {f"picture_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
-    assert "picture_seed1.png" in capsys.readouterr().out
-    card = json.loads((tmp_path / "out" / "picture_seed1.json").read_text())
-    with Image.open(tmp_path / "out" / "picture_seed1.png") as image:
+    assert names == {f"{NAME}_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
+    assert f"{NAME}_seed1.png" in capsys.readouterr().out
+    card = json.loads((tmp_path / "out" / f"{NAME}_seed1.json").read_text())
+    with Image.open(tmp_path / "out" / f"{NAME}_seed1.png") as image:
         assert image.size == (32, 32)
         assert json.loads(image.text["sdist"]) == card
-    with Image.open(tmp_path / "out" / "picture_seed1_panel.png") as image:
+    with Image.open(tmp_path / "out" / f"{NAME}_seed1_panel.png") as image:
         assert image.size == (3 * 256 + 8, 256)
     assert card["words"] == ["hat"]
     assert (card["job"]["seed"], card["lanes"]) == (1, 2)
@@ -54,7 +55,7 @@ def test_edit_writes_picture_panel_and_card(picture: Path, tiny_folder: Path, tm
 def test_replay_gives_every_bit_again(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     edit(picture, tiny_folder, tmp_path / "out", "--seeds", "2")
     capsys.readouterr()
-    png = tmp_path / "out" / "picture_seed1.png"
+    png = tmp_path / "out" / f"{NAME}_seed1.png"
     assert main(["replay", str(png), "--output", str(tmp_path / "again.png")]) == 0
     assert capsys.readouterr().out == "identical\n"
     assert np.array_equal(Image.open(png), Image.open(tmp_path / "again.png"))
@@ -74,7 +75,7 @@ def test_replay_follows_the_recorded_tokens_and_says_what_changed(
     picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch, caplog
 ) -> None:
     edit(picture, tiny_folder, tmp_path / "out")
-    png = tmp_path / "out" / "picture_seed0.png"
+    png = tmp_path / "out" / f"{NAME}_seed0.png"
     monkeypatch.setattr("sdist.prompts.default_tagger", lambda: ("none", lambda words: ["XX"] * len(words)))
     capsys.readouterr()
     assert main(["replay", str(png)]) == 0
@@ -86,8 +87,8 @@ def test_replay_follows_the_recorded_tokens_and_says_what_changed(
 @pytest.mark.parametrize("change", [{"lanes": 0}, {"job": {}}, {"versions": []}, {"machine": {"threads": 0}}])
 def test_a_damaged_card_is_named(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, change: dict) -> None:
     edit(picture, tiny_folder, tmp_path / "out")
-    png = tmp_path / "out" / "picture_seed0.png"
-    card = json.loads((tmp_path / "out" / "picture_seed0.json").read_text())
+    png = tmp_path / "out" / f"{NAME}_seed0.png"
+    card = json.loads((tmp_path / "out" / f"{NAME}_seed0.json").read_text())
     with Image.open(png) as image:
         png.write_bytes(png_bytes(image.copy(), json.dumps(card | change)))
     capsys.readouterr()
@@ -109,7 +110,7 @@ def test_a_mask_image_keeps_the_rest(picture: Path, tiny_folder: Path, tmp_path:
     mask[:, :16] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     assert edit(picture, tiny_folder, tmp_path / "out", "--mask", str(tmp_path / "mask.png"), "--method", method) == 0
-    panel = np.asarray(Image.open(tmp_path / "out" / "picture_seed0_panel.png"))
+    panel = np.asarray(Image.open(tmp_path / "out" / f"{NAME.replace('lusd', method)}_seed0_panel.png"))
     shown = panel[:, 260:516]
     assert shown[:, 140:].max() < 60 < shown[:, :100].max()
 
@@ -119,7 +120,7 @@ def test_other_sizes(tiny_folder: Path, tmp_path: Path, size: str) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "x.png")
     assert edit(tmp_path / "x.png", tiny_folder, tmp_path / "out", "--size", size) == 0
     expected = (60, 40) if size == "keep" else (48, 32)
-    assert Image.open(tmp_path / "out" / "x_seed0.png").size == expected
+    assert Image.open(tmp_path / "out" / "x_lusd_a-cat-wearing-a-hat_seed0.png").size == expected
 
 
 @pytest.mark.parametrize("kind", ["csv", "tensorboard", "wandb"])
@@ -134,12 +135,14 @@ def test_logs(picture: Path, tiny_folder: Path, tmp_path: Path, kind: str) -> No
         assert len([p for p in files if p.suffix == ".png"]) == 2
 
 
-def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, caplog) -> None:
     assert edit(picture, tiny_folder, tmp_path) == 0
-    before = (tmp_path / "picture_seed0.png").read_bytes()
-    assert edit(picture, tiny_folder, tmp_path) == 2
-    assert "--overwrite" in error(capsys)
-    assert (tmp_path / "picture_seed0.png").read_bytes() == before
+    before = (tmp_path / f"{NAME}_seed0.png").read_bytes()
+    capsys.readouterr()
+    assert edit(picture, tiny_folder, tmp_path) == 0
+    assert f"already there: {tmp_path / NAME}_seed0.png" in caplog.text
+    assert capsys.readouterr().out.startswith(str(tmp_path / f"{NAME}_seed0.png"))
+    assert (tmp_path / f"{NAME}_seed0.png").read_bytes() == before
     assert edit(picture, tiny_folder, tmp_path, "--overwrite") == 0
 
 
@@ -253,7 +256,7 @@ def test_every_command_explains_itself(capsys, command: str) -> None:
 
 def test_seed_is_one_seed(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     assert edit(picture, tiny_folder, tmp_path / "out", "--seed", "7") == 0
-    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"picture_seed7.json"}
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {f"{NAME}_seed7.json"}
 
 
 # --- run ---------------------------------------------------------------------------------------------------------------
@@ -291,11 +294,11 @@ def test_run_names_results_by_row_and_seed_and_skips_what_is_there(
 ) -> None:
     arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--parallel", "3", "--seeds", "2")
     assert main(arguments) == 0
-    assert {f"{i:03d}_seed{s}.png" for i in range(4) for s in (0, 1)} <= set(pixels_of(tmp_path / "out"))
-    assert "8 of 8 pictures made" in capsys.readouterr().out
+    assert {f"{i}_seed{s}.png" for i in range(4) for s in (0, 1)} <= set(pixels_of(tmp_path / "out"))
+    assert "8 of 8 made, 0 already there, 0 failed\n" in capsys.readouterr().out
     times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     assert main(arguments) == 0
-    assert "0 of 8 pictures made, 8 were there" in capsys.readouterr().out
+    assert "0 of 8 made, 8 already there, 0 failed\n" in capsys.readouterr().out
     assert times == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
 
 
@@ -314,8 +317,8 @@ def test_bad_rows_are_named_by_line_and_the_others_run(listed: Path, tiny_folder
     captured = capsys.readouterr()
     for line, message in {3: "leaves the folder", 4: "does not exist", 5: "empty", 6: "identical", 7: "needs 3 fields"}.items():
         assert any(f"line {line}:" in text and message in text for text in captured.err.splitlines())
-    assert "2 of 2 pictures made, 0 were there, 5 problems" in captured.out
-    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"000_seed0.json", "006_seed0.json"}
+    assert "2 of 7 made, 0 already there, 0 failed, 5 refused\n" in captured.out
+    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"0_seed0.json", "1_2_seed0.json"}
 
 
 def test_hostile_rows_do_not_stop_the_others(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
@@ -328,7 +331,7 @@ def test_hostile_rows_do_not_stop_the_others(listed: Path, tiny_folder: Path, tm
     captured = capsys.readouterr()
     named = [line.split(":")[2].split()[-1] for line in captured.err.splitlines() if "error" in line]
     assert sorted(named) == list("23456")
-    assert "1 of 1 pictures made, 0 were there, 5 problems" in captured.out
+    assert "1 of 6 made, 0 already there, 0 failed, 5 refused\n" in captured.out
 
 
 def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
@@ -336,10 +339,11 @@ def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny
     assert main(arguments) == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     assert main([*arguments, "--set", "seed=0", "--method", "dds"]) == 2
-    assert "000_seed0.png was made with other timesteps, loss" in error(capsys)
+    assert "0_seed0.png was made with different timesteps, loss" in error(capsys)
     write_index(listed, [["0.png", "", "a cat wearing a hat"], ["1.png", "a cat", "a dog"]])
     assert main(arguments) == 2
-    assert "001_seed0.png was made with other target" in error(capsys)
+    assert "index.csv line 3: 1_seed0.png was made with a different target prompt; --changed makes it again" in error(capsys)
+    (tmp_path / "out" / "problems.txt").unlink()
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
 
 

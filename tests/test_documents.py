@@ -81,9 +81,9 @@ def test_the_python_of_the_page_runs(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, PYTHON.name, "exec"), {"MODEL": str(tiny_folder), "__name__": "page"})
     assert [Image.open(tmp_path / name).size for name in ("step0.png", "hat.png")] == [(32, 32)] * 2
-    assert {path.name for path in (tmp_path / "results").glob("*_seed?.png")} == {"000_seed3.png", "000_seed4.png"}
+    assert {path.name for path in (tmp_path / "results").glob("*_seed?.png")} == {"photo_seed3.png", "photo_seed4.png"}
     out = capsys.readouterr().out.splitlines()
-    assert "2 made, 0 were there, 0 problems" in out
+    assert "2 made, 0 already there, 0 problems" in out
     assert "same latents: True" in out
     assert Image.open(tmp_path / "loop.png").size == (32, 32)
     assert out[-1] == "(1, 32, 32, 3) 2"

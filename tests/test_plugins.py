@@ -10,8 +10,8 @@ import pytest
 from sdist import plugins
 from sdist.cli import main
 from sdist.config.build import load_settings
+from sdist.edits import made
 from sdist.errors import UserError
-from sdist.jobs import session
 from sdist.registry import LOSSES
 
 HALF = """
@@ -42,7 +42,7 @@ def forget(monkeypatch) -> None:
     """As in a new process."""
     monkeypatch.setattr(LOSSES, "_classes", {n: c for n, c in LOSSES._classes.items() if n != "half"})
     monkeypatch.setattr(plugins, "_loaded", {})
-    session._recorded_settings.cache_clear()
+    made._recorded_settings.cache_clear()
 
 
 def test_a_file_of_ones_own_edits_and_replays(
@@ -53,15 +53,15 @@ def test_a_file_of_ones_own_edits_and_replays(
     assert main(shared) == 2
     assert "unknown loss 'half'" in capsys.readouterr().err
     assert main([*shared, "--plugin", str(plugin)]) == 0
-    made = tmp_path / "out" / "picture_seed0.png"
-    assert list(json.loads(made.with_suffix(".json").read_text())["plugins"]) == [str(plugin)]
+    image = tmp_path / "out" / "picture_sbp_a-dog_seed0.png"
+    assert list(json.loads(image.with_suffix(".json").read_text())["plugins"]) == [str(plugin)]
     forget(monkeypatch)
-    assert main(["replay", str(made), "--quiet"]) == 2
+    assert main(["replay", str(image), "--quiet"]) == 2
     assert f"was made with --plugin {plugin}" in capsys.readouterr().err
-    assert main(["replay", str(made), "--quiet", "--plugin", str(plugin)]) == 0
+    assert main(["replay", str(image), "--quiet", "--plugin", str(plugin)]) == 0
     forget(monkeypatch)
     plugin.write_text(HALF + "# other\n")
-    assert main(["replay", str(made), "--plugin", str(plugin)]) == 0
+    assert main(["replay", str(image), "--plugin", str(plugin)]) == 0
     assert "identical" in capsys.readouterr().out
 
 
@@ -149,11 +149,11 @@ def test_a_run_goes_on_with_the_plugins_that_its_results_were_made_with(
     unrelated.write_text("")
     capsys.readouterr()
     assert main([*run_arguments(listed, tiny_folder, moved, unrelated), *half]) == 0
-    assert "0 of 1 pictures made, 1 were there" in capsys.readouterr().out
+    assert "0 of 1 made, 1 already there" in capsys.readouterr().out
     forget(monkeypatch)
     moved.write_text(HALF + "# other\n")
     assert main([*run_arguments(listed, tiny_folder, moved), *half]) == 2
-    assert "000_seed0.png was made with other my_loss.py; --overwrite" in capsys.readouterr().err
+    assert "a_seed0.png was made with different my_loss.py; --changed" in capsys.readouterr().err
 
 
 def test_results_of_a_component_that_is_not_loaded_are_not_taken_for_foreign_pictures(
@@ -162,13 +162,13 @@ def test_results_of_a_component_that_is_not_loaded_are_not_taken_for_foreign_pic
     assert main([*run_arguments(listed, tiny_folder, plugin), "--set", "loss=half"]) == 0
     forget(monkeypatch)
     assert main(run_arguments(listed, tiny_folder)) == 2
-    assert f"000_seed0.png was made with --plugin {plugin}; give the same here" in capsys.readouterr().err
-    path = listed / "out" / "000_seed0.json"
+    assert f"a_seed0.png was made with --plugin {plugin}; give the same here" in capsys.readouterr().err
+    path = listed / "out" / "a_seed0.json"
     card = json.loads(path.read_text())
     del card["plugins"]  # as of an installed package that is gone
     path.write_text(json.dumps(card))
     assert main(run_arguments(listed, tiny_folder)) == 2
-    assert "000_seed0.png: run card: unknown loss 'half'" in capsys.readouterr().err
+    assert "a_seed0.png: run card: unknown loss 'half'" in capsys.readouterr().err
 
 
 def test_a_plugin_that_takes_a_name_is_the_one_to_blame(tmp_path: Path) -> None:

@@ -23,12 +23,17 @@ def add_to(commands: Commands) -> None:
         description="Serves the studio until it is interrupted (Ctrl-C); see docs/studio.md.",
     )
     command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: 127.0.0.1)")
-    command.add_argument("--port", type=int, default=7860)
+    command.add_argument("--port", type=int, default=7860, metavar="N", help="of the address in the browser (default: 7860)")
     command.add_argument("--model", default="tinyworld", metavar="ALIAS|ID|DIR", help="offered first (default: tinyworld)")
     command.add_argument("--root-path", default="", metavar="/PATH|URL",
                          help="where visitors find it behind another server (default: GRADIO_ROOT_PATH, or /)")  # fmt: skip
-    command.add_argument("--login", type=Path, metavar="FILE", help="holds USER:PASSWORD, asked of visitors; or set SDIST_LOGIN")
-    command.add_argument("--max-side", type=int, default=1024, metavar="PIXELS", help="of an edited picture (default: 1024)")
+    command.add_argument(
+        "--login",
+        type=Path,
+        metavar="FILE",
+        help="holds USER:PASSWORD, asked of visitors (default: SDIST_LOGIN, else nobody is asked)",
+    )
+    command.add_argument("--max-side", type=int, default=1024, metavar="PIXELS", help="of an edited image (default: 1024)")
     command.add_argument("--max-steps", type=int, default=1000, metavar="N", help="of an edit (default: 1000)")
     command.add_argument("--queue", type=int, default=16, metavar="N",
                          help="edits that may wait; one is made at a time (default: 16)")  # fmt: skip

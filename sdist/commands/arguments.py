@@ -23,14 +23,22 @@ SETTINGS = ("model", "device", "precision", "size", "seed", "steps", "compile") 
 def model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    command.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), help="of the network (default: fp16 on CUDA)")
-    command.add_argument("--compile", action="store_const", const=True, help="torch.compile: a minute at the start, faster steps")
-    command.add_argument("--size", help="native (default), keep or WIDTHxHEIGHT")
-    command.add_argument("--steps", type=int, help="accepted steps (default: the method's)")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        help="number format of the network (default: auto, fp16 on CUDA, else fp32)",
+    )
+    command.add_argument(
+        "--compile", action="store_const", const=True, help="torch.compile: a minute at the start, faster steps (default: no)"
+    )
+    command.add_argument(
+        "--size", help="of the edit and the result, in pixels: WIDTHxHEIGHT, keep, or native (default): the model's short side"
+    )
+    command.add_argument("--steps", type=int, metavar="N", help="steps (default: the method's)")
     command.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
-                         help="any values of the method's yaml, such as regularizers.source_pull.weight=0.05")  # fmt: skip
+                         help="values of the method's yaml, such as optimizer.lr=0.05 (default: none)")  # fmt: skip
     command.add_argument("--parallel", "--batch", type=int, metavar="N",
-                         help="draws tried at once (default: what suits the device); --batch is an older name")  # fmt: skip
+                         help="noise samples tried at once (default: what suits the device); older name: --batch")  # fmt: skip
 
 
 def method_argument(command: argparse.ArgumentParser) -> None:
@@ -39,7 +47,7 @@ def method_argument(command: argparse.ArgumentParser) -> None:
 
 def plugin_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py|MODULE", dest="plugins",
-                         help="import components of one's own first; may be given several times")  # fmt: skip
+                         help="import components of one's own first (default: none); may be given several times")  # fmt: skip
 
 
 def edit_arguments(command: argparse.ArgumentParser) -> None:
@@ -47,24 +55,33 @@ def edit_arguments(command: argparse.ArgumentParser) -> None:
     model_arguments(command)
     plugin_argument(command)
     command.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the method's, which is 0)")
-    command.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from the first one on (default: 1)")
-    command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"))
+    command.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make N variants, with seeds S to S+N-1 where S is the first seed (default: 1)",
+    )
+    command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"),
+                         help="where values and images of the steps go, under OUTPUT/logs (default: none)")  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     quiet_argument(command)
 
 
 def share_arguments(command: argparse.ArgumentParser) -> None:
     """Which part of many edits is made."""
-    command.add_argument("--limit", type=int, metavar="N", help="make at most N pictures now; the next call goes on")
+    command.add_argument("--limit", type=int, metavar="N", help="make at most N images now (default: all); the next call goes on")
     command.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N",
-                         help="rows I, I+N, ... only, I = 0..N-1: N processes share one --output")  # fmt: skip
-    command.add_argument("--retry", action="store_true", help="try pictures again that failed in an earlier call")
+                         help="rows I, I+N, ... only, I = 0..N-1, for N processes (default: 0/1, all rows)")  # fmt: skip
+    command.add_argument("--changed", action="store_true",
+                         help="make images again whose row or settings have changed since (default: name them)")  # fmt: skip
+    command.add_argument("--retry", action="store_true", help="try images again that failed in an earlier call")
 
 
 def score_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--profile", default="clean", help="official: the published code's quirks; clean (default): without")
     command.add_argument("--dino", metavar="ID|DIR", help="such as facebook/dino-vits16 (default: no DINO)")
-    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content")
+    command.add_argument("--cache", metavar="DIR", help="keeps embeddings, found by content (default: none are kept)")
 
 
 def quiet_argument(command: argparse.ArgumentParser) -> None:

@@ -14,13 +14,14 @@ def add_to(commands: Commands) -> None:
         help="evaluated methods side by side",
         description="One table, two plots and a page of the folders that sdist evaluate wrote; a folder's name names its row.",
     )
-    command.add_argument("evaluations", nargs="+", metavar="DIR")
+    command.add_argument("evaluations", nargs="+", metavar="DIR", help="a folder that sdist evaluate wrote")
     command.add_argument("--group", default="all", help="all (default) or a category")
     command.add_argument("--x", metavar="METRIC", help="of trade_off.png (default: the first measured of psnr, l1, clip_i)")
     command.add_argument("--y", metavar="METRIC", help="the same (default: of clip_edited, clip_auc, clip_t)")
     command.add_argument("--published", action="extend", nargs="+", default=[], metavar="TABLE",
-                         help="published rows under the measured ones, such as lusd_table_2")  # fmt: skip
-    command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR")
+                         help="published rows under the measured ones, such as lusd_table_2 (default: none)")  # fmt: skip
+    command.add_argument("--output", type=Path, default=Path("comparison"), metavar="DIR",
+                         help="of table, plots and page (default: comparison)")  # fmt: skip
     plugin_argument(command)
     quiet_argument(command)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .arguments import Commands, json_argument
+from .messages import print_entry, wrapped
 
 ONLINE = 10  # seconds that the hub is waited for, with all models together
 
@@ -127,10 +128,10 @@ def _lacks(files: list[str]) -> str:
 def _print(report: dict[str, Any]) -> None:
     print(f"python {report['python']}")
     for name, installed in report["packages"].items():
-        print(f"  {name:20}{installed}")
+        print_entry(name, installed, 20)
     for title in ("devices", "models", "image guidance"):
         print(title)
         for name, text in report[title].items():
-            print(f"  {name:20}{text}")
-    print(f"nouns are found by {report['tagger']}")
-    print("an edit needs: one image, --target, and a model that is ready; tinyworld is in the package")
+            print_entry(name, text, 20)
+    print(wrapped(f"nouns are found by {report['tagger']}"))
+    print(wrapped("an edit needs: one image, --target, and a model that is ready; tinyworld is in the package"))

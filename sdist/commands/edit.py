@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import UserError
+from ..jobs.counts import at_least_one
 from .arguments import (
     Commands,
     edit_arguments,
@@ -14,22 +15,42 @@ from .arguments import (
     settings_from,
     storage_folder,
 )  # fmt: skip
+from .checks import check_image, check_request, split_output
 
 log = logging.getLogger("sdist")
 
 
 def add_to(commands: Commands) -> None:
-    command = commands.add_parser("edit", help="edit one image", description="Edits one image.")
-    command.add_argument("image", type=picture_file)
-    command.add_argument("--source", default="", metavar="PROMPT", help="what the image shows (may be empty)")
-    command.add_argument("--target", default="", metavar="PROMPT", help="what it should show (or say --instruction)")
-    command.add_argument("--words", type=_words, default=(), metavar="A,B", help="words that the mask follows")
-    command.add_argument("--mask", type=picture_file, metavar="IMAGE", help="white, or painted, where the edit may happen")
+    command = commands.add_parser(
+        "edit",
+        help="edit one image",
+        description="Edits one image. Leaves IMAGE_METHOD_PROMPT_seedN.png with its run card inside, a panel (source, mask, "
+        "edit) and the card as json; a request that was made already is not made again.",
+    )
+    command.add_argument("image", type=picture_file, help="the photograph: a file of any usual format")
+    command.add_argument("--source", default="", metavar="PROMPT", help="what the image shows (default: nothing is said)")
+    command.add_argument("--target", default="", metavar="PROMPT",
+                         help="what it should show instead (default: none, which needs --instruction)")  # fmt: skip
+    command.add_argument(
+        "--words",
+        type=_words,
+        default=(),
+        metavar="A,B",
+        help="words of the target prompt that the mask follows (default: the nouns that differ)",
+    )
+    command.add_argument(
+        "--mask",
+        type=picture_file,
+        metavar="IMAGE",
+        help="white, or painted, where the edit may happen; as wide to high as the image (default: none)",
+    )
     command.add_argument("--instruction", default="", metavar="TEXT",
                          help="what to do, for methods that read one (default: the target prompt)")  # fmt: skip
-    command.add_argument("--output", type=storage_folder, default=Path("outputs"), metavar="DIR|URL")
+    command.add_argument("--output", type=storage_folder, default=Path("outputs"), metavar="DIR|URL|FILE.png",
+                         help="folder of the results, or the result itself (default: outputs)")  # fmt: skip
     command.add_argument("--record", type=Path, metavar="DIR",
-                         help="run once more and keep draws and quantities as a trace (see: sdist verify)")  # fmt: skip
+                         help="repeat the run and record draws and values as a trace for sdist verify (default: no)")  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print one JSON object per line for each image when it is there")
     method_argument(command)
     edit_arguments(command)
 
@@ -39,30 +60,45 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def main(args: argparse.Namespace) -> int:
+    at_least_one(seeds=args.seeds, steps=args.steps, parallel=args.parallel)
+    if args.record is not None and args.seeds > 1:
+        raise UserError("--record keeps the trace of one picture; --seeds must be 1")
+    folder, file = split_output(args.output, args.seeds)
+    check_image(args.image, args.mask)
+    check_request(args.source, args.target, args.instruction, args.method)
+    from ..edits.outputs import check_name, remove_parts
     from ..edits.request import Request
-    from ..jobs.options import SessionOptions, at_least_one
+    from ..jobs.one_image import named_file, named_results
+    from ..jobs.options import SessionOptions
     from ..jobs.session import Session, refuse_foreign  # these import torch and diffusers
     from ..traces.record import record
     from ..traces.trace import new_trace_folder, write_trace
 
-    at_least_one(seeds=args.seeds)
-    if args.record is not None and args.seeds > 1:
-        raise UserError("--record keeps the trace of one picture; --seeds must be 1")
     settings = settings_from(args, args.method)
     refuse_foreign(settings, args.method, record=args.record)
-    session = Session(from_arguments(SessionOptions, args, settings=settings))
-    if args.record is not None:
-        new_trace_folder(args.record)
     requests = [
         Request(args.image, args.source, args.target, seed, args.words, args.mask, args.instruction)
         for seed in range(settings.seed, settings.seed + args.seeds)
     ]
-    files = session.output_files([f"{args.image.stem}_seed{request.seed}" for request in requests])
-    prepared = [session.prepare(request) for request in requests]
+    session = Session(from_arguments(SessionOptions, args, settings=settings, output=folder))
     if args.record is not None:
+        new_trace_folder(args.record)
         log.info("recording a trace in %s", args.record)
-        write_trace(args.record, record(session.method, prepared[0]))
-    session.edit(prepared, files, args.image.stem)
-    for paths in files:
-        print(paths["image"], paths["panel"], sep="\n")
+        write_trace(args.record, record(session.method, session.prepare(requests[0])))
+    named = named_results(session, requests, args.method) if file is None else [named_file(session, requests[0], file)]
+    for one in named:
+        check_name(session.folder, one.name)
+    missing = [one for one in named if not one.is_there]
+    for one in named:
+        if one.is_there:
+            log.info("already there: %s", session.folder / f"{one.name}.png")
+            session.tell("there", session.folder / f"{one.name}.png", one.request)
+    prepared = [session.prepare(one.request) for one in missing]
+    if prepared:
+        session.check_writable()
+        remove_parts(session.folder, {one.name for one in missing})
+        session.edit(prepared, [one.name for one in missing], args.image.stem)
+        session.end_if_interrupted(done=True)
+    for one in named if not args.json else ():
+        print(session.folder / f"{one.name}.png", session.folder / f"{one.name}_panel.png", sep="\n")
     return 0

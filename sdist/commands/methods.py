@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import Commands, json_argument, plugin_argument
+from .messages import print_entry
 
 
 def add_to(commands: Commands) -> None:
@@ -36,13 +37,13 @@ def main(args: argparse.Namespace) -> int:
         return 0
     print("methods (--method)")
     for name, line in methods.items():
-        print(f"  {name:24}{line}")
+        print_entry(name, line)
     for slot, described in components.items():
         print(f"\n{slot}")
         for name, entry in described.items():
-            print(f"  {name:24}{entry['about']}")
+            print_entry(name, entry["about"])
             for key, value in entry["defaults"].items():
-                print(f"  {'':24}  {key} = {value}")
+                print_entry("", f"  {key} = {value}")
     return 0
 
 

@@ -21,7 +21,9 @@ log = logging.getLogger("sdist")
 def add_to(commands: Commands) -> None:
     command = commands.add_parser("replay", help="make an edited PNG again from its run card")
     command.add_argument("image", type=Path, help="a PNG that sdist made")
-    command.add_argument("--images", type=Path, metavar="DIR", help="where the source images are, if they were moved")
+    command.add_argument(
+        "--images", type=Path, metavar="DIR", help="where the source images are, if they were moved (default: where they were)"
+    )
     command.add_argument("--output", type=Path, metavar="PNG", help="where to write the picture (default: nowhere)")
     command.add_argument("--device", help="default: the recorded one")
     plugin_argument(command)

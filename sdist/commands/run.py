@@ -1,7 +1,10 @@
 """sdist run: a folder with index.csv; finished rows are skipped, bad rows are named and the rest goes on."""
 
 import argparse
+import json
 
+from ..config.methods import find_yaml
+from ..jobs.counts import at_least_one
 from .arguments import (
     Commands,
     edit_arguments,
@@ -11,13 +14,14 @@ from .arguments import (
     share_arguments,
     storage_folder,
 )  # fmt: skip
+from .checks import check_input
 from .messages import print_error
 
 
 def add_to(commands: Commands) -> None:
     command = commands.add_parser(
         "run",
-        help="edit a folder of images listed in index.csv",
+        help="edit the images that a folder's index.csv lists",
         description="Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt, for instruct_pix2pix also "
         "instruction; images in DIR/images).",
     )
@@ -30,6 +34,9 @@ def add_to(commands: Commands) -> None:
                          help="N processes here, one per GPU; auto: all GPUs (default: this process alone)")  # fmt: skip
     command.add_argument("--engine", choices=("local", "ray"), default="local",
                          help="ray: the actors of a Ray cluster, see docs/scale.md (default: local)")  # fmt: skip
+    command.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
+    command.add_argument("--json", action="store_true",
+                         help="print a JSON object per line: each image when it is there, and the totals at the end")  # fmt: skip
     command.add_argument("--workers", type=int, metavar="N", help="actors (default: one per GPU, or one per machine without)")
     edit_arguments(command)
 
@@ -41,10 +48,18 @@ def _devices(text: str) -> int | str:
 
 
 def main(args: argparse.Namespace) -> int:
+    at_least_one(seeds=args.seeds, limit=args.limit, steps=args.steps, parallel=args.parallel, workers=args.workers)
+    check_input(args.input)
+    find_yaml("method", args.method)
     from ..jobs.options import RunOptions
     from ..jobs.run import make
-    from ..jobs.summary import summary
+    from ..jobs.summary import summary, write_problems
 
     result = make(from_arguments(RunOptions, args, settings=settings_from(args, args.method)), print_error)
-    print(*summary([result], len(result.problems)), sep="\n")
+    file = None if args.dry_run else write_problems(result.folder, result.problems)
+    if args.json:
+        print(json.dumps({"status": "total", **result._asdict(), "folder": str(result.folder)}))
+    else:
+        lines = summary([result], result.problems, file)
+        print(*(line.replace("(--limit)", "(--dry-run)") if args.dry_run else line for line in lines), sep="\n")
     return 2 if result.problems else 0

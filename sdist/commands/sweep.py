@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from ..config.methods import find_yaml
 from ..errors import UserError
 from ..files.storage import need_local
 from .arguments import (
@@ -17,6 +18,7 @@ from .arguments import (
     share_arguments,
     storage_folder,
 )  # fmt: skip
+from .checks import check_input
 from .messages import print_error
 
 if TYPE_CHECKING:
@@ -33,10 +35,10 @@ def add_to(commands: Commands) -> None:
         "with --clip evaluates and compares them too. Skips what is there.",
     )
     command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
-    command.add_argument("--input", metavar="DIR|FORMAT:DIR", help="as for sdist run")
-    command.add_argument("--output", type=storage_folder, metavar="DIR")
+    command.add_argument("--input", metavar="DIR|FORMAT:DIR", help="as for sdist run (default: none, which --list does not need)")
+    command.add_argument("--output", type=storage_folder, metavar="DIR", help="of all variants (default: none, as for --input)")
     command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
-    command.add_argument("--first", type=int, metavar="N", help="take the first N rows of index.csv only")
+    command.add_argument("--first", type=int, metavar="N", help="take the first N rows of index.csv only (default: all)")
     command.add_argument("--rows", type=int, default=8, metavar="N", help="pairs in grid.png (default: 8)")
     command.add_argument("--clip", metavar="ID|DIR", help="evaluate with this CLIP, see: sdist evaluate (default: no evaluation)")
     score_arguments(command)
@@ -51,9 +53,13 @@ def main(args: argparse.Namespace) -> int:
         need_local(args.output, "sdist sweep")
     if args.clip is None and (args.dino or args.cache):
         raise UserError("--dino and --cache belong to an evaluation, which --clip asks for")
+    if args.input is not None:
+        check_input(args.input)
+    if not args.sweep.endswith((".yaml", ".yml")):
+        find_yaml("sweep", args.sweep)
     from ..config.sweep import Variant, read_sweep
     from ..jobs.problems import ProblemReporter
-    from ..jobs.summary import summary
+    from ..jobs.summary import summary, write_problems
     from ..jobs.sweep import listing, run_sweep, variant_settings
 
     sweep = read_sweep(args.sweep)
@@ -64,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     report = ProblemReporter(print_error)
     results = run_sweep(_options(args, sweep, settings), report, lambda text: print(text, flush=True))
-    print(*summary(results, len(report.problems)), sep="\n")
+    print(*summary(results, report.problems, write_problems(args.output, report.problems)), sep="\n")
     return 2 if report.problems else 0
 
 

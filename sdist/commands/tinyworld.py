@@ -12,9 +12,9 @@ def add_to(commands: Commands) -> None:
     kinds = command.add_subparsers(dest="what", required=True, metavar="WHAT")
     quality = kinds.add_parser("quality", help="generation, autoencoder and attention masks, measured afresh")
     quality.add_argument("--n", type=int, default=500, help="captions and renders (default: 500)")
-    quality.add_argument("--seed", type=int, default=0)
-    quality.add_argument("--model", default="tinyworld", help="tinyworld, or a folder with another training of it")
-    quality.add_argument("--device", default="auto")
+    quality.add_argument("--seed", type=int, default=0, help="of captions and scenes (default: 0)")
+    quality.add_argument("--model", default="tinyworld", help="tinyworld (default), or a folder with another training of it")
+    quality.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     json_argument(quality)
 
 

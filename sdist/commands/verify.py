@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> None:
     command = commands.add_parser(
         "verify",
-        help="hold a recorded trace of another implementation against this one",
+        help="compare a recorded trace of another implementation with this one",
         description="Replays a recorded trace with our components and prints how far each quantity is from the recorded one.",
     )
     command.add_argument("trace", type=Path, metavar="TRACE_DIR", help="folder with case.json and trace.safetensors")
@@ -27,7 +27,9 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--teacher-forced", action="store_true",
                          help="start every step from the recorded latents, not from ours")  # fmt: skip
     command.add_argument("--tolerance", type=float, default=1e-4, help="of a quantity's largest magnitude (default: 1e-4)")
-    command.add_argument("--record", type=Path, metavar="DIR", help="write our run as a trace of the same format")
+    command.add_argument(
+        "--record", type=Path, metavar="DIR", help="write our run as a trace of the same format (default: nowhere)"
+    )
     json_argument(command)
 
 

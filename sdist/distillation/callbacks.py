@@ -1,6 +1,5 @@
 """What a user sees of a run and says to it: a progress bar, a logger, every step of an image, and an early end."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -8,19 +7,11 @@ from typing import cast
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..files.images import to_images
 from ..models.base import Backbone
 from .distiller import ScoreDistiller, last_mask
-
-log = logging.getLogger("sdist")
-
-
-def steps_bar(total: int, label: str, unit: str = "step") -> tqdm:
-    """A bar with the time that is left; none under --quiet."""
-    quiet = not log.isEnabledFor(logging.INFO)
-    return tqdm(total=total, desc=label, unit=unit, mininterval=0.2, smoothing=0.1, disable=quiet)
+from .progress import Bar, steps_bar
 
 
 class Observer(Callback):
@@ -48,7 +39,7 @@ class Observer(Callback):
 class ProgressBar(Observer):
     """Accepted steps of all images, with the gradient's SD and the draws per step; on the bar of a longer run if there is one."""
 
-    def __init__(self, label: str = "edit", run: tqdm | None = None) -> None:
+    def __init__(self, label: str = "edit", run: Bar | None = None) -> None:
         self._label, self._bar, self._is_own = label, run, run is None
         self._steps = self._draws = self._rounds = 0
 

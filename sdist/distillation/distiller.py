@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,9 @@ from .method import Method, Step
 from .schedule import Schedule
 
 log = logging.getLogger("sdist")
+
+
+FEW = (60, 0.05)  # draws of an image, and the share of them that is too small to get anywhere
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class ScoreDistiller(LightningModule):
     """Edits a queue of images, at most `parallel` draws and at least `min_parallel` at a time (see Schedule).
 
     By default all images are tried at once. Each has its own step, timestep, noise, verdict, mask and standard deviation.
-    `identities` are the (seed, key) of each: its draws depend on nothing else. An image whose gradient is not finite, or of which
-    not even one draw fits in memory, ends in `failures`; the others go on.
+    `identities` are the (seed, key) of each: its draws depend on nothing else; `names` are for messages. `admit` and `staggered`
+    say when each begins, see Schedule. An image whose gradient is not finite, or of which not even one draw fits in memory, ends
+    in `failures`; the others go on.
     """
 
     def __init__(
@@ -55,18 +59,23 @@ class ScoreDistiller(LightningModule):
         parallel: int | None = None,
         min_parallel: int | None = None,
         sampler: Sampler | None = None,
+        admit: Callable[[int], bool] | None = None,
+        staggered: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's
-        self.schedule = Schedule(len(identities), method.steps, parallel or len(identities), min_parallel)
+        at_once = parallel or len(identities)
+        self.schedule = Schedule(len(identities), method.steps, at_once, min_parallel, admit, staggered)
         self.states = method.states(len(identities))
         self.accepted: Int[Tensor, " m"] = torch.zeros(0, dtype=torch.long)
         self.rounds: list[Round] = []
         self.seconds = torch.zeros(len(identities))  # each image's share of the rounds so far
         self.failures: dict[int, str] = {}
-        self._exhausted: set[int] = set()
+        self._names = names or [f"image {i}" for i in range(len(identities))]
+        self._said: set[tuple[str, int]] = set()  # what is said once per image
 
     @property
     def network(self) -> Network:
@@ -97,6 +106,7 @@ class ScoreDistiller(LightningModule):
             return direction
         verdict, counts = step.verdict, step.counts
         self._say_exhausted(images[counts & verdict.exhausted])
+        self._say_rejected(images[counts].unique())
         for row in (counts & ~verdict.finite).nonzero()[:, 0].tolist():
             image = int(images[row])
             self._fail(image, f"{step.faults[row]}: step {int(self.step[image])}, timestep {float(verdict.t[row]):g}")
@@ -146,13 +156,26 @@ class ScoreDistiller(LightningModule):
 
     def _say_exhausted(self, images: Int[Tensor, " n"]) -> None:
         accept = self.method.filter
-        if accept is None:
-            return
         for image in images.tolist():
-            if image not in self._exhausted:
-                text = "image %d, step %d: no draw passed in %d attempts, the last one is used (said once per image)"
-                log.warning(text, image, int(self.step[image]), accept.max_attempts)
-            self._exhausted.add(image)
+            if accept is not None and self._is_news("exhausted", image):
+                text = "%s, step %d: no draw passed in %d attempts, the last one is used (said once per image)"
+                log.warning(text, self._names[image], int(self.step[image]), accept.max_attempts)
+
+    def _say_rejected(self, images: Int[Tensor, " n"]) -> None:
+        """Says, once and early, that hardly a draw of an image passes."""
+        for image in images.tolist():
+            steps, rejects = int(self.step[image]), int(self.schedule.tried[image]) - int(self.step[image])
+            if steps + rejects >= FEW[0] and steps <= FEW[1] * (steps + rejects) and self._is_news("rejected", image):
+                text = (
+                    "%s: %d of the first %d draws passed the filter, so the edit takes long and may go nowhere; "
+                    "prompts that differ more help, or a lower threshold (--set scale.threshold=...)"
+                )
+                log.warning(text, self._names[image], steps, steps + rejects)
+
+    def _is_news(self, what: str, image: int) -> bool:
+        is_news = (what, image) not in self._said
+        self._said.add((what, image))
+        return is_news
 
     def _fail(self, image: int, reason: str) -> None:
         """Ends an image, and keeps why."""

@@ -5,7 +5,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
@@ -48,11 +48,14 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
             default_root_dir=folder,
             plugins=[LightningEnvironment()],  # one process of its own, also where torchrun, SLURM or --devices started several
         )
+        cast(Any, trainer)._signal_connector.register_signal_handlers = lambda: None  # signals belong to the program
         try:
             trainer.fit(distiller)
-        except SystemExit:  # how Lightning reports an interrupt, after it has told SIGINT to be ignored
+        except SystemExit as error:  # how Lightning reports an interrupt, after it has told SIGINT to be ignored
+            if not isinstance(error.__context__, KeyboardInterrupt):
+                raise
             signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt from None
+            raise error.__context__ from None
 
 
 def _trainer(**arguments: Any) -> Trainer:

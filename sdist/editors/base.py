@@ -27,6 +27,8 @@ class Observers:
     logger: Logger | None = None
     deliver: Callable[[Result], None] = lambda result: None  # gets each result as soon as it is there
     parallel: int | None = None  # draws tried at once; None: what suits the device
+    admit: Callable[[int], bool] | None = None  # asked before an image begins; one that has not begun has no result
+    staggered: bool = False  # the first image early, where that costs little: see Schedule
 
 
 class Editor(ABC):

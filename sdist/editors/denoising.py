@@ -55,20 +55,21 @@ class Denoising(Editor):
         at_once = run.parallel or self.parallel(model, len(batch), (height // model.factor, width // model.factor))
         results, failures, done = list[Result](), dict[int, str](), 0
         while done < len(batch):
-            some = batch[done : done + at_once]
+            group = range(done, min(done + at_once, len(batch)))
+            some = [place for place in group if run.admit is None or run.admit(place)]
             try:
-                made = self._edit_group(model, some)
+                made = self._edit_group(model, [batch[place] for place in some]) if some else []
             except AllocationError as error:
                 at_once = len(some) // 2
                 log.warning("%s; going on with %d", error, at_once)
                 continue
-            for place, one in enumerate(made, done):
+            for place, one in zip(some, made, strict=True):
                 if isinstance(one, str):
                     failures[place] = one
                 else:
                     results.append(one)
                     run.deliver(one)
-            done += len(some)
+            done += len(group)
         if failures:
             raise PicturesError(failures)
         return results

@@ -86,6 +86,8 @@ class DiffusersPipeline(Editor):
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         pipeline, results, failures = self._around(model), [], dict[int, str]()
         for index, prepared in enumerate(batch):
+            if run.admit is not None and not run.admit(index):
+                continue
             start = time.perf_counter()
             generator = DrawKey(prepared.request.seed, prepared.key, 0, 0).generator(STREAM)
             try:

@@ -33,6 +33,7 @@ log = logging.getLogger("sdist")
 
 Localized = tuple[tuple[str, ...], tuple[int, ...]]  # words of the target prompt, and the positions of their tokens
 
+FAR = 4  # times as many pixels as an edit has, at which it is said
 LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings that make another loaded model
 
 
@@ -73,7 +74,7 @@ class LoadedMethod:
         `localized`: the words and tokens that the mask follows, where they are known; else they are looked for.
         """
         self.check(request)
-        image = self._fitted(request.image, read_image(request.file, request.plain), self.settings.size)
+        image = self._fitted(request.image, read_image(request.file, request.plain), self.settings.size, is_result=True)
         read = {"image": image}
         if request.mask is not None:
             size = f"{image.image.width}x{image.image.height}"
@@ -85,10 +86,13 @@ class LoadedMethod:
         words, tokens = localized or self.editor.words(self.model, request)
         return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes)
 
-    def _fitted(self, path: Path, read: Read, size: str) -> Read:
+    def _fitted(self, path: Path, read: Read, size: str, is_result: bool = False) -> Read:
         """At the size of the edit; the log says once what was done to it."""
         image = fit(read.image, size, self.model.native_side, self.editor.size_multiple(self.model))
-        fitted = replace(read, image=image, notes=[*read.notes, *fit_note(read.image.size, image.size)])
+        notes = [*read.notes, *fit_note(read.image.size, image.size)]
+        if is_result and read.image.width * read.image.height >= FAR * image.width * image.height:
+            notes.append("that is far below, and the result has that size")
+        fitted = replace(read, image=image, notes=notes)
         fitted.report(path.name)
         return fitted
 

@@ -123,13 +123,19 @@ class ScoreDistillation(Editor):
         has_one_shape = model.device.type == "cuda" or model.compiled  # compiled forms are for one
         min_parallel = parallel if has_one_shape else MIN_PARALLEL
         identities = [(p.request.seed, p.key) for p in batch]
-        distiller = ScoreDistiller(model, edit, method, identities, parallel, min_parallel)
-        finishing = Finishing(model, batch, run.deliver, (time.perf_counter() - start) / len(batch))
+        names = [f"{p.request.image.name}, seed {p.request.seed}" for p in batch]
+        staggered = run.staggered and parallel > 1 and not has_one_shape
+        admit = None if run.admit is None else _admit_at(run.admit, places)
+        distiller = ScoreDistiller(
+            model, edit, method, identities, parallel, min_parallel, admit=admit, staggered=staggered, names=names
+        )  # fmt: skip
+        encoding = (time.perf_counter() - start) / len(batch)
+        finishing = Finishing(model, batch, run.deliver, encoding, only_begun=run.admit is not None)
         optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
         late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | finishing.failures
         if failures := failures | {places[i]: text for i, text in late.items()}:
             raise PicturesError(dict(sorted(failures.items())))
-        return [finishing.results[i] for i in range(len(batch))]
+        return [finishing.results[i] for i in sorted(finishing.results)]
 
     def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:
         """The tensors of a batch: encoded images, the prompts that the method reads, focus tokens, masks."""
@@ -156,10 +162,21 @@ class ScoreDistillation(Editor):
 
 
 class Finishing(Observer):
-    """Decodes and delivers each image when it has made its last step, or as it is when the run is stopped."""
+    """Decodes and delivers each image when it has made its last step, or as it is when the run is stopped.
 
-    def __init__(self, backbone: Backbone, batch: Sequence[Prepared], deliver: Callable[[Result], None], encoding: float) -> None:
-        self._backbone, self._batch, self._deliver, self._encoding = backbone, batch, deliver, encoding
+    `encoding`: seconds that were each image's share; `only_begun`: without those that had not begun.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        batch: Sequence[Prepared],
+        deliver: Callable[[Result], None],
+        encoding: float,
+        only_begun: bool,
+    ) -> None:
+        self._backbone, self._batch, self._deliver = backbone, batch, deliver
+        self._encoding, self._only_begun = encoding, only_begun
         self.results: dict[int, Result] = {}
         self.failures: dict[int, str] = {}  # images that could not be decoded
 
@@ -169,8 +186,9 @@ class Finishing(Observer):
                 self._finish(distiller, image)
 
     def on_end(self, distiller: ScoreDistiller) -> None:
-        for image in range(len(self._batch)):
-            if image not in {*self.results, *self.failures, *distiller.failures}:
+        ended = {*self.results, *self.failures, *distiller.failures}
+        for image, begun in enumerate(distiller.schedule.begun.tolist()):
+            if image not in ended and (begun or not self._only_begun):
                 self._finish(distiller, image)
 
     def _finish(self, distiller: ScoreDistiller, index: int) -> None:
@@ -190,6 +208,11 @@ class Finishing(Observer):
         return Result(self._batch[index], image, last_mask(distiller, index), attempts, parallel, timings)
 
 
+def _admit_at(admit: Callable[[int], bool], places: Sequence[int]) -> Callable[[int], bool]:
+    """Asks about images by their places in a batch of which some were left out."""
+    return lambda image: admit(places[image])
+
+
 def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
     """Mask images averaged over each latent; an image without one may change everywhere."""
     if all(p.mask is None for p in batch):
@@ -200,13 +223,14 @@ def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
 
 
 def _log_words(batch: Sequence[Prepared]) -> None:
-    for source, target, words, masked in dict.fromkeys(
-        (p.request.source, p.request.target, p.words, p.mask is not None) for p in batch
+    """One line per image, whatever its seeds."""
+    for name, source, target, words, is_masked in dict.fromkeys(
+        (p.request.image.name, p.request.source, p.request.target, p.words, p.mask is not None) for p in batch
     ):
         if words:
-            log.info("the mask follows: %s", ", ".join(words))
-        elif not masked:
+            log.info("%s: the mask follows %s", name, ", ".join(words))
+        elif not is_masked:
             log.warning(
-                "no noun in what differs between %r and %r (tagger: %s): the mask is off; name words with --words",
-                source, target, default_tagger()[0],
+                "%s: no noun in what differs between %r and %r (tagger: %s): the mask is off; name words with --words",
+                name, source, target, default_tagger()[0],
             )  # fmt: skip

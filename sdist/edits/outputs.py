@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Container
+import re
+from collections.abc import Container, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..files.storage import make_folder, names, read, remove, try_writing, write
 from .request import Request, Result
 
 ERRORS = "errors"  # folder of the images that failed
+PARTIAL = re.compile(r"_step\d+$")  # at the end of the name of an image that was stopped after so many steps
 HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
 
 
@@ -45,6 +47,18 @@ def output_files(folder: Path, name: str) -> dict[str, Path]:
         "panel": folder / f"{name}_panel.png",
         "image": folder / f"{name}.png",
     }
+
+
+def result_names(listed: Iterable[str]) -> list[str]:
+    """The names of finished images among what is listed of a folder."""
+    names = (name.removesuffix(".png") for name in sorted(listed) if name.endswith(".png") and not name.startswith("."))
+    return [name for name in names if not name.endswith("_panel") and not PARTIAL.search(name)]
+
+
+def partial_files(listed: Iterable[str], name: str) -> list[str]:
+    """The files among those listed that are left of an image that was stopped before its end."""
+    ending = re.compile(rf"{re.escape(name)}_step\d+(\.png|_panel\.png|\.json)")
+    return [file for file in listed if ending.fullmatch(file)]
 
 
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files.images import png_bytes
 from ..files.storage import write_atomic
 from ..spelling import check_text, clean
+from .asked import check_prompts
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,8 @@ class Request:
             self._clean()
             for path in (self.image, self.mask):
                 _check_path(path)
-        if self.instruction.strip():
-            return
-        if not self.target.strip():
-            raise UserError("the target prompt is empty; say what the picture should show")
-        if self.source.split() == self.target.split():
-            raise UserError(f"source and target prompt are identical ({self.target!r}): there is nothing to edit")
+        if not self.instruction.strip():
+            check_prompts(self.source, self.target)
 
     def _clean(self) -> None:
         for name in ("source", "target", "instruction"):

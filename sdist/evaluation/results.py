@@ -1,27 +1,35 @@
-"""Finds the edited image of each pair by its key."""
+"""Finds the edited image of each pair: by what its run card says, or by its name where it has none."""
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..datasets.base import Pair
+from ..edits.made import read_made
+from ..edits.run_card import file_digest
 from ..errors import UserError
 from ..files.helpers import is_helper
 from ..files.opening import image_size
 from ..metrics.background import REMEDY
+from ..spelling import clean
 
 log = logging.getLogger("sdist")
 
 SHAPE = 0.05  # by which the ratio of a result's sides may differ from the wanted image's without a word
 LOGS = "logs"  # folder of `sdist run`, whose images are no results
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+STOPPED = re.compile(r"_seed\d+_step\d+$")  # of images that are not finished
+Jobs = dict[str, dict[str, Any]]  # what the cards say that there are, by the names of the results
 
 
 def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str, Path | None]:
-    """The image KEY or KEY_seedN of each pair, anywhere in the folder; None where there is none.
+    """The result of each pair, anywhere in the folder; None where there is none.
 
-    Raises UserError if two images answer to one key, if an image answers to none (panels aside), or if there is no image at all.
+    It is the image whose card names the pair's source, prompts and this seed, or KEY_seedN or KEY, unless its card names another
+    source. Raises UserError if two images have one name, if an image belongs to no pair, or if there is no image at all.
     """
     if not folder.is_dir():
         raise UserError(f"results folder {folder} {'is a file' if folder.exists() else 'does not exist'}")
@@ -30,14 +38,68 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
         if path.stem in files:
             raise UserError(f"{files[path.stem]} and {path} are results of the same name")
         files[path.stem] = path
-    keys = [pair.key for pair in pairs]
-    chosen = {key: files.get(f"{key}_seed{seed}", files.get(key)) for key in keys}
-    if not any(chosen.values()):
+    pairs = list(pairs)
+    names, owners = _names(files, pairs, seed)
+    if not any(names.values()):
+        keys = [pair.key for pair in pairs]
         raise UserError(f"{folder} has none of the {len(keys)} results, such as {keys[0]}_seed{seed}.png or {keys[0]}.png")
-    extra = [path for name, path in files.items() if name.rpartition("_seed")[0] not in chosen and name not in chosen]
+    extra = [path for name, path in files.items() if name not in owners]
     if extra:
         raise UserError(f"{len(extra)} pictures in {folder} belong to no pair of the dataset, the first is {extra[0]}")
-    return chosen
+    return {key: files[name] if name else None for key, name in names.items()}
+
+
+def _names(files: dict[str, Path], pairs: Sequence[Pair], seed: int) -> tuple[dict[str, str | None], set[str]]:
+    """The name of each pair's result, and all names that belong to some pair, if with another seed."""
+    jobs = _jobs(files)
+    digests = {pair.key: _digest(pair.image) for pair in pairs} if jobs else {}
+    names, owned = _by_content(jobs, pairs, digests, seed)
+    by_key = {pair.key: pair for pair in pairs}
+    for name in files:
+        pair = by_key.get(name) or by_key.get(_key(name))
+        if pair is None or name in owned or not _may_be(jobs.get(name), pair, digests):
+            continue
+        owned.add(name)
+        if name == f"{pair.key}_seed{seed}" or (name == pair.key and names[name] is None):
+            names[pair.key] = names[pair.key] if names[pair.key] not in (None, pair.key) else name
+    return names, owned
+
+
+def _by_content(jobs: Jobs, pairs: Sequence[Pair], digests: dict[str, str], seed: int) -> tuple[dict[str, str | None], set[str]]:
+    """The same of those whose cards name what a pair names; of several for one pair, the one of its name or the first."""
+    by_content: dict[tuple[str, ...], list[str]] = {}
+    for name, job in sorted(jobs.items()):
+        by_content.setdefault((job["sha256"], clean(job["source"]), clean(job["target"])), []).append(name)
+    names, owned = dict[str, str | None](), set[str]()
+    for pair in pairs:
+        own = by_content.get((digests.get(pair.key, ""), clean(pair.source), clean(pair.target)), [])
+        free = [name for name in own if jobs[name]["seed"] == seed and name not in names.values()]
+        owned.update(own)
+        names[pair.key] = next((name for name in free if _key(name) == pair.key), free[0] if free else None)
+    return names, owned
+
+
+def _jobs(files: dict[str, Path]) -> Jobs:
+    """Of the results that have a card beside them."""
+    cards = {name: path for name, path in files.items() if path.with_suffix(".json").is_file() and path.suffix == ".png"}
+    made = [one for name, path in cards.items() for one in read_made(path.parent, [name], (path.name, f"{name}.json"))]
+    return {one.name: one.job for one in made}
+
+
+def _digest(image: Path) -> str:
+    """Of a source, which may be missing: that costs its pair alone."""
+    with suppress(OSError):
+        return file_digest(image)
+    return ""
+
+
+def _key(name: str) -> str:
+    return name.rpartition("_seed")[0]
+
+
+def _may_be(job: dict[str, Any] | None, pair: Pair, digests: dict[str, str]) -> bool:
+    """Whether a result can be a pair's by its name; not if its card names another source image."""
+    return job is None or job["sha256"] == digests[pair.key] or Path(str(job.get("image"))).name == pair.image.name
 
 
 def check_sizes(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> None:
@@ -71,4 +133,4 @@ def _two_sizes(result: Path | None, other: Path | None) -> tuple[tuple[int, int]
 
 def _is_result(path: Path) -> bool:
     is_picture = path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel")
-    return is_picture and LOGS not in path.parts and not is_helper(path)
+    return is_picture and LOGS not in path.parts and not is_helper(path) and not STOPPED.search(path.stem)

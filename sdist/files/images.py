@@ -90,10 +90,15 @@ def fit(image: Image.Image, size: str, native: int, factor: int) -> Image.Image:
     """The image at a size that the model takes, see `fit_note`.
 
     "native" scales the short side to the model's and crops the long side to a multiple of `factor`; "keep" takes the
-    image as it is; "WIDTHxHEIGHT" scales and crops around the centre.
+    image as it is, but for what is beyond such a multiple; "WIDTHxHEIGHT" scales and crops around the centre.
     """
     goal = fitted_size(image.size, size, native, factor)
-    return image if goal == image.size else ImageOps.fit(image, goal, Image.Resampling.LANCZOS)
+    if goal == image.size:
+        return image
+    if size == "keep":
+        left, top = ((side - kept) // 2 for side, kept in zip(image.size, goal, strict=True))
+        return image.crop((left, top, left + goal[0], top + goal[1]))
+    return ImageOps.fit(image, goal, Image.Resampling.LANCZOS)
 
 
 def fit_note(original: tuple[int, int], goal: tuple[int, int]) -> list[str]:
@@ -111,15 +116,21 @@ def fitted_size(original: tuple[int, int], size: str, native: int, factor: int) 
     """Width and height that `fit` gives an image of the given ones. Raises UserError for what the model cannot take."""
     width, height = _goal(original, size, native, factor)
     if width % factor or height % factor or min(width, height) < factor:
-        raise UserError(f"size {width} x {height}: this model needs sides divisible by {factor}; try --size native")
-    if max(width, height) > MAX_RATIO * native:
-        raise UserError(f"size {width} x {height}: the long side may have {int(MAX_RATIO * native)} pixels on this model")
+        given = f"--size {size}" if size != "keep" else f"--size keep of {original[0]} x {original[1]} pixels"
+        raise UserError(f"{given}: this model needs sides divisible by {factor}, {factor} at least; try --size native")
+    if max(width, height) > (most := int(MAX_RATIO * native)):
+        long, short = most // factor * factor, native // factor * factor
+        fitting = f"{long}x{short}" if width > height else f"{short}x{long}"
+        given = f"{original[0]} x {original[1]} pixels at --size {size} are {width} x {height}"
+        remedy = f"--size {fitting} cuts the rest away around the centre"
+        raise UserError(f"{given}: the long side may have {most} pixels on this model; {remedy}")
     return width, height
 
 
 def _goal(original: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
     if size == "keep":
-        return original
+        width, height = (side // factor * factor for side in original)
+        return width, height
     if size == "native":
         scale = native / min(original)
         width, height = (max(native, int(side * scale + 1e-6) // factor * factor) for side in original)

@@ -1,7 +1,7 @@
 """The pairs of --input: of a folder with index.csv, row by row, or of a dataset."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..datasets.base import load_dataset
@@ -10,6 +10,7 @@ from ..errors import UserError, unknown
 from ..files.csv_rows import Row, read_rows
 from ..files.index_file import COLUMNS, index_file
 from ..files.named import file_in, near_file
+from ..files.names import as_name, unique_names
 from ..registry import DATASETS
 from .options import WHOLE
 from .problems import Report
@@ -59,11 +60,17 @@ def read_pairs(source: str, report: Report, shard: tuple[int, int] = WHOLE) -> l
     dataset = dataset_of(source)
     kind, _, folder = dataset.partition(":")
     if kind == "index" and folder:
-        return read_index(Path(folder), report, shard)
+        return _named_by_image(read_index(Path(folder), report, shard))
     return [
         InputPair(number, f"{dataset}, pair {pair.key}", pair.key, pair.image, pair.source, pair.target, pair.instruction)
         for number, pair in enumerate(load_dataset(dataset))
     ]
+
+
+def _named_by_image(pairs: list[InputPair]) -> list[InputPair]:
+    """With the stems of their images as keys, numbered where an image is there more than once."""
+    keys = unique_names([as_name(pair.image.stem) for pair in pairs])
+    return [replace(pair, key=key) for pair, key in zip(pairs, keys, strict=True)]
 
 
 def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> list[InputPair]:

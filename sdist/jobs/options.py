@@ -7,6 +7,7 @@ from ..config.settings import Settings
 from ..errors import UserError, unknown
 from ..extras import need
 from ..files.storage import need_local
+from .counts import at_least_one
 
 LOGS = ("none", "csv", "tensorboard", "wandb")
 ENGINES = ("local", "ray")
@@ -24,6 +25,7 @@ class SessionOptions:
     parallel: int | None = None  # draws that the network sees at once; None: what suits the device
     log: str = "none"  # none, csv, tensorboard or wandb
     overwrite: bool = False  # replace results that exist
+    json: bool = False  # a line of json on stdout for each image as it is there, see Session.tell
 
     def __post_init__(self) -> None:
         at_least_one(parallel=self.parallel)
@@ -43,6 +45,8 @@ class RunOptions(SessionOptions):
     limit: int | None = None  # images that this call makes at most
     shard: tuple[int, int] = WHOLE  # (i, n): the pairs i, i + n, i + 2 n, ... only
     retry: bool = False  # try images again that failed in an earlier call
+    dry_run: bool = False  # say what would be made, and write nothing
+    changed: bool = False  # make images again whose row or settings are no longer what they were made for
     devices: int | str | None = None  # processes on this machine, one per GPU; "auto": all GPUs; None: this process alone
     engine: str = "local"  # local, or ray: the actors of a Ray cluster
     workers: int | None = None  # actors; None: one per GPU, or one per machine without
@@ -59,13 +63,6 @@ class RunOptions(SessionOptions):
             raise UserError("--devices is for this machine alone; with --engine ray it is --workers N")
         if self.engine != "ray" and self.workers is not None:
             raise UserError("--workers belongs to --engine ray; N processes on this machine are --devices N")
-
-
-def at_least_one(**counts: int | None) -> None:
-    """Raises UserError if an option that is given is below 1."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise UserError(f"--{name} must be at least 1, got {count}")
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,15 +1,20 @@
 """What a run has to do: images that are there, failed before, or are to be made."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..editors.loading import ModelCache
 from ..edits.outputs import check_name, failed_before, forget_error
 from ..edits.request import Request
+from ..files.opening import image_size
 from ..files.storage import mapped, names
 from .inputs import InputPair, in_shard, read_pairs
+from .matching import Found, match
 from .options import RunOptions
-from .problems import Report
+from .problems import Counted, Report
 from .session import Session
 
 
@@ -21,62 +26,112 @@ class Task:
     where: str
     request: Request
     size: tuple[int, int]
+    number: int  # of its pair
+    card: str | None = None  # that was there when this was planned
+    is_there: bool = False  # as a whole, made for this
 
 
 @dataclass(frozen=True)
 class Plan:
     """The images of a call, all of which are there, to be made, failed in an earlier call, or left by --limit."""
 
-    names: list[str]
+    tasks: list[Task]
     there: int
     todo: list[Task]
     failed: int
     left: int
     sizes: Counter[tuple[int, int]]  # images of each size in all shards, made or not
+    refused: int = 0  # images of pairs that cannot be edited
+    changed: int = 0  # that are there, made for what their row was before
+
+    @property
+    def found(self) -> list[Task]:
+        """Those that are there."""
+        return [task for task in self.tasks if task.is_there]
+
+    @property
+    def names(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    @cached_property
+    def named(self) -> Mapping[tuple[int, int], str]:
+        """The name of each image by the number of its pair and its seed."""
+        return {(task.number, task.request.seed): task.name for task in self.tasks}
 
 
 def plan_run(options: RunOptions, report: Report, models: ModelCache | None = None) -> tuple[Session, Plan]:
-    """The session of a run, with its model loaded if there are pairs, and what it has to do."""
-    pairs = read_pairs(options.input, report, options.shard)
+    """The session of a run, with its model loaded if there are pairs that can be edited, and what it has to do."""
+    reading = Counted(report)
+    pairs = read_pairs(options.input, reading, options.shard)
     session = Session(options, models)
-    if pairs:
-        session.load()
-    return session, make_plan(session, pairs, options, report)
+    return session, make_plan(session, pairs, options, report, reading.count)
 
 
-def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> Plan:
-    """What is to be made; `report` hears of pairs that cannot be edited. Raises UserError for results of other settings."""
-    tasks, sizes = _tasks(session, pairs, options, report)
-    missing = tasks if options.overwrite else missing_of(session, tasks)
+def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, report: Report, bad: int = 0) -> Plan:
+    """What is to be made; `report` hears of pairs that cannot be edited. Raises UserError for results of other settings.
+
+    `bad`: rows that are no pairs.
+    """
+    asked, refused = _tasks(session, pairs, options, report)
+    refused += bad * options.seeds
+    found = match(session, asked, options)
+    tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
+    missing = [task for task in tasks if options.overwrite or not task.is_there]
+    waiting = [] if options.changed or options.overwrite else _changed(tasks, found, report)
     failed = failed_before(session.folder)
-    for name in failed.intersection(task.name for task in tasks).difference(task.name for task in missing):
+    for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):
         forget_error(session.folder, name)  # of a run that was killed just after it had made the image
-    todo = [task for task in missing if options.retry or options.overwrite or task.name not in failed]
+    again = options.retry or options.overwrite
+    todo = [task for task in missing if (again or task.name not in failed) and task.name not in waiting]
     now = todo[: options.limit]
-    counts = (len(tasks) - len(missing), now, len(missing) - len(todo), len(todo) - len(now))
-    return Plan([task.name for task in tasks], *counts, sizes)
+    counts = (len(tasks) - len(missing), now, len(missing) - len(todo) - len(waiting), len(todo) - len(now))
+    return Plan(tasks, *counts, Counter(task.size for task in found.tasks), refused, len(waiting))
 
 
-def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], Counter]:
-    """Every pair of the shard with every seed, and how many images of each size all shards have."""
+def _changed(tasks: list[Task], found: Found, report: Report) -> list[str]:
+    """Names of results whose rows have changed since; `report` hears of each."""
+    waiting = [task for task in tasks if task.name in found.changed]
+    for task in waiting:
+        what = " and ".join(found.changed[task.name])
+        report(f"{task.where}: {task.name}.png was made with a different {what}; --changed makes it again")
+    return [task.name for task in waiting]
+
+
+def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], int]:
+    """Every pair that can be edited with every seed, in all shards, and how many images of this one cannot.
+
+    What needs no model is looked at first, so that none is loaded where nothing can be edited.
+    """
     seeds = range(session.settings.seed, session.settings.seed + options.seeds)
-    tasks, sizes = list[Task](), Counter[tuple[int, int]]()
-    if not pairs:
-        return tasks, sizes
-    method = session.method
+    refused = Counter[int]()
+    requests = list[tuple[InputPair, Request]]()
     for pair in pairs:
-        try:
-            check_name(session.folder, result_name(pair, seeds[-1]))
+        with _naming(pair, options, report, refused):
+            check_name(session.folder, f"{pair.key}_seed{seeds[-1]}")
             request = pair.request(seeds[0], "instruction" in session.settings.editor.reads)
-            size = method.check(request)
-        except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
-            if in_shard(pair.number, options.shard):
-                report(f"{pair.where}: {error}")
-        else:
-            sizes[size] += len(seeds)
-            if in_shard(pair.number, options.shard):
-                tasks += [Task(result_name(pair, seed), pair.where, replace(request, seed=seed), size) for seed in seeds]
-    return tasks, sizes
+            _ = image_size(request.file)
+            requests.append((pair, request))
+    tasks = list[Task]()
+    if requests:
+        session.load()  # one that cannot be had is one error, not one per image
+    for pair, request in requests:
+        with _naming(pair, options, report, refused):
+            size = session.method.check(request)
+            tasks += [
+                Task(f"{pair.key}_seed{seed}", pair.where, replace(request, seed=seed), size, pair.number) for seed in seeds
+            ]
+    return tasks, len(refused) * options.seeds
+
+
+@contextmanager
+def _naming(pair: InputPair, options: RunOptions, report: Report, refused: Counter[int]) -> Iterator[None]:
+    """Reports what is wrong with a pair, if it is in the shard, and goes on."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
+        if in_shard(pair.number, options.shard):
+            refused[pair.number] += 1
+            report(f"{pair.where}: {error}")
 
 
 def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
@@ -84,7 +139,3 @@ def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
     there = names(session.folder)
     made = mapped(session.folder, lambda task: session.is_made(task.name, task.request, there), tasks)
     return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]
-
-
-def result_name(pair: InputPair, seed: int) -> str:
-    return f"{pair.key}_seed{seed}"

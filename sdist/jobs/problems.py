@@ -1,8 +1,28 @@
 """Problems of a run, each reported when it is found."""
 
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterable
 
+LINE = re.compile(r"\blines? (\d+)")
 Report = Callable[[str], None]  # takes one problem, in one line
+
+
+def in_order(problems: Iterable[str]) -> list[str]:
+    """Those of lines of a file in the order of the lines, whenever they were found; then the others."""
+    lines = {problem: LINE.search(problem) for problem in problems}
+    return sorted(lines, key=lambda problem: int(found[1]) if (found := lines[problem]) else sys.maxsize)
+
+
+class Counted:
+    """Hands each problem on, and counts them."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self.count = report, 0
+
+    def __call__(self, text: str) -> None:
+        self.count += 1
+        self._report(text)
 
 
 class ProblemReporter:

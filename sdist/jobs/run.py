@@ -11,6 +11,7 @@ from ..config.build import settings_of
 from ..errors import unknown
 from ..extras import need
 from ..files.storage import storage_path
+from .dry_run import dry_run
 from .options import RunOptions
 from .problems import Report
 from .summary import RunResult
@@ -37,7 +38,7 @@ def run(
 
     `input` is a folder with index.csv, or FORMAT:DIR; `output` a folder or a URL of fsspec. `seed` is the first seed; `model` to
     `settings` are as for `sdist.edit`. `options` are those of sdist/jobs/options.py: seeds, parallel, log, overwrite, limit,
-    shard, retry, devices, engine, workers.
+    shard, retry, changed, dry_run, devices, engine, workers.
 
     A pair that cannot be edited does not end the run: it is an error of the logger "sdist" when it is found, and one of the
     result's `problems`. `devices` starts processes that import the main module, so a script calls this under
@@ -59,5 +60,7 @@ def make(options: RunOptions, show: Report) -> RunResult:
     """Has a run made by the engine that the options name; `show` gets each problem when it is found."""
     if options.engine == "ray":
         need("run --engine ray", "ray", extra="ray")
+    if options.dry_run:
+        return dry_run(options, show)
     engine = options.engine if options.devices is None else "devices"
     return import_module(f".engines.{engine}", __package__).make(options, show)

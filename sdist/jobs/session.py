@@ -1,36 +1,32 @@
 """What edit and run share: one method with its model and its output folder, and a batch from requests to files."""
 
-import json
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
-from tqdm.auto import tqdm
+from pytorch_lightning.loggers import Logger
 
-from ..config.build import resolve
 from ..config.settings import Settings
-from ..distillation.callbacks import ProgressBar
+from ..distillation.callbacks import ProgressBar, Stopping
+from ..distillation.progress import Bar
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod, ModelCache, model_cache
-from ..edits.outputs import check_name, forget_error, is_interrupted, output_files, remove_parts, writable_folder, write_result
+from ..edits.made import Made, read_made
+from ..edits.outputs import forget_error, output_files, partial_files, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import describe, plain_settings
 from ..errors import UserError
-from ..files.storage import names, read
+from ..files.storage import names, remove
+from ..interrupts import Interrupted, interrupts
 from ..models.own_state import own_state
-from ..plugins import check_recorded
+from .claims import Claims
+from .events import Events
 from .loggers import RunLogger, finish, make_logger
-from .options import SessionOptions
+from .options import RunOptions, SessionOptions
 from .wandb_account import check_account
-
-SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another image
-OUTSIDE = {  # of a card, what is no part of a result's identity
-    "settings": (*SAME, "seed"),  # the seed is that of the request
-    "job": ("image", "mask"),  # where files lay; what they held is told by their sha256
-}
 
 
 def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
@@ -40,19 +36,15 @@ def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
         raise UserError(f"{', '.join(foreign)}: of editors whose steps can be watched, which those of {method} cannot")
 
 
-@lru_cache(maxsize=8)
-def _recorded_settings(text: str) -> dict[str, Any]:
-    """The settings of a run card, with defaults for those that came later; the cards of a run have the same."""
-    return plain_settings(resolve(json.loads(text), "run card"))
-
-
-def _recorded(card: dict[str, Any], image: Path) -> dict[str, dict[str, Any]]:
-    """What a card says of settings and job, as a session would write it. Raises UserError for settings that are unknown here."""
+def _problem_of_writing(folder: Path) -> UserError | None:
+    """Why nothing can be written where something is already. Raises it where nothing is."""
     try:
-        settings = _recorded_settings(json.dumps(card["settings"]))
+        writable_folder(folder)
     except UserError as error:
-        raise UserError(f"{image}: {error}; --overwrite replaces it") from None
-    return {"settings": settings, "job": {key: value for key, value in card["job"].items() if key != "tokens"}}
+        if isinstance(folder, Path) and folder.is_dir() and names(folder):
+            return error
+        raise
+    return None
 
 
 class Session:
@@ -66,11 +58,19 @@ class Session:
             raise UserError(f"--parallel: {options.method} edits one image at a time")
         if options.log == "wandb":
             check_account(self.settings.log)
-        self.folder = writable_folder(options.output)
+        self.folder, self._is_dry = options.output, isinstance(options, RunOptions) and options.dry_run
+        self._unwritable = None if self._is_dry else _problem_of_writing(options.output)
+        self.events: Events | None = Events() if options.json else None
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
         self.made = 0  # images written
-        self.written = set[Path]()  # by this process
+        self.ended = set[str]()  # names of images that this process has written, or left to another
+        self.claims = Claims(self.folder)
+        self.elsewhere = 0  # images that another process is making, or has made meanwhile
+        self.unfinished = 0  # images of queues that were not written, for whatever reason
+        self.stopped: list[str] = []  # images that were written before their last step
+        self.listed: frozenset[str] = frozenset()  # files that were in the folder when somebody looked
+        self._first = True  # no queue has been edited
         self._models = models or model_cache
         self._last: Prepared | None = None
 
@@ -82,41 +82,37 @@ class Session:
         """Loads the model now, so that one that cannot be had is one error, not one per image."""
         _ = self.method
 
-    def output_files(self, images: Sequence[str]) -> list[dict[str, Path]]:
-        """Where results of these names go. Raises UserError if one exists and may not be replaced."""
-        for name in images:
-            check_name(self.folder, name)
-        files, there = [output_files(self.folder, name) for name in images], names(self.folder)
-        existing = [path for paths in files for path in paths.values() if path.name in there]
-        if existing and not self.overwrite:
-            raise UserError(f"{existing[0]} exists; --overwrite replaces it, --output names another folder")
-        remove_parts(self.folder, set(images))
-        return files
+    def check_writable(self) -> None:
+        """Raises UserError if nothing can be written into the folder; a call that finds all there does not ask."""
+        if self._unwritable is not None:
+            raise self._unwritable
+
+    def look(self) -> frozenset[str]:
+        """What is in the folder now, by one listing."""
+        self.listed = frozenset(names(self.folder))
+        return self.listed
+
+    def other_settings(self, made: Made) -> list[str]:
+        """Which settings of this session a result was not made with. Raises UserError as `Made.other_settings` does."""
+        return made.other_settings(self._plain, lambda: self.method.model.fingerprint)
 
     def is_made(self, name: str, request: Request, there: Container[str]) -> bool:
-        """Whether the image is among the names that are there. Raises UserError if it is a result of something else."""
-        files = output_files(self.folder, name)
-        image = files["image"]
-        if image.name not in there:
-            return False
-        try:
-            text = read(files["card"]).decode()
-            card = json.loads(text)
-            differ = [Path(plugin).name for plugin in check_recorded(card.get("plugins", {}), str(image))]
-            recorded = _recorded(card, image)
-        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{image} has no run card beside it; --overwrite replaces it") from None
-        for part, wanted in {"settings": self._plain, "job": describe(request)}.items():
-            differ += [key for key, value in wanted.items() if key not in OUTSIDE[part] and value != recorded[part].get(key)]
-        if "model" in differ and card.get("model", {}).get("fingerprint") == self.method.model.fingerprint:
-            differ.remove("model")  # the same weights, in another folder
-        if differ:
-            raise UserError(
-                f"{image} was made with other {', '.join(differ)}; --overwrite replaces it, --output names another folder"
-            )
-        return not is_interrupted(files, text)
+        """Whether the image of that name is there as a whole, made for this request with these settings."""
+        made = read_made(self.folder, [name], there)
+        return bool(made) and made[0].is_whole and not (made[0].other_request(describe(request)) or self.other_settings(made[0]))
+
+    def admit(self, name: str, card: str | None) -> bool:
+        """Whether this process is to make an image; not if another one is at it, or has changed the card that was there."""
+        is_mine = self.claims.take(name)
+        if is_mine:
+            files = output_files(self.folder, name)
+            made = read_made(self.folder, [name], {files["image"].name, files["card"].name})
+            is_mine = card == (made[0].text if made else None)
+        if not is_mine:
+            self.claims.release(name)
+            self.elsewhere += name not in self.ended
+            self.ended.add(name)
+        return is_mine
 
     def prepare(self, request: Request) -> Prepared:
         """The request with its image read; the seeds of one image, one after the other, have it read once."""
@@ -133,35 +129,80 @@ class Session:
     def edit(
         self,
         batch: Sequence[Prepared],
-        files: Sequence[dict[str, Path]],
+        names: Sequence[str],
         label: str,
         parallel: int | None = None,
-        bar: tqdm | None = None,
+        bar: Bar | None = None,
+        admit: Callable[[int], bool] = lambda index: True,
     ) -> None:
-        """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none."""
-        with own_state():  # loggers write in it, too
-            self._edit(batch, files, label, parallel, bar)
+        """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none.
 
-    def _edit(
-        self, batch: Sequence[Prepared], files: Sequence[dict[str, Path]], label: str, parallel: int | None, bar: tqdm | None
-    ) -> None:
-        paths_of = {id(prepared): paths for prepared, paths in zip(batch, files, strict=True)}
-        logger = make_logger(self._log, self.folder / "logs", self.settings.log, f"{self.name}-{label}")
-        callbacks: list[Callback] = [ProgressBar(label, bar)]
-        if logger is not None:
-            logger.log_hyperparams(self.settings.plain())
-            callbacks.append(RunLogger(self.method.model, self.settings.log.images_every))
+        `names` are those of the results. An interrupt ends it after the present step, with what there is of each image.
+        """
+        name_of = {id(prepared): name for prepared, name in zip(batch, names, strict=True)}
+        before, staggered = self.made + self.elsewhere, self._first
+        self._first = False
 
         def write(result: Result) -> None:
-            paths = paths_of[id(result.prepared)]
-            write_result(paths, result, self.method.card(result))
-            forget_error(self.folder, paths["image"].stem)
-            self.made += 1
-            self.written.add(paths["image"])
+            self._write(name_of[id(result.prepared)], result)
             if bar is not None and self.settings.editor.progress[1] == "image":
                 bar.update()
 
+        stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
+        with own_state(), self._logged(label) as logger, stepping:  # loggers write in it, too
+            callbacks: list[Callback] = [ProgressBar(label, bar), Stopping(lambda distiller: interrupts.wanted)]
+            if logger is not None:
+                callbacks.append(RunLogger(self.method.model, self.settings.log.images_every))
+            observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, staggered)
+            self.method.edit(batch, observers)
+        self.unfinished += len(batch) - (self.made + self.elsewhere - before)
+
+    @contextmanager
+    def _logged(self, label: str) -> Iterator[Logger | None]:
+        logger = make_logger(self._log, self.folder / "logs", self.settings.log, f"{self.name}-{label}")
+        if logger is not None:
+            logger.log_hyperparams(self.settings.plain())
         try:
-            self.method.edit(batch, Observers(callbacks, logger, write, parallel or self._parallel))
+            yield logger
         finally:
             finish(logger)
+
+    def _write(self, name: str, result: Result) -> None:
+        """Writes an image, under a name that says so if it was stopped before its last step; what was left of it before goes."""
+        made, steps = len(result.attempts), self.settings.editor.steps
+        is_whole = made == steps or not self.settings.editor.stepwise
+        if not (is_whole or made):
+            return
+        files = output_files(self.folder, name if is_whole else f"{name}_step{made}")
+        card = self.method.card(result)
+        write_result(files, result, card if is_whole else card | {"stopped_at": made})
+        for file in partial_files(self.listed, name):
+            if self.folder / file not in files.values():
+                remove(self.folder / file)
+        if is_whole:
+            forget_error(self.folder, name)
+            self.made += 1
+            self.ended.add(name)
+            self.claims.release(name)
+            self.tell("made", files["image"], result.prepared.request, seconds=round(sum(result.timings.values()), 3))
+        else:
+            self.stopped.append(f"{files['image']} (step {made})")
+            self.tell("stopped", files["image"], result.prepared.request, step=made)
+
+    def tell(self, status: str, image: Path, request: Request, **more: Any) -> None:
+        """Tells programs what became of an image, if they want to know (--json)."""
+        if self.events is not None:
+            what = {"source_image": str(request.image), "source": request.source, "target": request.target, "seed": request.seed}
+            self.events.tell({"status": status, "image": str(image), **what, **more})
+
+    def end_if_interrupted(self, done: bool) -> None:
+        """Raises Interrupted, with what was kept, if a signal asked for the end and not all is done."""
+        if not interrupts.wanted or (done and not self.unfinished):
+            return
+        steps = self.settings.editor.steps
+        if len(self.stopped) == 1:
+            path, _, step = self.stopped[0].rstrip(")").rpartition(" (step ")
+            raise Interrupted(f"stopped at step {step} of {steps}; saved as {path}")
+        if self.stopped:
+            raise Interrupted(f"stopped; {len(self.stopped)} images are saved as they were: {', '.join(self.stopped)}")
+        raise Interrupted("stopped before a step of the images being made was finished: nothing of them was saved")

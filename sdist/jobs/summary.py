@@ -5,36 +5,73 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..edits.outputs import ERRORS, failed_before
+from ..files.storage import remove, write
 from .plan import Plan
+from .problems import in_order
 from .session import Session
+
+SHOWN = 10  # problems that the summary repeats
+PROBLEMS = "problems.txt"  # holds all of them, in the output folder
 
 
 class RunResult(NamedTuple):
     """What became of the images of one call."""
 
     folder: Path
-    total: int  # images that the call was asked for, without pairs that cannot be edited
+    total: int  # images that the call was asked for
     made: int  # by this call
     there: int  # made by earlier ones
     failed: tuple[str, ...]  # names of those that could not be made, in this call or before; folder/errors/NAME.json says why
     left: int  # for later calls, by `limit`
     problems: tuple[str, ...]  # all that went wrong in this call, one line each
     seconds: float  # of editing, after the model was loaded
+    refused: int = 0  # images of pairs that cannot be edited
+    changed: int = 0  # there, but made for what their row was before; `changed` makes them again
+    elsewhere: int = 0  # that another process is making, or has made meanwhile
 
 
 def run_result(session: Session, plan: Plan, seconds: float, problems: Sequence[str]) -> RunResult:
     """What a session has made of its plan."""
     failed = tuple(sorted(failed_before(session.folder).intersection(plan.names)))
-    return RunResult(session.folder, len(plan.names), session.made, plan.there, failed, plan.left, tuple(problems), seconds)
+    counts = (len(plan.tasks) + plan.refused, session.made, plan.there)
+    more = (plan.refused, plan.changed, session.elsewhere)
+    return RunResult(session.folder, *counts, failed, plan.left, tuple(problems), seconds, *more)
 
 
-def summary(results: Sequence[RunResult], problems: int) -> list[str]:
-    """What became of all images, on one line, and what else there is to say, on another."""
-    total, made, there, left = (sum(getattr(r, name) for r in results) for name in ("total", "made", "there", "left"))
+def summary(results: Sequence[RunResult], problems: Sequence[str] = (), file: Path | None = None) -> list[str]:
+    """What became of all images, on one line, what else there is to say, and the first problems; `file` has all of them."""
+    made, there, total = (sum(getattr(r, name) for r in results) for name in ("made", "there", "total"))
+    counts = [f"{made} of {total} made", f"{there} already there", f"{sum(len(r.failed) for r in results)} failed"]
+    others = {"refused": "refused", "changed": "changed since (--changed)", "elsewhere": "left to another process"}
+    counts += [f"{count} {told}" for name, told in others.items() if (count := sum(getattr(r, name) for r in results))]
+    return [", ".join(counts), *_more(results, made), *_problems(problems, file)]
+
+
+def _more(results: Sequence[RunResult], made: int) -> list[str]:
+    left = sum(r.left for r in results)
     more = [
-        *([f"{left} left by --limit"] if left else []),
+        *([f"{left} not made yet (--limit)"] if left else []),
         *(f"{len(r.failed)} failed, see {r.folder / ERRORS}" for r in results if r.failed),
-        *(["each problem is named above"] if problems else []),
-        *([f"{sum(r.seconds for r in results) / made:.2f} s per picture"] if made else []),
+        *([f"{sum(r.seconds for r in results) / made:.2f} s per image"] if made else []),
     ]
-    return [f"{made} of {total} pictures made, {there} were there, {problems} problems", *(["; ".join(more)] if more else [])]
+    return ["; ".join(more)] if more else []
+
+
+def _problems(problems: Sequence[str], file: Path | None) -> list[str]:
+    if not problems:
+        return []
+    problems = in_order(problems)
+    more = [f"  and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    where = "" if file is None else f", all in {file}"
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return [f"{count}{where}:", *(f"  {problem}" for problem in problems[:SHOWN]), *more]
+
+
+def write_problems(folder: Path, problems: Sequence[str]) -> Path | None:
+    """The file of all problems of a call, in its output folder; the one of an earlier call goes if there are none."""
+    file = folder / PROBLEMS
+    if not problems:
+        remove(file)
+        return None
+    write(file, "".join(f"{problem}\n" for problem in in_order(problems)).encode(errors="backslashreplace"))
+    return file

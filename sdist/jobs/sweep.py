@@ -9,15 +9,17 @@ from pathlib import Path
 from ..config.settings import Settings
 from ..config.sweep import Sweep, Variant, changes
 from ..editors.loading import ModelCache
+from ..edits.made import SAME
 from ..errors import UserError
 from ..evaluation.evaluate import EvaluationOptions
+from .counts import at_least_one
 from .engines.local import edit_all
 from .inputs import InputPair, read_pairs
-from .options import WHOLE, RunOptions, at_least_one
-from .plan import Plan, make_plan, result_name
-from .problems import ProblemReporter, Report
-from .session import SAME, Session
-from .summary import RunResult, run_result
+from .options import WHOLE, RunOptions
+from .plan import Plan, make_plan
+from .problems import Counted, ProblemReporter, Report
+from .session import Session
+from .summary import RunResult, run_result, summary
 from .sweep_outputs import Say, compare_all, evaluator, write_grid
 
 log = logging.getLogger("sdist")
@@ -72,25 +74,25 @@ def listing(sweep: Sweep, settings: Mapping[str, Settings], base: Settings | Non
 def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[RunResult]:
     """Makes what is missing of all variants, and, if nothing is left, grid.png and the scores; `say` hears of each."""
     source, shard = options.runs[0].input, options.runs[0].shard
-    pairs = [pair for pair in read_pairs(source, report, shard) if options.first is None or pair.number < options.first]
+    read = read_pairs(source, reading := Counted(report), shard)
+    pairs = [pair for pair in read if options.first is None or pair.number < options.first]
     evaluate = None if options.evaluation is None else evaluator(options.evaluation, source, options.first)
-    work = _plan(options, pairs, report)
+    work = _plan(options, pairs, report, reading.count)
     results = [_edit(session, plan, report, say) for session, plan in work.items()]
     if shard == WHOLE and not any(result.left for result in results):
         if shown := _shown(work, pairs)[: options.rows]:
-            say(str(write_grid(options.output / "grid.png", options.sweep, list(work), shown)))
+            say(str(write_grid(options.output / "grid.png", options.sweep, work, shown)))
         if evaluate is not None:
             compare_all(options.output, list(work), evaluate, report, say)
     return results
 
 
-def _plan(options: SweepOptions, pairs: list[InputPair], report: Report) -> dict[Session, Plan]:
+def _plan(options: SweepOptions, pairs: list[InputPair], report: Report, bad: int) -> dict[Session, Plan]:
     """What every variant has to make; what can be refused is refused here, before the first edit."""
     models, work, limit = ModelCache(kept=1), dict[Session, Plan](), options.runs[0].limit
     for run in options.runs:
         session = Session(run, models)
-        session.load()
-        work[session] = plan = make_plan(session, pairs, replace(run, limit=limit), report)
+        work[session] = plan = make_plan(session, pairs, replace(run, limit=limit), report, bad)
         limit = None if limit is None else limit - len(plan.todo)
     return work
 
@@ -103,12 +105,12 @@ def _edit(session: Session, plan: Plan, report: Report, say: Say) -> RunResult:
         seconds = edit_all(session, plan, mine)
     except UserError as error:
         mine(str(error))
-    say(f"{session.name}: {session.made} of {len(plan.names)} pictures made, {plan.there} were there")
-    return run_result(session, plan, seconds, mine.problems)
+    result = run_result(session, plan, seconds, mine.problems)
+    say(f"{session.name}: {summary([result])[0]}")
+    return result
 
 
 def _shown(work: Mapping[Session, Plan], pairs: list[InputPair]) -> list[InputPair]:
     """Pairs that could be planned."""
     session, plan = next(iter(work.items()))
-    planned = {*plan.names}
-    return [pair for pair in pairs if result_name(pair, session.settings.seed) in planned]
+    return [pair for pair in pairs if (pair.number, session.settings.seed) in plan.named]

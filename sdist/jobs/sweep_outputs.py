@@ -1,6 +1,6 @@
 """What a sweep leaves beside its variants: grid.png, and with --clip evaluation/ and comparison/."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +14,7 @@ from ..files.contact_sheet import Line, block, stack
 from ..files.images import load_image, png_bytes
 from ..files.storage import write_atomic
 from .inputs import InputPair, dataset_of
-from .plan import result_name
+from .plan import Plan
 from .problems import Report
 from .session import Session
 
@@ -22,13 +22,13 @@ Evaluate = Callable[[Session, Path], Sequence[str]]  # gives the pages that coul
 Say = Callable[[str], None]  # takes what is for people to read when it is there
 
 
-def write_grid(path: Path, sweep: Sweep, sessions: Sequence[Session], pairs: Sequence[InputPair]) -> Path:
+def write_grid(path: Path, sweep: Sweep, work: Mapping[Session, Plan], pairs: Sequence[InputPair]) -> Path:
     """For each pair its source and the result of every variant, side by side; of a grid over two keys as a matrix."""
     blocks = []
     for pair in pairs:
         source = load_image(pair.image)
         caption = " -> ".join(filter(None, (f"{pair.key}: {pair.source}".strip(), pair.target)))
-        blocks.append(block(caption, *_table(sweep, source, [_result(session, pair, source) for session in sessions])))
+        blocks.append(block(caption, *_table(sweep, source, [_result(*planned, pair, source) for planned in work.items()])))
     write_atomic(path, png_bytes(stack(blocks)))
     return path
 
@@ -44,9 +44,10 @@ def _table(sweep: Sweep, source: Image.Image, results: list[Image.Image]) -> tup
     return ["source", *(f"{across}={other}" for other in others)], lines
 
 
-def _result(session: Session, pair: InputPair, source: Image.Image) -> Image.Image:
+def _result(session: Session, plan: Plan, pair: InputPair, source: Image.Image) -> Image.Image:
     """The image of the first seed; plain grey where there is none."""
-    path = output_files(session.folder, result_name(pair, session.settings.seed))["image"]
+    name = plan.named.get((pair.number, session.settings.seed), "")
+    path = output_files(session.folder, name)["image"]
     return load_image(path) if path.exists() else Image.new("RGB", source.size, "lightgrey")
 
 

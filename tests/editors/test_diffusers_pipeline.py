@@ -34,6 +34,7 @@ QUICK = {
     "ledits_pp": ("editor.num_inversion_steps=4",),
 }
 PROMPTS = ("--source", "a cat", "--target", "a cat wearing a hat")
+SLUG = "a-cat-wearing-a-hat"
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,12 @@ def folders(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 Edit = Callable[..., int]
+
+
+def made(folder: Path, seed: int = 0) -> Path:
+    """The one result of that seed of `sdist edit`."""
+    (path,) = folder.glob(f"picture_*_seed{seed}.png")
+    return path
 
 
 @pytest.fixture
@@ -94,16 +101,18 @@ def test_a_card_of_before_names_the_same_editor(name: str) -> None:
 def test_edit_and_replay(name: str, edit: Edit, tmp_path: Path, capsys) -> None:
     assert edit(name, "out", "--seeds", "2") == 0
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {f"picture_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")}
-    assert not np.array_equal(pixels(out / "picture_seed0.png"), pixels(out / "picture_seed1.png"))
-    card = read_json(out / "picture_seed1.json")
+    assert {p.name for p in out.iterdir()} == {
+        f"picture_{name}_{SLUG}_seed{s}{end}" for s in (0, 1) for end in (".png", "_panel.png", ".json")
+    }
+    assert not np.array_equal(pixels(made(out)), pixels(made(out, 1)))
+    card = read_json(made(out, 1).with_suffix(".json"))
     assert card["settings"]["editor"]["name"] == name
     assert (card["job"]["seed"], card["job"]["instruction"], card["words"]) == (1, None, [])
     assert card["size"] == [32, 32]
     assert edit(name, "again", "--set", "seed=1") == 0
-    assert np.array_equal(pixels(out / "picture_seed1.png"), pixels(tmp_path / "again" / "picture_seed1.png"))
+    assert np.array_equal(pixels(made(out, 1)), pixels(made(tmp_path / "again", 1)))
     capsys.readouterr()
-    assert main(["replay", str(out / "picture_seed1.png"), "--quiet"]) == 0
+    assert main(["replay", str(made(out, 1)), "--quiet"]) == 0
     assert capsys.readouterr().out == "identical\n"
 
 
@@ -121,20 +130,23 @@ def test_run_resumes_and_company_changes_nothing(
     arguments = ["run", "--input", str(tmp_path / "input"), "--output", str(tmp_path / "out"), "--model", str(folders[name])]
     arguments += ["--quiet", "--set", *QUICK[name], "--method"]
     assert main([*arguments, name]) == 0
-    assert "2 of 2 pictures made, 0 were there" in capsys.readouterr().out
+    assert "2 of 2 made, 0 already there" in capsys.readouterr().out
     assert edit(name, "alone") == 0
-    assert np.array_equal(pixels(tmp_path / "out" / "001_seed0.png"), pixels(tmp_path / "alone" / "picture_seed0.png"))
-    (tmp_path / "out" / "000_seed0.png").unlink()
+    assert np.array_equal(pixels(tmp_path / "out" / "picture_seed0.png"), pixels(made(tmp_path / "alone")))
+    (tmp_path / "out" / "other_seed0.png").unlink()
     assert main([*arguments, name]) == 0
-    assert "1 of 2 pictures made, 1 were there" in capsys.readouterr().out
+    assert "1 of 2 made, 1 already there" in capsys.readouterr().out
     first = fields(EDITORS.get(name))[-1].name
     changed = {"use_intersect_mask": "false", "num_inference_steps": "5"}[first]
     assert main([*arguments, name, "--set", f"editor.{first}={changed}"]) == 2
-    assert "000_seed0.png was made with other editor" in error(capsys)
+    assert "other_seed0.png was made with different editor" in error(capsys)
     assert main([*arguments[: arguments.index("--quiet")], "--method", "dds", "--quiet"]) == 2
-    assert "was made with other scale, steps, timesteps" in capsys.readouterr().err
+    assert "was made with different scale, steps, timesteps" in capsys.readouterr().err
     pair = load_pairs(tmp_path / "input")
-    assert [path.name for path in find_results(tmp_path / "out", pair).values() if path] == ["000_seed0.png", "001_seed0.png"]
+    assert [path.name for path in find_results(tmp_path / "out", pair).values() if path] == [
+        "other_seed0.png",
+        "picture_seed0.png",
+    ]
 
 
 def load_pairs(folder: Path) -> list:
@@ -149,7 +161,7 @@ def test_a_velocity_model_and_a_longer_side(name: str, edit: Edit, tmp_path: Pat
     model = save_tiny_pipeline(tmp_path / "v", "v_prediction", down=("CrossAttnDownBlock2D",) * 3)
     assert edit(name, "out", model=model) == 0
     wide = 32 if name == "ledits_pp" else 56  # LEDITS++ takes multiples of 32 alone
-    assert Image.open(tmp_path / "out" / "picture_seed0.png").size == (wide, 32)
+    assert Image.open(made(tmp_path / "out")).size == (wide, 32)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
@@ -301,4 +313,4 @@ def test_a_whole_pipeline_in_half_precision(name: str, edit: Edit, folders: dict
     backbone = load_method(load_settings(name, model=str(folders[name]), device="cpu", precision="bf16")).model
     assert {network.dtype for network in backbone.networks} == {torch.bfloat16}
     assert edit(name, "half", "--precision", "bf16") == 0
-    assert read_json(tmp_path / "half" / "picture_seed0.json")["model"]["precision"] == "bfloat16"
+    assert read_json(made(tmp_path / "half").with_suffix(".json"))["model"]["precision"] == "bfloat16"

@@ -145,7 +145,7 @@ def test_two_processes_make_what_one_makes_and_tell_it_once(start: Start, whole:
     problems, out = problems_and_summary(capfd, folder)
     assert code == 2
     assert_problems(problems)
-    assert out.startswith(f"8 of 9 pictures made, 0 were there, 2 problems\n1 failed, see {output / 'errors'}; ")
+    assert out.startswith(f"8 of 10 made, 0 already there, 1 failed, 1 refused\n1 failed, see {output / 'errors'}; ")
     assert_same(whole, output)
     assert_same(whole / "errors", output / "errors")
     assert multiprocessing.active_children() == []
@@ -163,7 +163,7 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_the_next_call_goes_on(
         "a process of --devices ended before its work did (SIGKILL), and the others were stopped; what"
     )
     assert multiprocessing.active_children() == []
-    assert not (output / f"00{ONCE}_seed0.png").exists()
+    assert not (output / f"{ONCE}_seed0.png").exists()
     assert start("--quiet")[0] == 2
     assert_same(whole, output)
 
@@ -173,7 +173,7 @@ def test_an_error_that_all_processes_find_is_one_line(start: Start, whole: Path,
     assert start("--devices", "2", "--quiet", "--steps", "3")[0] == 2
     problems, out = problems_and_summary(capfd, folder)
     assert (len(problems), out) == (2, "")  # the other is the missing picture
-    assert "000_seed0.png was made with other steps" in problems[1]
+    assert "0_seed0.png was made with different steps" in problems[1]
 
 
 def test_slurm_and_torchrun_do_not_change_the_trainer(picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -228,7 +228,7 @@ def test_what_a_cluster_cannot_do_is_one_error(
     problems, out = problems_and_summary(capfd, folder)
     assert problems[-1].startswith(message)
     assert len(problems) == 2  # the other is the missing picture
-    assert "pictures made" not in out
+    assert " made, " not in out
 
 
 def test_actors_that_never_load_end_the_run(cluster: ModuleType, unchecked: None) -> None:
@@ -260,11 +260,11 @@ def test_actors_that_die_cost_no_picture_but_one_that_always_kills(
     assert (tmp_path / "once").exists()
     reason = f"index.csv line {FATAL + 2}: 2 actors in a row died while they edited it; Ray's logs say why"
     assert_problems(problems, reason)
-    assert "7 of 9 pictures made, 0 were there, 3 problems" in out
-    assert read_json(output / "errors" / f"00{FATAL}_seed0.json")["error"] == reason
-    broken = f"errors/00{BROKEN}_seed0.json"
+    assert "7 of 10 made, 0 already there, 2 failed, 1 refused" in out
+    assert read_json(output / "errors" / f"{FATAL}_seed0.json")["error"] == reason
+    broken = f"errors/{BROKEN}_seed0.json"
     assert read_json(output / broken) == read_json(whole / broken)
-    for path in whole.glob(f"00{FATAL}*"):
+    for path in whole.glob(f"{FATAL}_*"):
         shutil.copy(path, output)
     assert_same(whole, output)
     until = time.monotonic() + 20

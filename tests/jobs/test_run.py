@@ -9,6 +9,7 @@ import pytest
 import sdist
 from sdist.cli import main
 from sdist.edits.outputs import ERRORS
+from sdist.jobs.summary import summary
 
 from ..test_cli import error, listed, run_arguments, write_index  # noqa: F401
 from .test_jobs import assert_same
@@ -23,7 +24,7 @@ def run(folder: Path, output: Path, model: Path, **options: object) -> sdist.Run
 def test_python_makes_what_the_command_makes(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
     assert main(run_arguments(listed, tiny_folder, tmp_path / "command", "--seed", "4", "--seeds", "2", "--limit", "5")) == 0
     result = run(listed, tmp_path / "python", tiny_folder, seed=4, seeds=2, limit=5)
-    assert result[:-1] == (tmp_path / "python", 8, 5, 0, (), 3, ())
+    assert result[:7] == (tmp_path / "python", 8, 5, 0, (), 3, ())
     assert result.seconds > 0
     assert_same(tmp_path / "command", tmp_path / "python")
     again = run(listed, tmp_path / "python", tiny_folder, seed=4, seeds=2)
@@ -37,10 +38,10 @@ def test_problems_are_told_when_they_are_found_and_in_the_result(
     content = (listed / "images" / "1.png").read_bytes()
     (listed / "images" / "1.png").write_bytes(content[: len(content) // 2])
     result = run(listed, tmp_path / "out", tiny_folder, overwrite=True)
-    assert (result.total, result.made, result.failed) == (2, 1, ("002_seed0",))
+    assert (result.total, result.made, result.failed, result.refused) == (3, 1, ("1_seed0",), 1)
     assert [problem.partition(": ")[0] for problem in result.problems] == ["index.csv line 2", "index.csv line 4"]
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == list(result.problems)
-    assert "cannot be read" in json.loads((tmp_path / "out" / ERRORS / "002_seed0.json").read_text())["error"]
+    assert "cannot be read" in json.loads((tmp_path / "out" / ERRORS / "1_seed0.json").read_text())["error"]
     assert "error" not in capsys.readouterr().err
 
 
@@ -67,7 +68,7 @@ def test_bad_options_are_user_errors(listed: Path, tiny_folder: Path, tmp_path: 
 
 def test_results_of_another_method_are_a_user_error(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
     run(listed, tmp_path / "out", tiny_folder, limit=1)
-    with pytest.raises(sdist.UserError, match=r"000_seed0\.png was made with other steps"):
+    with pytest.raises(sdist.UserError, match=r"0_seed0\.png was made with different steps"):
         run(listed, tmp_path / "out", tiny_folder, steps=3)
 
 
@@ -81,18 +82,66 @@ def test_a_result_is_the_same_whichever_seed_the_run_began_with(
         capsys.readouterr()
         assert main([*arguments, *first]) == 0
         assert "0 of " in capsys.readouterr().out
-    card = tmp_path / "out" / "000_seed2.json"
+    card = tmp_path / "out" / "0_seed2.json"
     other = json.loads(card.read_text())
     card.write_text(json.dumps(other | {"job": other["job"] | {"seed": 1}}))
     assert main([*arguments, "--seed", "2"]) == 2
-    assert "000_seed2.png was made with other seed" in error(capsys)
+    assert "0_seed2.png was made with a different seed" in error(capsys)
 
 
 def test_seed_is_the_first_of_seeds(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
     write_index(listed, [["0.png", "a cat", "a dog"]])
     assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--seed", "7")) == 0
-    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"000_seed7.json"}
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"0_seed7.json"}
     (tmp_path / "own.yaml").write_text("variants: {plain: dds}")
     sweep = ["sweep", str(tmp_path / "own.yaml"), *run_arguments(listed, tiny_folder, tmp_path / "sweep")[1:]]
     assert main([*sweep, "--seed", "7", "--seeds", "2"]) == 0
-    assert {path.name for path in (tmp_path / "sweep" / "plain").glob("*.json")} == {"000_seed7.json", "000_seed8.json"}
+    assert {path.name for path in (tmp_path / "sweep" / "plain").glob("*.json")} == {"0_seed7.json", "0_seed8.json"}
+
+
+def test_a_dry_run_says_what_it_would_make_and_writes_nothing(
+    listed: Path, tiny_folder: Path, tmp_path: Path, capsys, caplog  # noqa: F811
+) -> None:  # fmt: skip
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--dry-run")
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "0 of 4 made, 0 already there, 0 failed\n4 not made yet (--dry-run)\n"
+    assert "would make 3_seed0.png: 3.png, 'a cat' -> 'a cat wearing a hat'" in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_programs_get_a_json_object_per_image_and_the_totals(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
+    write_index(
+        listed, [["0.png", "a cat", "a dog"], ["none.png", "a", "b"], ["1.png", "a cat", "a dog"], ["2.png", "a cat", "a dog"]]
+    )
+    out, arguments = tmp_path / "out", run_arguments(listed, tiny_folder, tmp_path / "out", "--json")
+    assert main([*arguments, "--limit", "1"]) == 2
+    capsys.readouterr()
+    content = (listed / "images" / "1.png").read_bytes()
+    (listed / "images" / "1.png").write_bytes(content[: len(content) // 2])
+    assert main(arguments) == 2
+    *images, totals = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [(image["status"], image["image"]) for image in images] == [
+        ("there", f"{out}/0_seed0.png"), ("failed", f"{out}/1_seed0.png"), ("made", f"{out}/2_seed0.png"),
+    ]  # fmt: skip
+    assert (images[2]["target"], images[2]["seed"]) == ("a dog", 0)
+    assert "cannot be read" in images[1]["reason"]
+    assert [totals[key] for key in ("status", "total", "made", "there", "failed", "refused")] == [
+        "total",
+        4,
+        1,
+        1,
+        ["1_seed0"],
+        1,
+    ]
+    assert len(totals["problems"]) == 2
+
+
+def test_problems_are_summed_up_in_the_order_of_the_lines() -> None:
+    found = ["index.csv line 12: b", "3 images failed", "index.csv lines 4 to 5: a", "index.csv line 2: c"]
+    result = sdist.RunResult(Path("out"), 20, 4, 0, ("x",), 0, tuple(found), 1.0, refused=3)
+    lines = summary([result], found, Path("out/problems.txt"))
+    assert lines[0] == "4 of 20 made, 0 already there, 1 failed, 3 refused"
+    assert lines[2:] == ["4 problems, all in out/problems.txt:", *(f"  {found[i]}" for i in (3, 2, 0, 1))]
+    many = [f"index.csv line {i}: no" for i in range(30)]
+    assert summary([result], many)[2:] == ["30 problems:", *(f"  {text}" for text in many[:10]), "  and 20 more"]
+    assert summary([result], many[:1])[2] == "1 problem:"

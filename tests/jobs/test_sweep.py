@@ -208,34 +208,34 @@ def test_every_variant_is_what_run_makes_with_one_loaded_model(
     monkeypatch.setattr("sdist.editors.loading.load_method", lambda settings: loaded.append(1) or load_method(settings))
     assert sweep(TWO, listed, tiny_folder, tmp_path) == 0
     printed = capsys.readouterr().out
-    assert "plain: 4 of 4 pictures made, 0 were there" in printed
-    assert "8 of 8 pictures made, 0 were there, 0 problems" in printed
+    assert "plain: 4 of 4 made, 0 already there, 0 failed" in printed
+    assert "8 of 8 made, 0 already there, 0 failed\n" in printed
     assert len(loaded) == 1
     alone = ("--method", "dds", "--set", "optimizer.lr=0.001")
     assert main(run_arguments(listed, tiny_folder, tmp_path / "alone", *alone)) == 0
     expected = pixels_of(tmp_path / "alone")
     for name, pixels in pixels_of(tmp_path / "out" / "small").items():
         assert np.array_equal(pixels, expected[name])
-    plain = pixels_of(tmp_path / "out" / "plain")["000_seed0.png"]
-    assert not np.array_equal(plain, expected["000_seed0.png"])
+    plain = pixels_of(tmp_path / "out" / "plain")["0_seed0.png"]
+    assert not np.array_equal(plain, expected["0_seed0.png"])
 
 
 def test_only_what_is_missing_is_made_again(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
     assert sweep(TWO, listed, tiny_folder, tmp_path, "--first", "2") == 0
     before = times(tmp_path / "out")
     assert len(before) == 2 * 2 * 3
-    pixels = np.asarray(Image.open(tmp_path / "out" / "small" / "001_seed0.png"))
-    (tmp_path / "out" / "small" / "001_seed0.png").unlink()
+    pixels = np.asarray(Image.open(tmp_path / "out" / "small" / "1_seed0.png"))
+    (tmp_path / "out" / "small" / "1_seed0.png").unlink()
     capsys.readouterr()
     assert sweep(TWO, listed, tiny_folder, tmp_path, "--first", "2") == 0
-    assert "1 of 4 pictures made, 3 were there" in capsys.readouterr().out
+    assert "1 of 4 made, 3 already there" in capsys.readouterr().out
     after = times(tmp_path / "out")
     assert {name for name in after if after[name] != before.get(name)} == {
-        f"small/001_seed0{end}" for end in (".png", "_panel.png", ".json")
+        f"small/1_seed0{end}" for end in (".png", "_panel.png", ".json")
     }
-    assert np.array_equal(Image.open(tmp_path / "out" / "small" / "001_seed0.png"), pixels)
+    assert np.array_equal(Image.open(tmp_path / "out" / "small" / "1_seed0.png"), pixels)
     assert sweep(TWO.replace("0.001", "0.002"), listed, tiny_folder, tmp_path, "--first", "2") == 2
-    assert "small/000_seed0.png was made with other optimizer" in error(capsys)
+    assert "small/0_seed0.png was made with different optimizer" in error(capsys)
 
 
 def test_problems_of_one_variant_do_not_end_the_others(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
@@ -247,8 +247,8 @@ def test_problems_of_one_variant_do_not_end_the_others(listed: Path, tiny_folder
         f"sdist: error: index.csv line 3: image {listed / 'images' / 'none.png'} does not exist"
     ]
     assert "sdist: error: far: 0.png" in captured.err
-    assert "1 of 2 pictures made, 0 were there, 2 problems" in captured.out
-    assert (tmp_path / "out" / "near" / "000_seed0.png").exists()
+    assert "1 of 4 made, 0 already there, 1 failed, 2 refused" in captured.out
+    assert (tmp_path / "out" / "near" / "0_seed0.png").exists()
     with Image.open(tmp_path / "out" / "grid.png") as image:
         assert image.getpixel((CELL + GAP + 90, 2 * LINE + 90)) == (211, 211, 211)
 
@@ -271,7 +271,7 @@ def test_runs_of_a_sweep_are_one_wandb_group(listed: Path, tiny_folder: Path, tm
     for variant in ("plain", "small"):
         (path,) = (tmp_path / "out" / variant / "logs" / "wandb").glob("offline-run-*/run-*.wandb")
         run = recorded_run(path)
-        assert (run.run_group, run.display_name) == ("own", f"{variant}-000_seed0-000_seed0")
+        assert (run.run_group, run.display_name) == ("own", f"{variant}-0_seed0-0_seed0")
 
 
 def test_grid_shows_two_keys_as_a_matrix(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -281,7 +281,7 @@ def test_grid_shows_two_keys_as_a_matrix(listed: Path, tiny_folder: Path, tmp_pa
     assert left > 0
     assert sheet.height == 2 * LINE + 2 * (CELL + GAP)
     corner = (left + 3 * (CELL + GAP), 2 * LINE)
-    right = load_image(tmp_path / "out" / "lr=low,guidance_scale=7.5" / "000_seed0.png").resize(
+    right = load_image(tmp_path / "out" / "lr=low,guidance_scale=7.5" / "0_seed0.png").resize(
         (CELL, CELL), Image.Resampling.LANCZOS
     )
     assert np.array_equal(sheet.crop((*corner, corner[0] + CELL, corner[1] + CELL)), right)

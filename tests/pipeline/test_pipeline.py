@@ -150,7 +150,7 @@ def test_folders_are_shared_with_diffusers_and_with_the_command(tiny_folder: Pat
     overrides = ["scale.threshold=0.01", "scale.cross_level=1", "scale.self_level=0"]
     command = ["edit", str(picture), "--source", "a cat", "--target", "a cat wearing a hat", "--steps", "3", "--quiet"]
     assert main([*command, "--model", str(tmp_path / "saved"), "--output", str(tmp_path), "--set", *overrides]) == 0
-    assert same(Image.open(tmp_path / "picture_seed0.png"), expected)
+    assert same(Image.open(tmp_path / "picture_lusd_a-cat-wearing-a-hat_seed0.png"), expected)
 
 
 def test_an_alias_is_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

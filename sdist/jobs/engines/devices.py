@@ -109,8 +109,9 @@ def _work(fabric: Fabric, options: RunOptions, show: Report, verbose: bool) -> R
     (session, plan), start = planned, time.perf_counter()
     share = by_size(plan.todo)[fabric.global_rank :: fabric.world_size]
     failure = _result_or_error(lambda: edit_tasks(session, share, plan.sizes, report))
-    made, problems, failures = zip(*_all_gather((session.made, report.problems, failure)), strict=True)
-    session.made, unique = sum(made), tuple(dict.fromkeys(chain(*problems)))
+    gathered = _all_gather((session.made, session.elsewhere, report.problems, failure))
+    made, elsewhere, problems, failures = zip(*gathered, strict=True)
+    session.made, session.elsewhere, unique = sum(made), sum(elsewhere), tuple(dict.fromkeys(chain(*problems)))
     return next(filter(None, failures), run_result(session, plan, time.perf_counter() - start, unique))
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from ...distillation.callbacks import steps_bar
+from ...distillation.progress import steps_bar
 from ..options import RunOptions
 from ..plan import Plan, Task, plan_run
 from ..problems import ProblemReporter, Report
@@ -36,4 +36,5 @@ def edit_tasks(session: Session, tasks: list[Task], sizes: Sizes, report: Report
         for queue in queues(tasks, QUEUE):
             done += len(queue)
             edit_queue(session, queue, sizes, bar, fail)
+            session.end_if_interrupted(done == len(tasks))
             bar.update(steps * done - bar.n)

@@ -4,9 +4,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from tqdm.auto import tqdm
-
-from ...edits.outputs import ERRORS, output_files, remove_parts, write_error
+from ...distillation.progress import Bar
+from ...edits.outputs import ERRORS, remove_parts, write_error
 from ...edits.request import Prepared
 from ...errors import NotFiniteError, PicturesError
 from ...models.memory import AllocationError, allocating
@@ -24,8 +23,13 @@ Ready = tuple[Task, Prepared]
 
 
 def begin(session: Session, plan: Plan, report: Report) -> None:
-    """Removes what killed processes left of the images, none of which may be in work, and reports what failed before."""
-    remove_parts(session.folder, {*plan.names})
+    """Removes what killed processes left of the images, and reports what failed before."""
+    for task in plan.found:
+        session.tell("there", session.folder / f"{task.name}.png", task.request)
+    others = session.claims.of_others()
+    if plan.todo:
+        session.check_writable()
+        remove_parts(session.folder, {*plan.names} - others)
     if plan.failed:
         report(f"{plan.failed} pictures failed in an earlier call, see {session.folder / ERRORS}; --retry tries them again")
 
@@ -36,6 +40,7 @@ def recording_failures(session: Session, report: Report) -> Fail:
     def fail(task: Task, reason: str) -> None:
         report(reason)
         write_error(session.folder, task.name, reason, task.request)
+        session.tell("failed", session.folder / f"{task.name}.png", task.request, reason=reason)
 
     return fail
 
@@ -52,7 +57,7 @@ def queues(tasks: list[Task], most: int) -> Iterator[list[Task]]:
         yield from (same[i : i + most] for i in range(0, len(same), most))
 
 
-def edit_queue(session: Session, queue: list[Task], sizes: Sizes, bar: tqdm | None, fail: Fail) -> None:
+def edit_queue(session: Session, queue: list[Task], sizes: Sizes, bar: Bar | None, fail: Fail) -> None:
     """Makes the images of one queue; as many draws at once as in the whole run, so that any part of it gives the same pixels."""
     for batch in _by_real_size(_prepare(session, queue, fail)):
         size = batch[0][1].image.size
@@ -81,23 +86,27 @@ def _size(ready: Ready) -> tuple[int, int]:
     return ready[1].image.size
 
 
-def _edit(session: Session, ready: Sequence[Ready], parallel: int, bar: tqdm | None, fail: Fail) -> None:
+def _edit(session: Session, ready: Sequence[Ready], parallel: int, bar: Bar | None, fail: Fail) -> None:
     tasks, batch = [task for task, _ in ready], [prepared for _, prepared in ready]
-    files = [output_files(session.folder, task.name) for task in tasks]
     label = f"{tasks[0].name}-{tasks[-1].name}"
     log.info("%d pictures, %s", len(tasks), label)
+
+    def admit(index: int) -> bool:
+        return session.admit(tasks[index].name, tasks[index].card)
+
     left = list[Ready]()
-    try:
-        with allocating(session.method.model.device, "the edit"):
-            session.edit(batch, files, label, parallel, bar)
-    except PicturesError as error:
-        for index, reason in error.reasons.items():
-            fail(tasks[index], reason)
-    except (AllocationError, NotFiniteError) as error:  # outside of what editors do for single images
-        if len(tasks) == 1:
-            fail(tasks[0], f"{tasks[0].where}: {error}")
-        else:
-            log.warning("%s; going on with one image at a time", error)
-            left = [one for one, paths in zip(ready, files, strict=True) if paths["image"] not in session.written]
+    with session.claims.renewed():
+        try:
+            with allocating(session.method.model.device, "the edit"):
+                session.edit(batch, [task.name for task in tasks], label, parallel, bar, admit)
+        except PicturesError as error:
+            for index, reason in error.reasons.items():
+                fail(tasks[index], reason)
+        except (AllocationError, NotFiniteError) as error:  # outside of what editors do for single images
+            if len(tasks) == 1:
+                fail(tasks[0], f"{tasks[0].where}: {error}")
+            else:
+                log.warning("%s; going on with one image at a time", error)
+                left = [one for one in ready if one[0].name not in session.ended]
     for one in left:
         _edit(session, [one], parallel, bar, fail)

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from ...config.settings import Settings
-from ...distillation.callbacks import steps_bar
+from ...distillation.progress import steps_bar
 from ...editors.loading import LoadedMethod, ModelCache
 from ...errors import UserError
 from ..options import RunOptions
@@ -62,7 +62,7 @@ def edit_all(session: Session, plan: Plan, fail: Fail, wanted: int | None) -> No
     images, shared = len(plan.todo), ray.put(session)
     most = min(QUEUE, -(-images // workers), max(MIN_CHUNK, images // (4 * workers)))
     actor: Any = ray.remote(Worker)
-    with steps_bar(images, session.name, "picture") as bar:
+    with steps_bar(images, session.name, "image") as bar:
         driver = Driver(session, plan.sizes, fail, bar, lambda: actor.options(**resources).remote(shared))
         try:
             driver.run([Chunk(tasks) for tasks in queues(plan.todo, most)], workers)

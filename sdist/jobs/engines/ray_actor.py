@@ -1,10 +1,11 @@
 """What runs in an actor of a Ray cluster: a session with a model of its own, which edits what it is sent."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..plan import Task
 from ..session import Session
@@ -19,11 +20,13 @@ class SentTask(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the images of a call; those that did not fail are made."""
+    """What became of the images of a call; those that did not fail, nor were left, are made."""
 
     made: int
+    elsewhere: int  # left to another process
     failed: dict[str, str]  # reasons by name
     warnings: list[str]
+    events: list[Mapping[str, Any]]  # for --json
 
 
 class Warnings(logging.Handler):
@@ -48,7 +51,10 @@ class Worker:
 
     def edit(self, sent: list[SentTask], sizes: Sizes) -> Outcome:
         """Makes the images and writes them; what ends a run, such as a full disk, is raised."""
-        failed, before, warnings = dict[str, str](), self._session.made, Warnings()
+        failed, warnings = dict[str, str](), Warnings()
+        made, elsewhere, events = self._session.made, self._session.elsewhere, self._session.events
+        if events is not None:
+            events.kept = []
 
         def fail(task: Task, reason: str) -> None:
             failed[task.name] = reason.replace(str(task.request.copy), str(task.request.image))
@@ -59,7 +65,13 @@ class Worker:
                 edit_queue(self._session, [_with_copy(one, Path(folder)) for one in sent], sizes, None, fail)
         finally:
             logging.getLogger("sdist").removeHandler(warnings)
-        return Outcome(self._session.made - before, failed, warnings.messages)
+        return Outcome(
+            self._session.made - made,
+            self._session.elsewhere - elsewhere,
+            failed,
+            warnings.messages,
+            (events and events.kept) or [],
+        )
 
 
 def _with_copy(sent: SentTask, folder: Path) -> Task:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
-from tqdm.auto import tqdm
 
+from ...distillation.progress import Bar
 from ...edits.outputs import remove_parts
 from ...errors import UserError
 from ..plan import Task, missing_of
@@ -37,7 +37,7 @@ class Driver:
     Ray's own restarts are not used: calls to a restarting actor are refused, and one of a lost machine may restart for ever.
     """
 
-    def __init__(self, session: Session, sizes: Sizes, fail: Fail, bar: tqdm, start_actor: Callable[[], ActorHandle]) -> None:
+    def __init__(self, session: Session, sizes: Sizes, fail: Fail, bar: Bar, start_actor: Callable[[], ActorHandle]) -> None:
         self._session, self._sizes, self._fail, self._bar, self._start_actor = session, sizes, fail, bar, start_actor
         self._waiting = deque[Chunk]()
         self._calls: dict[ray.ObjectRef, tuple[ActorHandle, Chunk | None]] = {}  # the oldest first; None: the model is loaded
@@ -101,6 +101,9 @@ class Driver:
         for name, reason in outcome.failed.items():
             self._fail(tasks[name], reason)
         self._session.made += outcome.made
+        self._session.elsewhere += outcome.elsewhere
+        for event in outcome.events if self._session.events is not None else ():
+            self._session.events.tell(event)
         self._bar.update(len(tasks))
 
     def _replace_actor(self, actor: ActorHandle, reason: str) -> None:

@@ -1,0 +1,88 @@
+"""What is in an output folder already: results are found by what their run cards say, whatever they are called."""
+
+import json
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..config.build import resolve
+from ..errors import UserError
+from ..files.storage import mapped, read
+from ..plugins import check_recorded
+from .outputs import is_interrupted, output_files
+from .run_card import plain_settings
+
+JOB = ("sha256", "source", "target", "seed", "words", "instruction", "mask_sha256")  # of a card: what was asked for
+SAID = {  # of what differs, as messages have it
+    "sha256": "image", "source": "source prompt", "target": "target prompt", "words": "words of --words", "mask_sha256": "mask",
+}  # fmt: skip
+SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another image
+OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
+
+
+@dataclass(frozen=True)
+class Made:
+    """A result that is there, with its card; it is not whole if a process was killed between a newer card and its image."""
+
+    image: Path
+    text: str
+    card: dict[str, Any]
+    is_whole: bool
+
+    @property
+    def name(self) -> str:
+        return self.image.stem
+
+    @property
+    def job(self) -> dict[str, Any]:
+        return self.card["job"]
+
+    def other_settings(self, plain: dict[str, Any], fingerprint: Callable[[], str]) -> list[str]:
+        """Which of these settings, or which plugin, it was not made with; a model of the same fingerprint is the same one.
+
+        Raises UserError for recorded settings that are unknown here, and for plugins that are not loaded.
+        """
+        differ = [Path(plugin).name for plugin in check_recorded(self.card.get("plugins", {}), str(self.image))]
+        try:
+            recorded = _recorded_settings(json.dumps(self.card["settings"]))
+        except UserError as error:
+            raise UserError(f"{self.image}: {error}; --overwrite replaces it") from None
+        differ += [key for key, value in plain.items() if key not in OUTSIDE and value != recorded.get(key)]
+        if "model" in differ and self.card["model"].get("fingerprint") == fingerprint():
+            differ.remove("model")  # in another folder
+        return differ
+
+    def other_request(self, job: dict[str, Any]) -> list[str]:
+        """What of this job it was not made for, in words."""
+        return [SAID.get(key, key) for key in JOB if job.get(key) != self.job.get(key)]
+
+
+@lru_cache(maxsize=8)
+def _recorded_settings(text: str) -> dict[str, Any]:
+    """The settings of a run card, with defaults for those that came later; the cards of a run have the same."""
+    return plain_settings(resolve(json.loads(text), "run card"))
+
+
+def content(job: dict[str, Any]) -> str:
+    """What tells one request from another, of a card's "job" or of `describe`."""
+    return json.dumps([job.get(key) for key in JOB])
+
+
+def read_made(folder: Path, names: Iterable[str], there: Container[str]) -> list[Made]:
+    """Those of these names whose image is there, and has a card that can be read. Raises OSError as the place does."""
+    files = [output_files(folder, name) for name in names]
+    images = [each["image"] for each in files if each["image"].name in there and each["card"].name in there]
+    return [made for made in mapped(folder, _read, images) if made is not None]
+
+
+def _read(image: Path) -> Made | None:
+    files = output_files(image.parent, image.stem)
+    try:
+        text = read(files["card"]).decode()
+        card = json.loads(text)
+        _ = content(card["job"]), [card["job"][key] for key in JOB[:4]], [{**card[key]} for key in ("settings", "model")]
+        return Made(image, text, card, not is_interrupted(files, text))
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,10 @@
+"""Options that count something."""
+
+from ..errors import UserError
+
+
+def at_least_one(**counts: int | None) -> None:
+    """Raises UserError if an option that is given is below 1."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UserError(f"--{name} must be at least 1, got {count}")
