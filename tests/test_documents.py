@@ -53,7 +53,7 @@ def test_the_loss_of_the_tutorial_edits_a_picture_from_a_package_of_its_own(
     picture = str(ROOT / "assets" / "demo.png")
     command = ["edit", picture, "--source", "a cat", "--target", "a dog", "--method", str(tmp_path / "capped.yaml")]
     assert main([*command, "--model", str(tiny_folder), "--steps", "2", "--output", str(tmp_path / "out"), "--quiet"]) == 0
-    assert (tmp_path / "out" / "demo_seed0.png").is_file()
+    assert (tmp_path / "out" / "demo_capped_a-dog_seed0.png").is_file()
     with pytest.raises(UserError, match="cap must be above 0, got 0"):
         losses.get("capped")(cap=0)
 

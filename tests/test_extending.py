@@ -48,26 +48,32 @@ def test_the_lines_that_the_page_names_are_counted() -> None:
     assert named == {name: str(len(lines)) for name, lines in code.items()}
 
 
+def made(page: Path, end: str = ".png") -> Path:
+    """A file of the one result."""
+    (path,) = (page / "out").glob(f"picture_*_seed0{end}")
+    return path
+
+
 def edit(page: Path, picture: Path, model: Path, *more: str) -> dict:
     """The run card of an edit with that plugin and method."""
     plugin, method, *settings = more
     arguments = ["edit", str(picture), "--source", "a cat", "--target", "a cat wearing a hat", "--model", str(model)]
     arguments += ["--plugin", str(page / plugin), "--method", str(page / method), "--output", str(page / "out"), "--quiet"]
     assert main([*arguments, *(["--set", *settings] if settings else [])]) == 0
-    return json.loads((page / "out" / "picture_seed0.json").read_text())
+    return json.loads(made(page, ".json").read_text())
 
 
 def test_the_mask_source(page: Path, picture: Path, tiny_folder: Path) -> None:
     card = edit(page, picture, tiny_folder, "my_mask.py", "my_method.yaml", "steps=3")
     assert card["settings"]["regularizers"]["changed_mask"]["momentum"] == 0.2
-    panel, image = (Image.open(page / "out" / f"picture_seed0{end}.png") for end in ("_panel", ""))
+    panel, image = (Image.open(made(page, end)) for end in ("_panel.png", ".png"))
     assert panel.width > 3 * image.width  # source, mask, edit
 
 
 def test_the_editor(page: Path, picture: Path, tiny_folder: Path) -> None:
     card = edit(page, picture, tiny_folder, "my_editor.py", "my_editor.yaml", "editor.steps=4")
     assert card["settings"]["editor"]["solver"]["name"] == "ddim"
-    assert main(["replay", str(page / "out" / "picture_seed0.png"), "--quiet"]) == 0
+    assert main(["replay", str(made(page)), "--quiet"]) == 0
 
 
 def test_the_family(page: Path, picture: Path, tiny_folder: Path) -> None:
@@ -82,7 +88,7 @@ def test_the_family(page: Path, picture: Path, tiny_folder: Path) -> None:
     (page / "dds.yaml").write_text("base: dds\nsteps: 2\n")
     card = edit(page, picture, folder, "my_family.py", "dds.yaml")
     assert card["plugins"]
-    assert Image.open(page / "out" / "picture_seed0.png").size == (32, 32)
+    assert Image.open(made(page)).size == (32, 32)
 
 
 def test_the_data_set(page: Path, picture: Path, tiny_folder: Path) -> None:

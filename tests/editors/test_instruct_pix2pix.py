@@ -151,16 +151,22 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+def made(folder: Path, seed: int = 0, end: str = ".png") -> Path:
+    """A file of the one result of that seed."""
+    (path,) = folder.glob(f"picture_*_seed{seed}{end}")
+    return path
+
+
 def test_the_instruction_is_enough_and_its_card_replays(edit: Edit, tmp_path: Path, capsys) -> None:
     assert edit("out", "--instruction", INSTRUCTION, "--seeds", "2", "--parallel", "2") == 0
-    first, second = (pixels(tmp_path / "out" / f"picture_seed{seed}.png") for seed in (0, 1))
+    first, second = (pixels(made(tmp_path / "out", seed)) for seed in (0, 1))
     assert not np.array_equal(first, second)
-    card = read_json(tmp_path / "out" / "picture_seed1.json")
+    card = read_json(made(tmp_path / "out", 1, ".json"))
     assert (card["job"]["instruction"], card["job"]["target"], card["settings"]["editor"]["name"]) == (
         INSTRUCTION, "", "instruct_pix2pix",
     )  # fmt: skip
     capsys.readouterr()
-    assert main(["replay", str(tmp_path / "out" / "picture_seed1.png"), "--quiet"]) == 0
+    assert main(["replay", str(made(tmp_path / "out", 1)), "--quiet"]) == 0
     assert "identical" in capsys.readouterr().out
 
 
@@ -181,7 +187,7 @@ def test_without_an_instruction_the_target_prompt_is_given_as_one(edit: Edit, tm
     }
     for output, more in runs.items():
         assert edit(output, *more) == 0
-    without, same, other = (pixels(tmp_path / output / "picture_seed0.png") for output in runs)
+    without, same, other = (pixels(made(tmp_path / output)) for output in runs)
     assert np.array_equal(without, same)
     assert not np.array_equal(without, other)
     assert caplog.text.count("1 of 1 images have no instruction: the target prompt is given as one") == 1
@@ -199,9 +205,9 @@ def test_run_reads_the_instruction_column_for_those_who_follow_it(
         assert main([*arguments, "--model", str(model), "--quiet", "--set", quick]) == 0
     assert edit("told", "--instruction", "a red house") == 0
     assert np.array_equal(
-        pixels(tmp_path / "told" / "picture_seed0.png"), pixels(tmp_path / "instruct_pix2pix" / "000_seed0.png")
+        pixels(made(tmp_path / "told")), pixels(tmp_path / "instruct_pix2pix" / "x_seed0.png")
     )
-    assert read_json(tmp_path / "sdedit" / "000_seed0.json")["job"]["instruction"] is None
+    assert read_json(tmp_path / "sdedit" / "x_seed0.json")["job"]["instruction"] is None
 
 
 def test_from_python(folder: Path, picture: Path, tmp_path: Path, edit: Edit) -> None:
@@ -209,7 +215,7 @@ def test_from_python(folder: Path, picture: Path, tmp_path: Path, edit: Edit) ->
         picture, instruction=INSTRUCTION, method="instruct_pix2pix", model=str(folder), device="cpu", settings=QUICK[:1]
     )
     assert edit("out", "--instruction", INSTRUCTION) == 0
-    assert np.array_equal(np.asarray(result.image, np.int16), pixels(tmp_path / "out" / "picture_seed0.png"))
+    assert np.array_equal(np.asarray(result.image, np.int16), pixels(made(tmp_path / "out")))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------

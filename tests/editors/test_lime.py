@@ -257,11 +257,17 @@ def test_a_fused_network_is_refused(folder: Path) -> None:
         method(network)
 
 
+def made(folder: Path, seed: int = 0, end: str = ".png") -> Path:
+    """A file of the one result of that seed."""
+    (path,) = folder.glob(f"picture_*_seed{seed}{end}")
+    return path
+
+
 def test_the_command_shows_the_region_and_its_card_replays(folder: Path, picture: Path, tmp_path: Path, capsys) -> None:
     edit = ["edit", str(picture), "--instruction", INSTRUCTION, "--method", "lime", "--model", str(folder), "--quiet"]
     assert main([*edit, "--output", str(tmp_path), "--set", *QUICK]) == 0
-    assert Image.open(tmp_path / "picture_seed0_panel.png").width > 2.9 * 32  # source, region, edit
-    assert read_json(tmp_path / "picture_seed0.json")["words"] == ["red", "hat", "snow"]
+    assert Image.open(made(tmp_path, 0, "_panel.png")).width > 2.9 * 32  # source, region, edit
+    assert read_json(made(tmp_path, 0, ".json"))["words"] == ["red", "hat", "snow"]
     capsys.readouterr()
-    assert main(["replay", str(tmp_path / "picture_seed0.png"), "--quiet"]) == 0
+    assert main(["replay", str(made(tmp_path)), "--quiet"]) == 0
     assert "identical" in capsys.readouterr().out

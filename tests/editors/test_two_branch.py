@@ -165,5 +165,5 @@ def test_the_command_makes_an_image_that_its_card_replays(
 ) -> None:
     edit = ("edit", picture, "--source", "a cat", "--target", "a dog", "--method", "vimaedit", "--model", tiny_folder)
     assert main([*map(str, edit), "--output", str(tmp_path), "--quiet", "--set", *QUICK]) == 0
-    assert main(["replay", str(tmp_path / "picture_seed0.png"), "--quiet"]) == 0
+    assert main(["replay", str(tmp_path / "picture_vimaedit_a-dog_seed0.png"), "--quiet"]) == 0
     assert "identical" in capsys.readouterr().out
