@@ -204,9 +204,7 @@ def test_run_reads_the_instruction_column_for_those_who_follow_it(
         arguments = ["run", "--input", str(tmp_path / "input"), "--output", str(tmp_path / name), "--method", name]
         assert main([*arguments, "--model", str(model), "--quiet", "--set", quick]) == 0
     assert edit("told", "--instruction", "a red house") == 0
-    assert np.array_equal(
-        pixels(made(tmp_path / "told")), pixels(tmp_path / "instruct_pix2pix" / "x_seed0.png")
-    )
+    assert np.array_equal(pixels(made(tmp_path / "told")), pixels(tmp_path / "instruct_pix2pix" / "x_seed0.png"))
     assert read_json(tmp_path / "sdedit" / "x_seed0.json")["job"]["instruction"] is None
 
 
