@@ -175,10 +175,17 @@ def _read_part(name: str, kind: type, folder: Path) -> Part:
     config = read_json(folder / getattr(kind, "config_name", "config.json"))
     if not issubclass(kind, nn.Module):
         return Part(kind, folder)
+    _check_network(name, config, folder)
+    return Part(kind, folder, find_weights(folder).variant)
+
+
+def _check_network(name: str, config: Mapping[str, Any], folder: Path) -> None:
+    """Raises UserError for a network that the libraries would read from elsewhere, or not at all."""
+    if name == "vae" and config.get("sample_size", 1) is None:
+        raise UserError("vae/config.json has no sample_size: write the side in pixels of the images that it was trained on")
     for file, what in FOREIGN.items():
         if (folder / file).exists():
             raise UserError(f"{name}/{file} is {what}")
     for key, what in FOREIGN_KEYS.items():
         if config.get(key) is not None:
             raise UserError(f"{name}/config.json has {key}, which {what}")
-    return Part(kind, folder, find_weights(folder).variant)

@@ -48,7 +48,7 @@ def discrete_schedule(scheduler: Any) -> Any:
         schedule = DDPMScheduler.from_config(config)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"scheduler: no noise schedule can be made of its configuration ({error})") from None
-    _check(scheduler, schedule.alphas_cumprod)
+    _check(scheduler, schedule)
     return schedule
 
 
@@ -81,14 +81,20 @@ def check_flow(scheduler: Any) -> None:
         raise UserError(f"scheduler: num_train_timesteps must be 1000 for a flow, got {config.get('num_train_timesteps')!r}")
 
 
-def _check(scheduler: Any, alphas: torch.Tensor) -> None:
-    """Raises UserError for impossible scales, and for a scheduler whose own are others than its configuration says."""
-    inside = alphas.isfinite() & (alphas >= 0) & (alphas <= 1)
-    if not inside.all() or (alphas.diff() > 0).any() or not len(alphas):
-        raise UserError("scheduler: its betas make no noise schedule: alphas_cumprod must fall from 1 towards 0")
-    own = getattr(scheduler, "alphas_cumprod", None)
-    if own is not None and not (len(own) == len(alphas) and torch.allclose(own.float().cpu(), alphas.float(), atol=1e-6)):
-        raise UserError(
-            f"scheduler: the alphas_cumprod of this {type(scheduler).__name__} are not those of its configuration; give them as "
-            "trained_betas: pipe.scheduler = DDPMScheduler(trained_betas=betas)"
-        )
+def _check(scheduler: Any, schedule: Any) -> None:
+    """Raises UserError for impossible betas, and for a scheduler whose own scales are others than its configuration says."""
+    betas, own = schedule.betas, getattr(scheduler, "alphas_cumprod", None)
+    if not len(betas) or not ((betas >= 0) & (betas <= 1)).all():
+        raise UserError("scheduler: its betas make no noise schedule: they must be within 0..1")
+    fresh = type(scheduler).from_config(scheduler.config)
+    known = [schedule, *([fresh] if type(scheduler).__module__.startswith("diffusers.") else [])]  # which may not know a key
+    if own is None or any(_close(own, one.alphas_cumprod) for one in known):
+        return
+    raise UserError(
+        f"scheduler: the alphas_cumprod of this {type(scheduler).__name__} are not those of its configuration; give them as "
+        "trained_betas: pipe.scheduler = DDPMScheduler(trained_betas=betas)"
+    )
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return len(one) == len(other) and torch.allclose(one.float().cpu(), other.float().cpu(), atol=1e-6)
