@@ -48,6 +48,8 @@ def main(args: argparse.Namespace) -> int:
         if args.output.exists():
             raise UserError(f"{args.output} exists; name another file")
     card = read_card(args.image, args.images)
+    if card.memory:
+        raise UserError(f"{args.image} cannot be replayed: it was made {card.memory}, which no file holds; make it there again")
     settings = card.settings if args.device is None else replace(card.settings, device=args.device)
     _warn_of_changes(card)
     torch.set_num_threads(card.threads)

@@ -19,6 +19,7 @@ from ..config.yaml_files import check_values
 from ..errors import UserError
 from ..files.images import CARD_KEY
 from ..models.base import Backbone
+from ..models.catalogue import IN_MEMORY
 from ..plugins import check_recorded, loaded_plugins
 from ..taggers import default_tagger
 from .request import Request, Result
@@ -125,6 +126,7 @@ class Card:
     weights: dict[str, str]  # of what an editor computes with beside the model
     versions: dict[str, str]
     changed: list[str]
+    memory: str  # why no file holds the model, if none does
 
 
 def card_text(path: Path) -> str:
@@ -155,11 +157,19 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
         model = str(data["model"]["fingerprint"])
         weights = {name: str(value) for name, value in data.get("weights", {}).items()}
-        return Card(text, settings, request, words, tokens, steps, parallel, threads, model, weights, versions, changed)
+        known = (model, weights, versions, changed, _in_memory(data["model"]))
+        return Card(text, settings, request, words, tokens, steps, parallel, threads, *known)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its run card is damaged ({type(error).__name__}: {error})") from None
+
+
+def _in_memory(model: dict[str, Any]) -> str:
+    """Of the model in a card: what of it is on no disk."""
+    if model.get("changed"):
+        return f"with networks that were changed in memory ({'; '.join(map(str, model['changed']))})"
+    return "by a pipeline of components in memory" if model["name"] == IN_MEMORY else ""
 
 
 def _request(entry: dict[str, Any], images: Path | None, plain: bool) -> Request:

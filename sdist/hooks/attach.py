@@ -149,7 +149,10 @@ class _Interception(TorchFunctionMode):
 
 
 def _missed(name: str) -> UserError:
-    return UserError(f"{name} was not called, so nothing is known of it: is the network compiled? Pass one that is not")
+    return UserError(
+        f"{name} was not called, so nothing is known of it: is the network compiled? Pass one that is not; is its attention "
+        "processor another? Give it diffusers' own, a UNet by set_attn_processor(AttnProcessor2_0())"
+    )
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..prediction import Branch
 from .attach import Tape, record
-from .layers import AttentionLayout, Kind, Layer
+from .layers import AttentionLayout, Kind, Layer, check_tokens
 
 Columns = Float[Tensor, "b n c"]
 DENSE = 1024  # tokens whose self-attention may be written out: 4 MiB per image
@@ -98,11 +98,17 @@ class AttentionRecorder:
         }
         names = [name for kind, group in layers.items() for layer in group for name in layout.reads(kind, layer)]
         with record(network, names, rows[self.branch]) as tape:
-            yield lambda size: Attention(_queries(layout, "cross", layers, tape), _queries(layout, "self", layers, tape), size)
+            yield lambda size: Attention(
+                _queries(layout, "cross", layers, tape, size), _queries(layout, "self", layers, tape, size), size
+            )
 
 
-def _queries(layout: AttentionLayout, kind: Kind, layers: Mapping[Kind, list[Layer]], tape: Tape) -> Queries:
+def _queries(
+    layout: AttentionLayout, kind: Kind, layers: Mapping[Kind, list[Layer]], tape: Tape, size: tuple[int, int]
+) -> Queries:
     pairs = {layer: layout.queries_and_keys(kind, layer, tape.__getitem__) for layer in layers[kind]}
+    for layer, (queries, _) in pairs.items():
+        check_tokens(layer, queries.shape[1], size)
     return {layer: (queries.float(), keys.float()) for layer, (queries, keys) in pairs.items()}
 
 

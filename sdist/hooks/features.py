@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..prediction import Branch
 from .attach import record
+from .layers import check_tokens
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class FeatureRecorder:
         with record(network, [layer.name for layer in layers], slice(None)) as tape:
 
             def collect(size: tuple[int, int]) -> Features:
+                for layer in layers:
+                    check_tokens(layer, tape[layer.name].shape[1], size)
                 grids = {a: rearrange(tape[a.name], "n (h w) d -> n d h w", h=a.size(*size)[0]) for a in layers}
                 return Features({b: [grids[a][rows[b]] for a in layers] for b in self.branches})
 

@@ -39,6 +39,16 @@ def refuse_fused(layer: Layer, module: nn.Module, denoiser: str) -> None:
         )
 
 
+def check_tokens(layer: Layer, count: int, size: tuple[int, int]) -> None:
+    """Raises UserError if a layer looks at another number of tokens than latents of that size (height, width) have."""
+    height, width = layer.size(*size)
+    if count != height * width:
+        raise UserError(
+            f"{layer.name} looks at {count} tokens of an image of {height} x {width}: something merges or drops tokens (ToMe?), "
+            "which masks by attention and the loss cds cannot read; undo it, as by tomesd.remove_patch(pipe)"
+        )
+
+
 class AttentionLayout(ABC):
     """Which layers of a denoiser read the text and which the image, and how to obtain their queries and keys.
 

@@ -18,18 +18,17 @@ def alterations(networks: Mapping[str, nn.Module], declared: Mapping[str, str]) 
     found = []
     for name, network in networks.items():
         own = {*LIBRARIES, declared.get(name, "").rpartition(".")[0].partition(".")[0]} - {""}
-        found += [f"{name}: {line}" for line in dict.fromkeys(_of_network(network, own))]
+        places: dict[str, list[str]] = {"tiling": [""]} if getattr(network, "use_tiling", False) else {}
+        for place, module in network.named_modules():
+            for line in (*_foreign(module, own), *_hooked(module), *_switched(module)):
+                places.setdefault(line, []).append(place)
+        found += [f"{name}: {line}{_at(where)}" for line, where in places.items()]
     return found
 
 
-def _of_network(network: nn.Module, own: set[str]) -> Iterator[str]:
-    if getattr(network, "use_tiling", False):
-        yield "tiling"
-    for name, module in network.named_modules():
-        place = f" at {name}" if name else ""
-        for line in (*_foreign(module, own), *_hooked(module), *_switched(module)):
-            yield line + place
-        yield from _shared(module)
+def _at(places: list[str]) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f" at {places[0]}{more}" if places[0] else more
 
 
 def _foreign(module: nn.Module, own: set[str]) -> Iterator[str]:
@@ -38,8 +37,11 @@ def _foreign(module: nn.Module, own: set[str]) -> Iterator[str]:
         yield f"class {_named(type(module))}"
     casts = hasattr(module, "_diffusers_hook")
     for name, value in vars(module).items():
-        if callable(getattr(type(module), name, None)) and callable(value) and not (casts and name == "forward"):
-            yield f"{name} replaced by {_named(value)}"
+        method = getattr(type(module), name, None)
+        if callable(method) and callable(value) and not (casts and name == "forward"):
+            actual = getattr(value, "_torchdynamo_orig_callable", value)
+            if getattr(actual, "__func__", actual) is not method:
+                yield f"{name} replaced by {_named(actual)}"
 
 
 def _hooked(module: nn.Module) -> Iterator[str]:
@@ -55,10 +57,6 @@ def _switched(module: nn.Module) -> Iterator[str]:
     values = {name: vars(module).get(name) for name in FREEU}
     if None not in values.values():
         yield "FreeU " + ", ".join(f"{name}={value}" for name, value in values.items())
-
-
-def _shared(module: nn.Module) -> Iterator[str]:
-    """What is said once for all modules that have it."""
     processor = getattr(module, "processor", None)
     if processor is not None and type(processor).__name__ not in PLAIN_PROCESSORS:
         yield f"attention by {_named(type(processor))}"

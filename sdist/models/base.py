@@ -67,6 +67,7 @@ class Backbone(ABC):
         self.fingerprint = fingerprint(self.networks)
         self.name = IN_MEMORY  # as it was asked for
         self.source = ""  # where it was loaded from
+        self.stored: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
@@ -179,13 +180,13 @@ class Backbone(ABC):
     @property
     def changes(self) -> list[str]:
         """What was done to its networks in memory, which neither weights nor configuration say."""
-        return alterations(self.named_networks, self.components)
+        return [*self.stored, *alterations(self.named_networks, self.components)]
 
     @property
     def configuration(self) -> dict[str, Any]:
         """What else its outputs depend on beside weights: for the run card."""
         latents = {name: getattr(self.vae.config, name, None) for name in LATENTS}
-        return {**latents, "tokens": [len(tokenizer) for tokenizer in self.text.tokenizers]}
+        return {**latents, **({"words": words} if (words := self.text.added_words) else {})}
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:

@@ -4,7 +4,7 @@ What wraps or rewires a network without changing what it computes (compiling, da
 set aside and put back; what moves its weights about is refused with the way to undo it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -33,29 +33,46 @@ def check_hooks(networks: Mapping[str, Any]) -> None:
     for name, network in networks.items():
         if hasattr(network, "_hf_hook"):
             raise _refusal(name, "hooks of offloading move it", "pipe.remove_all_hooks(), then pipe.to(device)")
-        for module in network.modules():
-            if hasattr(module, "_hf_hook"):
-                undo = f"accelerate.hooks.remove_hook_from_module(pipe.{name}, recurse=True), then pipe.to(device)"
-                raise _refusal(name, "hooks of offloading move its layers", undo)
-            for hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", ()):
-                if hook not in CASTING:
-                    undo = f"pipe.{name}._diffusers_hook.remove_hook({hook!r}), then pipe.to(device)"
-                    raise _refusal(name, f"hooks of diffusers ({hook}) move or cache it", _with_registry(network, name, undo))
+        if any(hasattr(module, "_hf_hook") for module in network.modules()):
+            undo = f"accelerate.hooks.remove_hook_from_module(pipe.{name}, recurse=True), then pipe.to(device)"
+            raise _refusal(name, "hooks of offloading move its layers", undo)
+    hooked = {name: hooks for name, network in networks.items() if (hooks := _foreign_hooks(network))}
+    if hooked:
+        parts, hooks = (", ".join(f"pipe.{name}" for name in hooked), sorted({hook for own in hooked.values() for hook in own}))
+        undo = f"for part in [{parts}]: diffusers.hooks.HookRegistry.check_if_exists_or_initialize(part)"
+        calls = "; ".join(f"{undo}.remove_hook({hook!r})" for hook in hooks)
+        raise _refusal(
+            ", ".join(hooked), f"hooks of diffusers ({', '.join(hooks)}) move or cache it", f"{calls}, then pipe.to(device)"
+        )
+    for name, network in networks.items():
         _check_weights(name, network)
+
+
+def _foreign_hooks(network: nn.Module) -> set[str]:
+    """Names of diffusers' own hooks on the network's modules, but for those that change number formats alone."""
+    registries = [module._diffusers_hook for module in network.modules() if hasattr(module, "_diffusers_hook")]
+    return {hook for registry in registries for hook in registry.hooks if hook not in CASTING}
+
+
+def storage_formats(networks: Mapping[str, nn.Module]) -> list[str]:
+    """In which formats networks keep weights that they compute with in another."""
+    found = [
+        f"{name}: weights stored as {hook.storage_dtype}" for name, network in networks.items() for hook in _casting(network)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def check_casting(networks: Mapping[str, nn.Module]) -> None:
     """Raises UserError for a network whose layers are stored in another format than they compute in, outside of `plain`."""
     for name, network in networks.items():
-        hooks = (getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).get(CASTING[0]) for module in network.modules())
-        if any(hook is not None and hook.storage_dtype is not None for hook in hooks):
+        if any(hook.storage_dtype is not None for hook in _casting(network)):
             raise UserError(
                 f"{name} casts its weights layer by layer, which a loaded model cannot: give it to a pipeline instead"
             )
 
 
 @contextmanager
-def plain(networks: Iterable[nn.Module]) -> Iterator[None]:
+def plain(networks: Sequence[nn.Module]) -> Iterator[None]:
     """In the block nothing of the networks is compiled or cast layer by layer; afterwards all is as it was.
 
     A compiled function does not see hooks that come later, and casting layers keep their weights in what no forward can read.
@@ -63,14 +80,19 @@ def plain(networks: Iterable[nn.Module]) -> Iterator[None]:
     with ExitStack() as stack:
         for module in (module for network in networks for module in network.modules()):
             stack.enter_context(_attribute(module, "_compiled_call_impl", None))
-            original = getattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable", None)
-            if original is not None:
-                stack.enter_context(_attribute(module, "forward", original))
-            for name, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():
-                if name == CASTING[0]:
-                    stack.enter_context(_attribute(hook, "storage_dtype", None))
-                    stack.enter_context(_attribute(hook, "compute_dtype", None))
+            compiled = {name: value for name, value in vars(module).items() if hasattr(value, "_torchdynamo_orig_callable")}
+            for name, value in compiled.items():
+                stack.enter_context(_attribute(module, name, value._torchdynamo_orig_callable))
+        for hook in (hook for network in networks for hook in _casting(network)):
+            stack.enter_context(_attribute(hook, "storage_dtype", None))
+            stack.enter_context(_attribute(hook, "compute_dtype", None))
         yield
+
+
+def _casting(network: nn.Module) -> list[Any]:
+    """Hooks that cast a module's weights before and after its forward."""
+    hooks = [getattr(getattr(module, "_diffusers_hook", None), "hooks", {}) for module in network.modules()]
+    return [own[CASTING[0]] for own in hooks if CASTING[0] in own]
 
 
 @contextmanager
@@ -102,14 +124,6 @@ def _check_weights(name: str, network: nn.Module) -> None:
         raise UserError(
             f"{name} has weights that are not in memory (meta tensors): load it without a device map, then pipe.to(device)"
         )
-
-
-def _with_registry(network: Any, name: str, undo: str) -> str:
-    """Hooks of layers are removed through the network's own registry, which there may not be."""
-    if hasattr(network, "_diffusers_hook"):
-        return undo
-    registry = f"diffusers.hooks.HookRegistry.check_if_exists_or_initialize(pipe.{name})"
-    return undo.replace(f"pipe.{name}._diffusers_hook", registry)
 
 
 def _refusal(name: str, what: str, undo: str) -> UserError:

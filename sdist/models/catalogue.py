@@ -1,5 +1,6 @@
 """Models by name: where their weights are looked for, in order, and the scale that methods take from them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ MODELS: dict[str, Model] = {
 def find_model(name: str) -> Model:
     """A model by alias, hub id ("owner/name") or local folder; the last two get Stable Diffusion's scale.
 
-    A folder or a hub id that is a source of an alias gets what that alias has. Raises UserError for anything else.
+    A source of an alias, or a folder like one, gets what that alias has. Raises UserError for anything else.
     """
     if name in MODELS:
         return MODELS[name]
@@ -137,4 +138,17 @@ def hub_problem(source: str) -> str | None:
 
 
 def _is_source(folder: str, model: Model) -> bool:
-    return Path(folder).resolve() in (Path(s).resolve() for s in model.sources)
+    """Whether a folder is one of a model's sources, or holds a denoiser of the same form as one: a copy, or one trained alike."""
+    local = [Path(source) for source in model.sources if Path(source).is_dir()]
+    return any(Path(folder).resolve() == source.resolve() or _denoisers(Path(folder)) == _denoisers(source) for source in local)
+
+
+def _denoisers(folder: Path) -> dict[str, object]:
+    """What the configuration of a pipeline's denoiser says of its form."""
+    for name in ("unet", "transformer"):
+        try:
+            config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+            return {name: {key: value for key, value in config.items() if not key.startswith("_")}}
+        except (OSError, ValueError, AttributeError):  # missing or damaged, which loading says
+            continue
+    return {"none": folder.resolve()}

@@ -62,7 +62,7 @@ def read_folder(folder: Path, borrowed: Mapping[str, str], given: Collection[str
     wanted = {name: kind for name, kind in family.components.items() if name in listed or name not in family.optional}
     parts = {}
     for name, kind in ((name, kind) for name, kind in wanted.items() if name not in given):
-        if name in borrowed:
+        if name in borrowed and not (folder / name).is_dir():
             parts[name] = _read_part(name, find_class(kind), TINYWORLD / borrowed[name])
             continue
         parts[name] = _read_part(name, find_class(_kind(name, family, listed, folder / name)), folder / name)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..prediction import Text
+from .inversion import with_all_vectors
 
 LIMITLESS = 10**5  # tokens: no encoder reads as many, tokenizers without a limit say more
 
@@ -48,7 +50,8 @@ class PromptEncoder(ABC):
         tokenizer, limit = self.tokenizers[which], self.limit(which)
         if getattr(tokenizer, "pad_token", "") is None:
             raise UserError(f"the tokenizer ({type(tokenizer).__name__}) has no pad_token: write one in tokenizer_config.json")
-        ids = tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
+        read = tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
+        ids = [token for token, _ in with_all_vectors(tokenizer, read, read)]
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
             raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
@@ -70,13 +73,26 @@ class PromptEncoder(ABC):
             spans += [(start, end) for token, (start, end) in tokens if start < end and token != mark]
         return spans
 
+    @property
+    def added_words(self) -> dict[str, str]:
+        """Words that were added to a tokenizer, as by textual inversion, each with a digest of its vector."""
+        found = {}
+        for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=False):
+            added = tokenizer.get_added_vocab() if hasattr(tokenizer, "get_added_vocab") else {}
+            for word, token in added.items():
+                if word not in tokenizer.all_special_tokens:
+                    row = encoder.get_input_embeddings().weight[token].detach().float().cpu()
+                    found[word] = sha256(row.numpy().tobytes()).hexdigest()[:8]
+        return found
+
     def _says(self, which: int, key: str) -> Any:
         """What the configuration of an encoder says; None where there is no such key, or no encoder."""
         return getattr(self.encoders[which].config, key, None) if which < len(self.encoders) else None
 
     def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
         options = {"padding": "max_length", "max_length": self.limit(which)}
-        return list(self.tokenizers[which](prompt, return_offsets_mapping=True, **options).offset_mapping)
+        read = self.tokenizers[which](prompt, return_offsets_mapping=True, **options)
+        return [span for _, span in with_all_vectors(self.tokenizers[which], read.input_ids, read.offset_mapping)]
 
     def _ids(self, prompts: Sequence[str], which: int) -> Int[Tensor, "b l"]:
         ids = [self.token_ids(prompt, which) for prompt in prompts]

@@ -10,7 +10,7 @@ from torch import nn
 from ..config.settings import Settings
 from ..editors.loading import adapt
 from ..models.base import Backbone
-from ..models.borrowed import check_hooks, plain, unwrapped
+from ..models.borrowed import check_hooks, plain, storage_formats, unwrapped
 from ..models.loading import assemble
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
@@ -23,14 +23,29 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
     Raises UserError for networks that are moved by hooks; see `assemble` and `adapt` for others.
     """
     parts = {name: unwrapped(part) for name, part in parts.items()}
-    check_hooks({name: part for name, part in parts.items() if isinstance(part, nn.Module)})
-    networks = networks_of(parts)
+    named = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    check_hooks(named)
+    networks, stored = networks_of(parts), storage_formats(named)
     with plain(networks), restoring_state(*networks):
         for network in networks:
             nn.Module.to(network, torch.float32)
         backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
+        backbone.stored = stored
         yield adapt(backbone, settings)
+
+
+@contextmanager
+def without_wrappers(pipeline: Any) -> Iterator[None]:
+    """For the time of the block the pipeline has its networks as they are: data parallelism hides what diffusers asks them."""
+    wrapped = {name: part for name, part in pipeline.components.items() if unwrapped(part) is not part}
+    try:
+        for name, part in wrapped.items():
+            setattr(pipeline, name, unwrapped(part))
+        yield
+    finally:
+        for name, part in wrapped.items():
+            setattr(pipeline, name, part)
 
 
 def networks_of(parts: Mapping[str, Any]) -> list[nn.Module]:

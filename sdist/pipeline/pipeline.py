@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
@@ -33,7 +33,7 @@ from ..models.own_state import own_state
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
-from .networks import as_backbone, networks_of, restoring_state
+from .networks import as_backbone, networks_of, restoring_state, without_wrappers
 
 OUTPUTS = ("pil", "np", "pt", "latent")
 OWN = ("model", "device", "precision")  # settings that the pipeline has by its components
@@ -105,8 +105,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
 
         Without one they stay as they are, where diffusers' own would cast them to float32.
         """
-        formats = {"dtype", "torch_dtype"} & options.keys()
-        with loading(), nullcontext() if formats else restoring_state(*networks_of(pipeline.components)):
+        networks = [] if {"dtype", "torch_dtype"} & options.keys() else networks_of(pipeline.components)
+        with loading(), without_wrappers(pipeline), restoring_state(*networks):
             return super().from_pipe(pipeline, **options)
 
     @property
