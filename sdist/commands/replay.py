@@ -48,10 +48,8 @@ def main(args: argparse.Namespace) -> int:
         if args.output.exists():
             raise UserError(f"{args.output} exists; name another file")
     card = read_card(args.image, args.images)
-    if card.memory:
-        raise UserError(f"{args.image} cannot be replayed: it was made {card.memory}, which no file holds; make it there again")
     settings = card.settings if args.device is None else replace(card.settings, device=args.device)
-    _warn_of_changes(card)
+    _check_changes(card, args.image)
     torch.set_num_threads(card.threads)
     method = load_method(settings)
     if method.model.fingerprint != card.fingerprint:
@@ -76,8 +74,10 @@ def _report(before: "Image.Image", after: "Image.Image") -> int:
     return int(difference.any())
 
 
-def _warn_of_changes(card: "Card") -> None:
-    """What is not as it was when the image was made."""
+def _check_changes(card: "Card", image: Path) -> None:
+    """Says what is not as it was when the image was made. Raises UserError where it cannot be again."""
+    if card.memory:
+        raise UserError(f"{image} cannot be replayed: it was made {card.memory}, which no file holds; make it there again")
     for name, recorded in card.versions.items():
         if _version(name) != recorded:
             log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
