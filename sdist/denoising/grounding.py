@@ -101,6 +101,11 @@ class Saliency:
         assert self.maps is not None
         return self.maps + self.means
 
+    @property
+    def has_words(self) -> Mask:
+        """1 for images of which a branch has words, (b, 1, 1, 1)."""
+        return (self.focus.source.any(1) | self.focus.target.any(1)).float()[:, None, None, None]
+
     def masks(self, size: tuple[int, int]) -> Masks:
         """Of images without any words all ones, and no noise."""
         assert self.maps is not None

@@ -79,7 +79,8 @@ class Course:
         self.saliency.look(source, target, self.tokens if k < self.injected.text else None, shares)
         masks = self.saliency.masks((like.shape[-2], like.shape[-1]))
         self.masks = masks if self.user is None else Masks(self.user * masks.edit, self.user * masks.critical)
-        where = torch.ones_like(self.masks.edit) if self.variance == "everywhere" else self.masks.critical
+        everywhere = self.saliency.has_words.to(like).expand_as(self.masks.critical)
+        where = everywhere if self.variance == "everywhere" else self.masks.critical
         return None if self.variance == "none" else Added(self.noise(k), where)
 
     def _blended(self, noisy: ByName) -> ByName:

@@ -52,17 +52,25 @@ class Attention:
     def spread(self) -> Callable[[Columns], Columns]:
         """The mean over layers and heads of self-attention, as a function of columns; by its matrix where tokens are few."""
         if self.grid[0] * self.grid[1] > DENSE:
-            return lambda columns: torch.stack([_attend(layer, q, k, columns) for layer, (q, k) in self.self.items()]).mean(0)
+            return self._spread
         matrix: Any = sum(_mean_matrix(layer, q, k) for layer, (q, k) in self.self.items()) / len(self.self)
         return lambda columns: matrix @ columns
 
-    def refined(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
-        """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution."""
+    def _spread(self, columns: Columns) -> Columns:
+        return torch.stack([_attend(layer, q, k, columns) for layer, (q, k) in self.self.items()]).mean(0)
+
+    def refined(self, focus: Float[Tensor, "b l"], times: int = 1, keep: float = 0.0) -> Float[Tensor, "b 1 h w"]:
+        """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution.
+
+        Several times, a map keeps a part of the one before: keep s + (1 - keep) A s (ViMAEdit, arXiv 2410.10496, eq. 9).
+        """
         raw = self.cross_map(focus)
         grid = {layer.size(*self.size) for layer in self.self}.pop()
         column = rearrange(F.interpolate(raw, grid, mode="bicubic"), "b 1 h w -> b (h w) 1")
-        spread = torch.stack([_attend(layer, q, k, column) for layer, (q, k) in self.self.items()]).mean(0)
-        return rearrange(spread, "b (h w) 1 -> b 1 h w", h=grid[0])
+        spread = self._spread if times == 1 else self.spread()
+        for _ in range(times):
+            column = keep * column + (1 - keep) * spread(column)
+        return rearrange(column, "b (h w) 1 -> b 1 h w", h=grid[0])
 
     def cross_map(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
         """The mean probability of the focus tokens over layers, heads and tokens, at the cross-attention's resolution.

@@ -1,6 +1,7 @@
 """Where the weights of image guidance are looked for: an adapter, and the CLIP whose embeddings it reads."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import UserError, unknown
@@ -72,11 +73,17 @@ def fetch(source: Source) -> Path:
                 return path
             problems.append(f"{place}: no {source.file}")
             continue
-        problem = None if is_cached(place, source.file) else hub_problem(place)
+        problem = None if is_cached(place, source.file) else _problem(place)
         if problem is None:
             return _download(place, source.file)
         problems.append(f"{place}: {problem}")
     raise UserError(f"no IP-Adapter for image guidance ({'; '.join(problems)})")
+
+
+@cache
+def _problem(place: str) -> str | None:
+    """Asked once: the adapter of a model is looked for by every edit."""
+    return hub_problem(place)
 
 
 def _download(place: str, file: str) -> Path:

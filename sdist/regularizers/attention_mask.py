@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..errors import UserError
 from ..hooks.attention import AttentionRecorder
 from ..prediction import TARGET, Branch, Hook, Prediction
 from ..registry import REGULARIZERS
@@ -27,6 +28,13 @@ class AttentionMask(AveragedMask):
 
     cross_level: int = 2  # cross-attention at 1 / 2^level of the latent's side: 16 x 16 of 64 x 64 on SD 1.5
     self_level: int = 1  # self-attention at 1 / 2^level: 32 x 32 of 64 x 64 on SD 1.5
+    refinements: int = 1  # by self-attention; 0: cross-attention alone
+    keep: float = 0.0  # part of the map before that each refinement keeps (ViMAEdit: 5 refinements, keep 0.5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.refinements < 0 or not 0 <= self.keep <= 1:
+            raise UserError(f"refinements is at least 0 and keep within 0..1, got {self.refinements} and {self.keep}")
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -37,7 +45,7 @@ class AttentionMask(AveragedMask):
         return (AttentionRecorder(TARGET, self.cross_level, self.self_level),)
 
     def newest(self, p: Prediction) -> Mask:
-        return unit_range(resize(p.recorded[self.hooks[0]].refined(p.edit.focus), p.latents))
+        return unit_range(resize(p.recorded[self.hooks[0]].refined(p.edit.focus, self.refinements, self.keep), p.latents))
 
     def applies(self, p: Prediction) -> Bool[Tensor, " b"]:
         return p.edit.focus.any(1)

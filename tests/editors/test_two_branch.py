@@ -19,6 +19,7 @@ from sdist.errors import UserError
 from sdist.files.images import to_pixels
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
+from sdist.prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET, Branch
 
 QUICK = ("editor.steps=5", "size=keep")
 
@@ -58,13 +59,15 @@ def test_every_setting_counts(tiny: Backbone, request_of, override: str) -> None
     assert not torch.equal(walked(tiny, [request], override), walked(tiny, [replace(request, seed=0)]))
 
 
-def test_company_changes_nothing(tiny: Backbone, request_of) -> None:
+@pytest.mark.parametrize("variance", ["critical", "everywhere"])
+def test_company_changes_nothing(tiny: Backbone, request_of, variance: str) -> None:
     """Each image has its own alignment, words, masks and noise: nouns replaced, added, taken away, none at all."""
     edits = (("a dog", "a cat"), ("a cat wearing a hat", "a cat"), ("a cat", "a cat and a dog"), ("red and red", "red"))
     requests = [request_of(*edit) for edit in edits]
-    together = walked(tiny, requests)
+    chosen = f"editor.variance={variance}"
+    together = walked(tiny, requests, chosen)
     for row, request in enumerate(requests):
-        torch.testing.assert_close(walked(tiny, [request]), together[row : row + 1], rtol=0, atol=1e-4)
+        torch.testing.assert_close(walked(tiny, [request], chosen), together[row : row + 1], rtol=0, atol=1e-4)
 
 
 def test_without_words_it_is_prompt_to_prompt(tiny: Backbone, request_of, caplog: pytest.LogCaptureFixture) -> None:
@@ -167,3 +170,39 @@ def test_the_command_makes_an_image_that_its_card_replays(
     assert main([*map(str, edit), "--output", str(tmp_path), "--quiet", "--set", *QUICK]) == 0
     assert main(["replay", str(tmp_path / "picture_vimaedit_a-dog_seed0.png"), "--quiet"]) == 0
     assert "identical" in capsys.readouterr().out
+
+
+# --- image guidance ----------------------------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def golden() -> Backbone:
+    return load_backbone(str(GOLDEN / "pipeline"), "cpu")
+
+
+@pytest.mark.parametrize(("preset", "reads_zero"), [("vimaedit", NULL), ("vimaedit_released", SOURCE_SOURCE)])
+def test_each_branch_reads_the_image_that_it_should(golden: Backbone, request_of, preset: str, reads_zero: Branch) -> None:
+    loaded = method(golden, f"editor.adapter={GOLDEN / 'ip_adapter'}", preset=preset)
+    prepared = loaded.prepare(request_of("a dog"))
+    guide = loaded.editor.guide(golden)
+    image, target = guide.embeddings([prepared.image], ["a cat"], ["a dog"], loaded.editor.estimation)
+    reads_image = SOURCE_SOURCE if reads_zero == NULL else NULL
+    wanted = guide.adapter.hook(
+        [layer.name for layer in golden.layout.layers("cross")],
+        {reads_zero: torch.zeros_like(image), SOURCE_NULL: torch.zeros_like(image), reads_image: image, TARGET: target}, 0.4,
+    )  # fmt: skip
+    ours = loaded.editor.images(golden, [prepared])
+    for name, branches in wanted.keys.items():
+        assert all(torch.equal(ours.keys[name][branch], value) for branch, value in branches.items())
+    assert ours.scale == 0.4
+
+
+def test_image_guidance_moves_the_edit_and_the_card_names_it(golden: Backbone, request_of) -> None:
+    request, adapter = request_of("red and red", "red"), f"editor.adapter={GOLDEN / 'ip_adapter'}"
+    guided = method(golden, adapter)
+    assert guided.editor.weights(golden)["image_guidance"].startswith("ip-adapter_sd15.safetensors ")
+    assert method(golden, "editor.image_scale=0").editor.weights(golden) == {"image_guidance": "none"}
+    edited = [walked(golden, [request], *more, "editor.steps=2") for more in ((adapter,), ("editor.adapter=null",))]
+    assert not torch.equal(*edited)

@@ -46,6 +46,20 @@ def test_no_hook_remains_after_an_exception(tiny: Backbone) -> None:
     assert hooks_on(tiny.denoiser) == 0
 
 
+def test_further_refinements_keep_a_part_of_the_map(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """keep s + (1 - keep) A s, whether the matrix A is made or not."""
+    recorder = AttentionRecorder(TARGET, cross_level=1, self_level=0)
+    attention: Attention = run(tiny, (recorder,)).recorded[recorder]
+    focus = torch.zeros(2, 24)
+    focus[:, 4] = 1
+    spread, first = attention.spread(), attention.refined(focus, 0).flatten(1)[..., None]
+    second = 0.25 * first + 0.75 * spread(first)
+    third = 0.25 * second + 0.75 * spread(second)
+    torch.testing.assert_close(attention.refined(focus, 2, 0.25).flatten(1)[..., None], third)
+    monkeypatch.setattr("sdist.hooks.attention.DENSE", 0)
+    torch.testing.assert_close(attention.spread()(first), spread(first), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(("h", "w"), [(8, 8), (8, 12), (6, 10), (9, 7)])
 def test_refined_maps_equal_the_dense_product_at_any_aspect_ratio(tiny: Backbone, h: int, w: int) -> None:
     recorder = AttentionRecorder(TARGET, cross_level=1, self_level=0)
