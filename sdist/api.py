@@ -49,7 +49,7 @@ def edit(
     """
     arguments = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
-    if on_step is not None and not resolved.editor.stepwise:
+    if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
     chosen = (words,) if isinstance(words, str) else tuple(words)
     with ExitStack() as stack:

@@ -28,10 +28,11 @@ class Scales(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The latents after a step, and what the network said in it."""
+    """The latents after a step, what the network said in it, and what it took the image to be: at the end the latents."""
 
     z: Latents
     outputs: Outputs
+    clean: Latents
 
 
 def guided(outputs: Outputs, scales: Scales) -> Estimate:
@@ -85,7 +86,7 @@ def walk(
         estimate = replace(guided(outputs, scales), alpha=at.alpha, sigma=at.sigma)
         added = Added(next(noise), torch.ones_like(z[:, :1, :1, :1])) if solver.stochastic else None
         z, before = solver.step(estimate, to, added, before), estimate
-        yield Step(z, outputs)
+        yield Step(z, outputs, estimate.clean if k < len(levels) - 2 else z)
 
 
 def noise_of(generators: Sequence[torch.Generator], like: Latents) -> Generator[Latents, None, None]:

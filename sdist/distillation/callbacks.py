@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -94,6 +94,10 @@ class Watching(Observer):
     def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
         self._on_step = on_step
 
+    def show(self, snapshot: Snapshot) -> None:
+        """For editors that are no distillers."""
+        self._on_step(snapshot)
+
     def on_start(self, distiller: ScoreDistiller) -> None:
         self._tell(distiller, 0, 0.0, 0.0)
 
@@ -114,8 +118,8 @@ class Watching(Observer):
 class Stopping(Observer):
     """Ends the run after the first round at which it is `wanted`; each image is then delivered as it is."""
 
-    def __init__(self, wanted: Callable[[ScoreDistiller], bool]) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: Callable[[Any], bool]) -> None:
+        self.wanted = wanted  # of what has the steps so far, `step`, one per image: a ScoreDistiller, or a Walk
 
     def on_round(self, distiller: ScoreDistiller) -> None:
-        distiller.schedule.stopped |= self._wanted(distiller)
+        distiller.schedule.stopped |= self.wanted(distiller)

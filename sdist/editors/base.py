@@ -50,6 +50,11 @@ class Editor(ABC):
         """Of an image; often a field."""
 
     @property
+    def watchable(self) -> bool:
+        """Whether its steps can be watched and stopped, if not also logged and recorded."""
+        return self.stepwise
+
+    @property
     def progress(self) -> tuple[int, str]:
         """How many units of progress an image has, and what they are called."""
         return (self.steps, "step") if self.stepwise else (1, "image")

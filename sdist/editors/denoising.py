@@ -3,13 +3,17 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Int
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from ..diffusion import Latents
+from ..distillation.callbacks import Snapshot, Stopping, Watching
 from ..distillation.trainer import default_parallel
 from ..edits.request import Prepared, Result
 from ..errors import PicturesError
@@ -30,6 +34,13 @@ class Walked(NamedTuple):
     masks: Sequence[Tensor | None]
 
 
+@dataclass(frozen=True)
+class Walk:
+    """How far images are that walk side by side."""
+
+    step: Int[Tensor, " b"]
+
+
 class Denoising(Editor):
     """A frozen dataclass whose `walk` makes the edited latents of some images."""
 
@@ -43,6 +54,10 @@ class Denoising(Editor):
     def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
         """The same with masks, for editors that have some."""
         return Walked(self.walk(model, batch), [None] * len(batch))
+
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+        """If it is watchable the encoded images, then what each step makes of them; if not the last of these alone."""
+        yield self.walk_masked(model, batch)
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
         lower(model, precision, None)
@@ -58,7 +73,8 @@ class Denoising(Editor):
             group = range(done, min(done + at_once, len(batch)))
             some = [place for place in group if run.admit is None or run.admit(place)]
             try:
-                made = self._edit_group(model, [batch[place] for place in some]) if some else []
+                callbacks = _unseen(run.callbacks) if done else run.callbacks
+                made = self._edit_group(model, [batch[place] for place in some], callbacks) if some else []
             except AllocationError as error:
                 at_once = len(some) // 2
                 log.warning("%s; going on with %d", error, at_once)
@@ -74,7 +90,7 @@ class Denoising(Editor):
             raise PicturesError(failures)
         return results
 
-    def _edit_group(self, model: Backbone, batch: Sequence[Prepared]) -> list[Result | str]:
+    def _edit_group(self, model: Backbone, batch: Sequence[Prepared], callbacks: Sequence[Callback]) -> list[Result | str]:
         """The result of each image, or why there is none. Raises AllocationError if several do not fit together."""
         count, start = len(batch), time.perf_counter()
         try:
@@ -82,7 +98,7 @@ class Denoising(Editor):
                 torch.no_grad(),
                 allocating(model.device, f"a group of {count} images" if count > 1 else "one image of this size"),
             ):
-                walked = self.walk_masked(model, batch)
+                walked, steps = self._watched(model, batch, callbacks)
         except FAULTS as error:
             if count == 1:
                 return [reason_of(batch[0], error)]
@@ -91,21 +107,45 @@ class Denoising(Editor):
         else:
             seconds = (time.perf_counter() - start) / count
             each = zip(batch, walked.latents, walked.masks, strict=True)
-            return [_decoded(model, prepared, z[None], mask, count, seconds) for prepared, z, mask in each]
-        return [made for prepared in batch for made in self._edit_group(model, [prepared])]
+            return [_decoded(model, prepared, z[None], mask, (1,) * steps, count, seconds) for prepared, z, mask in each]
+        first, *others = batch
+        made = self._edit_group(model, [first], callbacks)
+        return [*made, *(one for prepared in others for one in self._edit_group(model, [prepared], _unseen(callbacks)))]
+
+    def _watched(self, model: Backbone, batch: Sequence[Prepared], callbacks: Sequence[Callback]) -> tuple[Walked, int]:
+        """The images at the end of their walk, or where it was stopped, and how many steps could be watched."""
+        for made, walked in enumerate(self.walk_steps(model, batch)):
+            if not self.watchable:
+                continue
+            latents, mask = walked.latents[:1].detach().clone(), walked.masks[0]
+            for watching in (callback for callback in callbacks if isinstance(callback, Watching)):
+                watching.show(Snapshot(made, self.steps, min(made, 1), 0.0, 0.0, latents, mask, model))
+            walk = Walk(torch.full((len(batch),), made))
+            if any(callback.wanted(walk) for callback in callbacks if isinstance(callback, Stopping)):
+                break
+        return walked, made
 
 
-def _decoded(model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, parallel: int, seconds: float) -> Result | str:
+def _unseen(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Those for images of which no steps are shown: the first image alone is."""
+    return [callback for callback in callbacks if isinstance(callback, Stopping)]
+
+
+def _decoded(
+    model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, attempts: tuple[int, ...], parallel: int, seconds: float
+) -> Result | str:
     try:
-        return _result(model, prepared, z, mask, parallel, seconds)
+        return _result(model, prepared, z, mask, attempts, parallel, seconds)
     except FAULTS as error:
         return reason_of(prepared, error)
 
 
-def _result(model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, parallel: int, seconds: float) -> Result:
+def _result(
+    model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, attempts: tuple[int, ...], parallel: int, seconds: float
+) -> Result:
     """The decoded image. Raises NotFiniteError and AllocationError."""
     check_finite(f"the denoiser ({model.denoiser_name})", z)
     start = time.perf_counter()
     (image,) = to_images(model.decode(z))
     timings = {"edit": round(seconds, 3), "decode": round(time.perf_counter() - start, 3)}
-    return Result(prepared, image, mask, (), parallel, timings)
+    return Result(prepared, image, mask, attempts, parallel, timings)

@@ -16,7 +16,7 @@ from ..models.base import Backbone
 from ..prediction import Hook, Text
 from ..registry import EDITORS, one_of
 from .base import Observers
-from .denoising import Denoising
+from .denoising import Denoising, Walked
 
 log = logging.getLogger("sdist")
 
@@ -61,9 +61,22 @@ class InstructPix2Pix(Denoising):
         report_untold([prepared.request for prepared in batch])
         return super().edit(model, batch, run)
 
+    @property
+    def watchable(self) -> bool:
+        return True
+
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        *_, last = self.walked(model, batch, Scales(self.guidance_scale, self.image_guidance_scale))
-        return last.z
+        return self.walk_masked(model, batch).latents
+
+    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
+        *_, last = self.walk_steps(model, batch)
+        return last
+
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+        nowhere = [None] * len(batch)
+        yield Walked(model.encode(to_pixels([p.image for p in batch])), nowhere)
+        for step in self.walked(model, batch, Scales(self.guidance_scale, self.image_guidance_scale)):
+            yield Walked(step.clean, nowhere)
 
     def walked(
         self, model: Backbone, batch: Sequence[Prepared], scales: Scales, hooks: Callable[[int], Iterable[Hook]] = lambda k: ()

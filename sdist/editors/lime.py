@@ -1,7 +1,7 @@
 """LIME: an instruction editor that keeps to a region of the image. Simsar et al., WACV 2025, arXiv 2312.09256."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..denoising.instructed import INSTRUCTED, ROWS, SEEING, Scales
-from ..diffusion import Latents
 from ..draws import DrawKey
 from ..edits.request import Prepared, Request
 from ..errors import UserError
@@ -84,14 +83,14 @@ class LIME(InstructPix2Pix):
         named = [w.text for w in words(instruction) if any(start < w.end and end > w.start for start, end in inside)]
         return tuple(named), related
 
-    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+        """Of the second walk."""
+        yield Walked(model.encode(to_pixels([p.image for p in batch])), [None] * len(batch))
         regions = self.regions(model, batch)
+        masks = [None if region is None else region.mask[None].float() for region in regions]
         scales = Scales(self.guidance_scale, self.image_guidance_scale)
-        *_, last = self.walked(model, batch, scales, self.penalties(model, batch, regions))
-        return Walked(last.z, [None if region is None else region.mask[None].float() for region in regions])
-
-    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        return self.walk_masked(model, batch).latents
+        for step in self.walked(model, batch, scales, self.penalties(model, batch, regions)):
+            yield Walked(step.clean, masks)
 
     def regions(self, model: Backbone, batch: Sequence[Prepared]) -> list[Region | None]:
         """Of each image: its mask image, or where the related words point to; None without either."""

@@ -17,7 +17,7 @@ from ..editors.base import Observers
 from ..editors.loading import model_cache
 from ..edits.request import Request, Result
 from ..files.images import load_image
-from .limits import AtMost, Limits
+from .limits import Limits
 from .timeline import Timeline
 
 Message = Snapshot | Result | Exception
@@ -45,6 +45,11 @@ class Run:
         if self._before is None:
             self._before = ImageOps.fit(load_image(self.request.image), size, Image.Resampling.LANCZOS)
         return self._before
+
+    @property
+    def wish(self) -> str:
+        """What was asked for."""
+        return self.request.instruction or self.request.target
 
     @property
     def label(self) -> str:
@@ -83,8 +88,9 @@ def follow(run: Run, stop: Event, limits: Limits) -> Iterator[None]:
 
 
 def _work(run: Run, stop: Event, limits: Limits, messages: "Queue[Message]") -> None:
-    callbacks = [AtMost(limits.side), Watching(messages.put), Stopping(lambda distiller: stop.is_set())]
+    callbacks = [Watching(messages.put), Stopping(lambda distiller: stop.is_set())]
     try:
+        limits.check_size(*model_cache.get(run.settings).check(run.request))
         messages.put(make(run.settings, run.request, Observers(callbacks)))
     except Exception as error:
         messages.put(error)

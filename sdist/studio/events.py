@@ -30,6 +30,7 @@ def connect(demo: gr.Blocks, p: Page, offer: Offer) -> None:
     p.scenes.select(handle_source.choose_scene, p.visitor, [*source, *prompts], **shown)
     typed = [p.source.input, p.target.input, p.methods.input]
     gr.on(typed, handle_source.read_words, [p.source, p.target, p.methods], [p.words, p.masking], **silent, **newest)
+    p.methods.input(handle_source.ask, p.methods, [p.source, p.target], **silent)
     p.words.input(handle_source.tick, [p.visitor, p.target, p.words], None, **silent)
 
     asked = [p.edit.click, p.target.submit]

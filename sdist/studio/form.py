@@ -48,7 +48,9 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
             limits.check_steps(settings.editor.steps)
             named = tuple(wanted.chosen or ()) if "words" in settings.editor.reads else ()
             mask = wanted.mask if "mask" in settings.editor.reads else None
-            request = Request(wanted.image, wanted.source.strip(), wanted.target.strip(), seed, named, mask)
+            prompts = ("", "", wanted.target) if "instruction" in settings.editor.reads else (wanted.source, wanted.target, "")
+            source, target, instruction = (prompt.strip() for prompt in prompts)
+            request = Request(wanted.image, source, target, seed, named, mask, instruction)
             runs.append(Run(method, settings, request))
     return runs
 

@@ -118,9 +118,10 @@ def gallery(visitor: Visitor) -> Any:
 def progress(run: Run, seconds: float | None) -> str:
     """One line: how far, how often a draw was refused, how long."""
     made, steps = run.timeline.made, run.timeline.steps
-    draws = f", {sum(run.timeline.attempts) / made:.2f} draws per step" if made else ""
+    draws = f", {sum(run.timeline.attempts) / made:.2f} draws per step" if any(run.timeline.grad_std) else ""
     if run.result is not None:
         how = "done" if made == steps else f"stopped after {made} of {steps} steps"
-        return f"{run.label}: {how}{draws}, {run.result.timings['optimize']:.1f} s"
+        took = next(run.result.timings[name] for name in ("optimize", "edit") if name in run.result.timings)
+        return f"{run.label}: {how}{draws}, {took:.1f} s"
     left = f", about {seconds / made * (steps - made):.0f} s left" if seconds and made >= 3 else ""
     return f"{run.label}: step {made} of {steps}{draws}{left}"

@@ -7,9 +7,10 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from ..config.build import load_settings
 from ..errors import UserError
 from ..files.images import load_image
-from .form import reads, words_of
+from .form import CARD, reads, words_of
 from .html import source_stage
 from .limits import shown_errors
 from .page import paintable, status
@@ -53,6 +54,15 @@ def read_words(source: str, target: str, methods: Sequence[str]) -> list[Any]:
     """The words of the target, while it is typed, and the mask to paint, each where a method reads it."""
     offer = offered(source, target) if reads(methods, "words") else gr.update(visible=False)
     return [offer, gr.update(visible=reads(methods, "mask"))]
+
+
+def ask(methods: Sequence[str]) -> list[Any]:
+    """What the prompts are for: methods that read an instruction need no other."""
+    instructed = [m != CARD and "instruction" in load_settings(m).editor.reads for m in methods]
+    label = "What to do" if instructed and all(instructed) else "What should be there"
+    if any(instructed) and not all(instructed):
+        label += ", or what to do"
+    return [gr.update(visible=not (instructed and all(instructed))), gr.update(label=label)]
 
 
 def tick(visitor: Visitor, target: str, words: list[str]) -> None:

@@ -57,11 +57,13 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
     shown = uri(png_bytes(image), "image/png") if whole else light(image)
     at = (f"step {frame.step}" if frame.step < run.timeline.made else "", f"strength {strength:g}" if strength != 1 else "")
     part = ", ".join(filter(None, at))
-    rail = figure(light(run.before(size)), f"source: {run.request.source}", "the source", "small")
+    rail = figure(
+        light(run.before(size)), f"source: {run.request.source}" if run.request.source else "source", "the source", "small"
+    )
     if frame.mask is not None:
         rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), "the mask", "small")
     links = downloads(run, image, frame.step, strength) if whole else ""
-    main = figure(shown, f"{run.request.target} ({part})" if part else run.request.target, run.request.target, "main")
+    main = figure(shown, f"{run.wish} ({part})" if part else run.wish, run.wish, "main")
     return f'<div class="stage">{main}<div class="rail">{rail}{links}</div></div>'
 
 

@@ -7,12 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import cast
 
-from ..distillation.callbacks import Observer
-from ..distillation.distiller import ScoreDistiller
 from ..errors import UserError, unknown
-from ..models.base import Backbone
 
 log = logging.getLogger("sdist")
 
@@ -36,6 +32,11 @@ class Limits:
         if steps > self.steps:
             raise UserError(f"{steps} steps: this studio makes at most {self.steps} (--max-steps)")
 
+    def check_size(self, width: int, height: int) -> None:
+        """Of an edited picture, before anything is computed."""
+        if max(width, height) > self.side:
+            raise UserError(f"size {width} x {height}: this studio edits up to {self.side} pixels per side (--max-side)")
+
     def check_edits(self, edits: int) -> None:
         if not 1 <= edits <= self.edits:
             raise UserError(f"{edits} edits at once: choose 1 to {self.edits}, that is methods times seeds")
@@ -51,26 +52,14 @@ class Offer:
     root: Path
 
 
-class AtMost(Observer):
-    """Refuses a picture whose long side is above so many pixels, before the first step."""
-
-    def __init__(self, side: int) -> None:
-        self._side = side
-
-    def on_start(self, distiller: ScoreDistiller) -> None:
-        backbone = cast(Backbone, distiller.network)
-        height, width = (side * backbone.factor for side in distiller.latents.shape[-2:])
-        if max(width, height) > self._side:
-            raise UserError(f"size {width} x {height}: this studio edits up to {self._side} pixels per side (--max-side)")
-
-
 def plain_overrides(text: str) -> list[str]:
     """Lines KEY=VALUE of a method's yaml. Raises UserError for one that is not about the method, or that would look things up."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:
         key = line.partition("=")[0].strip()
-        if not KEY.fullmatch(key) or key.split(".")[0] not in METHOD_KEYS:
-            raise unknown("setting", key, METHOD_KEYS, "the studio's settings (KEY=VALUE, one per line)")
+        own = key.startswith("editor.") and key != "editor.name"
+        if not KEY.fullmatch(key) or not (own or key.split(".")[0] in METHOD_KEYS):
+            raise unknown("setting", key, (*METHOD_KEYS, "editor.KEY"), "the studio's settings (KEY=VALUE, one per line)")
     check_literal(text)
     return lines
 

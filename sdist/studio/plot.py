@@ -7,8 +7,8 @@ LEAST = 4  # draws that a full bar stands for, at least
 
 
 def curves(timeline: Timeline) -> str:
-    """HTML; empty before the first step."""
-    if not timeline.made:
+    """HTML; empty before the first step, and for an editor without a gradient."""
+    if not any(timeline.grad_std):
         return ""
     highest = max(*timeline.grad_std, *timeline.threshold) or 1.0
     x = [(i + 0.5) / timeline.steps * WIDTH for i in range(timeline.made)]

@@ -41,6 +41,7 @@ def restored(text: str, methods: list[str]) -> Restored:
         data = json.loads(text)
         request, settings = data["job"], resolve(data["settings"], "the run card")
         source, target, image = (str(request[key]) for key in ("source", "target", "image"))
+        target = str(request.get("instruction") or target)  # one prompt stands for either
         check_prompts(source, target)
         digests = (str(request["sha256"]), request["mask_sha256"] and str(request["mask_sha256"]))
         chosen, seed = [*dict.fromkeys(map(str, data["words"]))], int(request["seed"])
@@ -48,12 +49,12 @@ def restored(text: str, methods: list[str]) -> Restored:
         if isinstance(error, UserError):
             raise
         raise UserError(f"this is no run card, or it is damaged ({type(error).__name__})") from None
-    if not settings.editor.stepwise:
+    if not settings.editor.watchable:
         raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
-    plain = plain_settings(settings)
+    plain, steps = plain_settings(settings), settings.editor.steps if settings.editor.stepwise else 0  # 0: the method's
     return Restored(
         method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in ("device", "compile", "log")},
-        model=settings.model, size=settings.size, seed=seed, steps=settings.editor.steps, source=source, target=target,
+        model=settings.model, size=settings.size, seed=seed, steps=steps, source=source, target=target,
         words=chosen, image=Path(image).name, digests=digests,
     )  # fmt: skip
 

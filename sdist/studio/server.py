@@ -67,8 +67,8 @@ def build(root: Path, model: str, limits: Limits) -> gr.Blocks:
 
 def methods_here() -> list[str]:
     """The methods of this installation, LUSD first; those without steps that could be watched are left out."""
-    stepwise = [name for name in shipped("method") if load_settings(name).editor.stepwise]
-    return sorted(stepwise, key=lambda name: name != "lusd")
+    watchable = [name for name in shipped("method") if load_settings(name).editor.watchable]
+    return sorted(watchable, key=lambda name: name != "lusd")
 
 
 def models_here(first: str) -> list[str]:

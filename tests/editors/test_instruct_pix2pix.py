@@ -14,7 +14,9 @@ from PIL import Image
 import sdist
 from sdist.cli import main
 from sdist.config.build import load_settings, resolve
+from sdist.distillation.callbacks import Stopping
 from sdist.draws import DrawKey
+from sdist.editors.base import Observers
 from sdist.editors.instruct_pix2pix import STREAM
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
@@ -214,6 +216,31 @@ def test_from_python(folder: Path, picture: Path, tmp_path: Path, edit: Edit) ->
     )
     assert edit("out", "--instruction", INSTRUCTION) == 0
     assert np.array_equal(np.asarray(result.image, np.int16), pixels(made(tmp_path / "out")))
+
+
+def test_steps_can_be_watched(folder: Path, picture: Path) -> None:
+    seen = []
+    result = sdist.edit(
+        picture, instruction=INSTRUCTION, method="instruct_pix2pix", model=str(folder), device="cpu", settings=QUICK[:1],
+        on_step=seen.append,
+    )  # fmt: skip
+    assert [snapshot.step for snapshot in seen] == list(range(STEPS + 1))
+    assert {snapshot.steps for snapshot in seen} == {STEPS}
+    assert np.array_equal(np.asarray(seen[-1].image), np.asarray(result.image))
+    assert not np.array_equal(np.asarray(seen[-2].image), np.asarray(result.image))
+
+
+def test_an_edit_can_be_stopped_and_its_card_tells_where(model: Backbone, request_of, tmp_path: Path, capsys) -> None:
+    request = request_of()
+    edit = LoadedMethod(load_settings("instruct_pix2pix", QUICK, model=str(model.name), device="cpu"), model)
+    stopping = Stopping(lambda walk: bool(walk.step[0] == 2))
+    batch = [edit.prepare(replace(request, seed=seed)) for seed in (0, 1)]
+    first, second = edit.edit(batch, Observers([stopping], parallel=2))
+    assert (first.attempts, second.attempts) == ((1, 1), (1, 1))
+    replace(first, card=edit.card(first)).save(tmp_path / "stopped.png")
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "stopped.png"), "--quiet"]) in (0, 1)
+    assert capsys.readouterr().out.startswith(("identical", "differs: by at most 1 "))  # alone, it was rounded otherwise
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------

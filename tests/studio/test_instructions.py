@@ -1,0 +1,89 @@
+"""Editors of instructions in the studio: one prompt, which says what to do."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from sdist.errors import UserError
+from sdist.studio.edits import Run, follow
+from sdist.studio.form import Wanted, runs_of
+from sdist.studio.handle_edit import progress
+from sdist.studio.handle_source import ask
+from sdist.studio.html import run_stage
+from sdist.studio.limits import Limits, plain_overrides
+from sdist.studio.plot import curves
+from sdist.studio.restore import restored
+from sdist.studio.server import methods_here
+
+from ..conftest import save_tiny_pipeline
+
+INSTRUCTION = "a red hat in the snow"
+SETTINGS = "editor.num_inference_steps=4\neditor.recorded_step=1\neditor.penalized_steps=3"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_pipeline(tmp_path_factory.mktemp("instructed"), in_channels=8)
+
+
+def a_run(picture: Path, folder: Path, **changes: object) -> Run:
+    given = {"source": "", "target": INSTRUCTION, "methods": ["lime"], "overrides": SETTINGS, "model": str(folder)}
+    return runs_of(Wanted(image=picture, **{**given, **changes}), Limits())[0]
+
+
+def ended(run: Run, limits: Limits = Limits()) -> Run:  # noqa: B008 (it is frozen)
+    for _ in follow(run, threading.Event(), limits):
+        pass
+    return run
+
+
+def test_methods_that_read_an_instruction_are_offered() -> None:
+    assert {"lime", "lime_released", "instruct_pix2pix", "lusd"} <= {*methods_here()}
+    assert "sdedit" not in methods_here()
+
+
+def test_the_one_prompt_is_the_instruction_and_the_run_is_watched(picture: Path, folder: Path) -> None:
+    run = ended(a_run(picture, folder))
+    assert (run.request.source, run.request.target, run.request.instruction) == ("", "", INSTRUCTION)
+    assert (run.timeline.made, run.timeline.steps) == (4, 4)
+    assert run.result.mask is not None
+    assert run.timeline.frames[-1].mask is not None
+    assert INSTRUCTION in run_stage(run, run.picture(4), 4, 1.0)
+    assert progress(run, None).startswith("lime, seed 0: done, ")
+    assert curves(run.timeline) == ""
+    card = restored(json.dumps(run.card), methods_here())
+    assert (card.target, card.steps) == (INSTRUCTION, 0)
+
+
+def test_it_can_be_stopped(picture: Path, folder: Path) -> None:
+    run, stop = a_run(picture, folder), threading.Event()
+    stop.set()
+    for _ in follow(run, stop, Limits()):
+        pass
+    assert run.timeline.made == 0
+    assert "stopped after 0 of 4 steps" in progress(run, None)
+
+
+def test_limits_hold_before_anything_is_computed(picture: Path, folder: Path) -> None:
+    with pytest.raises(UserError, match="size 32 x 32: this studio edits up to 16 pixels per side"):
+        ended(a_run(picture, folder), Limits(side=16))
+    assert plain_overrides("editor.guidance_scale=3") == ["editor.guidance_scale=3"]
+    for line in ("editor.name=sdedit", "editor={name: sdedit}", "model=sd15"):
+        with pytest.raises(UserError, match="unknown setting"):
+            plain_overrides(line)
+
+
+@pytest.mark.parametrize(
+    ("methods", "label", "shown"),
+    [
+        (["lusd"], "What should be there", True),
+        (["lime", "instruct_pix2pix"], "What to do", False),
+        (["lusd", "lime"], "What should be there, or what to do", True),
+        ([], "What should be there", True),
+    ],
+)
+def test_prompts_say_what_they_are_for(methods: list[str], label: str, shown: bool) -> None:
+    source, target = ask(methods)
+    assert (source["visible"], target["label"]) == (shown, label)
