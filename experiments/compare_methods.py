@@ -25,6 +25,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from sdist.cli import main as sdist
 from sdist.config.build import load_settings
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
+from sdist.tinyworld.instructions import instructions_of
 from sdist.tinyworld.judge import Facts, facts, look
 
 METHODS = (
@@ -55,7 +56,7 @@ def main() -> int:
     numbers = range(args.first, args.first + args.pairs)
     pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in numbers]
     args.work /= f"from_{args.first}"
-    write_pairs(args.work / "input", pairs)
+    write_pairs(args.work / "input", pairs, instructions_of(pairs))
     rows = []
     for method in args.methods.split(","):
         if method != NOTHING:

@@ -16,6 +16,7 @@ from PIL import Image
 from sdist.cli import main as sdist
 from sdist.files.images import panel
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
+from sdist.tinyworld.instructions import instructions_of
 
 
 def main() -> int:
@@ -29,13 +30,13 @@ def main() -> int:
     args, more = parser.parse_known_args()
     kinds, name = args.kinds.split(","), args.name or Path(args.method).stem
     pairs = [sample_edit(args.seed, i, kinds[i % len(kinds)]) for i in range(args.count)]
-    write_pairs(args.output / "input", pairs)
+    write_pairs(args.output / "input", pairs, instructions_of(pairs))
     results = args.output / name
     code = sdist(["run", "--input", str(args.output / "input"), "--output", str(results), "--method", args.method, *more])
     sheet(results, pairs).save(args.output / f"{name}.png")
     cards = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     draws = np.concatenate([card["attempts"] for card in cards])
-    seconds = sum(card["seconds"]["optimize"] for card in cards) / len(cards)
+    seconds = sum(card["seconds"].get("optimize", card["seconds"].get("edit", 0)) for card in cards) / len(cards)
     print(f"{name}: {len(cards)} edits, {draws.mean():.2f} draws per step, {seconds:.1f} s per edit; {args.output / name}.png")
     return code
 

@@ -1,7 +1,7 @@
 """Edit pairs: a scene, a changed scene, both prompts in one wording, both renders, and the mask of the change."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,14 +119,17 @@ def changed_area(old: dict[Part, np.ndarray], new: dict[Part, np.ndarray]) -> np
     return np.maximum.reduce([area for parts in (old, new) for part, area in parts.items() if part in changed])
 
 
-def write_pairs(folder: Path, pairs: list[EditPair]) -> None:
-    """The pairs in the format that `sdist run` reads, index.csv (with the kinds) and images/, and the targets in truths/."""
+def write_pairs(folder: Path, pairs: list[EditPair], instructions: Sequence[str]) -> None:
+    """The pairs in the format that `sdist run` reads, index.csv (with the kinds) and images/, and the targets in truths/.
+
+    `instructions`: what to do, one per pair (see instructions.py).
+    """
     for name in ("images", "truths"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = [["img_path", "source_prompt", "target_prompt", "category"]]
-    for i, pair in enumerate(pairs):
+    rows = [["img_path", "source_prompt", "target_prompt", "category", "instruction"]]
+    for i, (pair, instruction) in enumerate(zip(pairs, instructions, strict=True)):
         pair.source_image.save(folder / "images" / f"{i:03d}.png")
         pair.target_image.save(folder / "truths" / f"{i:03d}.png")
-        rows.append([f"{i:03d}.png", pair.source, pair.target, pair.kind])
+        rows.append([f"{i:03d}.png", pair.source, pair.target, pair.kind, instruction])
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)

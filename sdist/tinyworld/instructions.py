@@ -4,6 +4,7 @@ A template's fields are filled with noun phrases, whose words that name what cha
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from .objects import NOUNS
 from .scene import Attachment, Scene, Thing
 
 MARK = "*"
+SEED = 7  # of the wordings of pairs on disk
 WHERE = {"sky": "in the sky", "ground": "on the ground"}
 
 ADD = (
@@ -89,6 +91,11 @@ class Instruction(NamedTuple):
 def instruction(pair: EditPair, rng: np.random.Generator) -> Instruction:
     """One way to ask for the edit: lower case, as unambiguous as the source picture needs."""
     return instruct(pair.kind, pair.before, pair.after, rng)
+
+
+def instructions_of(pairs: Sequence[EditPair]) -> list[str]:
+    """One per pair, a function of the pair and its place among them."""
+    return [instruction(pair, np.random.default_rng((SEED, i))).text for i, pair in enumerate(pairs)]
 
 
 def instruct(kind: str, before: Scene, after: Scene, rng: np.random.Generator) -> Instruction:

@@ -16,6 +16,7 @@ from sdist.datasets.pie_bench import decode_runs
 from sdist.errors import UserError
 from sdist.registry import DATASETS
 from sdist.tinyworld.edits import sample_edit, write_pairs
+from sdist.tinyworld.instructions import instructions_of
 
 from ..need import need
 
@@ -48,8 +49,8 @@ def pie(tmp_path: Path) -> Path:
         picture(tmp_path / "annotation_images" / kind / f"{key}.jpg")
         records[key] = {
             "image_path": f"{kind}/{key}.jpg", "original_prompt": "a mountain bicycle", "editing_type_id": kind[0],
-            "editing_prompt": "a [rusty] mountain bicycle", "editing_instruction": "", "blended_word": "bicycle bicycle",
-            "mask": [SIDE * 10 + 5, 20],
+            "editing_prompt": "a [rusty] mountain bicycle", "editing_instruction": "make it rusty",
+            "blended_word": "bicycle bicycle", "mask": [SIDE * 10 + 5, 20],
         }  # fmt: skip
     (tmp_path / "mapping_file.json").write_text(json.dumps(records))
     return tmp_path
@@ -68,7 +69,7 @@ def magicbrush(tmp_path: Path) -> Path:
             picture(tmp_path / "images" / session / name)
         prompts[session] = {name: f"all of {name.split('-')[1]}" for name in names}
         captions[session] = {name: f"new in {name.split('-')[1]}" for name in names[1:]}
-        turns += [{"input": a, "mask": "", "output": b, "instruction": ""} for a, b in pairwise(names)]
+        turns += [{"input": a, "mask": "", "output": b, "instruction": f"make it {b}"} for a, b in pairwise(names)]
         rows += [[name.removesuffix(".png"), "add" if "input" in name else "change"] for name in names[:-1]]
     rows = [rows[0], *rows[:0:-1]]  # the release's table has another order than the turns
     (tmp_path / "edit_turns.json").write_text(json.dumps(turns))
@@ -87,7 +88,7 @@ def test_index(index: Path) -> None:
 def test_pie_bench(pie: Path) -> None:
     first, second = load_dataset(f"pie_bench:{pie}")
     assert (first.key, first.target, first.category) == ("000000000000", "a rusty mountain bicycle", "random")
-    assert second.category == "add_object"
+    assert (second.category, second.instruction) == ("add_object", "make it rusty")
     assert second.mask is not None
     assert second.mask().sum() == 2064
 
@@ -99,6 +100,7 @@ def test_magicbrush_is_joined_by_name(magicbrush: Path) -> None:
     assert (third.image.name, third.truth.name) == ("243361-output2.png", "243361-output3.png")
     assert (third.source, third.target) == ("all of output2.png", "all of output3.png")
     assert third.text == "new in output3.png"
+    assert third.instruction == "make it 243361-output3.png"
     assert {key: pair.category for key, pair in pairs.items()} == {
         "12_1": "Add", "243361_1": "Add", "243361_inde_2": "Other", "243361_inde_3": "Other",
     }  # fmt: skip
@@ -201,10 +203,11 @@ def test_what_is_missing_or_odd_is_named(index: Path, pie: Path, magicbrush: Pat
 
 def test_tinyworlds_pairs_have_their_kind_and_the_rendered_target(tmp_path: Path) -> None:
     made = [sample_edit(0, i, kind) for i, kind in enumerate(("add", "background"))]
-    write_pairs(tmp_path, made)
+    write_pairs(tmp_path, made, instructions_of(made))
     first, second = load_dataset(f"tinyworld:{tmp_path}")
     assert (first.key, first.category, second.key, second.category) == ("000", "add", "001", "background")
     assert (second.source, second.target) == (made[1].source, made[1].target)
+    assert [first.instruction, second.instruction] == instructions_of(made) != instructions_of(made[::-1])[::-1]
     assert np.array_equal(Image.open(second.truth), made[1].target_image)
 
 
