@@ -76,7 +76,11 @@ class Backbone(ABC):
         """Raises UserError for a component of a class that is not known to do what the family's own does; `kinds`: and bases."""
         known = [kind.rpartition(".")[2] for kind in (cls.components[name], *cls.accepts.get(name, ()))]
         if not {kind.removesuffix("Fast") for kind in kinds} & set(known):
-            others = f" or {len(known) - 1} others" if len(known) > 3 else "".join(f" or {kind}" for kind in known[1:])
+            others = (
+                f" or {len(known) - 1} others (docs/troubleshooting.md)"
+                if len(known) > 3
+                else "".join(f" or {kind}" for kind in known[1:])
+            )
             raise UserError(f"{name} is a {kinds[0]}, which is not known here: have {known[0]}{others}")
 
     def __init_subclass__(cls) -> None:

@@ -52,8 +52,8 @@ class ScoreDistillationPipelineOutput(BaseOutput):
 class ScoreDistillationPipeline(DiffusionPipeline):
     """Edits images by score distillation with the components of a Stable Diffusion 1, 2 or XL.
 
-    The scheduler may be of any class: its noise schedule is read. A call borrows the networks: it runs the UNet in the format
-    that it has and the others in float32, as everywhere here, and leaves all of them as they were.
+    Of the scheduler the noise schedule is read (docs/troubleshooting.md, Models). A call borrows the networks: it runs the UNet
+    in the format that it has and the others in float32, as everywhere here, and leaves all of them as they were.
     """
 
     _optional_components: ClassVar[list[str]] = ["text_encoder_2", "tokenizer_2"]
