@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sdist.cli import main
 from sdist.errors import UserError
 from sdist.metrics.encoders.pretrained import load_pretrained
-from sdist.models.catalogue import TINYWORLD, find_model
+from sdist.models.catalogue import MODELS, TINYWORLD, find_model
 from sdist.models.folders import local_folder, on_disk, problem
 from sdist.models.hub import wanted_files
 from sdist.models.loading import load_backbone
@@ -292,3 +292,12 @@ def test_the_libraries_say_nothing_before_our_line(folder: Path, capfd: pytest.C
         load_backbone(str(folder), "cpu")
     assert "".join(capfd.readouterr()) == ""
     assert levels == {name: logging.getLogger(name).level for name in levels}
+
+
+def test_a_copy_of_the_embedded_model_has_its_scale(tiny_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(TINYWORLD, tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors", "flow", "clip")))
+    assert find_model(str(copy)).scale == MODELS["tinyworld"].scale
+    assert find_model(str(copy)).sources == (str(copy),)
+    assert find_model(str(tiny_folder)).scale == MODELS["sd15"].scale
+    (copy / "unet" / "config.json").write_text("{")
+    assert find_model(str(copy)).scale == MODELS["sd15"].scale
