@@ -8,6 +8,7 @@ and the image that the target branch is taken to stand for. Columns: some steps 
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image, ImageDraw
@@ -15,8 +16,9 @@ from PIL import Image, ImageDraw
 from sdist.config.build import load_settings
 from sdist.denoising.base import Added
 from sdist.denoising.grounding import unit_ranges
-from sdist.denoising.sample import sample
+from sdist.denoising.sample import Plan, sample
 from sdist.editors.loading import load_method
+from sdist.editors.two_branch import TwoBranch
 from sdist.edits.request import Request
 from sdist.files.images import to_images
 from sdist.prediction import Outputs
@@ -37,11 +39,12 @@ def tile(values: torch.Tensor) -> Image.Image:
 def tiles(image: Path, source: str, target: str) -> dict[int, list[Image.Image]]:
     """By step: one tile per row."""
     loaded = load_method(load_settings("vimaedit"))
+    editor = cast(TwoBranch, loaded.editor)
     prepared = loaded.prepare(Request(image, source, target))
-    begun = loaded.editor.begin(loaded.model, [prepared])
-    course, found = loaded.editor.course(loaded.model, [prepared], begun), {}
+    begun = editor.begin(loaded.model, [prepared])
+    course, found = editor.course(loaded.model, [prepared], begun), {}
 
-    def plan(k: int):
+    def plan(k: int) -> Plan:
         own = course.plan(k)
 
         def added(outputs: Outputs) -> Added | None:
@@ -56,7 +59,7 @@ def tiles(image: Path, source: str, target: str) -> dict[int, list[Image.Image]]
 
         return own._replace(added=added)
 
-    for _ in sample(loaded.model, begun.start, begun.text, begun.levels, loaded.editor.solver, plan, begun.inverted):
+    for _ in sample(loaded.model, begun.start, begun.text, begun.levels, editor.solver, plan, begun.inverted):
         pass
     return found
 

@@ -1,7 +1,7 @@
 """Whole runs of ViMAEdit's release, replayed from the recorded image, prompts and noise."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -15,7 +15,8 @@ from ..denoising.sample import ByName, Plan, sample
 from ..denoising.solvers.ddim import DDIM
 from ..denoising.solvers.dpmpp_2m import DPMSolverPP2M
 from ..denoising.two_branch import Course, Injected
-from ..diffusion import add_noise
+from ..diffusion import OutputKind, add_noise
+from ..errors import unknown
 from ..files.images import to_pixels
 from ..image_guidance.guide import Guide
 from ..metrics.encoders.preprocessing import center_crop
@@ -40,10 +41,31 @@ Settings = Mapping[str, Any]
 def compare(case: Case) -> dict[str, Deviation]:
     """Of the encoded image, prompts and image embeddings, and of every step's latents, predictions, saliency and masks."""
     case.need(*NEEDED)
-    arrays, model = case.arrays("image", "z_src", "init_noise", "timestep", "image_rows", "z_final"), case.backbone()
+    if case.settings.get("inversion", "virtual") != "virtual":
+        raise unknown("inversion", str(case.settings["inversion"]), ("virtual",), str(case.folder))
+    read = ("image", "z_src", "init_noise", "timestep", "image_rows", "z_final")
+    arrays, model = case.arrays(*read, *(("z",) if case.forced else ())), case.backbone()
+    adapt(model, case.settings)
     guide = guide_of(case, model)
     ours = _inputs(case.settings, arrays, model, guide) | Replay(case.settings, arrays, model, guide, case.forced).run()
     return deviations(ours, arrays)
+
+
+def adapt(model: Backbone, case: Settings) -> None:
+    """Gives a model what the trace says of it. Raises UserError for a prediction type that does not exist."""
+    kind = case.get("prediction_type", model.prediction_type)
+    if kind not in (kinds := get_args(OutputKind)):
+        raise unknown("prediction_type", str(kind), kinds, "case.json")
+    model.prediction_type = kind
+    if "vae_scaling_factor" in case:
+        model.vae.register_to_config(scaling_factor=case["vae_scaling_factor"])
+
+
+def _solver(case: Settings) -> Solver:
+    solvers: dict[str, Solver] = {"ddim": DDIM(case["eta"]), "dpmsolver++": DPMSolverPP2M()}
+    if case["solver"] not in solvers:
+        raise unknown("solver", str(case["solver"]), solvers, "case.json")
+    return solvers[case["solver"]]
 
 
 def _inputs(case: Settings, arrays: Mapping[str, Tensor], model: Backbone, guide: Guide) -> dict[str, Tensor]:
@@ -61,7 +83,7 @@ class Replay:
 
     def __init__(self, case: Settings, arrays: Mapping[str, Tensor], model: Backbone, guide: Guide, forced: bool) -> None:
         self.case, self.arrays, self.model, self.forced = case, arrays, model, forced
-        self.solver: Solver = DDIM(case["eta"]) if case["solver"] == "ddim" else DPMSolverPP2M()
+        self.solver = _solver(case)
         self.source = arrays["z_src"]
         self.course = self._course(guide)
         self.kept: dict[str, list[Tensor]] = {name: [] for name in ("z", "eps", "saliency", "mask", "critical")}
@@ -136,7 +158,14 @@ class Replay:
             images=guide.adapter.hook(layers, rows, case["image_scale"]),
             saliency=Saliency(grounding, _focus(prompts, words, self.model.text.length)) if words else None,
             first=grounding.first(n),
+            levels=self._levels(),
         )
+
+    def _levels(self) -> tuple[int, int]:
+        """Of cross- and self-attention, by the sides of their grids."""
+        side = self.source.shape[-2]
+        cross, self_ = (int(self.case.get(f"{kind}_resolution", side // 2**k)) for kind, k in (("cross", 2), ("self", 1)))
+        return (side // cross).bit_length() - 1, (side // self_).bit_length() - 1
 
     def _noise(self, k: int) -> Tensor:
         """Where none was recorded it has no effect."""

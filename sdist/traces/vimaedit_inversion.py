@@ -32,7 +32,11 @@ class Walk:
     def __init__(self, case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Backbone) -> None:
         self.case, self.model, self.source, self.solver = case, model, arrays["z_src"], DDIM(case["eta"])
         self.text: dict[str, Text] = texts_of(arrays)
-        self.at: list[Level] = levels(model, self.solver.timesteps(case["steps"], model.last_timestep), self.source)
+        times, clean_end = (
+            self.solver.timesteps(case["steps"], model.last_timestep),
+            case.get("final_alpha_bar") in (1, "1", "1.0"),
+        )
+        self.at: list[Level] = levels(model, times, self.source, clean_end)
         if "ef_xts" in arrays:
             self.noisy = arrays["ef_xts"].flip(0)
 

@@ -1,9 +1,11 @@
 """Traces of ViMAEdit's release and of PnPInversion, by piece: the same inputs go in, the same quantities must come out."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sdist.errors import UserError
 from sdist.traces.files import read_settings
 from sdist.traces.kinds import Case, compare
 
@@ -31,6 +33,25 @@ PIECES = {
     "vimaedit_injection": {"refinement", "replacement", "words", "refine_text", "replace_text", "refine_self", "refine_image"},
     "vimaedit_embedding": {"image_embed", "text_embed", *TARGETS},
 }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"solver": "euler"}, "unknown solver 'euler'"),
+        ({"inversion": "direct"}, "unknown inversion 'direct'"),
+        ({"prediction_type": "x"}, "unknown prediction_type 'x'"),
+        ({"gamma": None}, "lacks gamma"),
+    ],
+)
+def test_what_cannot_be_replayed_is_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compare(case_of("vimaedit_noblend", **change))
+
+
+def test_latents_have_to_be_recorded_to_start_from_them() -> None:
+    with pytest.raises(UserError, match="lacks z"):
+        compare(replace(case_of("vimaedit_noblend"), forced=True))
 
 
 @pytest.mark.parametrize("name", PIECES)
