@@ -52,7 +52,7 @@ def tiles(image: Path, source: str, target: str) -> dict[int, list[Image.Image]]
             if k in STEPS and course.saliency is not None and course.masks is not None:
                 attention = outputs.recorded[course.recorders[1]]
                 coarse = unit_ranges(attention.text_map(course.saliency.focus.target))[0, 0]
-                iterated = unit_ranges(course.saliency.maps)[0, 1]
+                iterated = unit_ranges(course.saliency.whole)[0, 1]
                 (seen,) = to_images(loaded.model.decode(outputs.clean[course.branches[1]]))
                 found[k] = [tile(coarse), tile(iterated), tile(course.masks.edit[0, 0]), seen.resize((SIDE, SIDE))]
             return noise
