@@ -118,8 +118,8 @@ def _tag(stem: str, tag: str, tagger: Tagger) -> str:
     return "NN" if last.isdigit() or tagger([last])[0] in NOUNS else tag
 
 
-def named_words(target: str, named: Sequence[str]) -> list[Word]:
-    """The user's own words as they stand in the target, phrases word by word; a part of a hyphenated word too.
+def named_words(target: str, named: Sequence[str], where: str = "the target prompt") -> list[Word]:
+    """The user's own words as they stand in the target, or `where`, phrases word by word; a part of a hyphenated word too.
 
     Raises UserError for one that is not there.
     """
@@ -129,7 +129,7 @@ def named_words(target: str, named: Sequence[str]) -> list[Word]:
     for phrase in named:
         places = _places(phrase, have, "paper") or _places(phrase, pieces, "released")
         if not places:
-            raise unknown("word", phrase, [w.text for w in have], f"the target prompt {target!r}")
+            raise unknown("word", phrase, [w.text for w in have], f"{where} {target!r}")
         matches += places
     return sorted(set(matches), key=lambda w: w.start)
 

@@ -76,7 +76,7 @@ class LIME(InstructPix2Pix):
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         instruction, spans = told(request), model.text.token_spans(told(request))
         if request.words:
-            chosen = named_words(instruction, request.words)
+            chosen = named_words(instruction, request.words, "the instruction")
             return tuple(word.text for word in chosen), tuple(token_indices(spans, chosen, "all"))
         related = tokens_of(model.text, instruction, self.tokens).related
         inside = [spans[i] for i in related]

@@ -30,10 +30,12 @@ from .wandb_account import check_account
 
 
 def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
-    """Raises UserError for options that need an editor whose steps can be watched; those that are None or empty are not set."""
+    """Raises UserError for options that need an editor whose steps can be logged; those that are None or empty are not set."""
     foreign = [f"--{name}" for name, value in options.items() if value]
     if foreign and not settings.editor.stepwise:
-        raise UserError(f"{', '.join(foreign)}: of editors whose steps can be watched, which those of {method} cannot")
+        raise UserError(
+            f"{', '.join(foreign)}: of editors whose steps can be logged and recorded, which those of {method} cannot"
+        )
 
 
 def _problem_of_writing(folder: Path) -> UserError | None:

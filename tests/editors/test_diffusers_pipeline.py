@@ -175,7 +175,7 @@ FOREIGN = {
     "compile": (["--compile"], "compile: no setting of the editor sdedit"),
     "words": (["--words", "hat"], "words: not read by this method"),
     "a mask": (["--mask", "mask.png"], "mask: not read by this method"),
-    "a trace": (["--record", "TRACE"], "--record: of editors whose steps can be watched"),
+    "a trace": (["--record", "TRACE"], "--record: of editors whose steps can be logged"),
     "a log": (["--log", "csv"], "--log: of editors whose steps"),
     "lanes": (["--batch", "2"], "--parallel: sdedit edits one image at a time"),
     "an instruction": (["--instruction", "add a hat"], "instruction: not read by this method"),

@@ -163,7 +163,7 @@ def test_named_words_are_the_related_ones(model: Backbone, request_of) -> None:
     assert lime.prepare(request_of()).words == ("red", "hat", "snow")
     named = lime.prepare(replace(request_of(), words=("hat",)))
     assert (named.words, named.tokens) == (("hat",), (3,))
-    with pytest.raises(UserError, match="unknown word 'dog'"):
+    with pytest.raises(UserError, match="unknown word 'dog' in the instruction 'a red hat in the snow'"):
         lime.prepare(replace(request_of(), words=("dog",)))
 
 
@@ -217,6 +217,7 @@ def test_presets_differ_where_paper_and_release_do() -> None:
     [
         ("editor.recorded_step=30", r"recorded_step is one of the num_inference_steps, 0..29, got 30"),
         ("editor.penalized_steps=31", "penalized_steps is a part of num_inference_steps, 0..30, got 31"),
+        ("editor.localize_guidance_scale=.nan", "localize_guidance_scale must be a finite number, got nan"),
         ("editor.region=null", "region cannot be null"),
         ("editor.region.clusters=0", "clusters must be at least 1, got 0"),
         ("editor.region.points=0", "points must be at least 1, got 0"),
