@@ -40,6 +40,11 @@ def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) 
 
 def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values: Mapping[str, Any]) -> Settings:
     """A method's settings with further ones, as a mapping or as "key=value", and with values that win over both."""
+    if not isinstance(model := values.get("model", ""), str | Path):
+        kind = type(model).__name__
+        raise UserError(
+            f"model is a name, hub id or folder, got {kind}; ScoreDistillationPipeline.from_pipe(pipe) takes a pipeline"
+        )
     if isinstance(settings, str):
         raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {settings!r}')
     if not isinstance(settings, Mapping):

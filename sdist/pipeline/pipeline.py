@@ -94,10 +94,18 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         source = str(Path(name).resolve()) if is_folder(name) else name
         safe = {**options, "use_safetensors": True}
         with own_state(), loading():  # weights that inference_mode makes have no gradients anywhere
-            folder = source if is_folder(name) else cls.download(source, **safe)
+            folder = source if is_folder(name) else cls._fetched(source, safe)
             pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, options), **safe})
         pipeline.register_to_config(_name_or_path=source)
         return pipeline
+
+    @classmethod
+    def _fetched(cls, hub_id: str, options: Mapping[str, Any]) -> str:
+        """The folder of its files in the hub's cache. Raises UserError if they cannot be had."""
+        try:
+            return str(cls.download(hub_id, **options))
+        except OSError as error:
+            raise UserError(f"{hub_id}: {' '.join(str(error).split())[:300]}") from error
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> "ScoreDistillationPipeline":
