@@ -77,7 +77,7 @@ class Editor(ABC):
 
     @abstractmethod
     def adapt(self, model: Backbone, precision: Precision) -> None:
-        """Brings a model in float32 into the precision. Raises UserError for a model that it cannot use."""
+        """Brings a model into the precision, in which its denoiser may be already. Raises UserError if it cannot use it."""
 
     def check_model(self, model: Backbone) -> None:  # noqa: B027
         """Raises UserError if its fields ask for more than the model has; it has all that is asked where this stays as it is."""

@@ -132,7 +132,7 @@ def _naming_faults(model: Backbone) -> Iterator[None]:
     """Raises NotFiniteError that names the network, and AllocationError."""
     with (
         allocating(model.device, "one image of this size"),
-        checking_encoders(model.text.encoders),
+        checking_encoders(model.encoders),
         checking_autoencoder(model.vae, model.denoiser_name),
     ):
         yield

@@ -25,7 +25,7 @@ from ..models.devices import choose_device
 from ..models.loading import load_backbone
 from ..models.memory import allocating
 from ..models.own_state import own_state
-from ..models.precision import format_on
+from ..models.precision import DTYPES, format_on
 from ..models.vocabulary import check_words, report_words
 from .base import Editor, Observers
 
@@ -125,12 +125,13 @@ def _report_coverage(name: str, mask: Image.Image) -> None:
 def load_method(settings: Settings) -> LoadedMethod:
     """The method with a model of its own, which nothing else uses."""
     with own_state():
-        backbone = load_backbone(settings.model, settings.device, settings.editor.conditions)
+        number_format = format_on(choose_device(settings.device).partition(":")[0], settings.precision)
+        backbone = load_backbone(settings.model, settings.device, settings.editor.conditions, DTYPES[number_format])
         return LoadedMethod(settings, adapt(backbone, settings))
 
 
 def adapt(model: Backbone, settings: Settings) -> Backbone:
-    """A model in float32, made into what the settings want. Raises UserError where that is impossible."""
+    """A model in float32 or in its precision already, made into what the settings want. Raises UserError if it cannot be."""
     with allocating(model.device, f"model {model.name} in the precision {settings.precision}"):
         settings.editor.adapt(model, settings.precision)
     if settings.compile:

@@ -28,8 +28,9 @@ from .compiled import CompiledForward
 from .devices import memory_format
 from .fingerprint import fingerprint
 from .finite import checking_encoders
-from .memory import allocating
+from .stored import StoredWeights
 from .text import PromptEncoder
+from .text_memory import embed_where_it_fits
 from .vae import LATENTS, check_vae, native_side, scale_of, shift_of
 
 
@@ -46,7 +47,7 @@ class Backbone(ABC):
     prediction_type: OutputKind
 
     def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
-        """Of components in float32, by their names.
+        """Of components by their names; of the denoiser in the format that it is to run in, or in float32, the others in float32.
 
         `options`: what model_index.json holds beside them; `conditions`: how many latents are read beside the noisy one.
         """
@@ -62,13 +63,17 @@ class Backbone(ABC):
                 f"{type(self).__name__}: prediction_type is {kind!r}, must be one of {', '.join(get_args(OutputKind))}"
             )
         for network in self.networks:
-            network.to(self.device).eval().requires_grad_(False)
+            network.eval().requires_grad_(False)
+        for network in (self.denoiser, self.vae):  # the text encoders come when they are needed
+            network.to(self.device)
         self.arrange(memory_format(self.device.type))
         self.fingerprint = fingerprint(self.networks)
         self.name = IN_MEMORY  # as it was asked for
         self.source = ""  # where it was loaded from
         self.stored: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
+        self.stored: StoredWeights | None = None  # the denoiser's weights, where they were loaded from files
+        self.reads: torch.dtype | None = None  # what the denoiser is given, where that is not the format of its weights
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
     @classmethod
@@ -167,6 +172,17 @@ class Backbone(ABC):
         self.format = form
         self.denoiser.to(memory_format=form)
 
+    def keep_stored(self, stored: StoredWeights) -> None:
+        """Where the denoiser's weights were read from, in whatever format: all have one fingerprint, that of the files."""
+        self.stored = stored
+        if self.dtype != torch.float32:
+            self.fingerprint = fingerprint(self.networks, stored)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the denoiser; diffusers' own `dtype` walks through all modules: 2 ms."""
+        return next(self.denoiser.parameters()).dtype
+
     def compile(self) -> None:
         """From now on the denoiser runs compiled, where autograd is off."""
         self.compiled = CompiledForward(self.denoiser)
@@ -178,8 +194,12 @@ class Backbone(ABC):
     @property
     def named_networks(self) -> dict[str, Any]:
         """By the names of their components."""
-        encoders = dict(zip(self._encoders, self.text.encoders, strict=True))
-        return {self.denoiser_name: self.denoiser, "vae": self.vae, **encoders}
+        return {self.denoiser_name: self.denoiser, "vae": self.vae, **self.encoders}
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        """Of text, by the names of their components."""
+        return dict(zip(self._encoders, self.text.encoders, strict=True))
 
     @property
     def changes(self) -> list[str]:
@@ -215,10 +235,9 @@ class Backbone(ABC):
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
-        with allocating(self.device, f"the embedding of {len(prompts)} prompts"):
-            text = self.text.embed(prompts)
+        text = embed_where_it_fits(self.text, prompts, self.device)
         if not text.finite:
-            with checking_encoders(self.text.encoders):
+            with checking_encoders(self.encoders):
                 self.text.embed(prompts)
             raise NotFiniteError("the text encoders gave an embedding that is not finite")
         return text
@@ -231,7 +250,7 @@ class Backbone(ABC):
         guidance: Float[Tensor, " n"] | None = None,
     ) -> Estimate:
         """What each row of z_t is made of, in float32."""
-        dtype = next(self.denoiser.parameters()).dtype  # diffusers' own `dtype` walks through all modules: 2 ms
+        dtype = self.reads or self.dtype
         out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
         return Estimate(out.float().contiguous(), z_t, *self.scales(t, size_of(z_t)), self.prediction_type)
 

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from .stored import StoredWeights
 
-def fingerprint(networks: Sequence[Any]) -> str:
-    """A digest of some values of every weight."""
+
+def fingerprint(networks: Sequence[Any], stored: StoredWeights | None = None) -> str:
+    """A digest of some values of every weight, of the first network as `stored` has them."""
     digest = sha256()
     for network in networks:
-        for name, value in network.named_parameters():
+        for name, loaded in network.named_parameters():
+            value = stored[name] if stored is not None and network is networks[0] else loaded
             digest.update(name.encode() + value.detach().flatten()[:64].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Names the network that gave NaN or infinity, so that neither becomes a black image."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
@@ -19,10 +19,9 @@ def check_finite(name: str, *values: Tensor) -> None:
 
 
 @contextmanager
-def checking_encoders(encoders: Sequence[Any]) -> Iterator[None]:
-    """Raises NotFiniteError as soon as one of these text encoders gives something that is not finite."""
-    names = ["text_encoder", *(f"text_encoder_{number}" for number in range(2, len(encoders) + 1))]
-    hooks = [e.register_forward_hook(partial(_check_output, f"the {name}")) for name, e in zip(names, encoders, strict=True)]
+def checking_encoders(encoders: Mapping[str, Any]) -> Iterator[None]:
+    """Raises NotFiniteError as soon as one of these text encoders, by name, gives something that is not finite."""
+    hooks = [e.register_forward_hook(partial(_check_output, f"the {name}")) for name, e in encoders.items()]
     try:
         yield
     finally:

@@ -19,8 +19,8 @@ def loading() -> Iterator[None]:
         for name in TALKERS:
             stack.enter_context(quiet(name))
         # diffusers refuses to load in parallel what is not loaded lazily, and reads its variable when it is imported
-        stack.enter_context(_attribute(modeling_utils, "HF_ENABLE_PARALLEL_LOADING", False))
-        stack.enter_context(_attribute(bars, "_tqdm_active", False))
+        stack.enter_context(attribute(modeling_utils, "HF_ENABLE_PARALLEL_LOADING", False))
+        stack.enter_context(attribute(bars, "_tqdm_active", False))
         yield
 
 
@@ -37,7 +37,7 @@ def quiet(name: str, level: int = SILENT) -> Iterator[None]:
 
 
 @contextmanager
-def _attribute(module: Any, name: str, value: Any) -> Iterator[None]:
+def attribute(module: Any, name: str, value: Any) -> Iterator[None]:
     """A value of a module that the installed version has, for the time of the block."""
     if not hasattr(module, name):
         yield

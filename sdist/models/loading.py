@@ -13,37 +13,38 @@ from .allocator import keep_freed_memory
 from .base import Backbone
 from .borrowed import unwrapped
 from .catalogue import Model, find_model, hub_problem, is_folder
-from .devices import choose_device
+from .devices import choose_device, memory_format
 from .folders import Part, families_of, local_folder, matching, read_folder
 from .hub import fetch
 from .library import loading
-from .memory import allocating
+from .memory import allocating, is_out_of_memory
 from .own_state import own_state
-from .weights import MissingError
+from .stored import Format, StoredWeights, load_stored
+from .weights import MissingError, find_weights
 
 log = logging.getLogger("sdist")
 
 FAULTS = (OSError, ValueError, TypeError, RuntimeError, OverflowError, SafetensorError)  # of files that are missing or damaged
 
 
-def load_backbone(name: str, device: str = "auto", conditions: int = 0) -> Backbone:
-    """The model of that alias, hub id or folder, float32, on "auto", "cpu", "cuda", "cuda:1" or "mps".
+def load_backbone(name: str, device: str = "auto", conditions: int = 0, dtype: torch.dtype = torch.float32) -> Backbone:
+    """The model of that alias, hub id or folder, on "auto", "cpu", "cuda", "cuda:1" or "mps"; the denoiser in that format.
 
     `conditions`: how many latents its denoiser reads beside the noisy one, 1 for InstructPix2Pix.
     """
     model, where = find_model(name), choose_device(device)
     keep_freed_memory()
     with own_state():
-        backbone = _load_first(name, model, where, conditions)
+        backbone = _load_first(name, model, where, conditions, dtype)
     backbone.name = name
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
 
 
-def _load_first(name: str, model: Model, device: str, conditions: int) -> Backbone:
+def _load_first(name: str, model: Model, device: str, conditions: int, dtype: torch.dtype) -> Backbone:
     failures = []
     for source in model.sources:
-        backbone, problem = _try_load(source, device, conditions, model.borrowed)
+        backbone, problem = _try_load(source, device, conditions, model.borrowed, dtype)
         if backbone is not None:
             return backbone
         failures.append(f"{source}: {problem}")
@@ -53,7 +54,9 @@ def _load_first(name: str, model: Model, device: str, conditions: int) -> Backbo
     )
 
 
-def _try_load(source: str, device: str, conditions: int, borrowed: Mapping[str, str]) -> tuple[Backbone | None, str]:
+def _try_load(
+    source: str, device: str, conditions: int, borrowed: Mapping[str, str], dtype: torch.dtype
+) -> tuple[Backbone | None, str]:
     """The model, or why it cannot be had; what the disk has only in part is fetched."""
     here, problem = local_folder(source), ""
     for folder in (here, None) if here is not None and not is_folder(source) else (here,):
@@ -62,7 +65,7 @@ def _try_load(source: str, device: str, conditions: int, borrowed: Mapping[str, 
             return None, f"{problem}, and {blocked}" if problem else blocked
         try:
             with allocating(device, "the model"):
-                backbone = _load(fetch(source) if folder is None else folder, device, conditions, borrowed)
+                backbone = _load(fetch(source) if folder is None else folder, device, conditions, borrowed, dtype)
             backbone.source = source
             return backbone, ""
         except UserError as error:
@@ -74,40 +77,57 @@ def _try_load(source: str, device: str, conditions: int, borrowed: Mapping[str, 
     return None, problem
 
 
-def _load(folder: Path, device: str, conditions: int, borrowed: Mapping[str, str]) -> Backbone:
-    """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone."""
+def _load(folder: Path, device: str, conditions: int, borrowed: Mapping[str, str], dtype: torch.dtype) -> Backbone:
+    """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone.
+
+    Text encoders come first, since their libraries need room for the files, too.
+    """
     contents = read_folder(folder, borrowed)
+    denoiser, parts, stored = contents.family.denoiser_name, dict[str, Any](), dict[str, StoredWeights]()
     with loading():
-        parts = {name: _load_part(name, part) for name, part in contents.parts.items()}
-    return contents.family(parts, device, contents.index, conditions)
+        for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
+            form = Format(dtype, memory_format(device.partition(":")[0])) if name == denoiser else Format()
+            parts[name] = _load_part(name, part, form, stored)
+    backbone = contents.family({name: parts[name] for name in contents.parts}, device, contents.index, conditions)
+    if denoiser in stored:
+        backbone.keep_stored(stored[denoiser])
+    return backbone
 
 
-def _load_part(name: str, part: Part) -> Any:
-    """One component; a network with all of its weights, in float32. What goes wrong names the part."""
+def is_stored(part: Part) -> bool:
+    """Whether a part is a network that is read weight by weight: those of diffusers."""
     from diffusers import ModelMixin
 
-    options: dict[str, Any] = {"local_files_only": True}
-    if part.is_network:
-        of_diffusers = issubclass(part.kind, ModelMixin)
-        options |= {"torch_dtype": torch.float32, "low_cpu_mem_usage": False} if of_diffusers else {"dtype": torch.float32}
+    return part.is_network and issubclass(part.kind, ModelMixin)
+
+
+def _load_part(name: str, part: Part, form: Format, stored: dict[str, StoredWeights]) -> Any:
+    """One component; a network with all of its weights, which `stored` then has too if it is of diffusers.
+
+    What goes wrong names the part.
+    """
+    if part.is_network and part.variant is not None:
+        log.info("%s has %s weights alone (%s)", name, part.variant, part.folder)
     try:
-        return _load_network(name, part, **options) if part.is_network else part.kind.from_pretrained(part.folder, **options)
+        if is_stored(part):
+            network, stored[name] = load_stored(name, part.kind, part.folder, find_weights(part.folder).files, form)
+            return network
+        if part.is_network:
+            return _load_network(name, part)
+        return part.kind.from_pretrained(part.folder, local_files_only=True)
     except FAULTS as error:
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) or is_out_of_memory(error):
             raise
         raise OSError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def _load_network(name: str, part: Part, **options: Any) -> Any:
-    """One network with all of its weights. Raises UserError where the libraries would go on with random ones."""
-    if part.variant is not None:
-        log.info("%s has %s weights alone (%s)", name, part.variant, part.folder)
-    kind, options = part.kind, {**options, "variant": part.variant, "use_safetensors": True, "output_loading_info": True}
-    network, report = kind.from_pretrained(part.folder, **options)
+def _load_network(name: str, part: Part) -> Any:
+    """A network of transformers in float32. Raises UserError where the libraries would go on with random weights."""
+    options = {"dtype": torch.float32, "variant": part.variant, "use_safetensors": True, "output_loading_info": True}
+    network, report = part.kind.from_pretrained(part.folder, local_files_only=True, **options)
     if report["missing_keys"]:
-        raise UserError(
-            f"{name} lacks {len(report['missing_keys'])} weights of {kind.__name__}, {min(report['missing_keys'])} among them"
-        )
+        lacks = report["missing_keys"]
+        raise UserError(f"{name} lacks {len(lacks)} weights of {part.kind.__name__}, {min(lacks)} among them")
     return network
 
 

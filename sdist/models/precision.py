@@ -1,6 +1,8 @@
 """The number format of the denoiser, and a gate: half precision only where its error cannot pass for a gradient."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +13,7 @@ from ..errors import UserError
 from ..prediction import SOURCE, TARGET, call
 from .base import Backbone
 from .finite import check_finite
+from .layerwise import layerwise
 
 log = logging.getLogger("sdist")
 
@@ -34,49 +37,72 @@ def format_on(device: str, precision: Precision) -> str:
 
 
 def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> None:
-    """Casts the denoiser, and it alone, to what the precision means on its device.
+    """Brings the denoiser, and it alone, to what the precision means on its device; it may be in that format already.
 
     With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
     stays in fp32 and says so, and a format that was asked for raises a UserError with the figures.
     """
     chosen = format_on(backbone.device.type, precision)
-    if chosen == "fp32":
-        return
-    if threshold is not None:
+    if chosen != "fp32" and threshold is not None:
         floor = measure(backbone, DTYPES[chosen])
         figures = (
             f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32; "
             f"the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
         )
-        if not all(sd <= SHARE * threshold for sd in floor):  # NaN is not
-            if precision != "auto":
-                raise UserError(f"precision {figures}. Use --precision fp32, or a pipeline of torch.float32")
+        if all(sd <= SHARE * threshold for sd in floor):  # NaN is not
+            log.info("precision %s", figures)
+        elif precision != "auto":
+            raise UserError(f"precision {figures}. Use --precision fp32, or a pipeline of torch.float32")
+        else:
             log.warning("precision stays fp32. %s", figures)
-            return
-        log.info("precision %s", figures)
-    _cast(backbone, DTYPES[chosen])
+            chosen = "fp32"
+    _bring(backbone, DTYPES[chosen])
 
 
 def lower_all(backbone: Backbone, precision: Precision) -> None:
-    """Casts every network, as diffusers' pipelines want it."""
+    """Brings every network to it, on the device, as diffusers' pipelines want it."""
+    dtype = DTYPES[format_on(backbone.device.type, precision)]
+    _bring(backbone, dtype)
     for network in backbone.networks:
-        nn.Module.to(network, DTYPES[format_on(backbone.device.type, precision)])
+        nn.Module.to(network, backbone.device, dtype)
 
 
 @torch.no_grad()
 def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
-    """The floor of a format on the loaded weights, for latents of unit variance; the weights are as before afterwards."""
-    before = {name: value.clone() for name, value in backbone.denoiser.state_dict().items()}
-    exact = _difference(backbone, PROMPTS)
+    """The floor of a format on the loaded weights, for latents of unit variance.
+
+    The denoiser is in float32 or in that format already, and stays so. What it says in the other one is found layer by layer; in
+    float32 with the values of its files, where it was loaded from files.
+    """
+    with _computing_in(backbone, torch.float32):
+        exact = _difference(backbone, PROMPTS)
     check_finite(f"the denoiser ({backbone.denoiser_name})", exact)
-    _cast(backbone, dtype)
-    half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
-    _cast(backbone, torch.float32)
-    backbone.denoiser.load_state_dict(before)
+    with _computing_in(backbone, dtype):
+        half, same = _difference(backbone, PROMPTS), _difference(backbone, PROMPTS[:1] * 2)
     return Floor(std(same).max().item(), std(half - exact).max().item())
 
 
-def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
+@contextmanager
+def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
+    """In the block the denoiser reads that format and computes in it, whatever it is in."""
+    if backbone.dtype == dtype:
+        yield
+        return
+    stored, backbone.reads = (backbone.stored if dtype == torch.float32 else None), dtype
+    try:
+        with layerwise(backbone.denoiser, dtype, stored):
+            yield
+    finally:
+        backbone.reads = None
+
+
+def _bring(backbone: Backbone, dtype: torch.dtype) -> None:
+    """The denoiser in that format, weight by weight; back in float32 it has the digits of its files again."""
+    if dtype == torch.float32 and backbone.dtype != dtype and backbone.stored is not None:
+        weights = backbone.denoiser.state_dict(keep_vars=True)
+        for name, weight in weights.items():
+            if weight.is_floating_point():
+                weight.data = torch.empty_like(weight.data, dtype=dtype).copy_(backbone.stored[name])
     nn.Module.to(backbone.denoiser, dtype)  # diffusers' own `to` warns about modules that no Stable Diffusion has
 
 

@@ -18,7 +18,7 @@ MODES = ("training", "gradient_checkpointing")  # attributes of modules that a r
 
 @contextmanager
 def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[str, Any]) -> Iterator[Backbone]:
-    """The backbone of components by their names in diffusers, as the settings load one from disk: float32, then lowered.
+    """The backbone of components by their names in diffusers, as the settings load one from disk.
 
     Raises UserError for networks that are moved by hooks; see `assemble` and `adapt` for others.
     """
@@ -27,8 +27,9 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
     check_hooks(named)
     networks, stored = networks_of(parts), storage_formats(named)
     with plain(networks), restoring_state(*networks):
-        for network in networks:
-            nn.Module.to(network, torch.float32)
+        for name, part in parts.items():
+            if isinstance(part, nn.Module) and name != "unet":  # which runs in the format that it has
+                nn.Module.to(part, torch.float32)
         backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
         backbone.stored = stored

@@ -7,11 +7,12 @@ is gone.
 
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any, TypeVar, cast
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed import all_gather_object
@@ -30,6 +32,7 @@ from tqdm.auto import tqdm
 from ...errors import UserError
 from ...models.allocator import keep_freed_memory
 from ...models.devices import choose_device
+from ...models.own_state import own_state
 from ..console import set_up_logging
 from ..options import RunOptions
 from ..plan import Plan, plan_run
@@ -43,19 +46,17 @@ T = TypeVar("T")
 
 log = logging.getLogger("sdist")
 
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LONG = timedelta(days=365)  # until the slowest has made its share; one that is gone is noticed without waiting
 ENDING = (UserError, FloatingPointError, OSError)  # what the command line prints as one line
-
-for name in ("lightning_fabric", "pytorch_lightning"):  # in the started processes too
-    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def make(options: RunOptions, show: Report) -> RunResult:
     """Plans a run and makes its images. Under torchrun only the first process returns."""
-    fabric = _fabric(options)
-    with _processes():  # Fabric looks into arguments, and refuses those that are frozen
-        work = partial(_work, options=options, show=show, verbose=log.isEnabledFor(logging.INFO))
-        result = fabric.launch(work)
+    alone = nullcontext() if _is_started_by_torchrun() else _without_variables("MASTER_")
+    with own_state(), alone, _processes():
+        fabric = _fabric(options)  # it looks into arguments, and refuses those that are frozen
+        result = fabric.launch(partial(_work, options=options, show=show, verbose=log.isEnabledFor(logging.INFO)))
     if fabric.global_rank:
         raise SystemExit(2 if isinstance(result, Exception) or result.problems else 0)
     if isinstance(result, Exception):
@@ -71,10 +72,59 @@ def _fabric(options: RunOptions) -> Fabric:
     count = options.devices if isinstance(options.devices, int) else available
     if kind == "cuda" and count > available:
         raise UserError(f"--devices {count}: this machine has {available} GPU{'s' * (available > 1)}")
-    started = TorchElasticEnvironment.detect()  # by torchrun
-    environment = TorchElasticEnvironment() if started else LightningEnvironment()
+    started = _is_started_by_torchrun()
+    if started and count != (wanted := TorchElasticEnvironment().world_size()):
+        raise UserError(f"--devices {count}: torchrun has started {wanted} processes; give both the same number")
+    environment = TorchElasticEnvironment() if started else OwnProcesses()
     strategy = DDPStrategy(start_method="popen" if started else "spawn", process_group_backend="gloo", timeout=LONG)
-    return Fabric(accelerator=kind, devices=count, strategy=strategy, plugins=[environment])
+    with _without_variables("LT_"):  # which win over arguments
+        return Fabric(accelerator=kind, devices=count, strategy=strategy, plugins=[environment])
+
+
+class OwnProcesses(LightningEnvironment):
+    """Processes of this machine that are started here, whatever ranks and addresses the environment holds for others."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return False
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        if self._main_port == -1:
+            self._main_port = find_free_network_port()
+        return self._main_port
+
+    def node_rank(self) -> int:
+        return 0
+
+    def local_rank(self) -> int:
+        return 0
+
+
+def _is_started_by_torchrun() -> bool:
+    """Whether all that torchrun tells a process is there; a part of it was left by something else."""
+    return TorchElasticEnvironment.detect() and all(name in os.environ for name in TORCHRUN)
+
+
+@contextmanager
+def _without_variables(prefix: str) -> Iterator[None]:
+    """No environment variable of that prefix at the beginning of the block; at its end they are as before."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    _remove_variables(prefix)
+    try:
+        yield
+    finally:
+        _remove_variables(prefix)
+        os.environ.update(before)
+
+
+def _remove_variables(prefix: str) -> None:
+    for name in [name for name in os.environ if name.startswith(prefix)]:
+        del os.environ[name]
 
 
 @contextmanager
@@ -126,6 +176,8 @@ def _plan(options: RunOptions, report: Report | None) -> tuple[Session, Plan]:
 def _set_up_process(verbose: bool) -> None:
     """What the command line does in its own process. Each trainer is one of its own, and logs, whatever its process' rank is."""
     set_up_logging(verbose)
+    for name in ("lightning_fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
     cast(Any, rank_zero_only).rank = 0  # an attribute of the function

@@ -14,11 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from ...config.settings import Settings
 from ...distillation.progress import steps_bar
 from ...editors.loading import LoadedMethod, ModelCache
 from ...errors import UserError
+from ...models.library import attribute, quiet
 from ..options import RunOptions
 from ..plan import Plan, plan_run
 from ..problems import ProblemReporter, Report
@@ -77,8 +79,12 @@ def cluster() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray prints pages about each death
+    with (
+        attribute(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),  # each actor would start uv on a copy of the folder
+        quiet("ray", logging.ERROR),
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere),  # where Ray prints pages about each death
+    ):
         try:
             _check_reachable(os.environ.get("RAY_ADDRESS", ""))
             ray.init(log_to_driver=False, configure_logging=False)

@@ -1,0 +1,54 @@
+"""A network in another number format without a second copy of it: each layer's weights are cast for the time of its call."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .stored import StoredWeights
+
+Own = list[tuple[str, Tensor]]  # the weights of one layer, by their names in the network
+
+
+@contextmanager
+def layerwise(network: nn.Module, dtype: torch.dtype, stored: StoredWeights | None = None) -> Iterator[None]:
+    """In the block every layer computes in that format; its weights are as before after each call.
+
+    `stored`: where their values are read from, if not from the network.
+    """
+    home = dict[str, tuple[Tensor, Tensor]]()  # weights that are cast at present, and their own values
+    hooks = []
+    for path, module in network.named_modules():
+        tensors = [*module.named_parameters(path, recurse=False), *module.named_buffers(path, recurse=False)]
+        own = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+        if own:
+            hooks.append(module.register_forward_pre_hook(_casting(own, home, dtype, stored)))
+            hooks.append(module.register_forward_hook(_restoring(own, home), always_call=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for tensor, values in home.values():
+            tensor.data = values
+
+
+def _casting(own: Own, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtype, stored: StoredWeights | None) -> Any:
+    def cast(*_: Any) -> None:
+        for name, tensor in own:
+            home[name] = tensor, tensor.data
+            values = tensor.data if stored is None else stored[name]
+            tensor.data = torch.empty_like(tensor.data, dtype=dtype).copy_(values)
+
+    return cast
+
+
+def _restoring(own: Own, home: dict[str, tuple[Tensor, Tensor]]) -> Any:
+    def restore(*_: Any) -> None:
+        for name, tensor in own:
+            if name in home:
+                tensor.data = home.pop(name)[1]
+
+    return restore

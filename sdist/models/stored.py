@@ -1,0 +1,92 @@
+"""A network of diffusers from its files, in the format that it runs in, one weight at a time: files are never held whole."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+
+class StoredWeights:
+    """The weights of a network as its files hold them, by the network's own names; each is read anew when it is asked for."""
+
+    def __init__(self, network: Any, files: Sequence[Path]) -> None:
+        self._files = OrderedDict[str, Path]()
+        for file in files:
+            with safe_open(file, "pt") as weights:
+                self._files.update(dict.fromkeys(weights.keys(), file))
+        self._names = OrderedDict((name, name) for name in self._files)  # in the files, by the network's own
+        if len(files) == 1 and hasattr(network, "_fix_state_dict_keys_on_load"):
+            network._fix_state_dict_keys_on_load(self._names)  # attention of old autoencoders has other names
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One weight, whose memory is the file's until it is copied. A file is closed at once: what is mapped counts as used."""
+        stored = self._names[name]
+        with safe_open(self._files[stored], "pt") as weights:
+            return weights.get_tensor(stored)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+
+class Format(NamedTuple):
+    """How weights lie in memory."""
+
+    dtype: torch.dtype = torch.float32
+    layout: torch.memory_format = torch.contiguous_format  # of those of convolutions
+
+
+def load_stored(name: str, kind: Any, folder: Path, files: Sequence[Path], form: Format) -> tuple[Any, StoredWeights]:
+    """A network of diffusers with all of its weights in that format, and where they came from.
+
+    Raises UserError if weights are missing, or of other shapes.
+    """
+    network = _without_weights(kind, folder)
+    stored = StoredWeights(network, files)
+    wanted = network.state_dict()
+    if missing := sorted(set(wanted).difference(stored)):
+        raise UserError(f"{name} lacks {len(missing)} weights of {kind.__name__}, {missing[0]} among them")
+    for key, like in wanted.items():
+        value = stored[key]
+        if value.shape != like.shape:
+            raise UserError(f"{name}: {key} has the shape {tuple(value.shape)}, {kind.__name__} has {tuple(like.shape)} there")
+        _put(network, key, _cast(value, form))
+    for key, buffer in network.named_buffers():
+        if key not in wanted:
+            _put(network, key, _cast(buffer, form))
+    network.register_to_config(_name_or_path=str(folder))
+    return network.eval(), stored
+
+
+def _without_weights(kind: Any, folder: Path) -> Any:
+    """The network with weights that have a shape and no memory; as it is made where it computes values that no file has."""
+    config = kind.load_config(folder)
+    try:
+        with torch.device("meta"):
+            network = kind.from_config(config)
+    except (NotImplementedError, RuntimeError):  # it reads values while it is made
+        return kind.from_config(config)
+    stored = network.state_dict()
+    computed = [name for name, _ in (*network.named_buffers(), *network.named_parameters()) if name not in stored]
+    return kind.from_config(config) if computed else network
+
+
+def _cast(value: Tensor, form: Format) -> Tensor:
+    """A copy of its own; whole numbers stay what they are."""
+    dtype = form.dtype if value.is_floating_point() else value.dtype
+    layout = form.layout if value.dim() == 4 else torch.contiguous_format
+    return torch.empty(value.shape, dtype=dtype, memory_format=layout).copy_(value)
+
+
+def _put(network: nn.Module, key: str, value: Tensor) -> None:
+    path, _, leaf = key.rpartition(".")
+    owner = network.get_submodule(path)
+    if leaf in owner._parameters:
+        owner._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+    else:
+        owner._buffers[leaf] = value
