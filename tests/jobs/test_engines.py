@@ -140,7 +140,18 @@ def assert_problems(problems: list[str], *more: str) -> None:
 # --- devices -----------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_make_what_one_makes_and_tell_it_once(start: Start, whole: Path, folder: Path, capfd) -> None:
+OF_OTHERS = {  # variables of another program's group of processes
+    "RANK": "1", "LOCAL_RANK": "1", "NODE_RANK": "1", "WORLD_SIZE": "7", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1",
+    "LT_DEVICES": "3", "LT_STRATEGY": "ddp", "LT_PRECISION": "16-mixed", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
+}  # fmt: skip
+
+
+def test_two_processes_make_what_one_makes_and_tell_it_once(
+    start: Start, whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    for name, value in OF_OTHERS.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
     code, output = start("--devices", "2", "--quiet")
     problems, out = problems_and_summary(capfd, folder)
     assert code == 2
@@ -149,6 +160,25 @@ def test_two_processes_make_what_one_makes_and_tell_it_once(start: Start, whole:
     assert_same(whole, output)
     assert_same(whole / "errors", output / "errors")
     assert multiprocessing.active_children() == []
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "7"}, "--devices 2: torchrun has started 7 processes; give both the same number"),
+        ({"RANK": "1"}, "the variables of torchrun are set, but nothing answers at 127.0.0.1:1"),
+        ({"TORCHELASTIC_USE_AGENT_STORE": "True"}, "the variables of torchrun are set, but nothing answers at 127.0.0.1:1"),
+    ],
+)
+def test_what_torchrun_left_behind_hangs_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys, variables: dict[str, str], message: str
+) -> None:
+    group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in {**group, "TORCHELASTIC_RUN_ID": "none", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert start("--devices", "2")[0] == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_process_that_dies_ends_the_run_in_one_line_and_the_next_call_goes_on(

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ T = TypeVar("T")
 log = logging.getLogger("sdist")
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+ANSWER = 30  # seconds that the address of a group of processes may take to answer
 LONG = timedelta(days=365)  # until the slowest has made its share; one that is gone is noticed without waiting
 ENDING = (UserError, FloatingPointError, OSError)  # what the command line prints as one line
 
@@ -73,8 +75,8 @@ def _fabric(options: RunOptions) -> Fabric:
     if kind == "cuda" and count > available:
         raise UserError(f"--devices {count}: this machine has {available} GPU{'s' * (available > 1)}")
     started = _is_started_by_torchrun()
-    if started and count != (wanted := TorchElasticEnvironment().world_size()):
-        raise UserError(f"--devices {count}: torchrun has started {wanted} processes; give both the same number")
+    if started:
+        _check_torchrun(count)
     environment = TorchElasticEnvironment() if started else OwnProcesses()
     strategy = DDPStrategy(start_method="popen" if started else "spawn", process_group_backend="gloo", timeout=LONG)
     with _without_variables("LT_"):  # which win over arguments
@@ -108,6 +110,22 @@ class OwnProcesses(LightningEnvironment):
 def _is_started_by_torchrun() -> bool:
     """Whether all that torchrun tells a process is there; a part of it was left by something else."""
     return TorchElasticEnvironment.detect() and all(name in os.environ for name in TORCHRUN)
+
+
+def _check_torchrun(count: int) -> None:
+    """Raises UserError if it started another number of processes, or if nothing answers where they are to meet."""
+    group = TorchElasticEnvironment()
+    if count != group.world_size():
+        raise UserError(f"--devices {count}: torchrun has started {group.world_size()} processes; give both the same number")
+    if group.global_rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return  # the others meet at this one
+    try:
+        socket.create_connection((group.main_address, group.main_port), timeout=ANSWER).close()
+    except OSError as error:
+        raise UserError(
+            f"--devices: the variables of torchrun are set, but nothing answers at {group.main_address}:{group.main_port} "
+            f"({error}); start it with torchrun, or unset TORCHELASTIC_RUN_ID"
+        ) from None
 
 
 @contextmanager
