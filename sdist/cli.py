@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from . import __version__
+from .commands.environment import check_environment
 from .commands.messages import print_error
 from .commands.unknown import hint, is_option
 from .errors import UserError
@@ -60,6 +61,7 @@ def _main(argv: list[str] | None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        check_environment()
         load_plugins(getattr(args, "plugins", ()))
         return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:
