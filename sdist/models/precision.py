@@ -107,12 +107,12 @@ def _bring(backbone: Backbone, dtype: torch.dtype) -> None:
 
 
 def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
-    """eps(second prompt) - eps(first), one row per timestep."""
+    """eps(second prompt) - eps(first), one row per timestep; two rows of the network at once, to bound the memory."""
     n, side = len(TIMESTEPS), min(64, backbone.native_side // backbone.factor)
     t = torch.tensor(TIMESTEPS, device=backbone.device)
     shape = (2, n, backbone.channels, side, side)
     z, noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
-    z_t = add_noise(z, noise, *backbone.scales(t, size_of(z)))
-    text = {"source": backbone.embed(prompts[:1]).repeat(n), "target": backbone.embed(prompts[1:]).repeat(n)}
-    eps = call(backbone, {"edit": z_t}, t, text, (SOURCE, TARGET)).eps
-    return eps[TARGET] - eps[SOURCE]
+    z_t = add_noise(z, noise, *backbone.scales(t, (side, side)))
+    text = {"source": backbone.embed(prompts[:1]), "target": backbone.embed(prompts[1:])}
+    each = [call(backbone, {"edit": z_t[i : i + 1]}, t[i : i + 1], text, (SOURCE, TARGET)).eps for i in range(n)]
+    return torch.cat([eps[TARGET] - eps[SOURCE] for eps in each])
