@@ -3,7 +3,7 @@
     python experiments/loading_memory.py               # half of the real width: 0.9 GB of files
     python experiments/loading_memory.py --narrow 1    # the real width: 3.8 GB of files
 
-The gate is LUSD's, with a threshold that lets every format pass; its own call of ten rows needs memory for activations, too.
+The gate is LUSD's, with a threshold that lets every format pass; its own calls of two rows need memory for activations, too.
 """
 
 import argparse

@@ -72,7 +72,7 @@ class Backbone(ABC):
         self.source = ""  # where it was loaded from
         self.stored: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
-        self.stored: StoredWeights | None = None  # the denoiser's weights, where they were loaded from files
+        self.from_files: StoredWeights | None = None  # the denoiser's weights, where they were loaded from files
         self.reads: torch.dtype | None = None  # what the denoiser is given, where that is not the format of its weights
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
@@ -174,7 +174,7 @@ class Backbone(ABC):
 
     def keep_stored(self, stored: StoredWeights) -> None:
         """Where the denoiser's weights were read from, in whatever format: all have one fingerprint, that of the files."""
-        self.stored = stored
+        self.from_files = stored
         if self.dtype != torch.float32:
             self.fingerprint = fingerprint(self.networks, stored)
 

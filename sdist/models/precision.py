@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import add_noise, size_of, std
+from ..diffusion import add_noise, std
 from ..errors import UserError
 from ..prediction import SOURCE, TARGET, call
 from .base import Backbone
@@ -88,7 +88,7 @@ def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
     if backbone.dtype == dtype:
         yield
         return
-    stored, backbone.reads = (backbone.stored if dtype == torch.float32 else None), dtype
+    stored, backbone.reads = (backbone.from_files if dtype == torch.float32 else None), dtype
     try:
         with layerwise(backbone.denoiser, dtype, stored):
             yield
@@ -98,11 +98,11 @@ def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
 
 def _bring(backbone: Backbone, dtype: torch.dtype) -> None:
     """The denoiser in that format, weight by weight; back in float32 it has the digits of its files again."""
-    if dtype == torch.float32 and backbone.dtype != dtype and backbone.stored is not None:
+    if dtype == torch.float32 and backbone.dtype != dtype and backbone.from_files is not None:
         weights = backbone.denoiser.state_dict(keep_vars=True)
         for name, weight in weights.items():
             if weight.is_floating_point():
-                weight.data = torch.empty_like(weight.data, dtype=dtype).copy_(backbone.stored[name])
+                weight.data = torch.empty_like(weight.data, dtype=dtype).copy_(backbone.from_files[name])
     nn.Module.to(backbone.denoiser, dtype)  # diffusers' own `to` warns about modules that no Stable Diffusion has
 
 

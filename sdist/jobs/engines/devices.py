@@ -103,9 +103,6 @@ class OwnProcesses(LightningEnvironment):
     def node_rank(self) -> int:
         return 0
 
-    def local_rank(self) -> int:
-        return 0
-
 
 def _is_started_by_torchrun() -> bool:
     """Whether all that torchrun tells a process is there; a part of it was left by something else."""
