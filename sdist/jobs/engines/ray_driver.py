@@ -113,7 +113,7 @@ class Driver:
         oldest, *others = [self._calls.pop(call)[1] for call in self._calls_of(actor)]
         self._waiting.extendleft(chunk for chunk in reversed(others) if chunk is not None)
         if oldest is not None:
-            log.warning("an actor died, and what it had in work is given out again; Ray's logs say why")
+            log.warning("an actor died, and what it was working on is given out again; Ray's logs say why")
             self._requeue(oldest)
         else:
             self._unloaded += 1
