@@ -5,6 +5,7 @@
 >>> result.save("dog.png")
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,16 +20,18 @@ from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
 from .errors import UserError
 from .files.in_memory import Picture, in_memory, picture_file
+from .given import checked
 
 
+@checked("image", "mask", "settings")
 def edit(
     image: Picture,
     source: str = "",
     target: str = "",
     *,
     instruction: str = "",
-    model: str | None = None,
-    method: str = "lusd",
+    model: str | os.PathLike[str] | None = None,
+    method: str | os.PathLike[str] = "lusd",
     seed: int | None = None,
     words: str | Sequence[str] = (),
     mask: Picture | None = None,
@@ -52,17 +55,19 @@ def edit(
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
     chosen = (words,) if isinstance(words, str) else tuple(words)
+    named = os.fspath(method)
     with ExitStack() as stack:
         file = stack.enter_context(picture_file(image))
         mask_file = None if mask is None else stack.enter_context(picture_file(mask, is_mask=True))
         request = Request(file, source, target, resolved.seed, chosen, mask_file, instruction)
-        result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]))
+        result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]), named)
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 
+@checked("settings")
 def load(
-    method: str = "lusd",
-    model: str | None = None,
+    method: str | os.PathLike[str] = "lusd",
+    model: str | os.PathLike[str] | None = None,
     *,
     device: str | None = None,
     precision: str | None = None,
@@ -73,15 +78,21 @@ def load(
     The arguments are those of `edit`; the model stays in memory for the next call. Raises UserError for bad input.
     """
     chosen = {"model": model, "device": device, "precision": precision}
-    return model_cache.get(settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None}))
+    resolved = settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None})
+    return replace(model_cache.get(resolved), name=os.fspath(method))
 
 
-def make(settings: Settings, request: Request, run: Observers = Observers()) -> Result:  # noqa: B008 (it is frozen)
-    """One edit from its files to its result with the run card; edits with the same model wait for each other."""
-    method = model_cache.get(settings)
+def make(
+    settings: Settings,
+    request: Request,
+    run: Observers = Observers(),  # noqa: B008 (it is frozen)
+    name: str = "",
+) -> Result:
+    """One edit by a method of that name, from its files to its result; edits with the same model wait for each other."""
+    method = replace(model_cache.get(settings), name=name)
     with method.model.alone:
         (result,) = method.edit([method.prepare(request)], run)
-    return replace(result, card=method.card(result))
+    return result
 
 
 def without_folders(card: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

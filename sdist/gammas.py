@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .diffusion import PerImage
+from .errors import UserError
 from .registry import GAMMAS
 
 
@@ -17,6 +18,18 @@ class Gamma(ABC):
         """The factor at each image's progress."""
 
 
+@dataclass(frozen=True)
+class Annealing(Gamma):
+    """The settings of those that go down."""
+
+    high: float = 0.15
+    low: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.high >= self.low >= 0 or not self.high > 0:
+            raise UserError(f"gamma: goes down, so high >= low >= 0 and high > 0; got high={self.high}, low={self.low}")
+
+
 @GAMMAS.register("constant")
 @dataclass(frozen=True)
 class Constant(Gamma):
@@ -24,17 +37,18 @@ class Constant(Gamma):
 
     value: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.value > 0:
+            raise UserError(f"gamma: value must be above 0, got {self.value}")
+
     def __call__(self, progress: PerImage) -> PerImage:
         return torch.full_like(progress, self.value)
 
 
 @GAMMAS.register("linear")
 @dataclass(frozen=True)
-class Linear(Gamma):
+class Linear(Annealing):
     """A straight line from high to low."""
-
-    high: float = 0.15
-    low: float = 0.01
 
     def __call__(self, progress: PerImage) -> PerImage:
         return self.high + (self.low - self.high) * progress
@@ -42,11 +56,8 @@ class Linear(Gamma):
 
 @GAMMAS.register("cosine")
 @dataclass(frozen=True)
-class Cosine(Gamma):
+class Cosine(Annealing):
     """Half a cosine from high to low."""
-
-    high: float = 0.15
-    low: float = 0.01
 
     def __call__(self, progress: PerImage) -> PerImage:
         return self.low + (self.high - self.low) * (1 + torch.cos(torch.pi * progress)) / 2
@@ -54,12 +65,15 @@ class Cosine(Gamma):
 
 @GAMMAS.register("reverse_sigmoid")
 @dataclass(frozen=True)
-class ReverseSigmoid(Gamma):
+class ReverseSigmoid(Annealing):
     """low + (high - low) (1 - sigmoid(u)), u linear from -speed to speed: LUSD's annealing, arXiv 2503.11054, eq. 4."""
 
-    high: float = 0.15
-    low: float = 0.01
     speed: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.speed > 0:
+            raise UserError(f"gamma: speed must be above 0, or the factor would go up; got {self.speed}")
 
     def __call__(self, progress: PerImage) -> PerImage:
         return self.low + (self.high - self.low) * torch.sigmoid(self.speed * (1 - 2 * progress))

@@ -36,17 +36,28 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         if self.name not in optimizer_names():
             raise unknown("optimizer", self.name, optimizer_names(), "torch.optim")
-        self.build(nn.Parameter(torch.zeros(1, 1, 1)))
+        self._try()
 
     def step_size(self, latents: Tensor) -> float:
         """lr for latents (..., H, W)."""
         return self.lr * (2000 / (latents.shape[-2] * latents.shape[-1]) if self.scale == "released" else 1)
 
     def build(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        return optimizer_names()[self.name]([parameter], lr=self.step_size(parameter), **self.options)
+
+    def _try(self) -> None:
+        """Raises UserError for options that torch refuses, at the start or at a step, and for steps that lead nowhere."""
+        parameter = nn.Parameter(torch.zeros(1, 1, 1))
         try:
-            return optimizer_names()[self.name]([parameter], lr=self.step_size(parameter), **self.options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"optimizer {self.name}: {error}") from error
+            optimizer = self.build(parameter)
+            for _ in range(2):  # some begin with the second
+                parameter.grad = torch.ones_like(parameter)
+                optimizer.step()
+        except Exception as error:  # of any class: torch does not check what it is given
+            given = "".join(f", {key}={value!r}" for key, value in self.options.items())
+            raise UserError(f"optimizer {self.name} cannot use lr={self.lr}{given}: {type(error).__name__}: {error}") from error
+        if not (parameter.isfinite().all() and parameter.any()):
+            raise UserError(f"optimizer {self.name}: with lr={self.lr} a step leads nowhere; give an lr above 0")
 
 
 class PerImageOptimizer(torch.optim.Optimizer):

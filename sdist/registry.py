@@ -64,8 +64,8 @@ class Registry(Generic[T]):
         return self._classes[name]
 
     def name_of(self, component: T) -> str:
-        """The name that the class of a component is registered by."""
-        return next(name for name in self.names() if self.get(name) is type(component))
+        """The name that the class of a component is registered by; the class's own if it is not."""
+        return next((name for name in self.names() if self.get(name) is type(component)), type(component).__name__)
 
     def registered(self) -> dict[str, type[T]]:
         """The classes by name so far; nothing is imported."""

@@ -32,6 +32,14 @@ class Timesteps(ABC):
         """Raises UserError if the model has no such timesteps."""
 
 
+def check_levels(timesteps: Timesteps, steps: int, last: int) -> None:
+    """Raises UserError for a run of so many steps at clean data alone, where there is nothing to predict."""
+    first = [DrawKey(0, "", step, 0) for step in range(min(steps, 100))]
+    if not any(timesteps.at(key, steps, last) for key in first):
+        name = TIMESTEPS.name_of(timesteps)
+        raise UserError(f"timesteps {name}: {timesteps} keeps {steps} steps at timestep 0, where nothing is left to do")
+
+
 @dataclass(frozen=True)
 class TimestepRange(Timesteps):
     """The settings of those that stay within two timesteps."""

@@ -1,65 +1,123 @@
 """Builds settings and components: defaults < yaml < command line. Yaml can name registered components only."""
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from ..errors import UserError, unknown
+from ..given import matches, shown
 from ..models.catalogue import Scale, find_model
 from ..plugins import load_plugins
-from ..registry import EDITORS, SLOTS, Registry, slot_defaults
+from ..registry import EDITORS, SLOTS, Registry
+from .kinds import check_finite, wrong_value
+from .layers import kept_rate, layered, merged, name_in, overlaid, spelled
 from .methods import find_yaml, yaml_folder
 from .settings import FLAT, Settings, common_keys
 from .texts import check_texts, quoted, quoted_override
 from .yaml_files import check_yaml, read_yaml
 
+log = logging.getLogger("sdist")
+
 T = TypeVar("T")
-ALIAS = "baseline"  # of the key `editor`, in yamls and run cards of before
 
 
 # --- layers -------------------------------------------------------------------------------------------------------------
 
 
+class Given(NamedTuple):
+    """One setting that was given beside the yaml, and what messages call it."""
+
+    name: str
+    layer: DictConfig
+
+
 def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) -> Settings:
     """Settings of a method (a name in experiments/methods or a yaml file) with "key=value" overrides; `values` win over both."""
-    path = find_yaml("method", method)
-    try:
-        command_line = OmegaConf.create()
-        for override in overrides:  # one by one: what follows a component's name are fields of it
-            command_line = _spelled(_merged(command_line, OmegaConf.from_dotlist([_checked(override)])))
-        data = _layered([*_with_bases(path), command_line, OmegaConf.create(values)])
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:  # TypeError: a list where a mapping is
-        raise UserError(f"{path.name} or --set cannot be read: {_line(error)}") from error
-    return resolve(data, path.name)
+    given = [_override(override, f"--set {override}") for override in overrides]
+    return _load(method, [*given, *(_argument(key, value, _option(key, value)) for key, value in values.items())])
 
 
-def settings_of(method: str, settings: Mapping[str, Any] | Sequence[str], values: Mapping[str, Any]) -> Settings:
+def settings_of(
+    method: str | os.PathLike[str], settings: Mapping[str, Any] | Sequence[str], values: Mapping[str, Any]
+) -> Settings:
     """A method's settings with further ones, as a mapping or as "key=value", and with values that win over both."""
     if not isinstance(model := values.get("model", ""), str | Path):
         kind = type(model).__name__
         raise UserError(
             f"model is a name, hub id or folder, got {kind}; ScoreDistillationPipeline.from_pipe(pipe) takes a pipeline"
         )
-    if isinstance(settings, str):
-        raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {settings!r}')
-    if not isinstance(settings, Mapping):
-        return load_settings(method, list(settings), **values)
-    merged = OmegaConf.create()
+    if not matches(settings, Mapping | Sequence[str]):
+        raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {shown(settings)}')
+    if isinstance(settings, Mapping):
+        given = [_argument(key, value, f"settings {key!r}") for key, value in settings.items()]
+    else:
+        given = [_override(override, f"settings {override!r}") for override in settings]
+    plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
+    return _load(os.fspath(method), [*given, *(_argument(key, value, f"{key}={value!r}") for key, value in plain.items())])
+
+
+def _option(key: str, value: Any) -> str:
+    """A value as the command line's own option gives it."""
+    return f"--{key}" if value is True else f"--{key} {value}"
+
+
+def _override(override: str, name: str) -> Given:
     try:
-        for key, value in {**settings, **values}.items():
-            if is_dataclass(value):
-                kind = value if isinstance(value, type) else type(value)
-                raise UserError(f"settings: {key} is a {kind.__name__}; give its name, or a mapping such as {{'name': ...}}")
-            OmegaConf.update(merged, key, value)
-            _spelled(merged)
-    except OmegaConfBaseException as error:
-        raise UserError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
-    return load_settings(method, **_plain(merged))
+        return Given(name, OmegaConf.from_dotlist([_checked(override)]))
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:
+        raise UserError(f"{name} cannot be read: {_line(error)}") from error
+
+
+def _argument(key: str, value: Any, name: str) -> Given:
+    if is_dataclass(value):
+        kind = value if isinstance(value, type) else type(value)
+        raise UserError(f"settings: {key} is a {kind.__name__}; give its name, or a mapping such as {{'name': ...}}")
+    layer = OmegaConf.create()
+    try:
+        OmegaConf.update(layer, key, value)
+    except (OmegaConfBaseException, AttributeError, TypeError) as error:  # of keys that are no text
+        raise UserError(f"settings cannot be read: {key}: {str(error).splitlines()[0]}") from None
+    return Given(name, layer)
+
+
+def _load(method: str, given: Sequence[Given]) -> Settings:
+    path = find_yaml("method", method)
+    layers = _with_bases(path)
+    settings = _resolved(path.name, layers, given)
+    optimizer = getattr(settings.editor, "optimizer", None)
+    other = kept_rate([*layers, _together(given)], "SGD")
+    if optimizer is not None and other is not None:
+        text = "optimizer %s keeps the lr of %s (%g), whose steps have another size: give it its own, optimizer.lr"
+        log.warning(text, optimizer.name, other, optimizer.lr)
+    return settings
+
+
+def _together(given: Sequence[Given]) -> DictConfig:
+    """One by one: what follows a component's name are fields of it."""
+    together = OmegaConf.create()
+    for one in given:
+        together = overlaid(together, spelled(one.layer))
+    return together
+
+
+def _resolved(yaml: str, layers: Sequence[DictConfig], given: Sequence[Given]) -> Settings:
+    """The settings. An error is that of the first thing that was given with which there is one, else the yaml's."""
+    where = given[-1].name if given else yaml
+    try:
+        return resolve(layered([*layers, _together(given)]), where)
+    except UserError:
+        if given:
+            _resolved(yaml, layers, given[:-1])
+        raise
+    except (YAMLError, OmegaConfBaseException, TypeError) as error:
+        raise UserError(f"{where} cannot be read: {_line(error)}") from error
 
 
 def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[DictConfig]:
@@ -70,39 +128,10 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[DictConfig]:
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path.name}: a method is a mapping of settings, see {yaml_folder('method')}")
     base = layer.pop("base", None)
-    below = [] if base is None else _with_bases(find_yaml("method", str(base)), (*above, path.resolve()))
+    if not isinstance(base, (str, type(None))):
+        raise UserError(f"{path.name}: base is the name or the yaml of one method, got {_container(base)!r}")
+    below = [] if base is None else _with_bases(find_yaml("method", base), (*above, path.resolve()))
     return [*below, layer]
-
-
-def _layered(layers: Sequence[DictConfig]) -> DictConfig:
-    """Later layers win; a slot that gets another name loses the fields of the component that it had."""
-    data = _spelled(layers[0])
-    for layer in map(_spelled, layers[1:]):
-        for slot, default in _slots().items():
-            before, name = (_name(node.get(slot)) for node in (data, layer))
-            if name is not None and name != (before or default):
-                data.pop(slot, None)
-        data = _merged(data, layer)
-    return data
-
-
-def _spelled(layer: DictConfig) -> DictConfig:
-    """A layer with short forms written out."""
-    if ALIAS in layer:
-        layer["editor"] = layer.pop(ALIAS)
-    for key in (*_slots(), "optimizer"):
-        if isinstance(layer.get(key), str):
-            layer[key] = {"name": layer[key]}
-    return layer
-
-
-def _slots() -> dict[str, str | None]:
-    """The keys that choose a component, and which one where none is named."""
-    return {"editor": FLAT, **slot_defaults(EDITORS.get(FLAT))}
-
-
-def _name(component: Any) -> Any:
-    return component.get("name") if isinstance(component, DictConfig) else component
 
 
 # --- settings -----------------------------------------------------------------------------------------------------------
@@ -110,15 +139,17 @@ def _name(component: Any) -> Any:
 
 def resolve(data: Any, where: str) -> Settings:
     """Settings with every component built. Raises a UserError that names the key, the file and what is allowed."""
-    config = _spelled(OmegaConf.create(cast(Any, data)) if isinstance(data, Mapping) else data)
+    config = spelled(OmegaConf.create(cast(Any, data)) if isinstance(data, Mapping) else data)
     editor = _editor(config.get("editor", FLAT), where)
     _check_keys(config, editor, where)
     try:
-        plain = _plain(_merged(_defaults(config, editor, where), config), resolve=True)
+        plain = _plain(merged(_defaults(config, editor, where), config), resolve=True)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{where}: {_line(error)}") from error
+        owners = [Settings, EDITORS.get(FLAT)] if editor == FLAT else [Settings]
+        wrong = next(filter(None, (wrong_value(owner, config, where) for owner in owners)), None)
+        raise wrong or UserError(f"{where}: {_line(error)}") from None
     keys = [str(key) for key in config]
     flat = {key: plain.pop(key) for key in keys if editor == FLAT and key in _flat_keys()}
     if editor == FLAT and "editor" not in config:
@@ -134,7 +165,7 @@ def restore(plain: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
 
 
 def _editor(value: Any, where: str) -> str:
-    name = _name(value)
+    name = name_in(value)
     _class_of(EDITORS, name, value, where)
     return name
 
@@ -151,17 +182,20 @@ def _check_keys(config: DictConfig, editor: str, where: str) -> None:
         if key not in (*(f.name for f in fields(Settings)), *_flat_keys()):
             raise unknown("key", key, allowed, where)
     if foreign:
-        more = ", ".join(f"editor.{name}" for name in _field_names(EDITORS.get(editor)))
-        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}; it has {', '.join(allowed)}, {more}")
+        own = [f"editor.{name}" for name in _field_names(EDITORS.get(editor))]
+        here = "".join(f"; its own is editor.{key} (--set editor.{key}=VALUE)" for key in foreign if f"editor.{key}" in own)
+        all_of_them = ", ".join([*allowed, *own])
+        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}{here}; it has {all_of_them}")
 
 
 def _defaults(config: DictConfig, editor: str, where: str) -> DictConfig:
     """What ${...} may refer to: the defaults of every key, and the scale of the model."""
-    defaults = _merged(_structure(Settings), _structure(EDITORS.get(FLAT)) if editor == FLAT else {})
+    defaults = merged(_structure(Settings), _structure(EDITORS.get(FLAT)) if editor == FLAT else {})
     scale = config.get("scale", OmegaConf.create())
     if not isinstance(scale, DictConfig):
         raise UserError(f"{where}: scale is a mapping {{name: value}}, got {scale!r}")
-    model = find_model(str(config.get("model", defaults.model)))
+    check_texts(Settings, {key: value for key, value in config.items() if key == "model"}, where)
+    model = find_model(config.get("model", defaults.model))
     defaults.scale = asdict(_object(_merge(Scale, {**asdict(model.scale), **scale}, f"scale in {where}"), where))
     return defaults
 
@@ -181,11 +215,12 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """
     check_texts(cls, data, where)
     merged = _merge(cls, data, where)
+    check_finite(cls, data, where)
     values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in _fields(cls)}
     try:
         return cls(**values)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(_said_once(where, str(error))) from None
     except Exception as error:  # of a component of one's own
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
 
@@ -228,7 +263,7 @@ def _components(registry: Registry[T], named: Any, key: str, where: str) -> dict
 
 def _merge(cls: type, data: Any, where: str) -> DictConfig:
     try:
-        return _merged(OmegaConf.structured(cls), data)
+        return merged(OmegaConf.structured(cls), data)
     except ConfigKeyError as error:
         owner = error.object_type if is_dataclass(error.object_type) else cls
         above, _, key = str(error.full_key).rpartition(".")
@@ -238,21 +273,23 @@ def _merge(cls: type, data: Any, where: str) -> DictConfig:
         if isinstance(error, UserError):
             raise
         full = getattr(error, "full_key", None)
-        raise UserError(f"{where}: {full}: {_line(error)}" if full else f"{where}: {_line(error)}") from None
+        plain = UserError(f"{where}: {full}: {_line(error)}" if full else f"{where}: {_line(error)}")
+        raise wrong_value(cls, data, where) or plain from None
+
+
+def _said_once(where: str, message: str) -> str:
+    """The message after its place, which components may name too: "loss combination: ..." in "loss combination in my.yaml"."""
+    name, colon, rest = message.partition(": ")
+    return f"{where}: {rest if colon and where.startswith(name) else message}"
 
 
 def _object(node: Any, where: str) -> Any:
     try:
         return OmegaConf.to_object(node)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(_said_once(where, str(error))) from None
     except OmegaConfBaseException as error:
         raise UserError(f"{where}: {error.full_key}: {_line(error)}") from None
-
-
-def _merged(*layers: Any) -> DictConfig:
-    """Of mappings; later ones win."""
-    return cast(DictConfig, OmegaConf.merge(*layers))
 
 
 def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:

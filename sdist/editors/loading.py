@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..files.images import Read, fit, fit_note, fitted_size, read_image
 from ..files.masks import check_shape, coverage, read_mask
 from ..files.opening import image_size
+from ..given import checked
 from ..models.base import Backbone
 from ..models.borrowed import check_casting, plain
 from ..models.catalogue import find_model
@@ -27,6 +28,7 @@ from ..models.memory import allocating
 from ..models.own_state import own_state
 from ..models.precision import DTYPES, format_on
 from ..models.vocabulary import check_words, report_words
+from ..registry import EDITORS
 from .base import Editor, Observers
 
 log = logging.getLogger("sdist")
@@ -43,6 +45,7 @@ class LoadedMethod:
 
     settings: Settings
     model: Backbone
+    name: str = ""  # of the method, for its results
 
     def __post_init__(self) -> None:
         self.editor.check_model(self.model)
@@ -51,6 +54,7 @@ class LoadedMethod:
     def editor(self) -> Editor:
         return self.settings.editor
 
+    @checked()
     def check(self, request: Request) -> tuple[int, int]:
         """The size (width, height) that the image will have. Raises UserError for what is wrong and known without pixels."""
         optional = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
@@ -68,6 +72,7 @@ class LoadedMethod:
             check_words(self.model, prompt)
         return size
 
+    @checked()
     def prepare(self, request: Request, localized: Localized | None = None) -> Prepared:
         """Reads and checks all that belongs to one request, so that a bad one is known before anything is computed.
 
@@ -101,17 +106,42 @@ class LoadedMethod:
         width, height = size
         return self.editor.parallel(self.model, images, (height // self.model.factor, width // self.model.factor))
 
+    @checked()
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)
-        """Edits a queue of images of one size, see Editor.edit; edits with the same model wait for each other."""
+        """Edits a queue of images of one size, see Editor.edit; each result has its card as soon as it is delivered.
+
+        Edits with the same model wait for each other. Raises UserError for a queue of none, or of several sizes.
+        """
+        _check_queue(batch)
+        finished = dict[int, Result]()  # by what the editor made
+
+        def deliver(result: Result) -> None:
+            finished[id(result)] = self._finished(result)
+            run.deliver(finished[id(result)])
+
         with self.model.alone, own_state(), plain(self.model.networks):
             check_casting(self.model.named_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
-            return self.editor.edit(self.model, batch, run)
+            results = self.editor.edit(self.model, batch, replace(run, deliver=deliver))
+        return [finished.get(id(result)) or self._finished(result) for result in results]
+
+    def _finished(self, result: Result) -> Result:
+        """A result that says how it was made."""
+        name = self.name or EDITORS.name_of(self.editor)
+        return replace(result, card=self.card(result), method=name, model=self.settings.model)
 
     def card(self, result: Result) -> dict[str, Any]:
         """The run card of a result."""
         return make_card(self.model, self.settings, result)
+
+
+def _check_queue(batch: Sequence[Prepared]) -> None:
+    if not batch:
+        raise UserError("there is nothing to edit: give a list of what prepare returns, one for each image")
+    sizes = dict.fromkeys(f"{prepared.image.width} x {prepared.image.height}" for prepared in batch)
+    if len(sizes) > 1:
+        raise UserError(f"the images of a queue have one size, these are {', '.join(sizes)}; edit each size by itself")
 
 
 def _report_coverage(name: str, mask: Image.Image) -> None:

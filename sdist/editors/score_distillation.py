@@ -29,6 +29,7 @@ from ..prompts import Difference, differing_nouns, named_words, token_indices
 from ..registry import EDITORS, many_of, one_of
 from ..spelling import check_text
 from ..taggers import default_tagger
+from ..timesteps import check_levels
 from .base import FAULTS, Editor, Observers, reason_of, without_faulty
 
 log = logging.getLogger("sdist")
@@ -94,6 +95,7 @@ class ScoreDistillation(Editor):
 
     def check_model(self, model: Backbone) -> None:
         self.timesteps.check(model.last_timestep)
+        check_levels(self.timesteps, self.steps, model.last_timestep)
 
     def check(self, model: Backbone, request: Request) -> None:
         prompts = (request.source, request.target, self.prompts.null, self.prompts.negative)

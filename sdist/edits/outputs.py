@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UserError
-from ..files.images import CARD_KEY, mask_image, panel, png_bytes
+from ..files.images import CARD_KEY, png_bytes
 from ..files.storage import make_folder, names, read, remove, try_writing, write
 from .request import Request, Result
 
@@ -64,9 +64,8 @@ def partial_files(listed: Iterable[str], name: str) -> list[str]:
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:
     """Writes card, panel (source, mask if there is one, edit) and image, each atomically, in this order."""
     text = json.dumps(card, indent=1, ensure_ascii=False)
-    mask = [] if result.mask is None else [mask_image(result.mask, result.image.size)]
     write(files["card"], text.encode())
-    write(files["panel"], png_bytes(panel([result.prepared.image, *mask, result.image])))
+    write(files["panel"], png_bytes(result.panel))
     write(files["image"], png_bytes(result.image, text))
 
 

@@ -1,9 +1,12 @@
 """One image to make: what was asked for, what was read, what came out."""
 
 import json
+import logging
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,22 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
-from ..files.images import png_bytes
-from ..files.storage import write_atomic
+from ..files.images import FORMATS, image_bytes, mask_image, panel, png_bytes
+from ..files.paths import picture_path
+from ..files.storage import make_folder, storage_path, write
+from ..given import check_fields, checked
 from ..spelling import check_text, clean
 from .asked import check_prompts
+
+log = logging.getLogger("sdist")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One image to make; `words` names what the mask follows, instead of the nouns that differ."""
+    """One image to make; `words` names what the mask follows, instead of the nouns that differ.
+
+    Paths may be given as text, words as a list or as one word.
+    """
 
     image: Path
     source: str
@@ -32,13 +42,28 @@ class Request:
     plain: bool = False  # of a run card that has no "read": without colour profiles, kinds of masks, clean text
 
     def __post_init__(self) -> None:
-        """Cleans the texts, see sdist/spelling.py. Raises UserError for what is no text, and for prompts that ask for nothing."""
+        """Cleans the texts, see sdist/spelling.py.
+
+        Raises UserError for a value of a wrong type, for what is no text, and for prompts that ask for nothing.
+        """
+        self._convert()
+        check_fields(self)
         if not self.plain:
             self._clean()
             for path in (self.image, self.mask):
                 _check_path(path)
         if not self.instruction.strip():
             check_prompts(self.source, self.target)
+
+    def _convert(self) -> None:
+        """Other forms of a path, of words and of a seed become those of the annotations."""
+        for name in ("image", "mask", "copy"):
+            if isinstance(path := getattr(self, name), (str, os.PathLike)):
+                object.__setattr__(self, name, picture_path(path))
+        if isinstance(self.words, (str, list)):
+            object.__setattr__(self, "words", (self.words,) if isinstance(self.words, str) else tuple(self.words))
+        if isinstance(self.seed, Integral) and not isinstance(self.seed, bool):
+            object.__setattr__(self, "seed", int(self.seed))  # of NumPy, which json does not know
 
     def _clean(self) -> None:
         for name in ("source", "target", "instruction"):
@@ -94,7 +119,52 @@ class Result:
     parallel: int  # draws that the network saw at once, at most; rounding depends on it
     timings: dict[str, float]  # seconds, its share where it was not alone
     card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/edits/run_card.py
+    method: str = ""  # its name or yaml, or what its editor is called
+    model: str = ""
 
-    def save(self, path: str | Path) -> None:
-        """Writes the image as a PNG with the run card inside, atomically."""
-        write_atomic(Path(path), png_bytes(self.image, json.dumps(self.card, indent=1, ensure_ascii=False)))
+    def __repr__(self) -> str:
+        """In one line."""
+        request, (width, height) = self.prepared.request, self.image.size
+        made = " on ".join(filter(None, (self.method, self.model))) or "edit"
+        return f"<Result of {made}, seed {request.seed}: {request.source!r} -> {request.target!r}, {width} x {height}>"
+
+    @property
+    def panel(self) -> Image.Image:
+        """Source, mask if there is one, and edit, side by side."""
+        mask = [] if self.mask is None else [mask_image(self.mask, self.image.size)]
+        return panel([self.prepared.image, *mask, self.image])
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return png_bytes(self.panel)
+
+    @checked()
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the image in the format that the suffix says, atomically; the folder is made if needed.
+
+        .png has the run card inside and can be replayed; of .jpg, .jpeg and .webp it is NAME.json beside the image. Raises
+        UserError for another suffix, and for a place that cannot be written.
+        """
+        file = storage_path(path) if isinstance(path, str) else Path(path)
+        card = json.dumps(self.card, indent=1, ensure_ascii=False)
+        kind = FORMATS.get(file.suffix.lower())
+        if kind is None:
+            raise UserError(f"{path} cannot be written: a result is saved as {', '.join(FORMATS)}")
+        try:
+            make_folder(file.parent)
+            if kind == "PNG":
+                write(file, png_bytes(self.image, card))
+            else:
+                write(_card_beside(file), card.encode())
+                write(file, image_bytes(self.image, kind))
+        except OSError as error:
+            raise UserError(f"{error.filename or path} cannot be written: {error.strerror or error}") from None
+
+
+def _card_beside(file: Path) -> Path:
+    """The card's file of an image that cannot hold it. Raises UserError if there is another file of that name."""
+    card = file.with_suffix(".json")
+    if card.is_file() and '"sdist"' not in card.read_text(encoding="utf-8", errors="replace")[:100]:
+        raise UserError(f"{file} needs {card.name} beside it for the run card, and that is another file; give another name")
+    log.warning("%s holds no run card and cannot be replayed: the card is %s beside it (PNG holds it)", file.name, card.name)
+    return card

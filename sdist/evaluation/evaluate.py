@@ -3,12 +3,12 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import unknown
 from ..extras import need
+from ..given import check_options, checked
 
 if TYPE_CHECKING:
     from .evaluator import EvaluationResult
@@ -30,6 +30,7 @@ class EvaluationOptions:
     allow_missing: bool = False  # a missing result is undefined instead of an error
 
 
+@checked()
 def evaluate(
     dataset: str,
     results: str | os.PathLike[str],
@@ -45,10 +46,7 @@ def evaluate(
     before all pages; a page that cannot be made is an error of the logger "sdist" and one of the result's `problems`. Raises
     Raises UserError for bad input.
     """
-    names = [field.name for field in fields(EvaluationOptions)]
-    for name in options:
-        if name not in names:
-            raise unknown("option", name, names, "sdist.evaluate")
+    check_options(options, EvaluationOptions, evaluate)
     need("evaluate", "pandas", "pyarrow", "scipy", "tabulate")
     from .evaluator import Evaluator
 

@@ -22,6 +22,7 @@ log = logging.getLogger("sdist")
 
 MAX_RATIO = 4.0  # long side of the edited image over the model's native side
 DARK = 16  # of 255: an image without a value above is nearly black
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # that results are saved in, by suffix
 CARD_KEY = "sdist"  # of the run card in a PNG's text
 
 
@@ -169,6 +170,13 @@ def panel(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
         out.paste(image, (x, 0))
         x += image.width + gap
     return out
+
+
+def image_bytes(image: Image.Image, kind: str) -> bytes:
+    """The file of a format that loses little of what the eye sees."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=95)
+    return buffer.getvalue()
 
 
 def png_bytes(image: Image.Image, card: str | None = None) -> bytes:

@@ -50,19 +50,19 @@ def picture_file(picture: Any, is_mask: bool = False) -> Iterator[Path]:
 
 def _content(picture: Any, is_mask: bool) -> tuple[bytes, str]:
     """The bytes of a file, and the ending of its name."""
-    what = "a mask" if is_mask else "a picture"
+    what = "mask" if is_mask else "image"
     if hasattr(picture, "read"):
         picture = _read(picture)
     if isinstance(picture, (bytes, bytearray, memoryview)):
         if not len(picture):
-            raise UserError(f"{what} of 0 bytes was given")
+            raise UserError(f"the {what} that was given has 0 bytes")
         return bytes(picture), ".image"
     if isinstance(picture, np.ndarray):
         picture = _from_array(picture, is_mask)
     if not isinstance(picture, Image.Image):
         kind = f"{type(picture).__module__.partition('.')[0]}.{type(picture).__name__}".removeprefix("builtins.")
         one = ", one at a time" if isinstance(picture, (list, tuple)) else ""
-        raise UserError(f"{what} cannot be given as {kind}; give {TAKEN}{one}")
+        raise UserError(f"the {what} cannot be given as {kind}; give {TAKEN}{one}")
     return _encoded(_upright(picture))
 
 

@@ -3,14 +3,13 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
 from ..config.build import settings_of
-from ..errors import unknown
 from ..extras import need
 from ..files.storage import storage_path
+from ..given import check_options, checked
 from .dry_run import dry_run
 from .options import RunOptions
 from .problems import Report
@@ -19,12 +18,13 @@ from .summary import RunResult
 log = logging.getLogger("sdist")
 
 
+@checked("settings")
 def run(
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    method: str = "lusd",
-    model: str | None = None,
+    method: str | os.PathLike[str] = "lusd",
+    model: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     steps: int | None = None,
     size: str | None = None,
@@ -47,13 +47,11 @@ def run(
     values = {
         "model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision, "compile": compile,
     }  # fmt: skip
+    check_options(options, RunOptions, run)
     chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
-    names = [field.name for field in fields(RunOptions)]
-    for name in options:
-        if name not in names:
-            raise unknown("option", name, names, "sdist.run")
     folder = storage_path(os.fspath(output))
-    return make(RunOptions(method=method, settings=chosen, output=folder, input=os.fspath(input), **options), log.error)
+    asked = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)
+    return make(asked, log.error)
 
 
 def make(options: RunOptions, show: Report) -> RunResult:

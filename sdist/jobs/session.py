@@ -176,7 +176,7 @@ class Session:
         if not (is_whole or made):
             return
         files = output_files(self.folder, name if is_whole else f"{name}_step{made}")
-        card = self.method.card(result)
+        card = result.card
         write_result(files, result, card if is_whole else card | {"stopped_at": made})
         for file in partial_files(self.listed, name):
             if self.folder / file not in files.values():

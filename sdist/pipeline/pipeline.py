@@ -218,9 +218,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             if len(sizes) > 1:
                 raise UserError(f"the pictures of a call have one size, these would be {', '.join(sizes)}; give height and width")
             results = self._run(method, batch, step_end)
-            cards = [method.card(result) for result in results]
         passing = [in_memory(image=row["image"], mask=row["mask_image"]) for row in rows]
-        cards = [without_folders(card, names) for card, names in zip(cards, passing, strict=True)]
+        cards = [without_folders(result.card, names) for result, names in zip(results, passing, strict=True)]
         return [replace(result, card=card) for result, card in zip(results, cards, strict=True)]
 
     def _run(self, method: LoadedMethod, batch: list[Prepared], step_end: StepEnd) -> list[Result]:

@@ -67,33 +67,51 @@ def test_ablations_differ_from_lusd_in_one_thing() -> None:
 
 
 BAD = [
-    (["los=dds"], r"unknown key 'los' in lusd.yaml.*did you mean 'loss'"),
+    (["los=dds"], r"unknown key 'los' in --set los=dds.*did you mean 'loss'"),
     (["loss.name=ddd"], r"unknown loss 'ddd': have cds, combination.*did you mean 'dds'"),
-    (["loss.scal=3"], r"unknown key 'scal' in loss sbp in lusd.yaml: have scale, weighting; did you mean 'scale'"),
-    (["steps=abc"], "steps: Value 'abc'"),
+    (["loss.scal=3"], r"unknown key 'scal' in loss sbp in --set loss.scal=3: have scale, weighting; did you mean 'scale'"),
+    (["steps=abc"], "--set steps=abc: steps must be a whole number, got 'abc'"),
     (["steps=0"], "steps must be at least 1"),
-    (["filter.threshold=x"], "threshold: Value 'x'"),
+    (["filter.threshold=x"], "threshold must be a number, got 'x'"),
     (["timesteps.t_min=2000"], "t_min=2000"),
-    (["timesteps.tmin=3"], r"unknown key 'tmin' in timesteps uniform in lusd.yaml.*did you mean 't_min'"),
+    (["timesteps.tmin=3"], r"unknown key 'tmin' in timesteps uniform in --set.*did you mean 't_min'"),
     (["timesteps=null"], "timesteps cannot be null"),
     (["timesteps=descending", "timesteps.t_max=900"], "unknown key 't_max' in timesteps descending"),
     (["gamma=cosine", "gamma.value=2"], "unknown key 'value' in gamma cosine"),
     (["optimizer.name=Adm"], "did you mean 'Adam'"),
     (["regularizers.foo={}"], "unknown regularizer 'foo': have attention_mask, cluster_mask, difference_mask, source_pull"),
     (["regularizers.attention_mask=3"], "regularizers is a mapping"),
-    (["regularizers.user_mask={}"], r"lusd.yaml: regularizers: attention_mask and user_mask are masks, a method has one"),
-    (["regularizers.attention_mask.timing=now"], "expected one of"),
+    (
+        ["regularizers.user_mask={}"],
+        r"regularizers.user_mask={}: regularizers: attention_mask and user_mask are masks, a method has one",
+    ),
+    (["regularizers.attention_mask.timing=now"], "timing must be one of current, previous, got 'now'"),
     (["steps"], "key=value"),
     (["=3"], "key=value"),
     (["optimizer.lr=${nope}"], "nope"),
     (["model=sd99"], r"unknown model 'sd99'.*tinyworld"),
     (["loss=null"], "cannot be null"),
     (["gamma=[1]"], "gamma needs a name"),
-    (["loss.scale={a: 1}"], "scale"),
+    (["loss.scale={a: 1}"], "scale must be a number, got {'a': 1}"),
+    (["loss=dds", "loss.guidance_scale=[3, 7.5]"], r"guidance_scale must be a number, got \[3, 7.5\]"),
+    (["loss={name: cds, patch_sizes: 3}"], "patch_sizes must be a list .each a whole number., got 3"),
+    (["loss.scale=.inf"], "scale must be finite, got inf"),
+    (["log=csv"], "log must be a mapping of images_every, .*chosen by --log, got 'csv'"),
+    (["prompts=x"], "prompts must be a mapping of null, negative"),
+    (["optimizer.options=3"], "options must be a mapping, got 3"),
+    (["optimizer.lr=.nan"], "lr must be finite, got nan"),
+    (["optimizer.lr=0"], "lr=0.0 a step leads nowhere"),
+    (["optimizer={name: Adam, lr: 0.1, options: {betas: [0.9]}}"], r"Adam cannot use lr=0.1, betas=\[0.9\]"),
+    (["optimizer.options={momentum: x}"], "SGD cannot use lr=.*, momentum='x'"),
+    (["gamma={high: 0.01, low: 0.15}"], "gamma.*goes down, so high >= low.*got high=0.01, low=0.15"),
+    (["gamma={name: linear, high: 0.01, low: 0.15}"], "goes down"),
+    (["gamma={name: cosine, low: -1}"], "goes down"),
+    (["gamma.speed=-5"], "speed must be above 0"),
+    (["gamma={name: constant, value: 0}"], "value must be above 0"),
     (["scale.foo=1"], "unknown key 'foo' in scale"),
     (["scale=5"], "scale is a mapping"),
     (["scale=null"], "scale is a mapping"),
-    (["regularizers=[1]"], "cannot be read"),
+    (["regularizers=[attention_mask]"], r"regularizers must be a mapping {name: {field: value}}.*got \['attention_mask'\]"),
     (["optimizer.name=SparseAdam"], "unknown optimizer"),
     (["log.images_every=0"], "images_every must be at least 1"),
     (["loss={name: cds, patch_sizes: [0]}"], "patch_sizes must be at least 1"),
@@ -116,6 +134,16 @@ def test_bad_values_are_named(overrides: list[str], message: str) -> None:
         ("a: [", "cannot be read"),
         ("!!python/object/apply:os.system ['true']", "cannot be read"),
         ("base: nothing", "unknown method 'nothing'"),
+        ("base: [dds, lusd]", r"own.yaml: base is the name or the yaml of one method, got \['dds', 'lusd'\]"),
+        ("base: 3", "own.yaml: base is the name"),
+        ("base: lusd\nregularizers: [attention_mask]", "own.yaml: regularizers must be a mapping"),
+        ("base: lusd\nlog: csv", "own.yaml: log must be a mapping of images_every"),
+        ("base: lusd\nmodel: [a]", "own.yaml: model is text, got"),
+        ("base: lusd\nsteps: [1]", "own.yaml: steps must be a whole number"),
+        ("loss: combination", "^loss combination in own.yaml: every coefficient is 0"),
+        ("loss: {name: combination, noise: x}", "^loss combination in own.yaml: noise must be a number"),
+        ("timesteps: {t_min: 960}", "^timesteps uniform in own.yaml: need 0 <= t_min"),
+        ("editor: prompt_to_prompt\nsteps: 3", r"own.yaml: steps: no setting .*; its own is editor.steps"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -144,10 +172,43 @@ def test_a_yaml_of_ones_own(tmp_path: Path) -> None:
     assert resolve(json.loads(json.dumps(settings.plain())), "card") == settings
 
 
-def test_an_optimizer_by_its_name_keeps_the_learning_rate() -> None:
-    assert load_settings("lusd", ["optimizer=Adam"]).editor.optimizer == replace(
-        load_settings("lusd").editor.optimizer, name="Adam"
-    )
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["optimizer=Adam"], True),
+        (["optimizer.name=Adam", "steps=3"], True),
+        (["optimizer.lr=0.01", "optimizer=Adam"], False),
+        (["optimizer={name: Adam, lr: 0.01}"], False),
+        (["optimizer=Adam", "optimizer.lr=0.01"], False),
+        (["optimizer.lr=0.01"], False),
+        (["optimizer=SGD"], False),
+    ],
+)
+def test_an_optimizer_that_keeps_the_learning_rate_of_another_is_said(caplog, overrides: list[str], said: bool) -> None:
+    optimizer = load_settings("lusd", overrides).editor.optimizer
+    assert ("keeps the lr of SGD (0.035)" in caplog.text) == said
+    assert not said or optimizer == replace(load_settings("lusd").editor.optimizer, name="Adam")
+
+
+@pytest.mark.parametrize(
+    ("load", "name"),
+    [
+        (lambda: load_settings("p2p", [], steps=20), "--steps 20: steps"),
+        (lambda: load_settings("p2p", [], compile=True), "--compile: compile"),
+        (lambda: load_settings("p2p", ["seed=1", "steps=20"], seed=3), "--set steps=20: steps"),
+        (lambda: load_settings("p2p", ["editor.steps=x"], seed=3), "editor prompt_to_prompt in --set editor.steps=x: steps must"),
+        (lambda: load_settings("lusd", ["timesteps.t_min=960", "timesteps.t_max=970", "optimizer.lr=x"]), "--set optimizer.lr=x"),
+        (lambda: load_settings("lusd", ["steps=7"], size=[1]), r"--size \[1\]: size is text"),
+        (lambda: settings_of("p2p", {}, {"steps": 20}), "steps=20: steps"),
+        (lambda: settings_of("p2p", {"seed": 1, "steps": 20}, {}), "settings 'steps': steps"),
+        (lambda: settings_of("p2p", ["steps=20"], {"seed": 1}), "settings 'steps=20': steps"),
+    ],
+)
+def test_what_was_given_is_to_blame_and_not_the_yaml(load, name: str) -> None:
+    with pytest.raises(UserError, match=f"^(optimizer in )?{name}") as error:
+        load()
+    assert "editor.steps (--set editor.steps=VALUE)" in str(error.value) or "steps=20" not in str(error.value)
+    assert ".yaml" not in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "message"), [("lus", "did you mean 'lusd'"), ("nowhere.yaml", "does not exist")])
