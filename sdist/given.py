@@ -44,10 +44,10 @@ def check(name: str, value: Any, hint: Any) -> None:
         raise UserError(f"{name} must be {taken(hint)}, got {shown(value)}")
 
 
-def check_fields(instance: Any) -> None:
-    """Raises UserError for a field of a dataclass that holds another type than its annotation says."""
+def check_fields(instance: Any, where: str = "") -> None:
+    """Raises UserError for a field of a dataclass that holds another type than its annotation says; `where` begins the line."""
     for name, hint in _hints(type(instance)).items():
-        check(name, getattr(instance, name), hint)
+        check(f"{where}{name}", getattr(instance, name), hint)
 
 
 def check_options(given: Mapping[str, Any], options: type, function: Callable[..., Any]) -> None:

@@ -12,6 +12,7 @@ from .errors import UserError
 from .registry import SLOTS, all_or_nothing
 
 _loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name -> sha256 of the file
+_brought: dict[str, tuple[str, frozenset[type]]] = {}  # of each: the name of its module, and the classes that it registered
 
 
 def load_plugin(name: str) -> None:
@@ -34,12 +35,14 @@ def load_plugin(name: str) -> None:
         raise UserError(f"plugin {name} has the file name of {other}, which is loaded; rename one of them")
     for registry in SLOTS.values():
         registry.names()  # those that are there come first: a plugin that takes a name is the one to blame
+    before = _registered()
     try:
         with all_or_nothing():
             module = import_module(name) if file is None else _import_file(file)
     except (Exception, SystemExit) as error:
         raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
     _loaded[key] = "" if module.__file__ is None else _digest(Path(module.__file__))
+    _brought[key] = module.__name__, frozenset(_registered() - before)
 
 
 def load_plugins(names: Iterable[str]) -> None:
@@ -50,6 +53,21 @@ def load_plugins(names: Iterable[str]) -> None:
 def loaded_plugins() -> dict[str, str]:
     """The sha256 of the file of each loaded plugin, by its absolute path or its module's name."""
     return dict(_loaded)
+
+
+def plugins_of(classes: Iterable[type]) -> dict[str, str]:
+    """Of the loaded plugins, those that one of the classes or of their bases comes from, as `loaded_plugins` gives them."""
+    bases = {base for cls in classes for base in cls.__mro__}
+    homes = {base.__module__ for base in bases}
+    return {
+        name: digest
+        for name, digest in _loaded.items()
+        if bases & _brought[name][1] or any(f"{home}.".startswith(f"{_brought[name][0]}.") for home in homes)
+    }
+
+
+def _registered() -> set[type]:
+    return {cls for registry in SLOTS.values() for cls in registry.registered().values()}
 
 
 def check_recorded(recorded: Mapping[str, str], what: str) -> list[str]:

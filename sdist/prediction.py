@@ -137,11 +137,13 @@ class Edit:
     text: Mapping[str, Text]
     focus: Float[Tensor, "b l"]  # 1 at the tokens that the mask follows, else 0; a row of zeros: no mask
     mask: Float[Tensor, "b 1 h w"] | None = None  # the user's, 1 where the edit may happen
+    masked: Bool[Tensor, " b"] | None = None  # which images have a mask of their own, where `mask` is there; None: all
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Edit":
         """The same for some images."""
         text = {prompt: value[rows] for prompt, value in self.text.items()}
-        return Edit(self.source[rows], text, self.focus[rows], None if self.mask is None else self.mask[rows])
+        mask, masked = (None if value is None else value[rows] for value in (self.mask, self.masked))
+        return Edit(self.source[rows], text, self.focus[rows], mask, masked)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 it is first asked for.
 
 Other packages add components by an entry point in the group `sdist.SLOT`, such as `sdist.loss`: a module whose import registers.
+One that cannot be imported is warned of, and ends nothing but what asks for its components.
 A dataclass whose fields hold components declares them by `one_of` and `many_of`.
 """
 
+import logging
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import Field, field, fields, is_dataclass
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import UserError, unknown
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+GROUP = "sdist."  # that an entry point's group begins with
+log = logging.getLogger("sdist")
+
 
 class Registry(Generic[T]):
     """Maps names to component classes of one slot; a new file in the slot's package needs no other edit."""
@@ -39,6 +45,7 @@ class Registry(Generic[T]):
     def __init__(self, slot: str, module: str) -> None:
         self.slot, self._module, self._classes = slot, module, dict[str, type[T]]()
         self._complete = False
+        self.broken = dict[str, str]()  # entry points that cannot be imported, and why
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator; a name that is taken raises ValueError."""
@@ -60,7 +67,10 @@ class Registry(Generic[T]):
         """The class of that name. Raises a UserError that names what exists otherwise."""
         self._discover()
         if name not in self._classes:
-            raise unknown(self.slot, name, self._classes)
+            if name in self.broken:
+                raise UserError(self.broken[name])
+            error = unknown(self.slot, name, self._classes)
+            raise UserError("; ".join([str(error), *self.broken.values()])) if self.broken else error
         return self._classes[name]
 
     def name_of(self, component: T) -> str:
@@ -81,12 +91,16 @@ class Registry(Generic[T]):
         module = import_module(self._module)
         for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
             import_module(f"{self._module}.{info.name}")
-        for point in entry_points(group=f"sdist.{self.slot}"):
+        for point in entry_points(group=f"{GROUP}{self.slot}"):
             try:
-                point.load()
-            except Exception as error:
-                raise UserError(f"{self.slot} '{point.name}' of an installed package cannot be loaded: {error}") from error
+                with all_or_nothing():
+                    point.load()
+            except (Exception, SystemExit) as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                self.broken[point.name] = f"{self.slot} '{point.name}' of {package_of(point)} cannot be loaded: {reason}"
+                log.warning("%s", self.broken[point.name])
         self._complete = True
+        _say_foreign_groups()
 
 
 EDITORS: Registry["Editor"] = Registry("editor", "sdist.editors")
@@ -119,6 +133,40 @@ ALL = (
     METRICS,
 )
 SLOTS: dict[str, Registry] = {registry.slot: registry for registry in ALL}
+
+
+def package_of(point: EntryPoint) -> str:
+    """The installed package that says it."""
+    return f"the installed package {point.dist.name} {point.dist.version}" if point.dist else "an installed package"
+
+
+def foreign_groups() -> list[str]:
+    """What is wrong with entry points whose group is no slot's, one line each."""
+    found = entry_points()
+    groups = sorted(group for group in found.groups if group.startswith(GROUP) and group.removeprefix(GROUP) not in SLOTS)
+    return [
+        f"{package_of(point)} has '{point.name}' in the group {group}, which is not read: "
+        f"{unknown('slot', group.removeprefix(GROUP), SLOTS)}"
+        for group in groups
+        for point in found.select(group=group)
+    ]
+
+
+def installed() -> list[str]:
+    """What other packages bring, or why they do not, one line each."""
+    lines = []
+    for slot, registry in SLOTS.items():
+        registry.names()
+        for point in entry_points(group=f"{GROUP}{slot}"):
+            lines.append(registry.broken.get(point.name) or f"{slot} '{point.name}' of {package_of(point)}")
+    return lines + foreign_groups()
+
+
+@cache
+def _say_foreign_groups() -> None:
+    """Once in a process."""
+    for line in foreign_groups():
+        log.warning("%s", line)
 
 
 @contextmanager
@@ -156,6 +204,17 @@ def slot_defaults(cls: Any) -> dict[str, str | None]:
 def plain(component: Any) -> Any:
     """A component as plain data, from which `config.build` makes an equal one."""
     return {f.name: _plain(f, getattr(component, f.name)) for f in fields(component)}
+
+
+def classes_in(component: Any) -> Iterator[type]:
+    """The classes of a component and of all that its fields hold."""
+    if isinstance(component, Mapping):
+        for value in component.values():
+            yield from classes_in(value)
+    elif is_dataclass(component):
+        yield type(component)
+        for f in fields(component):
+            yield from classes_in(getattr(component, f.name))
 
 
 def _plain(where: Field, value: Any) -> Any:

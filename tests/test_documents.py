@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdist.cli import main, parser
 from sdist.errors import UserError
-from sdist.registry import LOSSES, Registry
+from sdist.registry import LOSSES, Registry, _say_foreign_groups, installed
 
 ROOT = Path(__file__).parent.parent
 LOSS, PYTHON = ROOT / "docs" / "write_a_loss.md", ROOT / "docs" / "python.md"
@@ -89,10 +89,35 @@ def test_the_python_of_the_page_runs(
     assert out[-1] == "(1, 32, 32, 3) 2"
 
 
-def test_a_broken_package_is_named(losses: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_cannot_be_imported_ends_nothing_but_its_own(
+    losses: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, capsys
+) -> None:
     install(tmp_path, monkeypatch, "broken_loss", "1 / 0", "[sdist.loss]\nbroken = broken_loss\n")
-    with pytest.raises(UserError, match="loss 'broken' of an installed package cannot be loaded: division by zero"):
-        losses.names()
+    message = "loss 'broken' of the installed package broken_loss 1.0 cannot be loaded: ZeroDivisionError: division by zero"
+    monkeypatch.setattr(losses, "broken", {})
+    assert "dds" in losses.names()
+    assert message in caplog.text
+    with pytest.raises(UserError, match=message):
+        losses.get("broken")
+    with pytest.raises(UserError, match=f"unknown loss 'nothing': .*; {message}"):
+        losses.get("nothing")
+    assert message in installed()
+    assert main(["methods"]) == 0
+    assert main(["doctor"]) == 0
+    assert message in capsys.readouterr().out
+
+
+def test_an_entry_point_of_an_unknown_group_is_said(
+    losses: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    install(tmp_path, monkeypatch, "lost_loss", "", "[sdist.losses]\nlost = lost_loss\n")
+    _say_foreign_groups.cache_clear()
+    assert "dds" in losses.names()
+    line = "the installed package lost_loss 1.0 has 'lost' in the group sdist.losses, which is not read: unknown slot 'losses'"
+    assert line in caplog.text
+    assert "did you mean 'loss'?" in caplog.text
+    assert any(line in said for said in installed())
+    _say_foreign_groups.cache_clear()
 
 
 def test_troubleshooting_is_ordered_by_messages_that_exist() -> None:

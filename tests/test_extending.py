@@ -11,7 +11,11 @@ from PIL import Image
 
 from sdist import plugins
 from sdist.cli import main
-from sdist.registry import SLOTS
+from sdist.datasets.base import Pair, load_dataset
+from sdist.errors import UserError
+from sdist.evaluation.scores import score
+from sdist.metrics.base import Encoders
+from sdist.registry import METRICS, SLOTS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "extending.md").read_text(encoding="utf-8")
@@ -112,6 +116,92 @@ def test_the_metric(page: Path, picture: Path, capsys) -> None:
     arguments += ["--output", str(page / "scores"), "--quiet", "--plugin", str(page / "my_metric.py")]
     assert main(arguments) == 0
     assert "brightness_shift" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ("", ["editor.strength=0"], "editor renoise in --set editor.strength=0: strength is the part of the steps"),
+        ("", ["editor.solver=null"], "editor renoise in --set editor.solver=null: solver cannot be null; without it, it is ddim"),
+        ("", ["editor.guidance=[1]"], "guidance must be a number, got [1]"),
+        (
+            "add_noise(z, noise, at[0].alpha, at[0].sigma)",
+            [],
+            "editor Renoise: ZeroDivisionError: division by zero (my_editor.py:",
+        ),
+        ("model.text.token_ids(request.target)", [], "editor Renoise: ZeroDivisionError: division by zero (my_editor.py:"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_of_an_editor(
+    page: Path, picture: Path, tiny_folder: Path, capsys, change: str, settings: list[str], message: str
+) -> None:
+    if change:
+        path = page / "my_editor.py"
+        path.write_text(path.read_text().replace(change, "1 / 0"))
+    arguments = ["edit", str(picture), "--target", "a dog", "--model", str(tiny_folder), "--output", str(page / "out")]
+    arguments += ["--plugin", str(page / "my_editor.py"), "--method", str(page / "my_editor.yaml"), "--quiet"]
+    assert main([*arguments, "--set", "editor.steps=4", *settings]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ('[{"key": "first", "source": "a cat", "target": "a dog"}]', "pair 0 has no text 'image'"),
+        ('[{"key": 3, "image": "a.png", "source": "a cat", "target": "a dog"}]', "pair 0 has no text 'key'"),
+        ('[{"key": "a", "image": "../a.png", "source": "a", "target": "b"}]', "'../a.png' is not a file inside"),
+        ("[3]", "dataset PairsJson: AttributeError: 'int' object has no attribute 'get' (base.py:"),
+        ("{}", "pairs.json holds a dict, needs a list"),
+        ("[", "pairs.json cannot be read"),
+        (None, "pairs.json does not exist"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_in_a_data_set(page: Path, tiny_folder: Path, capsys, pairs: str | None, message: str) -> None:
+    (page / "data").mkdir()
+    if pairs is not None:
+        (page / "data" / "pairs.json").write_text(pairs)
+    arguments = ["run", "--input", f"pairs_json:{page / 'data'}", "--output", str(page / "out"), "--method", "dds", "--quiet"]
+    assert main([*arguments, "--model", str(tiny_folder), "--plugin", str(page / "my_dataset.py")]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("[record for record in [1]]", "pair 0 is 1 (int), must be a Pair"),
+        ("[Pair(3, folder, 'a', 'b')]", "pair 0: key must be text, got 3 (int)"),
+        ("[Pair('a', str(folder), 'a', 'b')]", "pair 0: image must be a path, got"),
+        ("None", "dataset PairsJson: TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_of_a_data_set(page: Path, capsys, result: str, message: str) -> None:
+    (page / "data").mkdir()
+    path = page / "my_dataset.py"
+    (page / "my_dataset.py").write_text(path.read_text().replace("        pairs = []\n", f"        return {result}\n"))
+    plugins.load_plugin(str(path))
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_dataset(f"pairs_json:{page / 'data'}")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("1 / 0", r"metric BrightnessShift: ZeroDivisionError: division by zero \(my_metric.py:\d+\)"),
+        ("0.5", r"metric BrightnessShift: gave values of the shape \(\), expected one for each of 1 images"),
+        ("np.zeros((1, 2))", r"gave values of the shape \(1, 2\)"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_of_a_metric(page: Path, picture: Path, values: str, message: str) -> None:
+    path = page / "my_metric.py"
+    path.write_text(re.sub("return per_image.*", f"return {values}", path.read_text()))
+    plugins.load_plugin(str(path))
+    pair = Pair("a", picture, "a cat", "a dog")
+    with pytest.raises(UserError, match=message):
+        score([pair], {"a": picture}, {"own": METRICS.get("brightness_shift")()}, Encoders(None, None, None), "clean")
 
 
 @pytest.mark.parametrize(

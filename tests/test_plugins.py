@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import sdist
 from sdist import plugins
 from sdist.cli import main
 from sdist.config.build import load_settings
@@ -63,6 +64,25 @@ def test_a_file_of_ones_own_edits_and_replays(
     plugin.write_text(HALF + "# other\n")
     assert main(["replay", str(image), "--plugin", str(plugin)]) == 0
     assert "identical" in capsys.readouterr().out
+
+
+def test_a_card_names_the_plugins_that_were_used(
+    plugin: Path, picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Of all that are loaded: what brought a component of the settings, or a class that one of them is made of."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_base.py").write_text(HALF.replace('"half"', '"my_base"'))
+    quarter = (
+        "from sdist import LOSSES\nfrom my_base import Half\n\n@LOSSES.register('quarter')\nclass Quarter(Half):\n    pass\n"
+    )
+    (tmp_path / "quarter.py").write_text(quarter)
+    (tmp_path / "empty.py").write_text("")
+    plugins.load_plugins([str(plugin), "my_base", str(tmp_path / "quarter.py"), str(tmp_path / "empty.py")])
+    used = {"sbp": [], "half": ["my_loss.py"], "my_base": ["my_base"], "quarter": ["my_base", "quarter.py"]}
+    for loss, names in used.items():
+        result = sdist.edit(picture, "a cat", "a dog", model=str(tiny_folder), method="sbp", settings={"loss": loss, "steps": 1})
+        assert [Path(name).name for name in result.card.get("plugins", {})] == names
+    sys.modules.pop("my_base")
 
 
 def test_settings_bring_their_plugins_to_another_process(plugin: Path, monkeypatch) -> None:

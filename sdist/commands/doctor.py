@@ -28,6 +28,7 @@ def add_to(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     from ..image_guidance.catalogue import ADAPTERS, missing
     from ..models.catalogue import MODELS
+    from ..registry import installed
 
     problems = _ask_hub([source for model in MODELS.values() for source in model.sources]) if args.online else None
     report = {
@@ -37,6 +38,7 @@ def main(args: argparse.Namespace) -> int:
         "tagger": _tagger(),
         "models": {name: _where(model.sources, problems) for name, model in MODELS.items()},
         "image guidance": {name: _lacks(missing(source)) for name, source in ADAPTERS.items()},
+        "components": installed(),
     }
     if args.json:
         print(json.dumps(report, indent=1))
@@ -133,5 +135,7 @@ def _print(report: dict[str, Any]) -> None:
         print(title)
         for name, text in report[title].items():
             print_entry(name, text, 20)
+    for line in report["components"]:
+        print(line)
     print(wrapped(f"nouns are found by {report['tagger']}"))
     print(wrapped("an edit needs: one image, --target, and a model that is ready; tinyworld is in the package"))

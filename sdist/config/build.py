@@ -228,6 +228,8 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
 def _value(metadata: Mapping[str, str], node: Any, key: str, where: str) -> Any:
     if "slot" in metadata:
         value = _container(node)
+        if value is None and metadata["default"] is not None:
+            raise UserError(f"{where}: {key} cannot be null; without it, it is {metadata['default']}")
         return None if value is None else _component(SLOTS[metadata["slot"]], value, where, metadata["default"])
     if "slots" in metadata:
         return _components(SLOTS[metadata["slots"]], _container(node), key, where)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError
+from ..faults import naming
 from ..files.csv_rows import read_rows
+from ..given import check_fields, shown
 from ..metrics.pixels import Mask
 from ..metrics.profile import Profile
 from ..registry import DATASETS
@@ -65,7 +67,8 @@ def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
     if dataset.local and not Path(folder).is_dir():
         what = "is a file; give the folder around it" if Path(folder).exists() else "does not exist"
         raise UserError(f"dataset folder {folder} {what}")
-    pairs = dataset.load(Path(folder), profile)
+    with naming("dataset", dataset):
+        pairs = list(dataset.load(Path(folder), profile))
     check(pairs, folder)
     return pairs
 
@@ -73,6 +76,10 @@ def load_dataset(name: str, profile: Profile = "clean") -> list[Pair]:
 def check(pairs: Iterable[Pair], where: object) -> None:
     """Raises UserError unless every key occurs once and some image is there; one that is missing costs its pair alone."""
     pairs = list(pairs)
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair, Pair):
+            raise UserError(f"{where}: pair {number} is {shown(pair)}, must be a Pair")
+        check_fields(pair, f"{where}, pair {number}: ")
     if not pairs:
         raise UserError(f"{where} has no edit pairs")
     twice = [key for key, count in Counter(pair.key for pair in pairs).items() if count > 1]

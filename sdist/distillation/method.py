@@ -11,6 +11,7 @@ from torch import Tensor
 from ..diffusion import Latents, PerImage, per_image, size_of, std
 from ..draws import DrawKey, RandomSampler, Sampler
 from ..errors import UserError
+from ..faults import check_shape, naming
 from ..filters import Filter
 from ..gammas import Constant, Gamma
 from ..losses.base import Loss
@@ -22,7 +23,6 @@ from ..regularizers.base import Regularizer
 from ..regularizers.mask import MaskRegularizer
 from ..regularizers.user_mask import UserMask
 from ..timesteps import Timesteps, Uniform
-from .faults import check_shape, naming
 from .schedule import first_until
 
 
@@ -135,10 +135,11 @@ class Method:
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device, f"{len(z)} draws at once"):
             shift = self.loss.shift(progress)
             shift = None if shift is None else shift.to(z)
-            if (corrector := self.loss.corrector) is not None:
-                corrected = predict(network, z.detach(), edit, draw, [corrector], (), progress, shift)
-                draw = replace(draw, noise=corrected.eps[corrector].detach())
-            p = predict(network, z, edit, draw, self.branches, self.hooks, progress, shift)
+            with naming("model", network):
+                if (corrector := self.loss.corrector) is not None:
+                    corrected = predict(network, z.detach(), edit, draw, [corrector], (), progress, shift)
+                    draw = replace(draw, noise=corrected.eps[corrector].detach())
+                p = predict(network, z, edit, draw, self.branches, self.hooks, progress, shift)
             p = replace(p, state=states.loss)
             with naming("loss", self.loss):
                 gradient = self.loss.gradient(p).detach()

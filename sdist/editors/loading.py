@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..config.settings import Settings
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import make_card
 from ..errors import UserError
+from ..faults import naming
 from ..files.images import Read, fit, fit_note, fitted_size, read_image
 from ..files.masks import check_shape, coverage, read_mask
 from ..files.opening import image_size
@@ -48,7 +50,8 @@ class LoadedMethod:
     name: str = ""  # of the method, for its results
 
     def __post_init__(self) -> None:
-        self.editor.check_model(self.model)
+        with naming("editor", self.editor):
+            self.editor.check_model(self.model)
 
     @property
     def editor(self) -> Editor:
@@ -65,9 +68,10 @@ class LoadedMethod:
         stored = image_size(request.file)
         size = fitted_size(stored, self.settings.size, self.model.native_side, self.editor.size_multiple(self.model))
         if request.mask is not None and not request.plain:
-            check_shape(image_size(request.mask), stored, request.mask.name, request.image.name)
+            check_shape(image_size(request.mask, "mask"), stored, request.mask.name, request.image.name)
         self.model.check_size(*size)
-        self.editor.check(self.model, request)
+        with naming("editor", self.editor):
+            self.editor.check(self.model, request)
         for prompt in () if request.plain else (request.source, request.target, request.instruction):
             check_words(self.model, prompt)
         return size
@@ -88,7 +92,8 @@ class LoadedMethod:
         if not request.plain:
             report_words(self.model, [request.source, request.target, request.instruction])
         notes = {name: [*one.notes, *one.faults] for name, one in read.items()}
-        words, tokens = localized or self.editor.words(self.model, request)
+        with naming("editor", self.editor):
+            words, tokens = localized or self.editor.words(self.model, request)
         return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes)
 
     def _fitted(self, path: Path, read: Read, size: str, is_result: bool = False) -> Read:
@@ -119,12 +124,16 @@ class LoadedMethod:
             finished[id(result)] = self._finished(result)
             run.deliver(finished[id(result)])
 
-        with self.model.alone, own_state(), plain(self.model.networks):
+        with self.model.alone, own_state(), plain(self.model.networks), self._naming():
             check_casting(self.model.named_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
             results = self.editor.edit(self.model, batch, replace(run, deliver=deliver))
         return [finished.get(id(result)) or self._finished(result) for result in results]
+
+    def _naming(self) -> AbstractContextManager[None]:
+        """Names the editor in what its code raises; of one whose steps are watched, it may be the code of who watches."""
+        return nullcontext() if self.editor.stepwise else naming("editor", self.editor)
 
     def _finished(self, result: Result) -> Result:
         """A result that says how it was made."""
@@ -162,7 +171,7 @@ def load_method(settings: Settings) -> LoadedMethod:
 
 def adapt(model: Backbone, settings: Settings) -> Backbone:
     """A model in float32 or in its precision already, made into what the settings want. Raises UserError if it cannot be."""
-    with allocating(model.device, f"model {model.name} in the precision {settings.precision}"):
+    with allocating(model.device, f"model {model.name} in the precision {settings.precision}"), naming("editor", settings.editor):
         settings.editor.adapt(model, settings.precision)
     if settings.compile:
         model.compile()

@@ -155,7 +155,9 @@ class ScoreDistillation(Editor):
         focus = torch.zeros(len(batch), model.text.length, device=model.device)
         for row, p in enumerate(batch):
             focus[row, list(p.tokens)] = 1.0
-        return Edit(source, text, focus, _user_masks(batch, source))
+        mask = _user_masks(batch, source)
+        masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
+        return Edit(source, text, focus, mask, masked)
 
     def method(self, model: Backbone) -> Method:
         """Its components, the regularizers adapted to the model."""

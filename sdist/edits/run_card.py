@@ -20,7 +20,8 @@ from ..errors import UserError
 from ..files.images import CARD_KEY
 from ..models.base import Backbone
 from ..models.catalogue import IN_MEMORY
-from ..plugins import check_recorded, loaded_plugins
+from ..plugins import check_recorded, plugins_of
+from ..registry import classes_in
 from ..taggers import default_tagger
 from .request import Request, Result
 
@@ -43,7 +44,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             **({"changed": changed} if (changed := backbone.changes) else {}),
         },
         **({"weights": weights} if (weights := settings.editor.weights(backbone)) else {}),
-        **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
+        **({"plugins": plugins} if (plugins := plugins_of({type(backbone), *classes_in(settings)})) else {}),
         "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
         "lanes": result.parallel,
         "words": list(result.prepared.words),
@@ -173,19 +174,19 @@ def _in_memory(model: dict[str, Any]) -> str:
 
 
 def _request(entry: dict[str, Any], images: Path | None, plain: bool) -> Request:
-    mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images)
-    image = _found(entry["image"], entry["sha256"], images)
+    mask = entry["mask"] and _found(entry["mask"], entry["mask_sha256"], images, "mask")
+    image = _found(entry["image"], entry["sha256"], images, "source image")
     words, instruction = tuple(entry["words"]), entry.get("instruction") or ""
     return Request(image, entry["source"], entry["target"], entry["seed"], words, mask, instruction, plain=plain)
 
 
-def _found(recorded: str, digest: str, images: Path | None) -> Path:
+def _found(recorded: str, digest: str, images: Path | None, what: str) -> Path:
     parts = Path(recorded).parts
     below = range(int(Path(recorded).is_absolute()), len(parts))
     places = [Path(recorded)] if images is None else [images.joinpath(*parts[i:]) for i in below]
     path = next((place for place in places if place.is_file()), places[-1])
     if not path.is_file():
-        raise UserError(f"source image {path} is not there; say where it is with --images DIR")
+        raise UserError(f"{what} {path} is not there; say where it is with --images DIR")
     if file_digest(path) != digest:
-        raise UserError(f"source image {path} has changed since (its sha256 is not the recorded {digest[:12]}...)")
+        raise UserError(f"{what} {path} has changed since (its sha256 is not the recorded {digest[:12]}...)")
     return path

@@ -22,7 +22,7 @@ def read_mask(path: Path, plain: bool = False) -> Read:
     """
     if plain:
         return Read(read_image(path, plain=True).image.convert("L"))
-    image, notes, faults = first_frame(path)
+    image, notes, faults = first_frame(path, "mask")
     grey, rule = _grey(image, f"mask {path}")
     return Read(grey, [*notes, rule], faults)
 
@@ -89,11 +89,13 @@ def _by_numbers(values: np.ndarray, what: str) -> tuple[Image.Image, str]:
     whole = bool((values == values.round()).all())
     if low < 0:
         raise UserError(f"{what} has negative values ({low:g}..{top:g}): 0 is kept, 1 or 255 may change")
+    if not whole and top > 1 + SLACK:
+        raise UserError(f"{what} has values up to {top:g} that are not whole: floats are 0..1, greys whole numbers up to 255")
     if whole and top <= 1:
         return _scaled(values, 1), "of 0 and 1: 1 may change"
     if whole and top <= LABELS:
         return _scaled(values > 0, 1), f"of {len(np.unique(values))} labels, up to {top:g}: all but 0 may change"
-    if top <= 1 + SLACK:
+    if not whole:
         return _scaled(values.clip(0, 1), 1), "of values 0..1: 1 may change"
     if top <= 255:
         return _scaled(values, 255), "by luminance: white may change"

@@ -19,14 +19,17 @@ RAW_ENDS = (".dng", ".nef", ".nrw", ".arw", ".sr2", ".pef", ".srw", ".3fr", ".er
 DNG_VERSION, SUBFILE_TYPE, SUB_IFDS = 50706, 254, 330  # tags of a TIFF
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright image by what stands before its pixels, which are not read. Raises UserError."""
-    return _reading(path, _upright_size)[0]
+def image_size(path: Path, what: str = "image") -> tuple[int, int]:
+    """Width and height of the upright image by what stands before its pixels, which are not read.
+
+    Raises UserError, which calls the file `what` it is given as.
+    """
+    return _reading(path, _upright_size, what)[0]
 
 
-def first_frame(path: Path) -> tuple[Image.Image, list[str], list[str]]:
+def first_frame(path: Path, what: str = "image") -> tuple[Image.Image, list[str], list[str]]:
     """The upright first frame with its pixels read, what was left out, and what is wrong with the file. Raises UserError."""
-    (image, notes, faults), is_mended = _reading(path, _upright)
+    (image, notes, faults), is_mended = _reading(path, _upright, what)
     lost = ["text, colour or EXIF chunks that are too large or damaged were left out"] if is_mended else []
     return image, notes, [*lost, *faults]
 
@@ -57,20 +60,20 @@ def _frames(image: Image.Image) -> int:
         return 1
 
 
-def _reading(path: Path, use: Callable[[Image.Image], T]) -> tuple[T, bool]:
+def _reading(path: Path, use: Callable[[Image.Image], T], what: str) -> tuple[T, bool]:
     """What `use` makes of the open file, and whether it had to be mended for that."""
-    _check_file(path)
+    _check_file(path, what)
     errors: list[Exception] = []
     for source in _sources(path):
         try:
             with Image.open(source) as image:
-                _check(image, path)
+                _check(image, path, what)
                 return use(image), source is not path
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file makes Pillow's plugins raise
             errors.append(error)
-    raise _refusal(path, errors[0])
+    raise _refusal(path, errors[0], what)
 
 
 def _sources(path: Path) -> Iterator[Path | BytesIO]:
@@ -81,26 +84,26 @@ def _sources(path: Path) -> Iterator[Path | BytesIO]:
             yield from map(BytesIO, mended(file.read()))
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, what: str) -> None:
     try:
         is_file, size = path.is_file(), path.stat().st_size if path.exists() else None
     except (OSError, ValueError) as error:  # no access, a name that is too long, or one that no file can have
-        raise UserError(f"image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if size is None:
         lost = "leads to a file that is not there" if path.is_symlink() else f"does not exist{near_file(path)}"
-        raise UserError(f"image {path} {lost}")
+        raise UserError(f"{what} {path} {lost}")
     if not is_file:
-        raise UserError(f"image {path} is not a file")
+        raise UserError(f"{what} {path} is not a file")
     if size == 0:
-        raise UserError(f"image {path} is empty (0 bytes); download or copy it again")
+        raise UserError(f"{what} {path} is empty (0 bytes); download or copy it again")
 
 
-def _check(image: Image.Image, path: Path) -> None:
+def _check(image: Image.Image, path: Path, what: str) -> None:
     """Raises UserError for what Pillow opens, and what should not be read."""
     if image.width * image.height > MAX_PIXELS:
-        raise UserError(f"image {path} is {image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
+        raise UserError(f"{what} {path} is {image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
     if image.format == "TIFF" and _is_raw(image, path):
-        raise UserError(f"image {path} is {RAW.name}, of which Pillow reads a preview at most: {RAW.remedy}")
+        raise UserError(f"{what} {path} is {RAW.name}, of which Pillow reads a preview at most: {RAW.remedy}")
 
 
 def _is_raw(image: Image.Image, path: Path) -> bool:
@@ -109,21 +112,21 @@ def _is_raw(image: Image.Image, path: Path) -> bool:
     return DNG_VERSION in tags or preview or path.suffix.lower() in RAW_ENDS
 
 
-def _refusal(path: Path, error: Exception) -> UserError:
+def _refusal(path: Path, error: Exception, what: str) -> UserError:
     """Why a file cannot be read."""
     if isinstance(error, OSError) and error.strerror:  # of the disk
-        return UserError(f"image {path} cannot be read: {error.strerror}")
+        return UserError(f"{what} {path} cannot be read: {error.strerror}")
     with path.open("rb") as file:
         head = file.read(HEAD)
     if isinstance(error, Image.DecompressionBombError):
-        return UserError(f"image {path} cannot be read: {error}")
+        return UserError(f"{what} {path} cannot be read: {error}")
     kind, name = foreign_kind(head), picture_kind(head)
     if kind is AVIF and "avif" in features.modules and features.check_module("avif"):
         kind, name = None, "AVIF"
     if kind is not None:
-        return UserError(f"image {path} is {kind.name}, not an image that can be read: {kind.remedy}")
+        return UserError(f"{what} {path} is {kind.name}, not an image that can be read: {kind.remedy}")
     if name is not None:
         why = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())})"
         begins = f"it begins as {name}, and is cut short, damaged or of a rare kind{why}"
-        return UserError(f"image {path} cannot be read: {begins}; copy it again, or save it as PNG")
-    return UserError(f"image {path} is not an image that Pillow can read; save it as PNG or JPEG")
+        return UserError(f"{what} {path} cannot be read: {begins}; copy it again, or save it as PNG")
+    return UserError(f"{what} {path} is not an image that Pillow can read; save it as PNG or JPEG")

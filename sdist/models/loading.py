@@ -72,7 +72,7 @@ def _try_load(
             raise UserError(f"{source}: {error}") from None
         except MissingError as error:
             problem = str(error)
-        except FAULTS as error:
+        except Exception as error:  # missing or damaged files, or what the code of a family gets wrong
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return None, problem
 

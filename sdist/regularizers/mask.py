@@ -16,6 +16,8 @@ from .base import Regularizer
 
 Mask = Float[Tensor, "b 1 h w"]
 
+SLACK = 1e-3  # by which rounding may leave 0..1
+
 
 class MaskRegularizer(Regularizer):
     """g x mask. A method has at most one; its last mask, state.tensors["mask"], is what panel, log, studio and callbacks show."""
@@ -32,10 +34,16 @@ class MaskRegularizer(Regularizer):
         return mask * gradient
 
     def checked(self, mask: Mask, p: Prediction) -> Mask:
-        """The mask itself. Raises UserError for a shape that broadcasting would silently stretch."""
-        expected = (len(p.latents), 1, *p.latents.shape[-2:])
+        """The mask itself.
+
+        Raises UserError for a shape that broadcasting would silently stretch, and, at an image's first step, for values beyond
+        0..1: later a GPU would have to be waited for.
+        """
+        expected, name = (len(p.latents), 1, *p.latents.shape[-2:]), f"mask {type(self).__name__}"
         if mask.shape != expected:
-            raise UserError(f"mask {type(self).__name__}: its shape is {tuple(mask.shape)}, expected {expected}")
+            raise UserError(f"{name}: its shape is {tuple(mask.shape)}, expected {expected}")
+        if any(key.step == 0 for key in p.draw.keys) and not (mask.min() > -SLACK and mask.max() < 1 + SLACK):
+            raise UserError(f"{name}: its values are {mask.min():.3g}..{mask.max():.3g}, must be within 0..1; see unit_range")
         return mask
 
     def diagnostics(self, p: Prediction) -> dict[str, PerImage]:
@@ -68,12 +76,14 @@ class AveragedMask(MaskRegularizer):
 
     def mask(self, p: Prediction) -> Mask:
         user = p.edit.mask
-        if user is not None and self.user_mask == "replace":
-            return user
         average, known = self._average(p)
         beta = per_image(self._beta(p))
         blended = torch.where(known, beta * average + (1 - beta), torch.ones_like(average))
-        return blended if user is None else user * blended
+        if user is None:
+            return blended
+        if self.user_mask == "multiply":
+            return user * blended
+        return user if p.edit.masked is None else torch.where(per_image(p.edit.masked), user, blended)
 
     def diagnostics(self, p: Prediction) -> dict[str, PerImage]:
         return {"beta": self._beta(p), **super().diagnostics(p)}

@@ -89,6 +89,33 @@ def test_a_mask_that_would_be_stretched_is_refused(tiny: Backbone) -> None:
             direction(tiny, Method(SBP(), {"mask": mask}))
 
 
+def test_a_mask_beyond_0_and_1_is_refused(tiny: Backbone) -> None:
+    for low, high in ((-0.3, 1.0), (0.0, 2.5), (0.0, float("nan"))):
+
+        @dataclass(frozen=True)
+        class Wide(MaskRegularizer):
+            low: float
+            high: float
+
+            @property
+            def branches(self) -> tuple[Branch, ...]:
+                return ()
+
+            def mask(self, p: Prediction) -> torch.Tensor:
+                mask = torch.zeros_like(p.latents[:, :1])
+                mask[..., 0, 0], mask[..., 0, 1] = self.low, self.high
+                return mask
+
+        with pytest.raises(UserError, match=r"mask Wide: its values are .*, must be within 0..1; see unit_range"):
+            direction(tiny, Method(SBP(), {"mask": Wide(low, high)}))
+
+
+def test_a_mistake_of_a_model_is_named(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StableDiffusion, "denoise", lambda self, z_t, t, text, guidance: 1 / 0)
+    with pytest.raises(UserError, match=r"model StableDiffusion: ZeroDivisionError: division by zero \(test_faults.py:\d+\)"):
+        direction(tiny, Method(SBP()))
+
+
 def test_memory_and_numbers_are_not_taken_for_mistakes(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: SBP, p: Prediction) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -100,6 +100,8 @@ NOT_MASKS = {
     "red on white": painted((255, 0, 0), (255, 255, 255)),
     "a picture with a hole": Image.fromarray(np.dstack([np.random.default_rng(0).integers(0, 255, (8, 12, 3), np.uint8), WHITE])),
     "not finite": Image.fromarray(LEFT * np.float32(np.nan)),
+    "floats beyond 1": Image.fromarray(LEFT * np.float32(1.7)),
+    "floats to 200.5": Image.fromarray(LEFT * np.float32(200.5)),
     "negative": Image.fromarray(LEFT * np.int32(-1)),
 }
 

@@ -168,6 +168,18 @@ def test_the_users_mask_alone(p: Prediction) -> None:
     torch.testing.assert_close(UserMask().diagnostics(alone)["mask_coverage"], torch.tensor([0.5, 0.5]))
 
 
+@pytest.mark.parametrize("kind", ["multiply", "replace"])
+def test_an_image_without_a_mask_of_its_own_is_masked_as_it_would_be_alone(tiny: Backbone, kind: str) -> None:
+    """In one batch with an image that has one."""
+    mask = DifferenceMask(user_mask=kind)
+    whole = predicted(tiny, mask, State(2), 1, 5)
+    mixed = torch.cat([half()[:1], torch.ones_like(half()[:1])])
+    shown = replace(whole, edit=replace(whole.edit, mask=mixed, masked=torch.tensor([True, False])), state=State(2))
+    own, others = mask.mask(shown), mask.mask(replace(whole, state=State(2)))
+    assert torch.equal(own[1:], others[1:])
+    assert torch.equal(own[:1], half()[:1] * (1 if kind == "replace" else others[:1]))
+
+
 def test_a_method_without_a_mask_gets_the_users_in_front() -> None:
     method = Method(DDS(), {"source_pull": SourcePull()})
     assert list(method.with_user_mask().regularizers) == ["user_mask", "source_pull"]

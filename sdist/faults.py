@@ -8,20 +8,23 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import UserError
-from ..models.memory import is_out_of_memory
-from ..prediction import Branch
+from .errors import UserError
+from .models.memory import is_out_of_memory
+from .prediction import Branch
 
 
 @contextmanager
 def naming(slot: str, component: Any) -> Iterator[None]:
-    """Raises UserError for what the block raises; bad input, numbers that are not finite and failed allocations pass."""
+    """Raises UserError for what the block raises.
+
+    Bad input, numbers that are not finite, failed allocations and errors of the disk pass.
+    """
     try:
         yield
     except (UserError, FloatingPointError):
         raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or getattr(error, "errno", None) is not None:
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
