@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -133,6 +134,37 @@ def test_logs(picture: Path, tiny_folder: Path, tmp_path: Path, kind: str) -> No
             columns = set(csv.DictReader(file).fieldnames or ())
         assert columns >= {"grad_std", "threshold", "attempts", "gamma", "beta", "mask_coverage", "step_norm", "timestep"}
         assert len([p for p in files if p.suffix == ".png"]) == 2
+    if kind == "tensorboard":
+        assert not any(b"hp_metric" in p.read_bytes() for p in files)
+
+
+def test_what_is_logged_stands_over_accepted_steps(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """A row for every round; a rejected draw has the step that it was tried after, and no value that only accepted ones have."""
+    more = (
+        "--log",
+        "csv",
+        "--set",
+        "log.images_every=1",
+        "filter.threshold=0.1",
+        "filter.decay=0.5",
+        "--parallel",
+        "1",
+        "--steps",
+        "4",
+    )
+    assert edit(picture, tiny_folder, tmp_path / "out", *more) == 0
+    attempts = json.loads((tmp_path / "out" / "picture_seed0.json").read_text())["attempts"]
+    assert sum(attempts) > len(attempts) == 4
+    with next((tmp_path / "out").rglob("metrics.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if float(row["accepted"])] == [1, 2, 3, 4]
+    expected = [k + (n == tries) for k, tries in enumerate(attempts) for n in range(1, tries + 1)]
+    assert [int(row["step"]) for row in rows] == expected
+    assert all(math.isnan(float(row["step_norm"] or "nan")) != bool(float(row["accepted"])) for row in rows)
+    assert [float(row["attempts"]) for row in rows if float(row["accepted"])] == attempts
+    assert not {"epoch", "hp_metric"} & rows[0].keys()
+    pictures = sorted(path.name for path in (tmp_path / "out" / "logs").rglob("edit_*.png"))
+    assert pictures == [f"edit_{step:05d}.png" for step in range(attempts[0] == 1, 5)]
 
 
 def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, caplog) -> None:

@@ -21,7 +21,7 @@ class Observer(Callback):
         """Before the first round."""
 
     def on_round(self, distiller: ScoreDistiller) -> None:
-        """After each round, and once more when all images are done."""
+        """After each round."""
 
     def on_end(self, distiller: ScoreDistiller) -> None:
         """After the last round, unless there was an exception."""

@@ -44,6 +44,7 @@ class Round:
 class ScoreDistiller(LightningModule):
     """Edits a queue of images, at most `parallel` draws and at least `min_parallel` at a time (see Schedule).
 
+    Under a Trainer with a logger it logs the values of every round, see `scalars`, over the accepted steps.
     By default all images are tried at once. Each has its own step, timestep, noise, verdict, mask and standard deviation.
     `identities` are the (seed, key) of each: its draws depend on nothing else; `names` are for messages. `admit` and `staggered`
     say when each begins, see Schedule. An image whose gradient is not finite, or of which not even one draw fits in memory, ends
@@ -76,6 +77,7 @@ class ScoreDistiller(LightningModule):
         self.failures: dict[int, str] = {}
         self._names = names or [f"image {i}" for i in range(len(identities))]
         self._said: set[tuple[str, int]] = set()  # what is said once per image
+        self._logged: set[str] = set()
 
     @property
     def network(self) -> Network:
@@ -87,13 +89,31 @@ class ScoreDistiller(LightningModule):
         return self.schedule.step
 
     @property
+    def steps_made(self) -> int:
+        """Accepted steps of an image, averaged over all and rounded down: the x axis of what is logged."""
+        return int(self.step.sum()) // len(self.step)
+
+    @property
     def finished(self) -> bool:
         return not len(self.schedule.active)
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
         """The surrogate whose gradient is exactly the direction; an image that took no step has a zero row."""
-        direction = self.direction()
+        rounds, direction = len(self.rounds), self.direction()
+        if len(self.rounds) > rounds and self._trainer is not None and self._trainer.loggers:
+            self._log_round(self.rounds[-1])
         return (self.latents * direction).sum()
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> int | None:
+        """-1, which ends the training, where all images are done: a batch is fetched ahead."""
+        return -1 if self.finished else None
+
+    def _log_round(self, last: Round) -> None:
+        """Lightning takes "step" for the x axis, and keeps what it is not told anew: so what has no value now is nan."""
+        values = scalars(last)
+        absent = dict.fromkeys(self._logged - values.keys(), float("nan"))
+        self._logged |= values.keys()
+        self.log_dict({**absent, **values, "step": float(self.steps_made)}, batch_size=len(last.images))
 
     @torch.no_grad()
     def direction(self) -> Latents:
@@ -206,6 +226,13 @@ def _spread(values: dict[str, Float[Tensor, " m"]], rows: Int[Tensor, " m"], cou
         spread[name] = torch.full((count,), torch.nan, device=accepted.device)
         spread[name][rows] = accepted.float()
     return spread
+
+
+def scalars(last: Round) -> dict[str, float]:
+    """The round's values averaged over images (over accepted ones where only those have a value)."""
+    values = {name: float(torch.nanmean(value)) for name, value in last.values.items() if not value.isnan().all()}
+    values |= {"attempts": float((last.attempt + 1).float().mean()), "accepted": float(last.accepted.float().mean())}
+    return {**values, "timestep": float(last.t.float().mean())}
 
 
 def last_masks(distiller: ScoreDistiller) -> Mask | None:

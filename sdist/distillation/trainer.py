@@ -42,6 +42,7 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
             max_epochs=1,
             callbacks=list(callbacks),
             logger=logger or False,
+            log_every_n_steps=1,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,

@@ -1,17 +1,16 @@
-"""Loggers of a run (csv, TensorBoard, wandb), and the callback that feeds them."""
+"""Loggers of a run (csv, TensorBoard, wandb): the distiller feeds them with values, a callback with images."""
 
 import logging
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from ..config.settings import LogSettings
 from ..distillation.callbacks import Observer
-from ..distillation.distiller import Round, ScoreDistiller, last_masks
+from ..distillation.distiller import ScoreDistiller, last_masks
 from ..errors import NotFiniteError, UserError
 from ..files.images import mask_image, panel, to_images
 from ..models.base import Backbone
@@ -25,24 +24,18 @@ LONGEST = 120  # bytes of a run's name, to which loggers add their own
 SHOWN = 8  # images of a queue that are logged
 
 
-class RunLogger(Observer):
-    """Sends every round's scalars, and images every so many steps of the first image, to the trainer's logger."""
+class PictureLogger(Observer):
+    """Sends images every so many steps to the trainer's logger, at the step at which the values of the round are logged too."""
 
-    def __init__(self, backbone: Backbone, images_every: int) -> None:
-        self._backbone, self._every = backbone, images_every
-        self._rounds, self._pictured = 0, -1
+    def __init__(self, backbone: Backbone, every: int) -> None:
+        self._backbone, self._every, self._pictured = backbone, every, -1
 
     def on_round(self, distiller: ScoreDistiller) -> None:
-        logger = distiller.trainer.logger
-        if len(distiller.rounds) == self._rounds or logger is None:  # the last call comes without a round
-            return
-        self._rounds = len(distiller.rounds)
-        step, index = int(distiller.step[0]), self._rounds - 1
-        logger.log_metrics({**scalars(distiller.rounds[-1]), "step": float(step)}, index)
-        if step % self._every == 0 and step != self._pictured:
+        logger, step = distiller.trainer.logger, distiller.steps_made
+        if logger is not None and step % self._every == 0 and step != self._pictured:
             self._pictured = step
             try:
-                log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), index)
+                log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), step)
             except (AllocationError, NotFiniteError) as error:
                 log.warning("no picture of step %d in the log: %s", step, error)
 
@@ -50,13 +43,6 @@ class RunLogger(Observer):
         images = to_images(self._backbone.decode(distiller.latents[:SHOWN]))
         masks = last_masks(distiller)
         return [*images, *(mask_image(mask, images[0].size) for mask in masks[:SHOWN])] if masks is not None else images
-
-
-def scalars(last: Round) -> dict[str, float]:
-    """The round's values averaged over images (over accepted ones where only those have a value)."""
-    values = {name: float(torch.nanmean(value)) for name, value in last.values.items() if not value.isnan().all()}
-    values |= {"attempts": float((last.attempt + 1).float().mean()), "accepted": float(last.accepted.float().mean())}
-    return {**values, "timestep": float(last.t.float().mean())}
 
 
 def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Logger | None:
@@ -68,7 +54,7 @@ def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Lo
     if kind == "csv":
         return CSVLogger(folder, name="csv", version=name)
     if kind == "tensorboard":
-        return TensorBoardLogger(folder, name="tensorboard", version=name)
+        return TensorBoardLogger(folder, name="tensorboard", version=name, default_hp_metric=False)
     return _wandb_logger(folder, settings, name)
 
 

@@ -24,7 +24,7 @@ from ..interrupts import Interrupted, interrupts
 from ..models.own_state import own_state
 from .claims import Claims
 from .events import Events
-from .loggers import RunLogger, finish, make_logger
+from .loggers import PictureLogger, finish, make_logger
 from .options import RunOptions, SessionOptions
 from .wandb_account import check_account
 
@@ -154,7 +154,7 @@ class Session:
         with own_state(), self._logged(label) as logger, stepping:  # loggers write in it, too
             callbacks: list[Callback] = [ProgressBar(label, bar), Stopping(lambda distiller: interrupts.wanted)]
             if logger is not None:
-                callbacks.append(RunLogger(self.method.model, self.settings.log.images_every))
+                callbacks.append(PictureLogger(self.method.model, self.settings.log.images_every))
             observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, staggered)
             self.method.edit(batch, observers)
         self.unfinished += len(batch) - (self.made + self.elsewhere - before)

@@ -94,6 +94,14 @@ def _load(folder: Path, device: str, conditions: int, borrowed: Mapping[str, str
     return backbone
 
 
+def load_borrowed(folder: Path, borrowed: Mapping[str, str]) -> dict[str, Any]:
+    """The components of a pipeline's folder that tinyworld lends, by their names."""
+    if not borrowed:
+        return {}
+    contents = read_folder(folder, borrowed)
+    return {name: _load_part(name, contents.parts[name], Format(), {}) for name in borrowed}
+
+
 def is_stored(part: Part) -> bool:
     """Whether a part is a network that is read weight by weight: those of diffusers."""
     from diffusers import ModelMixin

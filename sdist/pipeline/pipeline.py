@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Optional
+from typing import Any, ClassVar, Literal, Optional, Union
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, SD3Transformer2DModel, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from ..api import without_folders
 from ..config.build import settings_of
@@ -25,10 +25,12 @@ from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
 from ..files.in_memory import Picture, in_memory
+from ..given import checked
 from ..models.borrowed import check_hooks, unwrapped
 from ..models.catalogue import IN_MEMORY, find_model, is_folder
 from ..models.folders import checked_variant, on_disk
 from ..models.library import loading
+from ..models.loading import load_borrowed
 from ..models.own_state import own_state
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
@@ -50,25 +52,30 @@ class ScoreDistillationPipelineOutput(BaseOutput):
 
 
 class ScoreDistillationPipeline(DiffusionPipeline):
-    """Edits images by score distillation with the components of a Stable Diffusion 1, 2 or XL.
+    """Edits images by score distillation with the components of a Stable Diffusion 1, 2, XL, 3 or 3.5.
 
     Of the scheduler the noise schedule is read (docs/troubleshooting.md, Models). A call borrows the networks: it runs the UNet
-    in the format that it has and the others in float32, as everywhere here, and leaves all of them as they were.
+    or transformer in the format that it has and the others in float32, as everywhere here, and leaves all as they were.
     """
 
-    _optional_components: ClassVar[list[str]] = ["text_encoder_2", "tokenizer_2"]
+    _optional_components: ClassVar[list[str]] = [
+        "unet", "transformer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3",
+    ]  # fmt: skip
     _callback_tensor_inputs: ClassVar[list[str]] = list(TENSORS)
 
     def __init__(
         self,
         vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
+        text_encoder: Union[CLIPTextModel, CLIPTextModelWithProjection],  # noqa: UP007 (older diffusers cannot read X | Y)
         tokenizer: CLIPTokenizer,
-        unet: UNet2DConditionModel,
+        unet: Optional[UNet2DConditionModel],  # noqa: UP045
         scheduler: SchedulerMixin,
-        text_encoder_2: Optional[CLIPTextModelWithProjection] = None,  # noqa: UP045 (older diffusers cannot read X | None)
+        text_encoder_2: Optional[CLIPTextModelWithProjection] = None,  # noqa: UP045
         tokenizer_2: Optional[CLIPTokenizer] = None,  # noqa: UP045
         force_zeros_for_empty_prompt: bool = True,
+        transformer: Optional[SD3Transformer2DModel] = None,  # noqa: UP045
+        text_encoder_3: Optional[T5EncoderModel] = None,  # noqa: UP045
+        tokenizer_3: Optional[T5Tokenizer] = None,  # noqa: UP045
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -79,6 +86,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             scheduler=scheduler,
             text_encoder_2=text_encoder_2,
             tokenizer_2=tokenizer_2,
+            transformer=transformer,
+            text_encoder_3=text_encoder_3,
+            tokenizer_3=tokenizer_3,
         )
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         self._interrupt = False
@@ -87,15 +97,25 @@ class ScoreDistillationPipeline(DiffusionPipeline):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
     ) -> "ScoreDistillationPipeline":
-        """diffusers' own for a hub id or a folder; an alias such as "tinyworld" too. Weights are safetensors, never pickles."""
+        """diffusers' own for a hub id or a folder; an alias such as "tinyworld" too. Weights are safetensors, never pickles.
+
+        Raises UserError for what is not there or cannot be loaded.
+        """
         name = os.fspath(pretrained_model_name_or_path)
-        sources = find_model(name).sources
-        name = next((source for source in sources if on_disk(source)), sources[0])
+        model = find_model(name)
+        name = next((source for source in model.sources if on_disk(source)), model.sources[0])
         source = str(Path(name).resolve()) if is_folder(name) else name
         safe = {**options, "use_safetensors": True}
-        with own_state(), loading():  # weights that inference_mode makes have no gradients anywhere
-            folder = source if is_folder(name) else cls._fetched(source, safe)
-            pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, options), **safe})
+        try:
+            with own_state(), loading():  # weights that inference_mode makes have no gradients anywhere
+                folder = source if is_folder(name) else cls._fetched(source, safe)
+                safe = {**load_borrowed(Path(folder), model.borrowed), **safe}
+                pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, safe), **safe})
+        except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{pretrained_model_name_or_path} cannot be loaded as a pipeline: {reason}") from error
         pipeline.register_to_config(_name_or_path=source)
         return pipeline
 
@@ -122,18 +142,19 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         """Whether the call is to end after the present round."""
         return self._interrupt
 
+    @checked("prompt", "image", "source_prompt", "seed", "mask_image", "settings", "output_type")
     def __call__(
         self,
         prompt: str | list[str],
         image: Picture | list[Picture],
         source_prompt: str | list[str],
-        method: str = "lusd",
+        method: str | os.PathLike[str] = "lusd",
         num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         seed: int | list[int] | None = None,
         height: int | None = None,
         width: int | None = None,
-        words: str | Sequence[str] | list[list[str]] = (),
+        words: str | Sequence[str] | Sequence[Sequence[str]] = (),
         mask_image: Picture | list[Picture] | None = None,
         settings: Mapping[str, Any] | Sequence[str] = (),
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
@@ -185,7 +206,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])
         return output if return_dict else (output.images, output.masks, output.cards)
 
-    def _settings(self, method: str, settings: Mapping[str, Any] | Sequence[str], arguments: Mapping[str, Any]) -> Settings:
+    def _settings(
+        self, method: str | os.PathLike[str], settings: Mapping[str, Any] | Sequence[str], arguments: Mapping[str, Any]
+    ) -> Settings:
         refused = {str(key).partition("=")[0] for key in settings} & set(OWN)
         if refused:
             raise UserError(
@@ -193,9 +216,12 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             )
         networks = {name: unwrapped(part) for name, part in self.components.items()}
         check_hooks({name: part for name, part in networks.items() if isinstance(part, torch.nn.Module)})
-        dtype, device = networks["unet"].dtype, next(networks["unet"].parameters()).device
+        kind = "transformer" if networks["unet"] is None else "unet"
+        if networks[kind] is None:
+            raise UserError("the pipeline has neither a unet nor a transformer, of which it needs one")
+        dtype, device = networks[kind].dtype, next(networks[kind].parameters()).device
         if dtype not in NAMES:
-            raise UserError(f"the pipeline's unet is {dtype}: have {', '.join(map(str, NAMES))}")
+            raise UserError(f"the pipeline's {kind} is {dtype}: have {', '.join(map(str, NAMES))}")
         parts = {"model": self._model, "device": str(device), "precision": NAMES[dtype]}
         return settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None} | parts)
 

@@ -1,14 +1,18 @@
 """The optimization: exact surrogate, batches equal to single edits, rejects that leave no trace, per-image optimizers."""
 
+import csv
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import CSVLogger
 
-from sdist.distillation.distiller import ScoreDistiller, attempts_of
+from sdist.distillation.distiller import ScoreDistiller, attempts_of, scalars
 from sdist.distillation.method import Method
 from sdist.distillation.schedule import first_until
 from sdist.distillation.trainer import optimize
@@ -60,6 +64,30 @@ def test_a_loss_that_needs_the_graph_goes_with_every_part(tiny: Backbone) -> Non
     assert done.finished
     assert not torch.equal(done.latents, done.edit.source)
     assert not any(value.requires_grad for state in done.states.regularizers.values() for value in state.tensors.values())
+
+
+def test_under_ones_own_trainer_it_logs_what_the_loggers_of_a_run_get(tiny: Backbone, tmp_path: Path) -> None:
+    """Of three images, two at a time: a row for every round, over the steps that an image has made on average."""
+    seen: list[int] = []
+
+    class Watching(Callback):
+        def on_train_batch_end(self, trainer: Trainer, module: ScoreDistiller, *_: object) -> None:
+            seen.append(module.steps_made)
+            assert {"step_norm", "grad_std"} <= trainer.callback_metrics.keys() or not module.steps_made
+
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 3), lusd(steps=4), IDENTITIES[:3], parallel=2)
+    options = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, "enable_progress_bar": False}
+    logger = CSVLogger(tmp_path, flush_logs_every_n_steps=1)
+    Trainer(**options, logger=logger, log_every_n_steps=1, callbacks=[Watching()], enable_model_summary=False).fit(distiller)
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == seen
+    assert seen == sorted(seen)
+    assert seen[-1] == 4
+    assert len(rows) == len(distiller.rounds)
+    expected = [scalars(last) for last in distiller.rounds]
+    for name in ("grad_std", "timestep", "accepted", "attempts"):
+        assert [float(row[name]) for row in rows] == pytest.approx([values[name] for values in expected])
 
 
 OPTIMIZERS = (
