@@ -25,7 +25,7 @@ from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
 from ..files.in_memory import Picture, in_memory
-from ..given import checked
+from ..given import checked, matches
 from ..models.borrowed import check_hooks, unwrapped
 from ..models.catalogue import IN_MEMORY, find_model, is_folder
 from ..models.folders import checked_variant, on_disk
@@ -134,8 +134,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         Without one they stay as they are, where diffusers' own would cast them to float32.
         """
         networks = [] if {"dtype", "torch_dtype"} & options.keys() else networks_of(pipeline.components)
+        absent = {} if "unet" in pipeline.components else {"unet": None}
         with loading(), without_wrappers(pipeline), restoring_state(*networks):
-            return super().from_pipe(pipeline, **options)
+            return super().from_pipe(pipeline, **{**absent, **options})
 
     @property
     def interrupt(self) -> bool:
@@ -209,7 +210,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
     def _settings(
         self, method: str | os.PathLike[str], settings: Mapping[str, Any] | Sequence[str], arguments: Mapping[str, Any]
     ) -> Settings:
-        refused = {str(key).partition("=")[0] for key in settings} & set(OWN)
+        keys = settings if matches(settings, Mapping | Sequence[str]) else ()  # anything else is refused by settings_of
+        refused = {str(key).partition("=")[0] for key in keys} & set(OWN)
         if refused:
             raise UserError(
                 f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
