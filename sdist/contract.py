@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .denoising.base import Added, Inversion, Level, Solver, levels, timesteps
 from .denoising.solvers.ddim import DDIM
-from .diffusion import Estimate, Latents, per_image
+from .diffusion import Estimate, Latents, per_image, size_of
 from .draws import DrawKey, RandomSampler
 from .errors import UserError
 from .filters import Filter
@@ -231,7 +231,7 @@ def predicted(network: Backbone, component: Any, rows: Sequence[int] = (0, 1)) -
 
 def _draw(network: Backbone, like: Latents) -> Draw:
     t, noise = torch.tensor([300, 700]), _noise(like.shape, 0)
-    alpha, sigma = (scale.float() for scale in network.scales(t))
+    alpha, sigma = (scale.float() for scale in network.scales(t, size_of(like)))
     keys = tuple(DrawKey(0, str(image), STEPS // 2, 0) for image in range(2))
     return Draw(t, noise, alpha, sigma, torch.ones_like(alpha), torch.zeros_like(sigma), keys, RandomSampler())
 
