@@ -123,6 +123,8 @@ def test_a_loaded_method_takes_requests_and_what_it_prepared(picture: Path, tiny
     method = sdist.load("dds", tiny_folder, settings={"steps": 1})
     ready = method.prepare(sdist.Request(picture, "a cat", "a dog"))
     wide = sdist.load("dds", tiny_folder, settings={"size": "48x32"}).prepare(ready.request)
+    edit = method.editor.encode(method.model, [ready])
+    assert repr(method) == f"<LoadedMethod dds with {tiny_folder} on cpu>"
     for call, message in (
         (lambda: method.edit([]), "nothing to edit: give a list of what prepare returns"),
         (lambda: method.edit(ready), r"batch must be a list \(each a Prepared\), got sdist.Prepared"),
@@ -131,6 +133,10 @@ def test_a_loaded_method_takes_requests_and_what_it_prepared(picture: Path, tiny
         (lambda: method.edit([ready], 3), "run must be an Observers, got 3"),
         (lambda: method.prepare(str(picture)), "request must be a Request"),
         (lambda: method.check(None), "request must be a Request, got None"),
+        (lambda: sdist.ScoreDistiller(method.model, ready, method.editor.parts, []), "edit must be an Edit, got sdist.Prepared"),
+        (lambda: sdist.ScoreDistiller(method.model, edit, method, []), "method must be a Method, got sdist.LoadedMethod"),
+        (lambda: sdist.ScoreDistiller(method.model, edit, method.editor.parts, [0]), "identities must be a list"),
+        (lambda: sdist.ScoreDistiller(method.model, edit, method.editor.parts, []), "each of 1 images, got 0"),
         (lambda: sdist.load(3), "method must be text or a path"),
     ):
         with pytest.raises(sdist.UserError, match=message):

@@ -1,7 +1,7 @@
 """What a user sees of a run and says to it: a progress bar, a logger, every step of an image, and an early end."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from PIL import Image
@@ -78,9 +78,9 @@ class Snapshot:
     attempts: int  # draws that this step took; 0 before the first, as the next two
     grad_std: float  # SD of the gradient that was accepted
     threshold: float  # that it had to reach; 0 without a filter
-    latents: Tensor  # (1, c, h, w), a copy
-    mask: Tensor | None  # (1, h, w) in 0..1, a copy
-    backbone: Backbone
+    latents: Tensor = field(repr=False)  # (1, c, h, w), a copy
+    mask: Tensor | None = field(repr=False)  # (1, h, w) in 0..1, a copy
+    backbone: Backbone = field(repr=False)
 
     @property
     def image(self) -> Image.Image:

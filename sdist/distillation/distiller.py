@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..diffusion import Latents, PerImage
 from ..draws import DrawKey, Sampler
+from ..errors import UserError
+from ..given import checked
 from ..models.memory import AllocationError
 from ..optimizer import PerImageOptimizer
 from ..prediction import Edit, Network
@@ -51,6 +53,7 @@ class ScoreDistiller(LightningModule):
     in `failures`; the others go on.
     """
 
+    @checked()
     def __init__(
         self,
         network: Network,
@@ -65,6 +68,8 @@ class ScoreDistiller(LightningModule):
         names: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        if len(identities) != len(edit.source):
+            raise UserError(f"identities are one (seed, key) for each of {len(edit.source)} images, got {len(identities)}")
         self.latents = nn.Parameter(edit.source.clone())
         self.method, self.sampler, self.edit, self.identities = method, sampler, edit, identities
         self._network = (network,)  # in a tuple, so that neither its weights nor its buffers become this module's

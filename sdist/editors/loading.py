@@ -53,6 +53,11 @@ class LoadedMethod:
         with naming("editor", self.editor):
             self.editor.check_model(self.model)
 
+    def __repr__(self) -> str:
+        """In one line."""
+        name = self.name or EDITORS.name_of(self.editor)
+        return f"<LoadedMethod {name} with {self.settings.model} on {self.model.device}>"
+
     @property
     def editor(self) -> Editor:
         return self.settings.editor

@@ -4,6 +4,7 @@ import json
 import platform
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -54,8 +55,13 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "attempts": list(result.attempts),
         "seconds": result.timings,
         "machine": machine(backbone),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": _versions(),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def _tagger(settings: Settings, request: Request) -> dict[str, str]:

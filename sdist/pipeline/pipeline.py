@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Literal, Optional, Union
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    FluxTransformer2DModel,
+    SchedulerMixin,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)  # fmt: skip
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
@@ -52,7 +59,7 @@ class ScoreDistillationPipelineOutput(BaseOutput):
 
 
 class ScoreDistillationPipeline(DiffusionPipeline):
-    """Edits images by score distillation with the components of a Stable Diffusion 1, 2, XL, 3 or 3.5.
+    """Edits images by score distillation with the components of a Stable Diffusion 1, 2, XL, 3 or 3.5, or a FLUX.1.
 
     Of the scheduler the noise schedule is read (docs/troubleshooting.md, Models). A call borrows the networks: it runs the UNet
     or transformer in the format that it has and the others in float32, as everywhere here, and leaves all as they were.
@@ -73,7 +80,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         text_encoder_2: Optional[CLIPTextModelWithProjection] = None,  # noqa: UP045
         tokenizer_2: Optional[CLIPTokenizer] = None,  # noqa: UP045
         force_zeros_for_empty_prompt: bool = True,
-        transformer: Optional[SD3Transformer2DModel] = None,  # noqa: UP045
+        transformer: Optional[Union[SD3Transformer2DModel, FluxTransformer2DModel]] = None,  # noqa: UP007, UP045
         text_encoder_3: Optional[T5EncoderModel] = None,  # noqa: UP045
         tokenizer_3: Optional[T5Tokenizer] = None,  # noqa: UP045
     ) -> None:

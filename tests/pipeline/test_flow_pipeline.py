@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffusers import StableDiffusion3Pipeline
+from diffusers import FluxPipeline, StableDiffusion3Pipeline
 
 import sdist
 from sdist import ScoreDistillationPipeline, UserError
 from sdist.models.catalogue import TINYWORLD
 
+from ..models.test_flux import save_tiny_flux
 from ..models.test_stable_diffusion_3 import save_tiny_sd3
 from .test_pipeline import load, same
 
@@ -33,6 +34,14 @@ def test_stable_diffusion_3(picture: Path, tmp_path: Path, t5: bool) -> None:
     for pipe in (shared, load(folder), load(tmp_path / "saved")):
         assert same(pipe(image=picture, **PROMPTS).images[0], expected)
     assert same(edit(picture, str(tmp_path / "saved")).image, expected)
+
+
+def test_flux(picture: Path, tmp_path: Path) -> None:
+    folder = save_tiny_flux(tmp_path / "flux")
+    expected = edit(picture, str(folder)).image
+    for pipe in (load(folder), ScoreDistillationPipeline.from_pipe(FluxPipeline.from_pretrained(folder))):
+        pipe.set_progress_bar_config(disable=True)
+        assert same(pipe(image=picture, **PROMPTS).images[0], expected)
 
 
 def test_tinyworld_flow_by_its_alias_and_by_its_folder(picture: Path) -> None:
