@@ -77,8 +77,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         tokenizer: CLIPTokenizer,
         unet: Optional[UNet2DConditionModel],  # noqa: UP045
         scheduler: SchedulerMixin,
-        text_encoder_2: Optional[CLIPTextModelWithProjection] = None,  # noqa: UP045
-        tokenizer_2: Optional[CLIPTokenizer] = None,  # noqa: UP045
+        text_encoder_2: Optional[Union[CLIPTextModelWithProjection, T5EncoderModel]] = None,  # noqa: UP007, UP045
+        tokenizer_2: Optional[Union[CLIPTokenizer, T5Tokenizer]] = None,  # noqa: UP007, UP045
         force_zeros_for_empty_prompt: bool = True,
         transformer: Optional[Union[SD3Transformer2DModel, FluxTransformer2DModel]] = None,  # noqa: UP007, UP045
         text_encoder_3: Optional[T5EncoderModel] = None,  # noqa: UP045
