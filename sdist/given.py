@@ -128,6 +128,17 @@ def _holds(value: Any, kind: type, inside: Sequence[Any]) -> bool:
     return all(matches(one, inside[0]) for one in value)
 
 
+def native(value: Any) -> Any:
+    """A value with numbers of NumPy made Python's own, which yaml and json know."""
+    if isinstance(value, Mapping):
+        return {key: native(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [native(one) for one in value]
+    if isinstance(value, Real) and not isinstance(value, (bool, int, float)):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return float(value) if type(value) is not float and isinstance(value, float) else value
+
+
 def taken(hint: Any) -> str:
     """An annotation in words."""
     origin, inside = get_origin(hint), get_args(hint)

@@ -82,6 +82,7 @@ def test_the_family(page: Path, picture: Path, tiny_folder: Path) -> None:
     folder = shutil.copytree(tiny_folder, page / "flow", ignore=shutil.ignore_patterns("unet", "model_index.json"))
     parts = json.loads((tiny_folder / "model_index.json").read_text())
     parts = {name: part for name, part in parts.items() if name != "unet"} | {"transformer": ["my_family", "MyTransformer"]}
+    parts["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
     (folder / "model_index.json").write_text(json.dumps(parts))
     scheduler = folder / "scheduler" / "scheduler_config.json"
     scheduler.write_text(scheduler.read_text().replace("DDPMScheduler", "FlowMatchEulerDiscreteScheduler"))

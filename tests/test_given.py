@@ -218,6 +218,12 @@ def test_values_match_annotations(value: Any, hint: Any, expected: bool) -> None
     assert shown(value)
 
 
+def test_numbers_of_numpy_are_those_of_python(picture: Path, tiny_folder: Path) -> None:
+    settings = {"optimizer": {"lr": np.float32(0.5), "options": {"momentum": np.float64(0.5)}}, "timesteps.t_min": np.int64(60)}
+    result = sdist.edit(picture, "a cat", "a dog", model=tiny_folder, method="dds", steps=np.int64(1), settings=settings)
+    assert json.loads(json.dumps(result.card["settings"]["optimizer"]))["options"] == {"momentum": 0.5}
+
+
 def test_a_long_value_is_cut() -> None:
     assert shown("x" * 1000) == f"'{'x' * 56}... (str)"
 

@@ -12,7 +12,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from ..errors import UserError, unknown
-from ..given import matches, shown
+from ..given import matches, native, shown
 from ..models.catalogue import Scale, find_model
 from ..plugins import load_plugins
 from ..registry import EDITORS, SLOTS, Registry
@@ -81,7 +81,7 @@ def _argument(key: str, value: Any, name: str) -> Given:
         raise UserError(f"settings: {key} is a {kind.__name__}; give its name, or a mapping such as {{'name': ...}}")
     layer = OmegaConf.create()
     try:
-        OmegaConf.update(layer, key, value)
+        OmegaConf.update(layer, key, native(value))
     except (OmegaConfBaseException, AttributeError, TypeError) as error:  # of keys that are no text
         raise UserError(f"settings cannot be read: {key}: {str(error).splitlines()[0]}") from None
     return Given(name, layer)

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..errors import UserError
 from ..files.images import FORMATS, image_bytes, mask_image, panel, png_bytes
 from ..files.paths import picture_path
 from ..files.storage import make_folder, storage_path, write
-from ..given import check_fields, checked
+from ..given import check_fields, checked, native
 from ..spelling import check_text, clean
 from .asked import check_prompts
 
@@ -62,8 +61,7 @@ class Request:
                 object.__setattr__(self, name, picture_path(path))
         if isinstance(self.words, (str, list)):
             object.__setattr__(self, "words", (self.words,) if isinstance(self.words, str) else tuple(self.words))
-        if isinstance(self.seed, Integral) and not isinstance(self.seed, bool):
-            object.__setattr__(self, "seed", int(self.seed))  # of NumPy, which json does not know
+        object.__setattr__(self, "seed", native(self.seed))
 
     def _clean(self) -> None:
         for name in ("source", "target", "instruction"):
@@ -158,7 +156,7 @@ class Result:
                 write(_card_beside(file), card.encode())
                 write(file, image_bytes(self.image, kind))
         except OSError as error:
-            raise UserError(f"{error.filename or path} cannot be written: {error.strerror or error}") from None
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _card_beside(file: Path) -> Path:

@@ -101,6 +101,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         self._interrupt = False
 
     @classmethod
+    @checked()
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
     ) -> "ScoreDistillationPipeline":
