@@ -44,18 +44,17 @@ def test_flux(picture: Path, tmp_path: Path) -> None:
         assert same(pipe(image=picture, **PROMPTS).images[0], expected)
 
 
-def test_tinyworld_flow_by_its_alias_and_by_its_folder(picture: Path) -> None:
+def test_tinyworld_flow_by_its_alias_and_by_its_folder(picture: Path, tmp_path: Path) -> None:
     expected = edit(picture, "tinyworld-flow").image
-    for name in ("tinyworld-flow", TINYWORLD / "flow"):
+    copy = shutil.copytree(TINYWORLD / "flow", tmp_path / "copy")
+    for name in ("tinyworld-flow", TINYWORLD / "flow", copy):
         pipe = load(name)
         assert same(pipe(image=picture, **PROMPTS).images[0], expected)
 
 
 def test_what_is_no_pipeline_is_one_line(tmp_path: Path) -> None:
-    copy = shutil.copytree(TINYWORLD / "flow", tmp_path / "copy")
     (tmp_path / "empty").mkdir()
     for name, message in (
-        (copy, f"^{copy} cannot be loaded as a pipeline: "),
         (tmp_path / "empty", "it has no model_index.json"),
         ("no/such-model", "^no/such-model cannot be loaded as a pipeline: "),
         ("tinywrold", "did you mean 'tinyworld'"),
