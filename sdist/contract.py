@@ -251,7 +251,7 @@ def _check_alone(what: str, value: Tensor, alone: Callable[[int], Tensor]) -> No
         same(f"its {what} for one image alone", alone(row), value[row : row + 1], CLOSE)
 
 
-def same(what: str, actual: Tensor, expected: Tensor, tolerance: dict[str, float]) -> None:
+def same(what: str, actual: Tensor, expected: Tensor, tolerance: dict[str, Any]) -> None:
     torch.testing.assert_close(actual, expected, **tolerance, msg=lambda text: f"broken promise: {what} is the same. {text}")
 
 

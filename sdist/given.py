@@ -46,7 +46,7 @@ def check(name: str, value: Any, hint: Any) -> None:
 
 def check_fields(instance: Any, where: str = "") -> None:
     """Raises UserError for a field of a dataclass that holds another type than its annotation says; `where` begins the line."""
-    for name, hint in _hints(type(instance)).items():
+    for name, hint in _hints(instance.__class__).items():
         check(f"{where}{name}", getattr(instance, name), hint)
 
 
@@ -93,7 +93,7 @@ def _check_arguments(
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     """The annotations of a dataclass's fields."""
     hints = get_type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls) if f.init}

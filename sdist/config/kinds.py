@@ -71,7 +71,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _plain_text(value: Any) -> str:
-    plain = OmegaConf.to_container(value) if isinstance(value, Container) and OmegaConf.is_config(value) else value
+    plain: Any = OmegaConf.to_container(value) if isinstance(value, Container) and OmegaConf.is_config(value) else value
     plain = plain._value() if hasattr(plain, "_value") else plain
     text = "null" if plain is None else repr(plain)
     return text if len(text) <= MOST else f"{text[: MOST - 3]}..."

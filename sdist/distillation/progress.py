@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm.auto import tqdm
 
@@ -12,7 +12,7 @@ log = logging.getLogger("sdist")
 PARTS, PAUSE = 10, 30.0  # a line at every tenth, or after so many seconds
 
 
-def steps_bar(total: int, label: str, unit: str = "step") -> "tqdm | Lines":
+def steps_bar(total: int, label: str, unit: str = "step") -> "Bar":
     """A bar with the time that is left, lines where stderr is neither a terminal nor a notebook's; nothing under --quiet."""
     quiet = not log.isEnabledFor(logging.INFO)
     if quiet or sys.stderr.isatty() or "ipykernel" in sys.modules:
@@ -53,7 +53,7 @@ class Lines:
         return f"{self._label}: {self.n}/{self.total} {self._unit}s{left}{self._postfix}"
 
 
-Bar = Any  # of tqdm, which has no types, or Lines
+Bar: TypeAlias = tqdm | Lines
 
 
 def _duration(seconds: float) -> str:

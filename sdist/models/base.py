@@ -70,7 +70,7 @@ class Backbone(ABC):
         self.fingerprint = fingerprint(self.networks)
         self.name = IN_MEMORY  # as it was asked for
         self.source = ""  # where it was loaded from
-        self.stored: list[str] = []  # what was known of its weights' formats when they were borrowed
+        self.stored_formats: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
         self.from_files: StoredWeights | None = None  # the denoiser's weights, where they were loaded from files
         self.reads: torch.dtype | None = None  # what the denoiser is given, where that is not the format of its weights
@@ -204,7 +204,7 @@ class Backbone(ABC):
     @property
     def changes(self) -> list[str]:
         """What was done to its networks in memory, which neither weights nor configuration say."""
-        return [*self.stored, *alterations(self.named_networks, self.components)]
+        return [*self.stored_formats, *alterations(self.named_networks, self.components)]
 
     @property
     def configuration(self) -> dict[str, Any]:

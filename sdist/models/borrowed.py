@@ -36,9 +36,9 @@ def check_hooks(networks: Mapping[str, Any]) -> None:
         if any(hasattr(module, "_hf_hook") for module in network.modules()):
             undo = f"accelerate.hooks.remove_hook_from_module(pipe.{name}, recurse=True), then pipe.to(device)"
             raise _refusal(name, "hooks of offloading move its layers", undo)
-    hooked = {name: hooks for name, network in networks.items() if (hooks := _foreign_hooks(network))}
+    hooked = {name: own for name, network in networks.items() if (own := _foreign_hooks(network))}
     if hooked:
-        parts, hooks = (", ".join(f"pipe.{name}" for name in hooked), sorted({hook for own in hooked.values() for hook in own}))
+        parts, hooks = ", ".join(f"pipe.{name}" for name in hooked), sorted({hook for own in hooked.values() for hook in own})
         undo = f"for part in [{parts}]: diffusers.hooks.HookRegistry.check_if_exists_or_initialize(part)"
         calls = "; ".join(f"{undo}.remove_hook({hook!r})" for hook in hooks)
         raise _refusal(
@@ -50,7 +50,7 @@ def check_hooks(networks: Mapping[str, Any]) -> None:
 
 def _foreign_hooks(network: nn.Module) -> set[str]:
     """Names of diffusers' own hooks on the network's modules, but for those that change number formats alone."""
-    registries = [module._diffusers_hook for module in network.modules() if hasattr(module, "_diffusers_hook")]
+    registries: list[Any] = [module._diffusers_hook for module in network.modules() if hasattr(module, "_diffusers_hook")]
     return {hook for registry in registries for hook in registry.hooks if hook not in CASTING}
 
 

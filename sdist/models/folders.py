@@ -29,7 +29,7 @@ FOREIGN_KEYS = {  # of a network's config.json
 class Part:
     """One component: its class, and where it lies."""
 
-    kind: type
+    kind: Any  # its class
     folder: Path
     variant: str | None = None  # of the names of its weights
 
@@ -169,7 +169,7 @@ def _kind(name: str, family: type[Backbone], listed: Mapping[str, list[str]], fo
     return str(said[-1] or said[0]) if name == "scheduler" else own
 
 
-def _read_part(name: str, kind: type, folder: Path) -> Part:
+def _read_part(name: str, kind: Any, folder: Path) -> Part:
     if hasattr(kind, "vocab_files_names"):
         if not any(all((folder / file).is_file() for file in files) for files in OF_TOKENIZERS):
             raise MissingError(f"{name} has no {' and no '.join(files[0] for files in OF_TOKENIZERS)}")

@@ -54,11 +54,12 @@ class StableDiffusionXL(StableDiffusion):
 
     def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
         encoders, tokenizers = ([parts[name], parts[f"{name}_2"]] for name in ("text_encoder", "tokenizer"))
-        return TwoClipTexts(encoders, tokenizers, bool(options.get("force_zeros_for_empty_prompt", True)))
+        self.zero_empty = bool(options.get("force_zeros_for_empty_prompt", True))
+        return TwoClipTexts(encoders, tokenizers, self.zero_empty)
 
     @property
     def configuration(self) -> dict[str, Any]:
-        return {**super().configuration, "force_zeros_for_empty_prompt": self.text.zero_empty}
+        return {**super().configuration, "force_zeros_for_empty_prompt": self.zero_empty}
 
     def widths(self) -> dict[str, tuple[int, int]]:
         config = self.denoiser.config

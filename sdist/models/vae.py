@@ -41,7 +41,7 @@ def native_side(sample_size: Any, config: Any, factor: int) -> int:
         raise UserError(
             f"sample_size is {sample_size!r} in the denoiser's config.json, so the size of its images is unknown: write a number"
         )
-    return latent * factor if latent is not None else pixels // factor * factor
+    return latent * factor if latent is not None else (pixels or 0) // factor * factor
 
 
 def _side(size: Any) -> int | None:

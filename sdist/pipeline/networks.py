@@ -32,7 +32,7 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
                 nn.Module.to(part, torch.float32)
         backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
-        backbone.stored = stored
+        backbone.stored_formats = stored
         yield adapt(backbone, settings)
 
 

@@ -13,7 +13,7 @@ from ..denoising.instructed import ROWS
 from ..hooks.layers import Layer
 from ..hooks.penalty import Penalty
 from ..regions.tokens import by_piece
-from ..taggers import nltk_tagger
+from ..taggers import Tagger, nltk_tagger
 from .deviation import Deviation, deviations
 from .kinds import Case
 
@@ -57,7 +57,7 @@ def _words(case: Case) -> dict[str, Deviation]:
     found: dict[str, list[bool]] = {"tokens": [], "averaged_tokens": [], "effective_tokens": []}
     for one in cases:
         ids = tokenizer(one["instruction"]).input_ids
-        tokens = by_piece(one["tokens"], lambda pieces, one=one: one["tags"])
+        tokens = by_piece(one["tokens"], _tagged(one["tags"]))
         found["tokens"].append([tokenizer.decode([i]).strip() for i in ids] == one["tokens"])
         found["averaged_tokens"].append(list(tokens.related) == one["averaged_tokens"])
         found["effective_tokens"].append(list(tokens.effective) == one["effective_tokens"])
@@ -71,3 +71,8 @@ def _tokenizer(case: Case) -> Any:
 
     (model,) = case.need("model")
     return CLIPTokenizer.from_pretrained(case.model or str(case.beside(model)), subfolder="tokenizer")
+
+
+def _tagged(tags: list[str]) -> Tagger:
+    """A tagger that gives the recorded tags."""
+    return lambda _: tags

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..denoising.base import Level
 from ..denoising.instructed import INSTRUCTED, ROWS, SEEING, Scales, Step, linspace_levels, walk
 from ..denoising.solvers.euler_ancestral import EulerAncestral
+from ..diffusion import size_of
 from ..files.images import to_pixels
 from ..hooks.localization import Localization, LocalizationRecorder
 from ..hooks.penalty import Penalty
@@ -54,7 +55,7 @@ class Walk:
             return
         for k in range(len(levels) - 1):
             z = self.recorded["z"][k : k + 1] * levels[k].alpha / levels[k].sigma
-            yield from self._walk(levels[k : k + 2], iter([z, draws[k : k + 1]]), lambda _, k=k: hooks(k))
+            yield from self._walk(levels[k : k + 2], iter([z, draws[k : k + 1]]), _at(hooks, k))
 
     def _walk(self, levels: Sequence[Level], noise: Iterator[Tensor], hooks: Callable[[int], Iterable[Hook]]) -> Iterator[Step]:
         text = {"instruction": Text(self.recorded["emb_text"]), "null": Text(self.recorded["emb_null"])}
@@ -123,7 +124,7 @@ def regions(
 def _edit(case: Case) -> dict[str, Deviation]:
     effective, (first, last) = case.need("effective_tokens", "active_steps")
     run = _loaded(case, "mask", "eps_rows", "z_plain_final")
-    size = tuple(run.recorded["image_latents"].shape[-2:])
+    size = size_of(run.recorded["image_latents"])
     levels = tuple(i for i in range(8) if size[0] // 2**i > case.settings.get("regularized_grids_above", 16))
     allowed = F.one_hot(torch.tensor(effective), run.model.text.length).amax(0)[None].bool().to(run.model.device)
     penalty = Penalty(ROWS, levels, run.recorded["mask"][None].bool(), allowed, size)
@@ -133,3 +134,8 @@ def _edit(case: Case) -> dict[str, Deviation]:
     if not case.forced:
         ours["z_plain_final"] = run.latents(list(run.steps()))[-1:]
     return deviations({name: x.cpu() for name, x in ours.items()}, {name: x.cpu() for name, x in run.recorded.items()})
+
+
+def _at(hooks: Callable[[int], Iterable[Hook]], k: int) -> Callable[[int], Iterable[Hook]]:
+    """The hooks of step k, for a walk of that step alone."""
+    return lambda _: hooks(k)

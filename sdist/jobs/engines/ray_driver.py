@@ -102,8 +102,9 @@ class Driver:
             self._fail(tasks[name], reason)
         self._session.made += outcome.made
         self._session.elsewhere += outcome.elsewhere
-        for event in outcome.events if self._session.events is not None else ():
-            self._session.events.tell(event)
+        if (events := self._session.events) is not None:
+            for event in outcome.events:
+                events.tell(event)
         self._bar.update(len(tasks))
 
     def _replace_actor(self, actor: ActorHandle, reason: str) -> None:
