@@ -1,5 +1,6 @@
 """A headless Chromium for tests of pages; such tests need Chromium and chromedriver."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,17 @@ def open_page(browser, page: Path | str, width: int = 1400, height: int = 1000) 
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(page.as_uri() if isinstance(page, Path) else page)
+
+
+def serious_findings(browser) -> list[str]:
+    """What axe-core (of npm) finds on the page that is serious: each as rule and element. Skips where it is not installed."""
+    path = Path(os.environ.get("AXE_CORE") or "node_modules/axe-core/axe.min.js")
+    if not path.is_file():
+        pytest.skip("axe-core is not there: npm install axe-core, or AXE_CORE=.../axe.min.js")
+    browser.execute_script(path.read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run(document).then(arguments[0])")
+    bad = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+    return [f"{each['id']}: {node['html'][:200]}" for each in bad for node in each["nodes"]]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:

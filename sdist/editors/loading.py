@@ -198,6 +198,11 @@ class ModelCache:
         """Another process gets an empty one, and loads for itself."""
         return type(self), (self._kept,)
 
+    def loaded(self, settings: Settings) -> LoadedMethod | None:
+        """The method of the settings if its model is in memory, without waiting for one that is being loaded."""
+        model = self._models.get(_identity(settings))
+        return None if model is None else LoadedMethod(settings, model)
+
     def get(self, settings: Settings) -> LoadedMethod:
         """The method of the settings, with its model loaded."""
         key = _identity(settings)

@@ -1,1 +1,1 @@
-"""A studio in the browser: `sdist app`. Everything but page.py, server.py and looks.py is plain Python that knows no browser."""
+"""A studio in the browser: `sdist app`. What a visitor has, what is made and when knows no browser; see docs/studio.md."""

@@ -1,10 +1,9 @@
-"""Edits that are watched while they are made: each in a worker thread, its steps handed over through a queue."""
+"""Edits that are watched while they are made: those of one press in a thread, which goes on whether somebody looks or not."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, Queue
-from threading import Event, Thread
+from functools import cached_property, partial
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -17,12 +16,10 @@ from ..editors.base import Observers
 from ..editors.loading import model_cache
 from ..edits.request import Request, Result
 from ..files.images import load_image
-from .limits import Limits
+from .limits import Limits, reason
 from .timeline import Timeline
 
-Message = Snapshot | Result | Exception
-PAUSE = 0.3  # seconds between looks, at least
-SHARE = 3  # as many times as a look takes is the edit left alone
+SMALL = 256  # pixels of a thumbnail's long side
 
 
 @dataclass
@@ -34,6 +31,7 @@ class Run:
     request: Request
     timeline: Timeline = field(default_factory=Timeline)
     result: Result | None = None  # when it has ended
+    began: float = 0.0  # on the monotonic clock
     _before: Image.Image | None = None
 
     def picture(self, step: int, strength: float = 1.0) -> Image.Image:
@@ -45,6 +43,14 @@ class Run:
         if self._before is None:
             self._before = ImageOps.fit(load_image(self.request.image), size, Image.Resampling.LANCZOS)
         return self._before
+
+    @cached_property
+    def thumbnail(self) -> Image.Image:
+        """The result, small; asked for when there is one."""
+        assert self.result is not None
+        small = self.result.image.copy()
+        small.thumbnail((SMALL, SMALL))
+        return small
 
     @property
     def wish(self) -> str:
@@ -61,47 +67,60 @@ class Run:
         return without_folders(self.result.card, ("image", "mask")) if self.result else {}
 
 
-def follow(run: Run, stop: Event, limits: Limits) -> Iterator[None]:
-    """Makes the edit, and yields whenever there is news; the run has then grown by all that came meanwhile.
+class Work:
+    """The edits of one press, made one after the other by calling it; one that fails leaves the others to be made.
 
-    The more time the reader takes for a look, the fewer looks there are. `stop` ends the edit at the next round, and the result
-    is what there is; so does closing this generator. Raises what the edit raises.
+    `begins` gets each run when its source is encoded. `stop` ends the edit at the next round, and its result is what there is
+    then; so does `unwanted`, which is asked after each round.
     """
-    messages: Queue[Message] = Queue()
-    Thread(target=_work, args=(run, stop, limits, messages), daemon=True).start()
-    pause = 0.0
-    try:
-        while run.result is None:
-            for message in _news(messages, pause):
-                if isinstance(message, Exception):
-                    raise message
-                if isinstance(message, Result):
-                    run.result = message
-                else:
-                    run.timeline.add(message)
-            looked = monotonic()
-            yield
-            pause = max(PAUSE, SHARE * (monotonic() - looked))
-    finally:
-        if run.result is None:
-            stop.set()
 
+    def __init__(
+        self, runs: Sequence[Run], limits: Limits, begins: Callable[[Run], None], unwanted: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.runs, self.stop, self.ended = runs, Event(), False
+        self.run: Run | None = None  # that is made, or was the last
+        self.loading = False  # the model is being loaded for it
+        self.news = 0  # grows whenever something happens
+        self.failed: list[tuple[Run, Exception]] = []
+        self._limits, self._begins, self._unwanted = limits, begins, unwanted
 
-def _work(run: Run, stop: Event, limits: Limits, messages: "Queue[Message]") -> None:
-    callbacks = [Watching(messages.put), Stopping(lambda distiller: stop.is_set())]
-    try:
-        limits.check_size(*model_cache.get(run.settings).check(run.request))
-        messages.put(make(run.settings, run.request, Observers(callbacks)))
-    except Exception as error:
-        messages.put(error)
+    def __call__(self) -> None:
+        for run in self.runs:
+            if not self._is_over():
+                try:
+                    self._make(run)
+                except Exception as error:
+                    self.failed.append((run, error))
+        self.ended = True
+        self.news += 1
 
+    @property
+    def problem(self) -> str:
+        """Why edits were not made, each reason once; empty if none failed."""
+        labels: dict[str, list[str]] = {}
+        for run, error in self.failed:
+            labels.setdefault(reason(error), []).append(run.label)
+        if len(self.runs) == 1 or list(map(len, labels.values())) == [len(self.runs)]:
+            return "; ".join(labels)
+        return "; ".join(f"{' and '.join(which)}: {why}" for why, which in labels.items())
 
-def _news(messages: "Queue[Message]", pause: float) -> Iterator[Message]:
-    """The first message to come and all that follow within the pause; the end of the edit ends it too."""
-    until = monotonic() + pause
-    message = messages.get()
-    yield message
-    with suppress(Empty):
-        while isinstance(message, Snapshot):
-            message = messages.get(timeout=max(0.0, until - monotonic()))
-            yield message
+    def _is_over(self) -> bool:
+        return self.stop.is_set() or self._unwanted()
+
+    def _make(self, run: Run) -> None:
+        self.run, run.began, self.loading = run, monotonic(), True
+        try:
+            method = model_cache.get(run.settings)
+        finally:
+            self.loading = False
+        self._limits.check_size(*method.check(run.request))
+        run.began = monotonic()
+        watching, stopping = Watching(partial(self._saw, run)), Stopping(lambda distiller: self._is_over())
+        run.result = make(run.settings, run.request, Observers([watching, stopping]))
+        self.news += 1
+
+    def _saw(self, run: Run, snapshot: Snapshot) -> None:
+        run.timeline.add(snapshot)
+        if snapshot.step == 0:
+            self._begins(run)
+        self.news += 1

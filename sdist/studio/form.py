@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..config.build import load_settings, resolve, settings_of
+from ..config.methods import find_yaml
 from ..config.settings import Settings
+from ..editors.loading import model_cache
 from ..edits.request import Request
 from ..errors import UserError
+from ..files.images import fitted_size
+from ..files.opening import image_size
 from ..prompts import differing_nouns, words
 from .edits import Run
 from .limits import Limits, check_prompts, plain_overrides
@@ -47,10 +52,11 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
             settings = _settings(wanted, method, seed)
             limits.check_steps(settings.editor.steps)
             named = tuple(wanted.chosen or ()) if "words" in settings.editor.reads else ()
-            mask = wanted.mask if "mask" in settings.editor.reads else None
+            if wanted.mask is not None and "mask" not in settings.editor.reads:
+                raise UserError(f"{method} has no mask: clear what is painted, or leave {method} out")
             prompts = ("", "", wanted.target) if "instruction" in settings.editor.reads else (wanted.source, wanted.target, "")
             source, target, instruction = (prompt.strip() for prompt in prompts)
-            request = Request(wanted.image, source, target, seed, named, mask, instruction)
+            request = Request(wanted.image, source, target, seed, named, wanted.mask, instruction)
             runs.append(Run(method, settings, request))
     return runs
 
@@ -74,6 +80,31 @@ def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
 def reads(methods: Sequence[str], what: str) -> bool:
     """Whether one of these methods reads words or a mask."""
     return any(m == CARD or what in load_settings(m).editor.reads for m in methods)
+
+
+@cache
+def as_shipped(method: str, model: str, size: str = "native") -> Settings:
+    """A method's settings with nothing changed but these; kept, since reading them takes a while."""
+    return load_settings(method, model=model, size=size)
+
+
+def edited_size(picture: Path, methods: Sequence[str], model: str, size: str) -> str:
+    """The picture's size and that of its edit, where the model is in memory. Raises UserError for what the model cannot take."""
+    width, height = stored = image_size(picture)
+    plain = [name for name in methods if name != CARD]
+    method = model_cache.loaded(as_shipped(plain[0], model, size.strip() or "native")) if plain else None
+    if method is None:
+        return f"{width} x {height} pixels"
+    goal = fitted_size(stored, method.settings.size, method.model.native_side, method.editor.size_multiple(method.model))
+    return f"{width} x {height} pixels" + ("" if goal == stored else f", edited at {goal[0]} x {goal[1]}")
+
+
+@cache
+def headline(method: str) -> str:
+    """One line about a method: the first of its file."""
+    if method == CARD:
+        return "The settings of the run card that was restored."
+    return find_yaml("method", method).read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
 
 
 def words_of(source: str, target: str) -> tuple[list[str], list[str]]:

@@ -3,28 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from ..errors import UserError
+from ..files.images import load_image
 from .form import CARD, words_of
+from .handle_page import fields_of
 from .handle_source import offered, placed
-from .html import empty_stage
-from .limits import Offer, shown_errors
-from .page import status
+from .html import about, empty_stage, sized, status
 from .restore import Restored, restored, text_of
-from .visitor import Visitor
+from .visitor import Form, Visitor
 
 
-def restore(offer: Offer, visitor: Visitor, files: list[str] | None, pasted: str) -> list[Any]:
+def restore(visitor: Visitor, files: list[str] | None, pasted: str) -> dict[str, Any]:
     """Puts everything back as a card has it; the source too, if it came along or was on this page before."""
-    with shown_errors():
-        text, pictures = _sorted([Path(file) for file in files or ()], pasted.strip())
-        card = restored(text, offer.methods)
-        if card.model not in offer.models:
-            raise UserError(f"the run card is of the model {card.model}, which this studio does not offer")
-        for path in pictures:
-            visitor.take(path, path.name)
-        return _back(visitor, card, offer)
+    text, pictures = _sorted([Path(file) for file in files or ()], pasted.strip())
+    card = restored(text, visitor.offer.methods)
+    if card.model not in visitor.offer.models:
+        raise UserError(f"the run card is of the model {card.model}, which this studio does not offer")
+    for path in pictures:
+        visitor.take(path, path.name)
+    return _back(visitor, card)
 
 
 def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
@@ -43,18 +40,19 @@ def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
     return cards[first], [path for path in files if path != first]
 
 
-def _back(visitor: Visitor, card: Restored, offer: Offer) -> list[Any]:
+def _back(visitor: Visitor, card: Restored) -> dict[str, Any]:
     visitor.card = card.settings if card.method is None else None
     chosen = None if card.words in ([], words_of(card.source, card.target)[1]) else card.words
     visitor.ticked = None if chosen is None else (card.target, chosen)
-    visitor.source = visitor.sources.get(card.digests[0])
-    missing = visitor.source is None
-    said = status(f"everything is back but the picture: drop {card.image} too")
+    methods = [card.method or CARD]
+    visitor.form = Form(card.source, card.target, methods, card.model, card.seed, 1, card.steps, card.size)
+    visitor.source, visitor.shown = visitor.sources.get(card.digests[0]), None
     mask = visitor.sources.get(card.digests[1] or "")
-    source = [None, empty_stage(), None, said] if missing else placed(visitor, mask)
-    if card.digests[1] and mask is None and not missing:
-        source[-1] = status("everything is back but the painted mask, which is not of this page")
-    choices = offer.methods if card.method else [*offer.methods, CARD]
-    methods = gr.update(choices=choices, value=[card.method or CARD])
-    words = offered(card.source, card.target, chosen)
-    return [*source, card.source, card.target, words, methods, card.model, card.seed, 1, card.steps, card.size, ""]
+    if visitor.source is None:
+        said = f"everything is back but the picture: drop {card.image} too"
+        changes = {"picture": None, "stage": empty_stage(), "editor": None, "sized": sized(""), "status": status(said)}
+    else:
+        changes = placed(visitor, None if mask is None else load_image(mask).convert("L"))
+        if card.digests[1] and mask is None:
+            changes["status"] = status("everything is back but the painted mask, which is not of this page")
+    return {**changes, **fields_of(visitor), "words": offered(visitor), "about": about(methods)}

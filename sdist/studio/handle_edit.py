@@ -1,127 +1,149 @@
 """Handlers for an edit: begin, watch, stop, and look at it afterwards."""
 
-import time
-from collections.abc import Iterator, Sequence
-from threading import Event
+from time import monotonic
 from typing import Any
 
 import gradio as gr
 
-from .edits import Run, follow
+from ..errors import UserError
+from .edits import Run, Work
 from .form import Wanted, runs_of
 from .handle_source import placed
-from .html import run_stage
-from .limits import Offer, shown_errors
-from .page import painted, status
+from .html import problem, run_stage, status
+from .page import OFTEN, SELDOM, painted
 from .plot import curves
-from .visitor import Visitor
+from .visitor import Visitor, form_of
+
+SHARE = 3  # as many times as a look takes is the edit left alone
 
 
-def begin(visitor: Visitor) -> list[Any]:
-    """Before the queue, so that Stop works while an edit waits."""
-    if visitor.busy:
-        raise gr.Error("An edit is being made; stop it first.", print_exception=False)
-    visitor.stop, visitor.busy = Event(), True
-    return [gr.update(visible=False), gr.update(visible=True), status("waiting for the model")]
+def begin(visitor: Visitor, editor: dict[str, Any] | None, *fields: Any) -> dict[str, Any]:
+    """Has the edits made that are asked for; what is wrong with them is known at once."""
+    if visitor.is_busy:
+        raise UserError("an edit is being made; stop it first")
+    form, mask = form_of(*fields), painted(editor)
+    visitor.form, visitor.mask = form, mask
+    chosen = visitor.ticked[1] if visitor.ticked is not None and visitor.ticked[0] == form.target else None
+    wanted = Wanted(
+        image=visitor.source, source=form.source, target=form.target, methods=form.methods, model=form.model, seed=form.seed,
+        seeds=form.seeds, chosen=chosen, mask=None if mask is None else visitor.take_image(mask, "mask"), steps=form.steps,
+        size=form.size, overrides=form.overrides, card=visitor.card,
+    )  # fmt: skip
+    visitor.ask(runs_of(wanted, visitor.offer.limits))
+    return {**buttons(visitor), "status": status("beginning", 0.0)}
 
 
-def edit(
-    offer: Offer, visitor: Visitor, editor: dict[str, Any] | None, source: str, target: str,
-    methods: Sequence[str], model: str, seed: float | None, seeds: float | None, steps: float | None, size: str, overrides: str,
-) -> Iterator[list[Any]]:  # fmt: skip
-    """Makes all runs that are asked for, one after the other, and shows them growing."""
-    try:
-        with shown_errors():
-            mask = painted(editor)
-            chosen = visitor.ticked[1] if visitor.ticked is not None and visitor.ticked[0] == target else None
-            wanted = Wanted(
-                image=visitor.source, source=source, target=target, methods=methods, model=model, seed=int(seed or 0),
-                seeds=1 if seeds is None else int(seeds), chosen=chosen,
-                mask=None if mask is None else visitor.take_image(mask, "mask"),
-                steps=int(steps or 0), size=size, overrides=overrides, card=visitor.card,
-            )  # fmt: skip
-            for run in runs_of(wanted, offer.limits):
-                if visitor.stop is not None and not visitor.stop.is_set():
-                    yield from _watch(offer, visitor, run)
-    finally:
-        visitor.busy = False
+def watch(visitor: Visitor, mark: str) -> dict[str, Any]:
+    """What has changed since the look that `mark` names; nothing while the page rests, so that the edit goes on."""
+    work, newest = visitor.work, _mark(visitor)
+    if work is None or (mark == newest and work.ended):
+        return {}
+    changes = {"status": _told(visitor, work)}
+    if monotonic() < visitor.rests and not work.ended:
+        return changes
+    began, run = monotonic(), visitor.shown
+    if run is not None and run in work.runs and mark != newest:
+        changes |= seen(run, run.timeline.made)
+    changes |= {} if mark.split(".")[-1] == newest.split(".")[-1] else {"runs": gallery(visitor)}
+    changes |= {**buttons(visitor), "problem": problem(work.problem)} if work.ended else {}
+    visitor.rests = monotonic() + SHARE * (monotonic() - began)
+    return {**changes, "mark": newest}
 
 
-def _watch(offer: Offer, visitor: Visitor, run: Run) -> Iterator[list[Any]]:
-    assert visitor.stop is not None
-    start = time.monotonic()
-    for _ in follow(run, visitor.stop, offer.limits):
-        if run.timeline.frames:
-            if visitor.shown is not run:
-                visitor.show(run)
-            yield [*seen(run, run.timeline.made, time.monotonic() - start), gallery(visitor) if run.result else gr.skip()]
+def _mark(visitor: Visitor) -> str:
+    """Names what there is to see: changes with every step, and its end with every edit that was made."""
+    work = visitor.work
+    return f"{visitor.presses}.{work.news if work else 0}.{len(visitor.ended)}"
 
 
-def seen(run: Run, step: int, seconds: float | None = None) -> list[Any]:
+def _told(visitor: Visitor, work: Work) -> str:
+    """How far the edits are, in a line with a bar."""
+    run = work.run
+    if work.ended or run is None or run.result is not None:
+        run = visitor.shown if visitor.shown in work.runs else None
+    if run is None and work.ended:
+        return status("" if work.problem else "stopped before it began")
+    if run is None:
+        ahead = visitor.offer.bench.ahead(work)
+        return status(f"waiting: {ahead} of other visitors before yours" if ahead else "beginning", 0.0)
+    if work.loading:
+        return status(f"{run.label}: loading the model {run.settings.model}, {monotonic() - run.began:.0f} s", None)
+    if work.stop.is_set() and not work.ended:
+        return status(f"{run.label}: stopping", None)
+    share = run.timeline.made / run.timeline.steps if run.timeline.steps and run.result is None else 0.0
+    return status(progress(run), 1.0 if run.result else share)
+
+
+def buttons(visitor: Visitor) -> dict[str, Any]:
+    """Edit or Stop, and how often the page asks for news."""
+    busy = visitor.is_busy
+    clock = gr.Timer(OFTEN if busy else SELDOM, active=True)
+    return {"edit": gr.update(visible=not busy), "stop": gr.update(visible=busy), "clock": clock}
+
+
+def seen(run: Run, step: int, strength: float = 1.0) -> dict[str, Any]:
     """Stage, status, curves, sliders and the way onward of a run at a step."""
     done = run.result is not None
     last = max(1, run.timeline.made) if done else run.timeline.steps
-    shown = [run_stage(run, run.picture(step), step, 1.0), status(progress(run, seconds)), curves(run.timeline)]
-    at, strength = gr.update(maximum=last, value=step, interactive=done), gr.update(value=1.0, interactive=done)
-    return [*shown, at, strength, gr.update(interactive=done)]
+    return {
+        "stage": run_stage(run, run.picture(step, strength), step, strength),
+        "status": status(progress(run), 1.0 if done else step / max(1, run.timeline.steps)),
+        "curves": curves(run.timeline),
+        "at": gr.update(maximum=last, value=step, interactive=done),
+        "strength": gr.update(value=strength, interactive=done),
+        "onward": gr.update(interactive=done),
+    }
 
 
-def end() -> list[Any]:
-    return [gr.update(visible=True), gr.update(visible=False)]
+def stop(visitor: Visitor) -> dict[str, Any]:
+    """Ends the edit that is made after its round, and one that waits at once."""
+    if visitor.work is None or visitor.work.ended:
+        return {}
+    visitor.work.stop.set()
+    if visitor.offer.bench.leave(visitor.work):
+        visitor.work()  # ends it, since nothing is made after a stop
+    return {"status": status("stopping", None)}
 
 
-def failed(visitor: Visitor) -> list[Any]:
-    """Also where the queue was full and no edit began."""
-    visitor.busy = False
-    return [*end(), status("nothing was made")]
-
-
-def stop(visitor: Visitor) -> Any:
-    if visitor.stop is None:
-        return gr.skip()
-    visitor.stop.set()
-    return status("stopping")
-
-
-def scrub(visitor: Visitor, step: float, strength: float) -> Any:
+def scrub(visitor: Visitor, step: float, strength: float) -> dict[str, Any]:
     """The picture at another step or strength."""
     run = visitor.shown
     if run is None or run.result is None:
-        return gr.skip()
-    with shown_errors():
-        return run_stage(run, run.picture(int(step), strength), int(step), strength)
+        return {}
+    visitor.look = (int(step), strength)
+    return {"stage": run_stage(run, run.picture(int(step), strength), int(step), strength)}
 
 
-def choose_run(visitor: Visitor, event: gr.SelectData) -> list[Any]:
+def choose_run(visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
     """Another of the edits so far."""
-    if visitor.busy or event.index >= len(visitor.ended):
-        return [gr.skip()] * 6
-    visitor.shown = visitor.ended[event.index]
-    with shown_errors():
-        return seen(visitor.shown, visitor.shown.timeline.made)
+    if visitor.is_busy or event.index >= len(visitor.ended):
+        return {}
+    visitor.shown, visitor.look = visitor.ended[event.index], None
+    return seen(visitor.shown, visitor.shown.timeline.made)
 
 
-def onward(visitor: Visitor, step: float, strength: float) -> list[Any]:
+def onward(visitor: Visitor, step: float, strength: float) -> dict[str, Any]:
     """The picture that is shown becomes the source, with what it shows as its prompt."""
     run = visitor.shown
     if run is None or run.result is None:
-        return [gr.skip()] * 7
-    with shown_errors():
-        visitor.source = visitor.take_image(run.picture(int(step), strength), f"{run.request.image.stem}_edited")
-    return [*placed(visitor), run.request.target, "", gr.update(choices=[], value=[], visible=False)]
+        return {}
+    visitor.source = visitor.take_image(run.picture(int(step), strength), f"{run.request.image.stem}_edited")
+    visitor.form.source, visitor.form.target = run.request.target, ""
+    words = gr.update(choices=[], value=[], visible=False)
+    return {**placed(visitor), "source": run.request.target, "target": "", "words": words}
 
 
 def gallery(visitor: Visitor) -> Any:
-    return gr.update(value=[(run.result.image, run.label) for run in visitor.ended if run.result], visible=bool(visitor.ended))
+    return gr.update(value=[(run.thumbnail, run.label) for run in visitor.ended], visible=bool(visitor.ended))
 
 
-def progress(run: Run, seconds: float | None) -> str:
-    """One line: how far, how often a draw was refused, how long."""
+def progress(run: Run) -> str:
+    """One line: how far, and how long."""
     made, steps = run.timeline.made, run.timeline.steps
-    draws = f", {sum(run.timeline.attempts) / made:.2f} draws per step" if any(run.timeline.grad_std) else ""
     if run.result is not None:
-        how = "done" if made == steps else f"stopped after {made} of {steps} steps"
+        how = f"done, {steps} steps" if made == steps else f"stopped after {made} of {steps} steps"
         took = next(run.result.timings[name] for name in ("optimize", "edit") if name in run.result.timings)
-        return f"{run.label}: {how}{draws}, {took:.1f} s"
-    left = f", about {seconds / made * (steps - made):.0f} s left" if seconds and made >= 3 else ""
-    return f"{run.label}: step {made} of {steps}{draws}{left}"
+        return f"{run.label}: {how}, {took:.1f} s"
+    seconds = monotonic() - run.began
+    left = f", about {seconds / made * (steps - made):.0f} s left" if made >= 3 else ""
+    return f"{run.label}: step {made} of {steps}{left}"

@@ -1,78 +1,108 @@
-"""Handlers for what a visitor gives: a picture, a scene, words."""
+"""Handlers for what a visitor gives: a picture, a scene, a mask, words."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
+from PIL import Image
 
 from ..config.build import load_settings
 from ..errors import UserError
 from ..files.images import load_image
-from .form import CARD, reads, words_of
-from .html import source_stage
-from .limits import shown_errors
-from .page import paintable, status
+from .form import CARD, edited_size, reads, words_of
+from .html import problem, sized, source_stage, status
+from .limits import reason
+from .page import paintable, painted
 from .scenes import scenes
 from .visitor import Visitor
 
 SHOWN = 1024  # pixels of the long side of a source on the page
 
 
-def take(visitor: Visitor, upload: ImageData | None) -> list[Any]:
-    """A picture that was dropped."""
-    with shown_errors():
+def take(visitor: Visitor, upload: ImageData | None) -> dict[str, Any]:
+    """A picture that was dropped; one that cannot be read leaves the picture that was there."""
+    try:
         if upload is None or not upload.path:
             raise UserError("no file came with this")
         visitor.source = visitor.take(Path(upload.path), upload.orig_name or "picture.png")
+    except Exception as error:
+        picture = None if visitor.source is None else _small(visitor.source)
+        return {"picture": picture, "problem": problem(reason(error))}
     return placed(visitor)
 
 
-def drop(visitor: Visitor) -> None:
-    visitor.source = None
+def drop(visitor: Visitor) -> dict[str, Any]:
+    visitor.source = visitor.mask = None
+    return {"sized": sized("")}
 
 
-def placed(visitor: Visitor, mask: Path | None = None) -> list[Any]:
-    """The source as picture, stage, mask editor (with a mask that was painted before) and status show it."""
+def placed(visitor: Visitor, mask: Image.Image | None = None, afresh: bool = True) -> dict[str, Any]:
+    """The source as picture, stage, mask editor (with a mask that was painted before) and status show it.
+
+    `afresh`: it has just been given, so that no run is looked at any more.
+    """
     assert visitor.source is not None
-    image = load_image(visitor.source)
-    said = status(f"{visitor.source.name}, {image.width} x {image.height} pixels")
+    image = _small(visitor.source)
+    changes = {"picture": image, "stage": source_stage(image), "editor": paintable(image, mask), "sized": sized_here(visitor)}
+    if afresh:
+        visitor.shown, visitor.mask = None, mask
+        changes["status"] = status("")
+    return changes
+
+
+def _small(source: Path) -> Image.Image:
+    image = load_image(source)
     image.thumbnail((SHOWN, SHOWN))
-    return [image, source_stage(image), paintable(image, None if mask is None else load_image(mask)), said]
+    return image
 
 
-def choose_scene(visitor: Visitor, event: gr.SelectData) -> list[Any]:
+def sized_here(visitor: Visitor) -> str:
+    """The picture's name and size, and the size of its edit, where the model is in memory."""
+    form, name = visitor.form, "" if visitor.source is None else visitor.source.name
+    if visitor.source is None:
+        return sized("")
+    try:
+        return sized(f"{name}, {edited_size(visitor.source, form.methods, form.model, form.size)}")
+    except UserError as error:
+        return sized(f"{name}: {str(error).replace(str(visitor.source), name)}")
+
+
+def choose_scene(visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
     """A drawn scene with the prompts of an edit."""
     pair = scenes()[event.index]
-    with shown_errors():
-        visitor.source = visitor.take_image(pair.source_image, f"scene_{event.index}")
-    return [*placed(visitor), pair.source, pair.target, offered(pair.source, pair.target)]
+    visitor.source = visitor.take_image(pair.source_image, f"scene_{event.index}")
+    visitor.form.source, visitor.form.target = pair.source, pair.target
+    return {**placed(visitor), "source": pair.source, "target": pair.target, "words": offered(visitor)}
 
 
-def read_words(source: str, target: str, methods: Sequence[str]) -> list[Any]:
-    """The words of the target, while it is typed, and the mask to paint, each where a method reads it."""
-    offer = offered(source, target) if reads(methods, "words") else gr.update(visible=False)
-    return [offer, gr.update(visible=reads(methods, "mask"))]
+def paint(visitor: Visitor, editor: dict[str, Any] | None) -> dict[str, Any]:
+    """Keeps what is painted."""
+    visitor.mask = painted(editor)
+    return {}
 
 
-def ask(methods: Sequence[str]) -> list[Any]:
+def ask(visitor: Visitor, methods: list[str] | None) -> dict[str, Any]:
     """What the prompts are for: methods that read an instruction need no other."""
-    instructed = [m != CARD and "instruction" in load_settings(m).editor.reads for m in methods]
+    instructed = [m != CARD and "instruction" in load_settings(m).editor.reads for m in methods or ()]
     label = "What to do" if instructed and all(instructed) else "What should be there"
     if any(instructed) and not all(instructed):
         label += ", or what to do"
-    return [gr.update(visible=not (instructed and all(instructed))), gr.update(label=label)]
+    return {"source": gr.update(visible=not (instructed and all(instructed))), "target": gr.update(label=label)}
 
 
-def tick(visitor: Visitor, target: str, words: list[str]) -> None:
+def tick(visitor: Visitor, target: str, words: list[str]) -> dict[str, Any]:
     """Remembers a choice with its target, since the words on the page lag behind what is typed."""
     visitor.ticked = (target, words)
+    return {}
 
 
-def offered(source: str, target: str, chosen: Sequence[str] | None = None) -> Any:
-    """The words to choose from; without a choice those are ticked that an edit follows by itself."""
-    with shown_errors():
-        every, automatic = words_of(source, target)
-    ticked = automatic if chosen is None else [word for word in chosen if word in every]
+def offered(visitor: Visitor) -> Any:
+    """The target's words to choose from, where a method reads them; without a choice, those are ticked that it follows."""
+    form = visitor.form
+    if not reads(form.methods, "words"):
+        return gr.update(visible=False)
+    every, ticked = words_of(form.source, form.target)
+    if visitor.ticked is not None and visitor.ticked[0] == form.target:
+        ticked = [word for word in visitor.ticked[1] if word in every]
     return gr.update(choices=every, value=ticked, visible=bool(every))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -12,16 +13,20 @@ from PIL import Image
 
 from ..files.images import mask_image, png_bytes
 from .edits import Run
+from .form import headline
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+MASK_ALT = "the mask: white where the picture may change"
 
 
 def theme() -> gr.themes.Base:
     """Quiet greys and one accent; nothing is fetched."""
     base = gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="stone", font=FONT, font_mono=MONO)
-    return base.set(block_border_width="1px", block_shadow="none", button_primary_background_fill="*primary_600",
-                    button_primary_background_fill_hover="*primary_700", button_primary_text_color="white")  # fmt: skip
+    fills = {f"button_primary_background_fill{end}": "*primary_700" for end in ("", "_dark")}
+    fills |= {f"button_primary_background_fill_hover{end}": "*primary_800" for end in ("", "_dark")}
+    words = {"body_text_color_subdued": "*neutral_600", "body_text_color_subdued_dark": "*neutral_400"}  # to be read by all
+    return base.set(block_border_width="1px", block_shadow="none", button_primary_text_color="white", **fills, **words)
 
 
 def uri(data: bytes, kind: str) -> str:
@@ -41,13 +46,41 @@ def figure(source: str, caption: str, alt: str, kind: str) -> str:
     return f'<figure class="{kind}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
+def status(text: str, share: float | None = -1.0) -> str:
+    """A line; with a bar for a share in 0..1, or one without an end for None. It is read aloud without a bar, or at the end."""
+    value = "" if share is None else f' value="{share:.3f}"'
+    bar = "" if share is not None and share < 0 else f'<progress max="1"{value} aria-label="progress of the edit"></progress>'
+    role = "" if bar and share != 1 else ' role="status"'
+    return f'<div class="status"{role}>{bar}<span>{escape(text)}</span></div>'
+
+
+def problem(text: str) -> str:
+    """What went wrong, beside the button until something else is done; empty if nothing did."""
+    return f'<div class="problem" role="alert">{escape(text)}</div>' if text else ""
+
+
+def sized(text: str) -> str:
+    return f'<div class="sized" role="status">{escape(text)}</div>' if text else ""
+
+
+def about(methods: Sequence[str]) -> str:
+    """A line for each method."""
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(headline(name))}</dd>" for name in methods)
+    return f'<dl class="about">{lines}</dl>' if lines else ""
+
+
+def heading(text: str) -> str:
+    """For those who hear the page, or walk through it by its headings."""
+    return f'<h2 class="unseen">{escape(text)}</h2>'
+
+
 def empty_stage() -> str:
     return '<div class="stage empty"><p>Drop a picture or choose a scene, say what should be there, and press Edit.</p></div>'
 
 
 def source_stage(image: Image.Image) -> str:
     """Before the first edit."""
-    return f'<div class="stage">{figure(light(image), "the source", "the source", "main")}</div>'
+    return f'<div class="stage">{figure(light(image), "the source", "the source picture", "main")}</div>'
 
 
 def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
@@ -57,13 +90,12 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
     shown = uri(png_bytes(image), "image/png") if whole else light(image)
     at = (f"step {frame.step}" if frame.step < run.timeline.made else "", f"strength {strength:g}" if strength != 1 else "")
     part = ", ".join(filter(None, at))
-    rail = figure(
-        light(run.before(size)), f"source: {run.request.source}" if run.request.source else "source", "the source", "small"
-    )
+    source = f"source: {run.request.source}" if run.request.source else "source"
+    rail = figure(light(run.before(size)), source, f"the {source}", "small")
     if frame.mask is not None:
-        rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), "the mask", "small")
+        rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), MASK_ALT, "small")
     links = downloads(run, image, frame.step, strength) if whole else ""
-    main = figure(shown, f"{run.wish} ({part})" if part else run.wish, run.wish, "main")
+    main = figure(shown, f"{run.wish} ({part})" if part else run.wish, f"the edit: {run.wish}", "main")
     return f'<div class="stage">{main}<div class="rail">{rail}{links}</div></div>'
 
 
@@ -89,4 +121,4 @@ def downloads(run: Run, image: Image.Image, step: int, strength: float) -> str:
     )
 
 
-CSS = (Path(__file__).parent / "studio.css").read_text(encoding="utf-8")
+CSS, JS = ((Path(__file__).parent / f"studio.{end}").read_text(encoding="utf-8") for end in ("css", "js"))

@@ -1,14 +1,12 @@
-"""What a visitor may ask for, and how a refusal is shown."""
+"""What a visitor may ask for, and how a refusal is said."""
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from ..errors import UserError, unknown
+from .bench import Bench
 
 log = logging.getLogger("sdist")
 
@@ -50,6 +48,8 @@ class Offer:
     methods: list[str]
     models: list[str]
     root: Path
+    bench: Bench
+    example: tuple[str, str] = ("a cat on a sofa", "a cat wearing a hat on a sofa")  # prompts of the model's world
 
 
 def plain_overrides(text: str) -> list[str]:
@@ -76,18 +76,9 @@ def check_prompts(*prompts: str) -> None:
             raise UserError(f"a prompt has {len(prompt)} characters; at most {LONGEST_PROMPT} are read")
 
 
-@contextmanager
-def shown_errors() -> Iterator[None]:
-    """Turns what went wrong into a message for the browser: a UserError's text, else no more than that it failed."""
-    from gradio import Error
-
-    try:
-        yield
-    except Error:
-        raise
-    except (UserError, FloatingPointError) as error:
-        raise Error(escape(str(error)), print_exception=False) from None
-    except Exception as error:
-        log.exception("the studio failed")
-        name = type(error).__name__
-        raise Error(f"The edit failed ({name}); the terminal shows where.", print_exception=False) from None
+def reason(error: Exception) -> str:
+    """What went wrong, for the page: a UserError's text, else no more than that it failed."""
+    if isinstance(error, UserError | FloatingPointError):
+        return str(error)
+    log.error("the studio failed", exc_info=error)
+    return f"this failed ({type(error).__name__}); the terminal shows where"

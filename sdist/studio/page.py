@@ -1,34 +1,46 @@
 """The page: what stands where, and what happens when something is pressed."""
 
+from abc import ABCMeta
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from .html import empty_stage
+from .html import about, empty_stage, heading, problem, sized, status
 from .limits import Offer
-from .scenes import thumbnails
-from .visitor import Visitor
+from .scenes import scenes
 
 SIDE = 512  # pixels of the short side of a picture that is painted on
 BRUSH = "#e8590c"
+OFTEN, SELDOM = 0.7, 20.0  # seconds between two questions of the page for news: while an edit is made, and else
+
+# An image whose handlers get the file as it came, so that it is opened, and refused, in one place. Made past gradio's metaclass,
+# which would write a stub beside this file; a method of one object alone is lost with the first answer that leaves it as it is.
+RawImage = ABCMeta.__new__(
+    type(gr.Image), "Image", (gr.Image,), {"preprocess": lambda self, payload: payload, "__module__": gr.Image.__module__}
+)
+SHELF: dict[str, Any] = {"columns": 6, "allow_preview": False, "interactive": False, "format": "png", "buttons": []}
 
 
 @dataclass(frozen=True)
 class Page:
     """The components that events read or change."""
 
-    visitor: gr.State
+    tab: gr.Textbox  # its name stands for the visitor in every handler
+    mark: gr.Textbox  # what was seen last
+    clock: gr.Timer
     picture: gr.Image
+    sized: gr.HTML
     scenes: gr.Gallery
     source: gr.Textbox
     target: gr.Textbox
     words: gr.CheckboxGroup
     edit: gr.Button
     stop: gr.Button
+    problem: gr.HTML
     methods: gr.Dropdown
+    about: gr.HTML
     model: gr.Dropdown
     seed: gr.Number
     seeds: gr.Number
@@ -37,6 +49,7 @@ class Page:
     overrides: gr.Textbox
     masking: gr.Accordion
     editor: gr.ImageEditor
+    brushed: gr.Button  # pressed by the page's script after every stroke, since the editor tells none
     cards: gr.File
     pasted: gr.Textbox
     restore: gr.Button
@@ -51,8 +64,9 @@ class Page:
 
 def layout(offer: Offer) -> Page:
     """Draws the page inside the Blocks that are open: what is asked on the left, what comes of it on the right."""
-    made: dict[str, Any] = {"visitor": gr.State(Visitor(offer.root), delete_callback=Visitor.close)}
-    gr.HTML('<div class="masthead"><b>sdist studio</b><span>edit a picture by saying what should be there</span></div>')
+    made: dict[str, Any] = {name: gr.Textbox("", visible="hidden", elem_id=name, label=name) for name in ("tab", "mark")}
+    made["clock"] = gr.Timer(SELDOM, active=False)
+    gr.HTML('<div class="masthead"><h1>sdist studio</h1><span>edit a picture by saying what should be there</span></div>')
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             made |= _asked(offer)
@@ -62,30 +76,33 @@ def layout(offer: Offer) -> Page:
 
 
 def _asked(offer: Offer) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    made["picture"] = gr.Image(
-        label="Picture", sources=["upload", "clipboard"], type="filepath", format="png", height=200, buttons=[], elem_id="picture"
-    )
-    made["scenes"] = gr.Gallery(
-        thumbnails(),
-        label="or a drawn scene",
-        columns=6,
-        allow_preview=False,
-        interactive=False,
-        format="png",
-        buttons=[],
-        elem_id="scenes",
-    )
-    made["source"] = gr.Textbox(label="What is there", placeholder="a cat on a sofa", elem_id="source")
-    made["target"] = gr.Textbox(label="What should be there", placeholder="a cat wearing a hat on a sofa", elem_id="target")
-    made["words"] = gr.CheckboxGroup([], label="The edit follows these words", visible=False, elem_id="words")
+    gr.HTML(heading("Picture and prompts"))
+    made = _given(offer)
     made["methods"] = gr.Dropdown(
         offer.methods, value=offer.methods[:1], multiselect=True, label="Method, or several to compare", elem_id="methods"
     )
+    made["about"] = gr.HTML(about(offer.methods[:1]), elem_id="about")
     made["edit"] = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
     made["stop"] = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="stop")
+    made["problem"] = gr.HTML(problem(""), elem_id="problem")
+    gr.HTML(heading("More to choose"))
     made |= _mask() | _more(offer) | _card()
-    made["picture"].preprocess = lambda payload: payload  # the file as it came: it is opened, and refused, in one place
+    with gr.Accordion("What the methods are", open=False):
+        gr.HTML(about(offer.methods))
+    return made
+
+
+def _given(offer: Offer) -> dict[str, Any]:
+    """What an edit begins with."""
+    picture = RawImage(
+        label="Picture", sources=["upload", "clipboard"], type="filepath", format="png", height=200, buttons=[], elem_id="picture"
+    )
+    made: dict[str, Any] = {"picture": picture, "sized": gr.HTML(sized(""), elem_id="sized")}
+    drawn = [(pair.source_image, pair.source) for pair in scenes()]
+    made["scenes"] = gr.Gallery(drawn, label="or a drawn scene", elem_id="scenes", **SHELF)
+    for name, label, example in zip(("source", "target"), ("What is there", "What should be there"), offer.example, strict=True):
+        made[name] = gr.Textbox(label=label, placeholder=example, elem_id=name)
+    made["words"] = gr.CheckboxGroup([], label="The edit follows these words", visible=False, elem_id="words")
     return made
 
 
@@ -96,7 +113,8 @@ def _mask() -> dict[str, Any]:
             show_label=False, sources=(), type="pil", transforms=(), layers=False, height=380, buttons=[], format="png",
             brush=brush, canvas_size=(SIDE, SIDE), elem_id="editor",
         )  # fmt: skip
-    return {"masking": masking, "editor": editor}
+    brushed = gr.Button("painted", visible="hidden", elem_id="brushed")
+    return {"masking": masking, "editor": editor, "brushed": brushed}
 
 
 def _more(offer: Offer) -> dict[str, Any]:
@@ -104,10 +122,12 @@ def _more(offer: Offer) -> dict[str, Any]:
         model = gr.Dropdown(offer.models, value=offer.models[0], label="Model")
         with gr.Row():
             whole: dict[str, Any] = {"precision": 0, "min_width": 80}
-            seed = gr.Number(0, label="Seed", minimum=0, elem_id="seed", **whole)
-            seeds = gr.Number(1, label="Seeds", minimum=1, maximum=offer.limits.edits, elem_id="seeds", **whole)
+            seed = gr.Number(0, label="First seed", info="then the next", minimum=0, elem_id="seed", **whole)
+            seeds = gr.Number(
+                1, label="How many", info="per method", minimum=1, maximum=offer.limits.edits, elem_id="seeds", **whole
+            )
             steps = gr.Number(
-                0, label="Steps", info="0: the method's", minimum=0, maximum=offer.limits.steps, elem_id="steps", **whole
+                0, label="Steps", info="0: as usual", minimum=0, maximum=offer.limits.steps, elem_id="steps", **whole
             )
         size = gr.Textbox("native", label="Size", info="native, keep or WIDTHxHEIGHT")
         example = "regularizers.source_pull.weight=0.05"
@@ -125,6 +145,7 @@ def _card() -> dict[str, Any]:
 
 
 def _shown() -> dict[str, Any]:
+    gr.HTML(heading("The edit"))
     made: dict[str, Any] = {"stage": gr.HTML(empty_stage(), elem_id="stage")}
     made["status"] = gr.HTML(status(""), elem_id="status")
     with gr.Row(elem_id="look"):
@@ -132,23 +153,10 @@ def _shown() -> dict[str, Any]:
         made["at"] = gr.Slider(0, 1, value=0, step=1, label="Timeline", elem_id="at", scale=3, **off)
         made["strength"] = gr.Slider(0, 1.5, value=1, step=0.05, label="Strength", elem_id="strength", scale=2, **off)
         made["onward"] = gr.Button("Continue from here", size="md", interactive=False, scale=1, min_width=150, elem_id="onward")
-    made["curves"] = gr.HTML("", elem_id="curves")
-    made["runs"] = gr.Gallery(
-        [],
-        label="Edits so far",
-        columns=6,
-        allow_preview=False,
-        interactive=False,
-        visible=False,
-        format="png",
-        buttons=[],
-        elem_id="runs",
-    )
+    with gr.Accordion("Details", open=False, elem_id="details"):
+        made["curves"] = gr.HTML("", elem_id="curves")
+    made["runs"] = gr.Gallery([], label="Edits so far", visible=False, elem_id="runs", **SHELF)
     return made
-
-
-def status(text: str) -> str:
-    return f'<div class="status" role="status">{escape(text)}</div>'
 
 
 def paintable(image: Image.Image, mask: Image.Image | None = None) -> dict[str, Any]:

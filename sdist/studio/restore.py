@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.build import load_settings, resolve
+from ..config.build import resolve
 from ..config.settings import Settings
 from ..edits.run_card import card_text, plain_settings
 from ..errors import UserError
+from .form import as_shipped
 from .limits import check_literal, check_prompts
 
 LARGEST = 200_000  # characters of a card
@@ -70,7 +71,7 @@ def text_of(path: Path) -> str:
 
 def _method(settings: Settings, methods: list[str]) -> str | None:
     wanted = _without(settings)
-    return next((name for name in methods if _without(load_settings(name, model=settings.model)) == wanted), None)
+    return next((name for name in methods if _without(as_shipped(name, settings.model)) == wanted), None)
 
 
 def _without(settings: Settings) -> dict[str, Any]:

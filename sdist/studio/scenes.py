@@ -2,8 +2,6 @@
 
 from functools import cache
 
-from PIL import Image
-
 from ..tinyworld.edits import EditPair, sample_edit
 
 CHOSEN = (("attach", 7), ("replace", 11), ("recolour", 3), ("attach", 2), ("add", 5), ("replace", 8))  # kind, number
@@ -13,7 +11,3 @@ SEED = 2024
 @cache
 def scenes() -> tuple[EditPair, ...]:
     return tuple(sample_edit(SEED, number, kind) for kind, number in CHOSEN)
-
-
-def thumbnails() -> list[Image.Image]:
-    return [pair.source_image for pair in scenes()]

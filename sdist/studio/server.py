@@ -1,6 +1,7 @@
 """Starts the studio: its folder, its door, and what a browser may load."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image as Pillow
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..config.build import load_settings
@@ -17,12 +19,18 @@ from ..config.methods import shipped
 from ..editors.loading import model_cache
 from ..errors import UserError
 from ..files.opening import MAX_PIXELS
+from ..models.base import Backbone
 from ..models.catalogue import MODELS
 from ..models.folders import on_disk
+from ..models.vocabulary import word_list
+from .bench import Bench
 from .events import connect
-from .html import CSS, theme
+from .form import headline
+from .html import CSS, JS, theme
 from .limits import Limits, Offer
 from .page import layout
+from .scenes import scenes
+from .visitors import Visitors
 
 # nothing but this server: whatever a library of the page would fetch from elsewhere is refused by the browser
 POLICY = (
@@ -30,6 +38,8 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
     "frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'"
 )
+
+LEFT = re.compile(r"/left/([0-9a-f]{32})$")
 
 
 @dataclass(frozen=True)
@@ -57,18 +67,31 @@ class ContentSecurityPolicy:
         await self.app(scope, receive, with_policy)
 
 
-def build(root: Path, model: str, limits: Limits) -> gr.Blocks:
-    """The page with its handlers; `root` is the folder that holds what visitors give."""
-    offer = Offer(limits, methods_here(), models_here(model), root)
+class Goodbyes:
+    """ASGI middleware that takes a closed page's POST /left/TAB."""
+
+    def __init__(self, app: ASGIApp, visitors: Visitors) -> None:
+        self.app, self._visitors = app, visitors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and (left := LEFT.search(scope["path"])):
+            self._visitors.left(left[1])
+            await Response(status_code=204)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def build(visitors: Visitors, offer: Offer) -> gr.Blocks:
+    """The page with its handlers."""
     with gr.Blocks(title="sdist studio", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as demo:
-        connect(demo, layout(offer), offer)
-    return demo.queue(max_size=limits.queue, default_concurrency_limit=4)
+        connect(demo, layout(offer), visitors)
+    return demo.queue(default_concurrency_limit=4)
 
 
 def methods_here() -> list[str]:
-    """The methods of this installation, LUSD first; those without steps that could be watched are left out."""
+    """The methods of this installation, LUSD first, ablations last; those without steps that could be watched are left out."""
     watchable = [name for name in shipped("method") if load_settings(name).editor.watchable]
-    return sorted(watchable, key=lambda name: name != "lusd")
+    return sorted(watchable, key=lambda name: (name != "lusd", "ablation" in headline(name)))
 
 
 def models_here(first: str) -> list[str]:
@@ -76,18 +99,26 @@ def models_here(first: str) -> list[str]:
     return list(dict.fromkeys([first, *(name for name, model in MODELS.items() if any(map(on_disk, model.sources)))]))
 
 
+def example_of(model: Backbone) -> list[tuple[str, str]]:
+    """Source and target prompt that stand for any, where the model knows drawn scenes alone; else none."""
+    return [(scenes()[0].source, scenes()[0].target)] if word_list(model) is not None else []
+
+
 @contextmanager
 def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
     """The studio at its address, until the block is left. Raises UserError if the model is not there, or the port is taken."""
-    model_cache.get(load_settings("lusd", model=model))  # so that the first edit begins at once
+    loaded = model_cache.get(load_settings("lusd", model=model)).model  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "visitors"
         root.mkdir()
-        demo = build(root, model, limits)
-        try:
-            yield _launch(demo, door, limits, root)
-        finally:
-            demo.close(verbose=False)
+        offer = Offer(limits, methods_here(), models_here(model), root, Bench(limits.queue), *example_of(loaded))
+        visitors = Visitors(offer)
+        demo = build(visitors, offer)
+        with visitors.swept():
+            try:
+                yield _launch(demo, door, limits, visitors, root)
+            finally:
+                demo.close(verbose=False)
 
 
 @contextmanager
@@ -117,7 +148,7 @@ def _without_proxies() -> Iterator[None]:
         os.environ |= proxies
 
 
-def _launch(demo: gr.Blocks, door: Address, limits: Limits, root: Path) -> str:
+def _launch(demo: gr.Blocks, door: Address, limits: Limits, visitors: Visitors, root: Path) -> str:
     try:
         with _without_proxies():
             _, address, _ = demo.launch(
@@ -126,9 +157,10 @@ def _launch(demo: gr.Blocks, door: Address, limits: Limits, root: Path) -> str:
                 prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
                 show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
                 app_kwargs={
-                    "middleware": [Middleware(ContentSecurityPolicy)], "docs_url": None, "redoc_url": None, "openapi_url": None,
+                    "middleware": [Middleware(ContentSecurityPolicy), Middleware(Goodbyes, visitors)],
+                    "docs_url": None, "redoc_url": None, "openapi_url": None,
                 },
-                theme=theme(), css=CSS,
+                theme=theme(), css=CSS, head=f"<script>{JS}</script>",
             )  # fmt: skip
     except OSError:
         raise UserError(f"port {door.port} of {door.host} cannot be had; choose another with --port") from None

@@ -45,17 +45,22 @@ class Timeline:
     def add(self, snapshot: Snapshot) -> None:
         """The newest frame is always there; the one before it stays only if it stands on the stride."""
         self.steps = snapshot.steps
-        if self.frames and self.frames[-1].step % self.stride:
-            self.frames.pop()
-        self.frames.append(Frame(snapshot.step, snapshot.latents.cpu(), None if snapshot.mask is None else snapshot.mask.cpu()))
+        kept = self.frames[:-1] if self.frames and self.frames[-1].step % self.stride else self.frames
+        mask = None if snapshot.mask is None else snapshot.mask.cpu()
+        self.frames = [*kept, Frame(snapshot.step, snapshot.latents.cpu(), mask)]  # at once, as another thread may look
         if snapshot.step:
             self.grad_std.append(snapshot.grad_std)
             self.threshold.append(snapshot.threshold)
-            self.attempts.append(snapshot.attempts)
+            self.attempts.append(snapshot.attempts)  # the last of the three: it tells how many there are
+
+    def thin(self) -> None:
+        """Leaves the first frame and the last."""
+        self.frames = [*self.frames[:1], *self.frames[1:][-1:]]
 
     def at(self, step: int) -> Frame:
         """The last frame at that step or before."""
-        return self.frames[max(0, bisect_right([frame.step for frame in self.frames], step) - 1)]
+        frames = self.frames
+        return frames[max(0, bisect_right([frame.step for frame in frames], step) - 1)]
 
     def latents(self, step: int, strength: float = 1.0) -> Tensor:
         """z_source + strength x (z_step - z_source), (1, c, h, w): 0 is the encoded source, 1 the run, beyond 1 further on."""

@@ -15,7 +15,7 @@ from sdist.evaluation.page import PLACE, TEMPLATE, report_page, visible
 from sdist.evaluation.published import load_published
 from sdist.evaluation.summary import summarize_table
 
-from ..browser import browser, browsers, open_page, wait_until  # noqa: F401
+from ..browser import browser, browsers, open_page, serious_findings, wait_until  # noqa: F401
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\u202eesrever\x07 <!-- {{data}} \ud800"
@@ -209,3 +209,7 @@ def test_more_pairs_come_while_scrolling_and_nothing_is_complained_about(page) -
     page.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
     wait_until(lambda: len(keys_of(page)) == PAIRS)
     assert page.get_log("browser") == []
+
+
+def test_accessibility(page) -> None:
+    assert serious_findings(page) == []

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,28 +12,34 @@ import gradio
 import numpy as np
 import pytest
 import torch
+from gradio.data_classes import ImageData
 from PIL import Image
 
 from sdist.cli import main
 from sdist.commands.app import read_login
 from sdist.config.build import load_settings, resolve
 from sdist.distillation.callbacks import Snapshot
+from sdist.editors.loading import model_cache
 from sdist.edits.request import Request
 from sdist.edits.run_card import card_text
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
 from sdist.models.stable_diffusion import StableDiffusion
-from sdist.studio import handle_card, handle_edit, handle_source
+from sdist.studio import handle_card, handle_edit, handle_page, handle_source
 from sdist.studio import html as page_html
-from sdist.studio.edits import Run, follow
-from sdist.studio.form import CARD, Wanted, reads, runs_of, words_of
-from sdist.studio.limits import Limits, Offer, plain_overrides, shown_errors
+from sdist.studio.bench import Bench
+from sdist.studio.edits import Run, Work
+from sdist.studio.form import CARD, Wanted, headline, reads, runs_of, words_of
+from sdist.studio.limits import Limits, Offer, plain_overrides, reason
 from sdist.studio.page import paintable, painted
 from sdist.studio.plot import curves
 from sdist.studio.restore import restored, text_of
 from sdist.studio.server import Address, methods_here, models_here, serving
 from sdist.studio.timeline import Timeline
 from sdist.studio.visitor import Visitor, harmless
+from sdist.studio.visitors import Visitors
+
+from ..browser import wait_until
 
 SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
 
@@ -60,15 +67,24 @@ def a_run(picture: Path, model: Path, **changes) -> Run:
     return runs_of(wanted(picture, model, **changes), Limits())[0]
 
 
+def work_of(*runs: Run, **given) -> Work:
+    return Work(runs, given.pop("limits", Limits()), **{"begins": lambda run: None, **given})
+
+
 def ended(run: Run) -> Run:
-    for _ in follow(run, threading.Event(), Limits()):
-        pass
+    work_of(run)()
+    assert run.result is not None
     return run
 
 
 @pytest.fixture
-def visitor(tmp_path: Path) -> Visitor:
-    return Visitor(tmp_path)
+def offer(tiny_folder: Path, tmp_path: Path) -> Offer:
+    return Offer(Limits(), ["lusd", "dds"], [str(tiny_folder)], tmp_path, Bench(16))
+
+
+@pytest.fixture
+def visitor(offer: Offer) -> Visitor:
+    return Visitor(offer, "a" * 32)
 
 
 # --- timeline ----------------------------------------------------------------------------------------------------------
@@ -101,41 +117,65 @@ def test_curves_are_an_svg_with_a_bar_a_step() -> None:
 # --- edits in a thread -------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_is_followed_to_its_end(picture: Path, tiny_folder: Path) -> None:
-    run, seen = a_run(picture, tiny_folder), []
-    for _ in follow(run, threading.Event(), Limits()):
-        seen.append(run.timeline.made)
-    assert seen[-1] == 3
-    assert seen == sorted(seen)
+def test_an_edit_is_watched_to_its_end(picture: Path, tiny_folder: Path) -> None:
+    run, begun = a_run(picture, tiny_folder), []
+    work_of(run, begins=begun.append)()
+    assert begun == [run]
+    assert run.timeline.made == 3
     assert np.array_equal(np.asarray(run.picture(3)), np.asarray(run.result.image))
     assert run.card["job"]["image"] == picture.name
     assert run.before((32, 32)).size == (32, 32)
+    assert run.thumbnail.size == run.result.image.size
 
 
-def test_stop_ends_one_edit_and_not_the_other(picture: Path, tiny_folder: Path) -> None:
-    stop, run = threading.Event(), a_run(picture, tiny_folder, steps=900)
-    for _ in follow(run, stop, Limits()):
-        stop.set()
+@pytest.mark.parametrize("how", ["stop", "unwanted"])
+def test_an_edit_ends_early(picture: Path, tiny_folder: Path, how: str) -> None:
+    away = threading.Event()
+    run, left_out = a_run(picture, tiny_folder, steps=900), a_run(picture, tiny_folder)
+    work = work_of(run, left_out, unwanted=away.is_set)
+    work._begins = lambda run: (work.stop if how == "stop" else away).set()
+    work()
     assert 0 < len(run.result.attempts) < 900
     assert run.timeline.frames[-1].step == len(run.result.attempts)
-    other = ended(a_run(picture, tiny_folder))
-    assert len(other.result.attempts) == 3
+    assert (work.ended, work.problem, left_out.result) == (True, "", None)
 
 
-def test_a_reader_that_goes_away_ends_the_edit(picture: Path, tiny_folder: Path) -> None:
-    stop, run = threading.Event(), a_run(picture, tiny_folder, steps=900)
-    watching = follow(run, stop, Limits())
-    next(watching)
-    watching.close()
-    assert stop.is_set()
+def test_an_edit_that_fails_leaves_the_others(picture: Path, tiny_folder: Path) -> None:
+    bad, good = a_run(picture, tiny_folder, target="cat " * 40), a_run(picture, tiny_folder, seed=1)
+    work = work_of(bad, good)
+    work()
+    assert good.result is not None
+    assert work.problem.startswith("lusd, seed 0: ")
+    assert "this model reads 24" in work.problem
+    small = work_of(a_run(picture, tiny_folder), a_run(picture, tiny_folder, seed=1), limits=Limits(side=16))
+    small()
+    assert small.problem == "size 32 x 32: this studio edits up to 16 pixels per side (--max-side)"
 
 
-def test_what_goes_wrong_in_the_thread_is_raised_here(picture: Path, tiny_folder: Path) -> None:
-    run = a_run(picture, tiny_folder)
-    with pytest.raises(UserError, match=r"size 32 x 32: this studio edits up to 16 pixels"):
-        list(follow(run, threading.Event(), Limits(side=16)))
-    with pytest.raises(UserError, match="this model reads 24"):
-        ended(a_run(picture, tiny_folder, target="cat " * 40))
+def test_one_edit_at_a_time_in_the_order_of_asking() -> None:
+    bench, order, gates = Bench(2), [], [threading.Event() for _ in range(3)]
+
+    def task(number: int):
+        def do() -> None:
+            order.append(number)
+            gates[number].wait(10)
+
+        return do
+
+    tasks = [task(number) for number in range(3)]
+    for each in tasks:
+        bench.ask(each)
+    with pytest.raises(UserError, match="2 edits are waiting already"):
+        bench.ask(task(3))
+    wait_until(lambda: order == [0])
+    assert [bench.ahead(each) for each in tasks] == [0, 1, 2]
+    assert [bench.leave(each) for each in tasks[:2]] == [False, True]
+    for gate in gates:
+        gate.set()
+    wait_until(lambda: order == [0, 2])
+    wait_until(lambda: not bench._line)
+    bench.ask(tasks[1])  # the thread begins anew
+    wait_until(lambda: order == [0, 2, 1])
 
 
 # --- what is asked -----------------------------------------------------------------------------------------------------
@@ -154,7 +194,7 @@ def test_words_and_masks(picture: Path, tiny_folder: Path) -> None:
     painted_alone = a_run(picture, tiny_folder, chosen=[], mask=picture)
     assert list(painted_alone.settings.editor.regularizers) == ["source_pull"]
     assert painted_alone.request.mask == picture
-    for method in ("dds", "lusd_difference"):
+    for method in ("dds", "lusd_difference", "sds", "flowedit"):
         without = a_run(picture, tiny_folder, methods=[method], overrides="", chosen=["hat"], mask=picture)
         assert (without.request.words, without.request.mask) == ((), picture)
     assert "difference_mask" in a_run(picture, tiny_folder, methods=["lusd_difference"], chosen=[]).settings.editor.regularizers
@@ -175,6 +215,10 @@ REFUSED = {
     "the environment": ({"overrides": "prompts.null=${oc.env:HOME}"}, "taken literally"),
     "an unknown key": ({"overrides": "optimizer.lrr=1"}, "unknown key 'lrr'"),
     "no target": ({"target": " "}, "target prompt is empty"),
+    "a mask that a method ignores": (
+        {"methods": ["lusd", "sdedit"], "overrides": "", "mask": Path("mask.png")},
+        "sdedit has no mask",
+    ),
 }
 
 
@@ -202,9 +246,9 @@ def test_a_visitor_keeps_pictures_by_content(visitor: Visitor, picture: Path) ->
     assert first.name == "a_photo.PNG"
     assert first.is_relative_to(visitor.folder)
     assert visitor.take(picture, "again.png") == first
-    handle_edit.begin(visitor)
+    visitor.work = work_of()
     visitor.close()
-    assert visitor.stop.is_set()
+    assert visitor.work.stop.is_set()
     assert not visitor.folder.exists()
 
 
@@ -254,13 +298,10 @@ def test_prompts_are_text_on_the_stage(picture: Path, tiny_folder: Path) -> None
 
 
 def test_errors_are_told_without_markup_or_traceback() -> None:
-    with pytest.raises(gradio.Error) as caught, shown_errors():
-        raise UserError("unknown word '<b>'")
-    assert caught.value.message == "unknown word &#x27;&lt;b&gt;&#x27;"
-    with pytest.raises(gradio.Error) as caught, shown_errors():
-        raise RuntimeError("/secret/path")
-    assert "RuntimeError" in caught.value.message
-    assert "secret" not in caught.value.message
+    assert reason(UserError("unknown word '<b>'")) == "unknown word '<b>'"
+    assert "&lt;b&gt;" in page_html.problem("unknown word '<b>'")
+    assert page_html.problem("") == ""
+    assert reason(RuntimeError("/secret/path")) == "this failed (RuntimeError); the terminal shows where"
 
 
 def test_a_picture_taken_from_the_timeline_is_replayed_bit_for_bit(
@@ -314,80 +355,221 @@ def test_a_card_cannot_read_the_environment() -> None:
 
 
 def test_restoring_finds_the_source_by_its_content(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
     run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"]))
     (tmp_path / "card.json").write_text(json.dumps(run.card))
-    back = handle_card.restore(offer, visitor, [str(tmp_path / "card.json"), str(picture)], "")
+    back = handle_card.restore(visitor, [str(tmp_path / "card.json"), str(picture)], "")
     assert visitor.source is not None
-    assert back[4:6] == ["a cat", "a cat wearing a hat"]
-    assert back[7]["value"] == ["dds"]
+    assert (back["source"]["value"], back["target"]["value"]) == ("a cat", "a cat wearing a hat")
+    assert back["methods"]["value"] == ["dds"]
+    assert not back["words"]["visible"]  # dds follows none
     assert visitor.ticked is None
     ticked = ended(a_run(picture, tiny_folder, chosen=["cat"]))
-    handle_card.restore(offer, visitor, [], json.dumps(ticked.card))
+    back = handle_card.restore(visitor, [], json.dumps(ticked.card))
     assert visitor.ticked == ("a cat wearing a hat", ["cat"])
-    with pytest.raises(gradio.Error, match="does not offer"):
-        handle_card.restore(Offer(Limits(), methods_here(), ["tinyworld"], tmp_path), visitor, [], json.dumps(run.card))
-    with pytest.raises(gradio.Error, match="give a PNG"):
-        handle_card.restore(offer, visitor, [str(picture)], "")
+    assert back["words"]["value"] == ["cat"]
+    with pytest.raises(UserError, match="give a PNG"):
+        handle_card.restore(visitor, [str(picture)], "")
+    visitor.offer = replace(visitor.offer, models=["tinyworld"])
+    with pytest.raises(UserError, match="does not offer"):
+        handle_card.restore(visitor, [], json.dumps(run.card))
 
 
 # --- handlers ----------------------------------------------------------------------------------------------------------
 
 
-def ask(offer: Offer, visitor: Visitor, target: str = "a cat wearing a hat", **changes):
-    given = {"methods": ["lusd"], "seed": 0, "seeds": 1, "steps": 3, "size": "native", "overrides": SETTINGS}
-    return handle_edit.edit(offer, visitor, None, "a cat", target, model=offer.models[0], **{**given, **changes})
+def press(visitor: Visitor, target: str = "a cat wearing a hat", **changes) -> dict:
+    """Everything between Edit and what stands on the page when its edits have ended."""
+    given = {"methods": ["lusd"], "model": visitor.offer.models[0], "seed": 0, "seeds": 1, "steps": 3, "size": "native"}
+    handle_edit.begin(visitor, None, "a cat", target, *{**given, "overrides": SETTINGS, **changes}.values())
+    wait_until(lambda: visitor.work.ended, 60)
+    return handle_edit.watch(visitor, "")
 
 
-def test_an_edit_streams_and_its_result_can_be_gone_on_with(
-    visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
-    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+def test_an_edit_is_watched_and_its_result_can_be_gone_on_with(visitor: Visitor, picture: Path) -> None:
     visitor.source = visitor.take(picture, "photo.png")
-    handle_edit.begin(visitor)
-    with pytest.raises(gradio.Error, match="is being made"):
-        handle_edit.begin(visitor)
-    *_, last = ask(offer, visitor, seeds=2)
-    assert not visitor.busy
-    assert "Save PNG" in last[0]
-    assert "done" in last[1]
-    assert len(visitor.ended) == 2
+    last = press(visitor, seeds=2)
+    assert "Save PNG" in last["stage"]
+    assert "done" in last["status"]
+    assert handle_edit.watch(visitor, last["mark"]) == {}  # nothing new
+    assert len(visitor.ended) == len(last["runs"]["value"]) == 2
     assert [run.request.words for run in visitor.ended] == [(), ()]
     assert handle_edit.scrub(visitor, 1, 0.5) != handle_edit.scrub(visitor, 3, 1.0)
     onward = handle_edit.onward(visitor, 3, 1.0)
-    assert onward[4:6] == ["a cat wearing a hat", ""]
+    assert (onward["source"], onward["target"]) == ("a cat wearing a hat", "")
     assert visitor.source.name == "photo_edited.png"
     assert np.array_equal(np.asarray(Image.open(visitor.source)), np.asarray(visitor.ended[-1].result.image))
 
 
-def test_ticked_words_hold_for_their_target(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
+def test_ticked_words_hold_for_their_target(visitor: Visitor, picture: Path) -> None:
     visitor.source = visitor.take(picture, "photo.png")
     handle_source.tick(visitor, "a cat wearing a hat", ["cat", "hat"])
     for target in ("a cat wearing a hat", "a cat wearing a red hat"):
-        handle_edit.begin(visitor)
-        list(ask(offer, visitor, target))
+        press(visitor, target)
     assert [run.request.words for run in visitor.ended] == [("cat", "hat"), ()]
 
 
-def test_two_visitors_share_nothing(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    offer = Offer(Limits(), methods_here(), [str(tiny_folder)], tmp_path)
-    one, two = Visitor(tmp_path), Visitor(tmp_path)
+def test_two_visitors_share_nothing_but_the_line(offer: Offer, picture: Path) -> None:
+    one, two = Visitor(offer), Visitor(offer)
     for each in (one, two):
         each.source = each.take(picture, "photo.png")
-        handle_edit.begin(each)
+    gate = threading.Event()
+    offer.bench.ask(gate.wait)
+    for each in (one, two):
+        handle_edit.begin(each, None, "a cat", "a cat wearing a hat", ["lusd"], offer.models[0], 0, 1, 3, "native", SETTINGS)
+    with pytest.raises(UserError, match="is being made"):
+        press(one)
+    assert "waiting: 2 of other visitors" in handle_edit.watch(two, "")["status"]
     handle_edit.stop(one)
-    assert list(ask(offer, one)) == []
-    assert len(list(ask(offer, two))) >= 1
+    assert one.work.ended  # at once, since it had not begun
+    assert "stopped before it began" in handle_edit.watch(one, "")["status"]
+    gate.set()
+    wait_until(lambda: two.work.ended, 60)
     assert (len(one.runs), len(two.runs)) == (0, 1)
     assert one.source != two.source
+
+
+def test_what_fails_is_said_and_does_not_hide_what_was_made(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    press(visitor)
+    failed = press(visitor, "cat " * 40)
+    assert "this model reads 24" in failed["problem"]
+    assert "nothing" not in failed["status"]
+    assert len(visitor.ended) == 1
+
+
+def test_a_bad_upload_leaves_the_picture_that_was_there(visitor: Visitor, picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    bad, good = (ImageData(path=str(path), orig_name=path.name) for path in (tmp_path / "text.png", picture))
+    assert handle_source.take(visitor, bad)["picture"] is None
+    handle_source.take(visitor, good)
+    before = visitor.source
+    answer = handle_source.take(visitor, bad)
+    assert "is a text file" in answer["problem"]
+    assert answer["picture"].size == Image.open(picture).size
+    assert visitor.source == before
+
+
+# --- a page that is loaded again ---------------------------------------------------------------------------------------
+
+
+def test_a_reload_finds_everything_again(offer: Offer, picture: Path) -> None:
+    visitors = Visitors(offer)
+    visitor = visitors.of("b" * 32)
+    assert handle_page.load(visitor)["methods"]["value"] == ["lusd"]
+    handle_source.take(visitor, ImageData(path=str(picture), orig_name="photo.png"))
+    mask = Image.new("L", (64, 64), 255)
+    visitor.mask = mask
+    fields = ["a cat", "a cat wearing a hat", ["lusd", "dds"], offer.models[0], 7, 2, 5, "keep", "loss.scale=2"]
+    handle_page.note(visitor, *fields)
+    handle_source.tick(visitor, "a cat wearing a hat", ["cat"])
+    back = handle_page.load(visitors.of("b" * 32))
+    assert back["tab"] == "b" * 32
+    assert (back["source"]["value"], back["target"]["value"]) == ("a cat", "a cat wearing a hat")
+    assert [back[name] for name in ("seed", "seeds", "steps", "size", "overrides")] == [7, 2, 5, "keep", "loss.scale=2"]
+    assert back["methods"]["value"] == ["lusd", "dds"]
+    assert back["words"]["value"] == ["cat"]
+    assert back["picture"].size == Image.open(picture).size
+    assert painted(back["editor"]).getextrema() == (255, 255)
+    assert "the source picture" in back["stage"]
+    assert visitors.of("c" * 32) is not visitor
+    assert handle_page.load(visitors.of("c" * 32))["source"]["value"] == ""
+
+
+def test_an_edit_goes_on_while_its_page_is_loaded_again(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    press(visitor)
+    fields = ["a cat", "a cat wearing a hat", ["lusd"], visitor.offer.models[0], 0, 1, 900, "native", SETTINGS]
+    handle_edit.begin(visitor, None, *fields)
+    wait_until(lambda: visitor.shown.timeline.steps == 900, 60)
+    back = handle_page.load(visitor)
+    assert (back["edit"]["visible"], back["stop"]["visible"]) == (False, True)
+    assert "of 900" in back["status"]
+    assert len(back["runs"]["value"]) == 1
+    handle_edit.stop(visitor)
+    wait_until(lambda: visitor.work.ended, 60)
+    handle_edit.scrub(visitor, 0, 0.5)
+    back = handle_page.load(visitor)
+    assert "stopped after" in back["status"]
+    assert (back["at"]["value"], back["strength"]["value"]) == (0, 0.5)
+    assert len(back["runs"]["value"]) == 2
+
+
+AWAY = {  # seconds since the page was there, whether it said goodbye: whether edits end, whether all is removed
+    "a reload": (2, True, False, False),
+    "closed": (3700, True, True, True),
+    "asleep": (3700, False, True, False),
+    "asleep overnight": (12 * 3600, False, True, False),
+    "asleep for days": (49 * 3600, False, True, True),
+}
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_how_long_one_who_is_away_is_kept(name: str, offer: Offer, picture: Path) -> None:
+    seconds, says_goodbye, ends, is_gone = AWAY[name]
+    visitors = Visitors(offer)
+    visitor = visitors.of("b" * 32)
+    visitor.take(picture, "photo.png")
+    if says_goodbye:
+        visitors.left("b" * 32)
+    visitor.seen -= seconds
+    assert visitor.is_away() == ends
+    visitors.sweep()
+    assert visitor.folder.exists() != is_gone
+    assert (visitors.of("b" * 32) is visitor) != is_gone
+    visitors.sweep(everyone=True)
+    assert not visitor.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["", None, "b" * 31, "../" * 8, "B" * 32])
+def test_what_is_no_tab(name: str | None, offer: Offer) -> None:
+    visitors = Visitors(offer)
+    assert visitors.of(name) is not visitors.of(name)
+    assert visitors.of(name).tab == ""  # for whom no handler does anything
+
+
+def test_older_runs_keep_their_ends(visitor: Visitor, picture: Path, tiny_folder: Path) -> None:
+    for seed in range(42):
+        run = a_run(picture, tiny_folder, seed=seed)
+        run.timeline = a_timeline(5, 5)
+        visitor.show(run)
+    assert [run.request.seed for run in visitor.runs] == list(range(2, 42))
+    assert [len(run.timeline.frames) for run in visitor.runs] == [2] * 28 + [6] * 12
+    assert [frame.step for frame in visitor.runs[0].timeline.frames] == [0, 5]
+
+
+def test_the_size_of_the_edit_is_said(visitor: Visitor, tiny_folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (100, 70), "teal").save(tmp_path / "wide.png")
+    a_run(tmp_path / "wide.png", tiny_folder)
+    model_cache.get(load_settings("lusd", model=str(tiny_folder)))
+    visitor.source = visitor.take(tmp_path / "wide.png", "wide.png")
+    native = handle_source.sized_here(visitor)
+    assert "wide.png, 100 x 70 pixels, edited at " in native
+    for size, said in (
+        ("keep", "edited at 100 x 68"),
+        ("nonsense", "native, keep or WIDTHxHEIGHT"),
+        ("64x32", "edited at 64 x 32"),
+    ):
+        visitor.form.size = size
+        assert said in handle_source.sized_here(visitor)
+
+
+def test_methods_have_a_line_each_and_ablations_come_last() -> None:
+    methods = methods_here()
+    lines = page_html.about(methods)
+    assert lines.count("<dt>") == lines.count("<dd>") == len(methods)
+    assert "<dd></dd>" not in lines
+    ablations = ["ablation" in headline(name) for name in methods]
+    assert any(ablations)
+    assert ablations == sorted(ablations)
 
 
 def test_a_scene_brings_its_prompts(visitor: Visitor) -> None:
     answer = handle_source.choose_scene(visitor, gradio.SelectData(None, {"index": 0, "value": None}))
     assert visitor.source is not None
-    assert answer[4] != answer[5]
-    assert answer[6]["value"]
+    assert answer["source"] != answer["target"]
+    assert answer["words"]["value"]
+    visitor.form.methods = ["dds"]
+    assert not handle_source.choose_scene(visitor, gradio.SelectData(None, {"index": 1, "value": None}))["words"]["visible"]
 
 
 # --- the door ----------------------------------------------------------------------------------------------------------
@@ -446,8 +628,8 @@ def test_the_server_lets_in_who_it_should_and_serves_its_own(tiny_folder: Path, 
             assert large.status_code == 413
             assert client.post("/gradio_api/upload", files={"files": ("x.png", BytesIO(b"x"))}).status_code == 200
             own = client.post("/gradio_api/upload", files={"files": ("x.png", small_png())}).json()[0]
-            assert _take(client, own) == "process_completed True"
-            assert _take(client, "/etc/hostname") == "process_completed False"  # not uploaded
+            assert _take(client, own) == 200
+            assert _take(client, "/etc/hostname") == 500  # not uploaded
 
 
 PROXIES = {
@@ -493,15 +675,9 @@ def small_png() -> BytesIO:
     return BytesIO(png_bytes(Image.new("RGB", (32, 32))))
 
 
-def _take(client, path: str) -> str:
+def _take(client, path: str) -> int:
     """Asks the page to take a file of the server, as a visitor who writes his own requests could."""
     handlers = client.get("/config").json()["dependencies"]
     take = next(each["id"] for each in handlers if each["targets"][0][1] == "upload")
-    body = {"data": [None, {"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": take, "session_hash": "one"}
-    assert client.post("/gradio_api/queue/join", json=body).status_code == 200
-    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "one"}) as answers:
-        for line in answers.iter_lines():
-            message = json.loads(line.removeprefix("data: ")) if line else {}
-            if message.get("msg") == "process_completed":
-                return f"process_completed {message['success']}"
-    return "nothing"
+    body = {"data": ["a" * 32, {"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": take, "session_hash": "one"}
+    return client.post("/gradio_api/run/predict", json=body).status_code

@@ -1,0 +1,58 @@
+/* The page's own script: the tab's name, a goodbye, and names for controls that have none. */
+window.sdistStudio = (() => {
+  const KEY = "sdist-tab", WAIT = 150; // ms in which another tab may say that the name is its own
+  const tabs = "BroadcastChannel" in window ? new BroadcastChannel("sdist-studio") : null;
+  let mine = null;
+
+  tabs?.addEventListener("message", ({ data }) => { if (mine && data.asked === mine) tabs.postMessage({ taken: mine }); });
+
+  const stored = () => { try { return sessionStorage.getItem(KEY); } catch { return null; } };
+  const store = name => { try { sessionStorage.setItem(KEY, name); } catch { /* then a reload begins anew */ } };
+  const fresh = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+  const isTaken = name => new Promise(done => { // a duplicated tab has a copy of the storage
+    if (!tabs) return done(false);
+    tabs.addEventListener("message", ({ data }) => { if (data.taken === name) done(true); });
+    tabs.postMessage({ asked: name });
+    setTimeout(() => done(false), WAIT);
+  });
+
+  async function tab() {
+    const kept = mine || stored();
+    mine = kept && (kept === mine || !(await isTaken(kept))) ? kept : fresh();
+    store(mine);
+    return mine;
+  }
+
+  addEventListener("pagehide", () => {
+    if (mine) navigator.sendBeacon(`${(window.gradio_config?.root ?? "").replace(/\/$/, "")}/left/${mine}`);
+  });
+
+  let paints = false;
+  addEventListener("pointerdown", ({ target }) => { paints = !!target.closest?.("#editor"); }, true);
+  addEventListener("pointerup", () => {
+    if (paints) setTimeout(() => document.querySelector("#brushed")?.click(), 200); // the stroke is committed by then
+    paints = false;
+  }, true);
+
+  const name = (element, text) => {
+    if (element && text && element.getAttribute("aria-label") !== text) element.setAttribute("aria-label", text);
+  };
+  const label = () => {
+    for (const button of document.querySelectorAll("#scenes button.thumbnail-item, #runs button.thumbnail-item"))
+      name(button, button.querySelector(".caption-label")?.textContent.trim());
+    for (const token of document.querySelectorAll("#methods .token"))
+      name(token.querySelector(".token-remove"), `remove ${token.firstElementChild.textContent.trim()}`);
+    name(document.querySelector("#methods .remove-all"), "remove all methods");
+    for (const button of document.querySelectorAll("button.upload-container")) name(button, button.innerText.replace(/\s+/g, " ").trim());
+  };
+  let waits = false;
+  new MutationObserver(() => {
+    if (!waits) requestAnimationFrame(() => { waits = false; label(); });
+    waits = true;
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
+  const look = () => { // on a telephone the picture is below what is asked
+    if (!document.querySelector("#problem .problem")) document.getElementById("stage").scrollIntoView({ block: "nearest" });
+  };
+  return { tab, look };
+})();
