@@ -10,7 +10,13 @@ window.sdistStudio = (() => {
   const store = name => { try { sessionStorage.setItem(KEY, name); } catch { /* then a reload begins anew */ } };
   const fresh = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
   const isTaken = name => new Promise(done => { // a duplicated tab has a copy of the storage
-    if (!tabs) return done(false);
+    if (navigator.locks) { // a page that is loaded again gets the lock as soon as the old one has gone
+      const signal = AbortSignal.timeout(8 * WAIT);
+      const held = () => { done(false); return new Promise(() => {}); };
+      navigator.locks.request(`sdist-${name}`, { signal }, held).catch(() => done(true));
+      return;
+    }
+    if (!tabs) return done(false); // from here on: where the page is not a secure context
     tabs.addEventListener("message", ({ data }) => { if (data.taken === name) done(true); });
     tabs.postMessage({ asked: name });
     setTimeout(() => done(false), WAIT);
@@ -20,6 +26,7 @@ window.sdistStudio = (() => {
     const kept = mine || stored();
     mine = kept && (kept === mine || !(await isTaken(kept))) ? kept : fresh();
     store(mine);
+    if (mine !== kept) isTaken(mine);
     return mine;
   }
 

@@ -199,7 +199,8 @@ def test_a_reload_in_the_middle_of_an_edit(visitors: tuple[Visitor, Visitor], pi
     visitor.again()
     visitor.until(lambda: picture.name in visitor.text("#sized"))
     assert (visitor.value("#source"), visitor.value("#target")) == ("a cat", "a cat wearing a big hat")
-    assert visitor.value("#steps") == "900"
+    visitor.click("#settings > button")
+    visitor.until(lambda: visitor.value("#steps") == "900")
     boxes = visitor.driver.find_elements(By.CSS_SELECTOR, "#words input:checked")
     assert [box.get_attribute("name") for box in boxes] == ["cat", "hat"]
     assert len(visitor.driver.find_elements(By.CSS_SELECTOR, "#runs button.thumbnail-item")) == edits
