@@ -23,7 +23,7 @@ from .files.in_memory import Picture, in_memory, picture_file
 from .given import checked
 
 
-@checked("image", "mask", "settings")
+@checked("image", "mask", "model", "settings")
 def edit(
     image: Picture,
     source: str = "",
@@ -64,7 +64,7 @@ def edit(
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 
-@checked("settings")
+@checked("model", "settings")
 def load(
     method: str | os.PathLike[str] = "lusd",
     model: str | os.PathLike[str] | None = None,

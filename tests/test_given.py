@@ -35,7 +35,7 @@ EDIT = {
     "a tensor as mask": ({"mask": torch.ones(4, 4)}, "mask cannot be given as torch.Tensor"),
     "a number as method": ({"method": 3}, r"method must be text or a path, got 3"),
     "no method": ({"method": None}, "method must be text or a path, got None"),
-    "a class as model": ({"model": int}, "model must be text or a path or None, got type"),
+    "a class as model": ({"model": int}, "model is a name, hub id or folder, got type"),
     "text as seed": ({"seed": "2"}, r"seed must be a whole number or None, got '2' \(str\)"),
     "a truth value as seed": ({"seed": True}, "seed must be a whole number"),
     "half a step": ({"steps": 2.5}, "steps must be a whole number"),

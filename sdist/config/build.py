@@ -48,7 +48,7 @@ def settings_of(
     method: str | os.PathLike[str], settings: Mapping[str, Any] | Sequence[str], values: Mapping[str, Any]
 ) -> Settings:
     """A method's settings with further ones, as a mapping or as "key=value", and with values that win over both."""
-    if not isinstance(model := values.get("model", ""), str | Path):
+    if not isinstance(model := values.get("model", ""), str | os.PathLike):
         kind = type(model).__name__
         raise UserError(
             f"model is a name, hub id or folder, got {kind}; ScoreDistillationPipeline.from_pipe(pipe) takes a pipeline"

@@ -15,7 +15,7 @@ FLAT = "score_distillation"  # the editor whose keys stand at the top of a yaml,
 class LogSettings:
     """Where runs are logged (--log) and how often images are."""
 
-    images_every: int = 30  # log images every so many steps (of the first image)
+    images_every: int = 30  # accepted steps between logged images
     offline: bool = True  # wandb: keep the run on disk
     project: str = "sdist"
     group: str = ""  # wandb group, for ablations

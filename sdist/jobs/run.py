@@ -18,7 +18,7 @@ from .summary import RunResult
 log = logging.getLogger("sdist")
 
 
-@checked("settings")
+@checked("model", "settings")
 def run(
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
