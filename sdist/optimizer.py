@@ -47,7 +47,7 @@ class OptimizerSettings:
 
     def _try(self) -> None:
         """Raises UserError for options that torch refuses, at the start or at a step, and for steps that lead nowhere."""
-        parameter = nn.Parameter(torch.zeros(1, 1, 1))
+        parameter = nn.Parameter(torch.zeros(1, 1, 1, device="cpu"))  # whatever the caller's default device is
         try:
             optimizer = self.build(parameter)
             for _ in range(2):  # some begin with the second

@@ -25,13 +25,13 @@ def split_output(output: Path, seeds: int) -> tuple[Path, str | None]:
     return output.parent, output.stem
 
 
-def check_image(*paths: Path | None) -> None:
+def check_image(image: Path, mask: Path | None) -> None:
     """Raises UserError for a file that is no image, by its first bytes."""
     from ..files.opening import image_size
 
-    for path in paths:
-        if path is not None:
-            image_size(path)
+    image_size(image)
+    if mask is not None:
+        image_size(mask, "mask")
 
 
 def check_input(source: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "sdist")
-PLAIN_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0")  # of attention, equal to rounding
+PLAIN_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")  # of attention, equal to rounding
 FREEU = ("s1", "s2", "b1", "b2")
 
 

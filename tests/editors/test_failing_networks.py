@@ -138,7 +138,7 @@ def test_a_run_goes_on_when_memory_fails_outside_of_single_images(
     assert main([*run, "--method", "dds", "--steps", "1"]) == 2
     assert calls == [3, 1, 1, 1]
     assert "going on with one image at a time" in caplog.text
-    assert sorted(path.name for path in (tmp_path / "out").glob("*_seed0.png")) == ["000_seed0.png", "002_seed0.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*_seed0.png")) == ["0_seed0.png", "2_seed0.png"]
     assert "fit in memory" in json.loads((tmp_path / "out" / "errors" / "001_seed0.json").read_text())["error"]
 
 
@@ -153,7 +153,7 @@ def test_loading_and_the_gate_say_what_does_not_fit(
     for target, more in (
         ("sdist.models.base.Backbone.arrange", []),
         ("sdist.models.precision.measure", ["--precision", "bf16"]),
-        ("sdist.models.precision._cast", ["--precision", "bf16", "--method", "dds"]),
+        ("sdist.models.loading.load_stored", ["--precision", "bf16", "--method", "dds"]),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, full)

@@ -269,8 +269,8 @@ def test_what_it_cannot_use_is_one_line(what: str, edit: Edit, picture: Path, tm
     [
         ("editor.num_inference_steps=0", "num_inference_steps must be at least 1, got 0"),
         ("editor.solver=null", "solver cannot be null"),
-        ("editor.guidance_scale=.nan", "guidance_scale must be a finite number, got nan"),
-        ("editor.image_guidance_scale=.inf", "image_guidance_scale must be a finite number, got inf"),
+        ("editor.guidance_scale=.nan", "guidance_scale must be finite, got nan"),
+        ("editor.image_guidance_scale=.inf", "image_guidance_scale must be finite, got inf"),
         ("editor.solver=eulr", "unknown solver 'eulr'"),
         ("compile=true", "compile: no setting of the editor instruct_pix2pix"),
     ],

@@ -217,7 +217,7 @@ def test_presets_differ_where_paper_and_release_do() -> None:
     [
         ("editor.recorded_step=30", r"recorded_step is one of the num_inference_steps, 0..29, got 30"),
         ("editor.penalized_steps=31", "penalized_steps is a part of num_inference_steps, 0..30, got 31"),
-        ("editor.localize_guidance_scale=.nan", "localize_guidance_scale must be a finite number, got nan"),
+        ("editor.localize_guidance_scale=.nan", "localize_guidance_scale must be finite, got nan"),
         ("editor.region=null", "region cannot be null"),
         ("editor.region.clusters=0", "clusters must be at least 1, got 0"),
         ("editor.region.points=0", "points must be at least 1, got 0"),
