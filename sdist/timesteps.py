@@ -62,7 +62,7 @@ class Uniform(TimestepRange):
     """Drawn uniformly from t_min..t_max, both included (DreamFusion, arXiv 2209.14988)."""
 
     def at(self, key: DrawKey, steps: int, last: int) -> int:
-        return int(torch.randint(self.t_min, self.t_max + 1, (), generator=key.generator("timestep")))
+        return int(torch.randint(self.t_min, self.t_max + 1, (), generator=key.generator("timestep"), device="cpu"))
 
 
 @TIMESTEPS.register("annealed")

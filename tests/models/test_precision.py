@@ -81,5 +81,6 @@ def test_the_command_takes_and_records_it(tiny_folder: Path, picture: Path, tmp_
     assert main([*edit, "--method", "lusd", "--set", "filter.threshold=1e-6"]) == 2
     assert "Use --precision fp32" in capsys.readouterr().err
     assert main([*edit, "--method", "dds"]) == 0
-    assert read_json(tmp_path / "picture_seed0.json")["model"]["precision"] == "bfloat16"
-    assert main(["replay", str(tmp_path / "picture_seed0.png"), "--quiet"]) == 0
+    (card,) = tmp_path.glob("picture_*_seed0.json")
+    assert read_json(card)["model"]["precision"] == "bfloat16"
+    assert main(["replay", str(card.with_suffix(".png")), "--quiet"]) == 0

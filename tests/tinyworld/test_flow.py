@@ -42,6 +42,7 @@ def test_flowedit_edits_with_it_and_replays(tmp_path: Path) -> None:
     command = ["edit", str(ROOT / "assets/demo.png"), "--source", "a field of snow", "--target", "a red balloon in the snow"]
     command += ["--model", "tinyworld-flow", "--method", "flowedit", "--steps", "6", "--output", str(tmp_path), "--quiet"]
     assert main(command) == 0
-    card = json.loads((tmp_path / "demo_seed0.json").read_text())
-    assert (card["settings"]["model"], card["settings"]["steps"]) == ("tinyworld-flow", 6)
-    assert main(["replay", str(tmp_path / "demo_seed0.png"), "--quiet"]) == 0
+    (path,) = tmp_path.glob("demo_*_seed0.json")
+    settings = json.loads(path.read_text())["settings"]
+    assert (settings["model"], settings["steps"]) == ("tinyworld-flow", 6)
+    assert main(["replay", str(path.with_suffix(".png")), "--quiet"]) == 0
