@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from sdist.cli import main
 
 ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "assets" / "demo.png"
 GENERATED = r"PKG-INFO|setup\.cfg|sdist\.egg-info/.*"  # what setuptools writes into an sdist
 BUILD = """
 from setuptools import build_meta
@@ -130,7 +131,7 @@ def test_pages_name_extras_that_exist(config: configparser.ConfigParser) -> None
         (["evaluate", "--dataset", "index:x", "--results", "x"], "evaluate"),
         (["compare", "x"], "evaluate"),
         (["app"], "app"),
-        (["edit", "x.png", "--target", "x", "--log", "tensorboard"], "tensorboard"),
+        (["edit", str(DEMO), "--source", "y", "--target", "x", "--log", "tensorboard"], "tensorboard"),
     ],
 )
 def test_a_missing_extra_is_one_line_before_any_work(

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "sdist")
-PLAIN_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")  # of attention, equal to rounding
+# processors of attention that are equal to rounding
+PLAIN_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")
 FREEU = ("s1", "s2", "b1", "b2")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -28,7 +28,7 @@ class Events:
 
     def __init__(self, page: Page, visitors: Visitors) -> None:
         self._page = page
-        page.tab.preprocess = visitors.of  # so that a handler gets the visitor in place of the tab's name
+        cast(Any, page.tab).preprocess = visitors.of  # so that a handler gets the visitor in place of the tab's name
 
     def on(
         self, triggers: Sequence[Any], handler: Handler, reads: Sequence[str], changes: Sequence[str], newest: bool = False,
