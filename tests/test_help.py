@@ -56,7 +56,7 @@ def test_an_unknown_command_names_the_nearest(capsys, words: str, message: str) 
 MISTAKES = {
     "an image that is not there": ("edit nowhere.png --target a --model sd15", "image nowhere.png does not exist"),
     "a file that is no image": ("edit text.txt --target a", "text.txt"),
-    "a mask that is not there": ("edit photo.png --target a --mask nowhere.png", "image nowhere.png does not exist"),
+    "a mask that is not there": ("edit photo.png --target a --mask nowhere.png", "mask nowhere.png does not exist"),
     "no target": ("edit photo.png --source a", "the target prompt is empty"),
     "an empty target": ("edit photo.png --target {}", "the target prompt is empty"),
     "equal prompts": ("edit photo.png --source a --target a", "source and target prompt are identical"),

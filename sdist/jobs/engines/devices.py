@@ -55,11 +55,12 @@ ENDING = (UserError, FloatingPointError, OSError)  # what the command line print
 
 def make(options: RunOptions, show: Report) -> RunResult:
     """Plans a run and makes its images. Under torchrun only the first process returns."""
-    alone = nullcontext() if _is_started_by_torchrun() else _without_variables("MASTER_")
+    among = _is_started_by_torchrun()
+    alone = nullcontext() if among else _without_variables("MASTER_")
     with own_state(), alone, _processes():
         fabric = _fabric(options)  # it looks into arguments, and refuses those that are frozen
         result = fabric.launch(partial(_work, options=options, show=show, verbose=log.isEnabledFor(logging.INFO)))
-    if fabric.global_rank:
+    if among and fabric.global_rank:
         raise SystemExit(2 if isinstance(result, Exception) or result.problems else 0)
     if isinstance(result, Exception):
         raise result
