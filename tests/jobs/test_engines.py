@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 PICTURES, MISSING, BROKEN, FATAL, ONCE = 10, 7, 5, 4, 8
 EVEN = ("--parallel", "2")  # as many rows for the network in every round, as some kernels of a CPU round by that
 PROBLEMS = {
-    "index.csv line 9: image IMAGES/7.png does not exist",
+    "index.csv line 9: image '7.png' does not exist in IMAGES",
     "index.csv line 7: image IMAGES/5.png cannot be read: it begins as PNG",
 }
 
