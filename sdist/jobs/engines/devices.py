@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -43,10 +43,15 @@ from ..summary import RunResult, run_result
 from .local import edit_tasks
 from .queues import begin, by_size
 
+if multiprocessing.parent_process() is not None:  # a process that was started here: what it says first comes before _work
+    for name in ("lightning_fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
 T = TypeVar("T")
 
 log = logging.getLogger("sdist")
 
+GROUP = ("MASTER_", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LT_")  # variables that others left for theirs
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ANSWER = 30  # seconds that the address of a group of processes may take to answer
 LONG = timedelta(days=365)  # until the slowest has made its share; one that is gone is noticed without waiting
@@ -56,7 +61,7 @@ ENDING = (UserError, FloatingPointError, OSError)  # what the command line print
 def make(options: RunOptions, show: Report) -> RunResult:
     """Plans a run and makes its images. Under torchrun only the first process returns."""
     among = _is_started_by_torchrun()
-    alone = nullcontext() if among else _without_variables("MASTER_")
+    alone = _without_variables(*(("LT_",) if among else GROUP))
     with own_state(), alone, _processes():
         fabric = _fabric(options)  # it looks into arguments, and refuses those that are frozen
         result = fabric.launch(partial(_work, options=options, show=show, verbose=log.isEnabledFor(logging.INFO)))
@@ -80,8 +85,7 @@ def _fabric(options: RunOptions) -> Fabric:
         _check_torchrun(count)
     environment = TorchElasticEnvironment() if started else OwnProcesses()
     strategy = DDPStrategy(start_method="popen" if started else "spawn", process_group_backend="gloo", timeout=LONG)
-    with _without_variables("LT_"):  # which win over arguments
-        return Fabric(accelerator=kind, devices=count, strategy=strategy, plugins=[environment])
+    return Fabric(accelerator=kind, devices=count, strategy=strategy, plugins=[environment])
 
 
 class OwnProcesses(LightningEnvironment):
@@ -127,19 +131,19 @@ def _check_torchrun(count: int) -> None:
 
 
 @contextmanager
-def _without_variables(prefix: str) -> Iterator[None]:
-    """No environment variable of that prefix at the beginning of the block; at its end they are as before."""
-    before = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
-    _remove_variables(prefix)
+def _without_variables(*prefixes: str) -> Iterator[None]:
+    """No environment variable of these prefixes at the beginning of the block; at its end they are as before."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+    _remove_variables(prefixes)
     try:
         yield
     finally:
-        _remove_variables(prefix)
+        _remove_variables(prefixes)
         os.environ.update(before)
 
 
-def _remove_variables(prefix: str) -> None:
-    for name in [name for name in os.environ if name.startswith(prefix)]:
+def _remove_variables(prefixes: tuple[str, ...]) -> None:
+    for name in [name for name in os.environ if name.startswith(prefixes)]:
         del os.environ[name]
 
 
@@ -192,8 +196,6 @@ def _plan(options: RunOptions, report: Report | None) -> tuple[Session, Plan]:
 def _set_up_process(verbose: bool) -> None:
     """What the command line does in its own process. Each trainer is one of its own, and logs, whatever its process' rank is."""
     set_up_logging(verbose)
-    for name in ("lightning_fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sent if the command is killed, and may have been ignored
     cast(Any, rank_zero_only).rank = 0  # an attribute of the function
