@@ -139,7 +139,7 @@ def test_a_run_goes_on_when_memory_fails_outside_of_single_images(
     assert calls == [3, 1, 1, 1]
     assert "going on with one image at a time" in caplog.text
     assert sorted(path.name for path in (tmp_path / "out").glob("*_seed0.png")) == ["0_seed0.png", "2_seed0.png"]
-    assert "fit in memory" in json.loads((tmp_path / "out" / "errors" / "001_seed0.json").read_text())["error"]
+    assert "fit in memory" in json.loads((tmp_path / "out" / "errors" / "1_seed0.json").read_text())["error"]
 
 
 def test_loading_and_the_gate_say_what_does_not_fit(
