@@ -46,10 +46,10 @@ def _foreign(module: nn.Module, own: set[str]) -> Iterator[str]:
 
 
 def _hooked(module: nn.Module) -> Iterator[str]:
-    """Hooks of others that see or change what a module gets and gives."""
+    """Hooks of others that see or change what a module gets and gives; those of transformers collect hidden states."""
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         for hook in hooks.values():
-            if _root(hook) != "sdist":
+            if _root(hook) not in ("sdist", "transformers"):
                 yield f"hook {_named(hook)}"
 
 
