@@ -25,6 +25,7 @@ from ..registry import EDITORS, one_of
 from ..taggers import default_tagger
 from .denoising import Walked
 from .instruct_pix2pix import InstructPix2Pix, told
+from .mask_images import mask_pixels
 
 log = logging.getLogger("sdist")
 
@@ -96,7 +97,8 @@ class LIME(InstructPix2Pix):
         """Of each image: its mask image, or where the related words point to; None without either."""
         size = latent_size(model, batch[0])
         looked_at = [i for i, p in enumerate(batch) if p.mask is None and p.tokens]
-        found: dict[int, Region] = {i: from_mask(_grey(p, model), size) for i, p in enumerate(batch) if p.mask is not None}
+        masks = {i: mask_pixels([p.mask]).to(model.device) for i, p in enumerate(batch) if p.mask is not None}
+        found = {i: from_mask(mask, size) for i, mask in masks.items()}
         if looked_at:
             found |= zip(looked_at, self.located(model, [batch[i] for i in looked_at]), strict=True)
         for i, prepared in enumerate(batch):
@@ -150,12 +152,6 @@ def pieces_of(text: PromptEncoder, instruction: str) -> list[str]:
 def latent_size(model: Backbone, prepared: Prepared) -> tuple[int, int]:
     width, height = prepared.image.size
     return height // model.factor, width // model.factor
-
-
-def _grey(prepared: Prepared, model: Backbone) -> Tensor:
-    """The mask image, (1, 1, height, width) in 0..1."""
-    assert prepared.mask is not None
-    return ((to_pixels([prepared.mask.convert("RGB")])[:, :1] + 1) / 2).to(model.device)
 
 
 def _report(prepared: Prepared, region: Region | None) -> None:

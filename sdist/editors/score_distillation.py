@@ -8,9 +8,6 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
@@ -31,6 +28,7 @@ from ..spelling import check_text
 from ..taggers import default_tagger
 from ..timesteps import check_levels
 from .base import FAULTS, Editor, Observers, reason_of, without_faulty
+from .mask_images import mask_rows
 
 log = logging.getLogger("sdist")
 
@@ -155,7 +153,7 @@ class ScoreDistillation(Editor):
         focus = torch.zeros(len(batch), model.text.length, device=model.device)
         for row, p in enumerate(batch):
             focus[row, list(p.tokens)] = 1.0
-        mask = _user_masks(batch, source)
+        mask = mask_rows(batch, source)
         masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
         return Edit(source, text, focus, mask, masked)
 
@@ -215,15 +213,6 @@ class Finishing(Observer):
 def _admit_at(admit: Callable[[int], bool], places: Sequence[int]) -> Callable[[int], bool]:
     """Asks about images by their places in a batch of which some were left out."""
     return lambda image: admit(places[image])
-
-
-def _user_masks(batch: Sequence[Prepared], like: Tensor) -> Tensor | None:
-    """Mask images averaged over each latent; an image without one may change everywhere."""
-    if all(p.mask is None for p in batch):
-        return None
-    grey = [p.mask or Image.new("L", p.image.size, 255) for p in batch]
-    pixels = to_pixels([g.convert("RGB") for g in grey])[:, :1]
-    return F.interpolate((pixels + 1) / 2, like.shape[-2:], mode="area").to(like)
 
 
 def _log_words(batch: Sequence[Prepared]) -> None:

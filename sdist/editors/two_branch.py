@@ -7,16 +7,13 @@ from functools import cache
 from typing import Any, Literal
 
 import torch
-from PIL import Image
-from torch.nn import functional as F
 
-from ..denoising.grounding import Focus, Grounding, Mask, Saliency
+from ..denoising.grounding import Focus, Grounding, Saliency
 from ..denoising.sample import sample
 from ..denoising.two_branch import Course, Injected, Variance
 from ..diffusion import Latents
 from ..edits.request import Prepared, Request
 from ..errors import UserError
-from ..files.images import to_pixels
 from ..hooks.image_tokens import ImageTokens
 from ..image_guidance.catalogue import AUTO, find_adapter
 from ..image_guidance.guide import Estimation, Guide, load_guide
@@ -25,6 +22,7 @@ from ..models.catalogue import find_model
 from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
 from ..prompts import Word, differing_nouns, named_words, token_indices, words
 from ..registry import EDITORS, one_of
+from .mask_images import mask_rows
 from .prompt_to_prompt import Begun, PromptToPrompt
 
 log = logging.getLogger("sdist")
@@ -134,7 +132,7 @@ class TwoBranch(PromptToPrompt):
             first=self.grounding.first(self.steps),
             levels=(model.layout.nearest("cross", scale.cross_level), model.layout.nearest("self", scale.self_level)),
             variance=self.variance,
-            user=_user_masks(batch, begun.inverted.noisy),
+            user=mask_rows(batch, begun.inverted.noisy),
         )
 
     def focus(self, model: Backbone, batch: Sequence[Prepared]) -> Focus:
@@ -167,15 +165,6 @@ def _places(prompt: str, phrase: str) -> list[Word]:
         return named_words(prompt, [phrase])
     except UserError:
         return []
-
-
-def _user_masks(batch: Sequence[Prepared], like: Latents) -> Mask | None:
-    """Mask images averaged over each latent; an image without one may change everywhere."""
-    if all(p.mask is None for p in batch):
-        return None
-    grey = [p.mask or Image.new("L", p.image.size, 255) for p in batch]
-    pixels = to_pixels([g.convert("RGB") for g in grey])[:, :1]
-    return F.interpolate((pixels + 1) / 2, like.shape[-2:], mode="area").to(like)
 
 
 @cache

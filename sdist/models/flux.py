@@ -10,11 +10,12 @@ from einops import rearrange
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from ..diffusion import PerImage, flow_scales, size_of
-from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
+from ..diffusion import size_of
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
 from ..prediction import Guidance, Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
+from .flow import Flow, JointLayout
 from .schedules import check_flow
 from .text import PromptEncoder, TextWithT5
 from .vae import native_side
@@ -40,7 +41,7 @@ class FluxText(TextWithT5):
 
 
 @FAMILIES.register("flux")
-class Flux(Backbone):
+class Flux(Flow, Backbone):
     """A transformer in which packed latents and tokens of text attend jointly, trained as a rectified flow.
 
     Its dev variant reads the guidance scale as an input. Levels are shifted as its scheduler shifts them: by the number of the
@@ -57,8 +58,6 @@ class Flux(Backbone):
         "tokenizer_2": "T5Tokenizer",
         "scheduler": "FlowMatchEulerDiscreteScheduler",
     }
-    prediction_type = "flow"
-    last_timestep = 1000
 
     def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
         return FluxText((parts["text_encoder_2"], parts["tokenizer_2"]), (parts["text_encoder"], parts["tokenizer"]))
@@ -85,20 +84,6 @@ class Flux(Backbone):
     def native_side(self) -> int:
         return native_side(None, self.vae.config, self.factor)
 
-    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
-        """Timesteps are even, the noise level s is shifted."""
-        return flow_scales(1000 * self.level(t, size))
-
-    def level(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> Float[Tensor, " n"]:
-        """s of timesteps 0..1000: s = k u / (1 + (k - 1) u) at u = t / 1000 with the shift k of latents of that size."""
-        u, shift = t / self.last_timestep, self.shift(size)
-        return shift * u / (1 + (shift - 1) * u)
-
-    def timestep(self, s: float, size: tuple[int, int]) -> float:
-        """The inverse of `level`."""
-        shift = self.shift(size)
-        return self.last_timestep * s / (shift - (shift - 1) * s)
-
     def shift(self, size: tuple[int, int]) -> float:
         """exp of a line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), if shifting is dynamic."""
         config, tokens = self.scheduler.config, size[0] * size[1] / PATCH**2
@@ -113,8 +98,9 @@ class Flux(Backbone):
         h, w = (side // PATCH for side in size_of(z_t))
         packed = rearrange(z_t, "n c (h y) (w x) -> n (h w) (c y x)", y=PATCH, x=PATCH)
         places = torch.cartesian_prod(torch.zeros(1), torch.arange(float(h)), torch.arange(float(w))).to(z_t)
+        level = self.level(t, size_of(z_t)) / self.last_timestep
         velocity = self.forward(
-            packed, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=self.level(t, size_of(z_t)),
+            packed, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=level,
             img_ids=places, txt_ids=places.new_zeros(text.tokens.shape[1], 3), guidance=guidance,
         )  # fmt: skip
         return rearrange(velocity, "n (h w) (c y x) -> n c (h y) (w x)", h=h, y=PATCH, x=PATCH)
@@ -129,27 +115,11 @@ class Flux(Backbone):
         return FluxLayout(self.denoiser)
 
 
-class FluxLayout(AttentionLayout):
-    """The double blocks of a FluxTransformer2DModel whose maps are worth reading: known ones, else the middle third."""
+class FluxLayout(JointLayout):
+    """Of a FluxTransformer2DModel: its double blocks."""
 
     def __init__(self, transformer: Any) -> None:
-        depth, self._transformer = transformer.config["num_layers"], transformer
-        blocks = MASKING_BLOCKS.get(depth, range(depth // 3, depth - depth // 3))
-        self._layers = [self.layer(f"transformer_blocks.{i}.attn") for i in blocks]
-
-    def layer(self, name: str) -> Layer:
-        """The attention of a block, double or single."""
-        config = self._transformer.config
-        return Layer(name, PATCH.bit_length() - 1, "mid", config["num_attention_heads"], config["attention_head_dim"] ** -0.5)
-
-    def layers(self, kind: Kind) -> list[Layer]:
-        for layer in self._layers:
-            refuse_fused(layer, self._transformer.get_submodule(layer.name), "transformer")
-        return self._layers
-
-    def features(self) -> list[Layer]:
-        """The image's part of joint attention, after the output projection."""
-        return [Layer(f"{layer.name}.to_out.0", layer.level, layer.part, layer.heads, layer.scale) for layer in self._layers]
+        super().__init__(transformer, MASKING_BLOCKS.get(transformer.config["num_layers"]), PATCH.bit_length() - 1)
 
     def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
         """Queries and keys behind their norms, text's keys where the block holds them apart, positions, the embedded text."""

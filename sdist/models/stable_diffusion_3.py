@@ -9,12 +9,13 @@ from einops import rearrange
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
-from ..diffusion import PerImage, flow_scales
+from ..diffusion import size_of
 from ..errors import UserError
-from ..hooks.layers import AttentionLayout, Kind, Layer, Projected, refuse_fused
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
 from ..prediction import Text
 from ..registry import FAMILIES
 from .base import Backbone, check_widths
+from .flow import Flow, JointLayout
 from .schedules import FLOW, flow_shift
 from .text import PromptEncoder, TextWithT5
 
@@ -62,7 +63,7 @@ class StableDiffusion3Text(TextWithT5):
 
 
 @FAMILIES.register("stable_diffusion_3")
-class StableDiffusion3(Backbone):
+class StableDiffusion3(Flow, Backbone):
     """A transformer in which tokens of image and text attend jointly, trained as a rectified flow."""
 
     denoiser_name = "transformer"
@@ -79,8 +80,6 @@ class StableDiffusion3(Backbone):
     }
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {"scheduler": FLOW}
     optional: ClassVar[frozenset[str]] = frozenset({"text_encoder_3", "tokenizer_3"})
-    prediction_type = "flow"
-    last_timestep = 1000
 
     def make_text(self, parts: Mapping[str, Any], options: Mapping[str, Any]) -> PromptEncoder:
         encoders, tokenizers = ([part for part in (parts.get(f"{name}{n}") for n in ("", "_2", "_3")) if part is not None]
@@ -106,23 +105,13 @@ class StableDiffusion3(Backbone):
         if max(width, height) > largest:
             raise UserError(f"the image would be {width} x {height}, this model reads at most {largest} x {largest}; give --size")
 
-    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
-        """Of the model's own levels: timesteps are even, the noise level s is shifted as its scheduler shifts them."""
-        return flow_scales(self.level(t))
-
-    def level(self, t: Real[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """1000 s of timesteps 0..1000: s = shift u / (1 + (shift - 1) u) at u = t / 1000 (the paper's eq. 23)."""
-        return self._level_shift * t / (1 + (self._level_shift - 1) * t / self.last_timestep)
-
-    def timestep(self, s: float, size: tuple[int, int]) -> float:
-        """The timestep of a noise level in 0..1, for latents of any size: the inverse of `level`."""
-        shift = self._level_shift
-        return self.last_timestep * s / (shift - (shift - 1) * s)
+    def shift(self, size: tuple[int, int]) -> float:
+        return self._level_shift
 
     def denoise(
         self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
     ) -> Float[Tensor, "n c h w"]:
-        level = self.level(t)
+        level = self.level(t, size_of(z_t))
         return self.forward(z_t, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=level)
 
     @property
@@ -131,33 +120,17 @@ class StableDiffusion3(Backbone):
 
     @cached_property
     def layout(self) -> AttentionLayout:
-        return JointLayout(self.denoiser)
+        return StableDiffusion3Layout(self.denoiser)
 
 
-class JointLayout(AttentionLayout):
-    """The blocks of an SD3Transformer2DModel whose maps are worth reading: known ones, else the middle third."""
+class StableDiffusion3Layout(JointLayout):
+    """Of an SD3Transformer2DModel."""
 
     def __init__(self, transformer: Any) -> None:
-        config, self._transformer = transformer.config, transformer
-        depth, dual = config["num_layers"], bool(config.get("dual_attention_layers"))
-        blocks = MASKING_BLOCKS.get((depth, dual), range(depth // 3, depth - depth // 3))
-        self._layers = [self.layer(f"transformer_blocks.{i}.attn") for i in blocks]
+        config = transformer.config
+        blocks = MASKING_BLOCKS.get((config["num_layers"], bool(config.get("dual_attention_layers"))))
+        super().__init__(transformer, blocks, (config["patch_size"] - 1).bit_length())
         self._normed = config.get("qk_norm") is not None
-
-    def layer(self, name: str) -> Layer:
-        """The attention of a block."""
-        config = self._transformer.config
-        level, heads = (config["patch_size"] - 1).bit_length(), config["num_attention_heads"]
-        return Layer(name, level, "mid", heads, config["attention_head_dim"] ** -0.5)
-
-    def layers(self, kind: Kind) -> list[Layer]:
-        for layer in self._layers:
-            refuse_fused(layer, self._transformer.get_submodule(layer.name), "transformer")
-        return self._layers
-
-    def features(self) -> list[Layer]:
-        """The image's part of joint attention, after the output projection."""
-        return [Layer(f"{layer.name}.to_out.0", layer.level, layer.part, layer.heads, layer.scale) for layer in self._layers]
 
     def reads(self, kind: Kind, layer: Layer) -> tuple[str, ...]:
         names = ("norm_q", "norm_k", "norm_added_k") if self._normed else ("to_q", "to_k", "add_k_proj")

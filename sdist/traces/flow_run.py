@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Latents
+from ..diffusion import Latents, size_of
 from ..distillation.method import Method
 from ..draws import DrawKey
 from ..errors import UserError
 from ..models.base import Backbone
+from ..models.flow import Flow
 from ..prediction import Edit
 from ..timesteps import Timesteps
 from .trace import texts_of
@@ -56,10 +57,9 @@ def levels(recorded: Arrays) -> list[float]:
 
 def timesteps(recorded: Arrays, model: Backbone) -> Recorded:
     """The model's timesteps of the recorded levels. Raises UserError unless the model is a flow."""
-    timestep = getattr(model, "timestep", None)
-    if timestep is None:
+    if not isinstance(model, Flow):
         raise UserError(f"the trace is of a flow model, {model.name} is none; name its model with --model")
-    return Recorded(tuple(timestep(s, tuple(recorded["z_src"].shape[-2:])) for s in levels(recorded)))
+    return Recorded(tuple(model.timestep(s, size_of(recorded["z_src"])) for s in levels(recorded)))
 
 
 def run(model: Backbone, method: Method, recorded: Arrays, forced: bool, gradients: Latents | None = None) -> list[Step]:

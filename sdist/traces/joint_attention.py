@@ -8,6 +8,7 @@ from ..hooks.attach import record
 from ..hooks.attention import Attention, Queries
 from ..hooks.layers import Kind
 from ..models.base import Backbone
+from ..models.flow import JointLayout
 from ..prediction import Text
 from .deviation import Deviation, deviation
 from .flow_run import timesteps
@@ -44,7 +45,7 @@ def _forward(
 ) -> tuple[Tensor, Queries, Queries]:
     """The velocity, and queries and keys by block: of image tokens for all keys, and for the image's."""
     layout = model.layout
-    if not hasattr(layout, "layer"):
+    if not isinstance(layout, JointLayout):
         raise UserError(f"the trace is of joint attention, {model.name} has none; name its model with --model")
     layers = [layout.layer(name) for name in blocks]
     text = Text(recorded["emb"], recorded["pooled"])

@@ -133,7 +133,7 @@ def test_a_run_goes_on_when_memory_fails_outside_of_single_images(
         if len(batch) > 1 or len(calls) == 3:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("sdist.editors.score_distillation._user_masks", full)
+    monkeypatch.setattr("sdist.editors.score_distillation.mask_rows", full)
     run = ["run", "--input", str(tmp_path), "--output", str(tmp_path / "out"), "--model", str(tiny_folder)]
     assert main([*run, "--method", "dds", "--steps", "1"]) == 2
     assert calls == [3, 1, 1, 1]

@@ -1,0 +1,59 @@
+"""What flow transformers have in common: levels that their scheduler shifts, and attention that text and image share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from ..diffusion import OutputKind, PerImage, flow_scales
+from ..hooks.layers import AttentionLayout, Kind, Layer, refuse_fused
+
+
+class Flow(ABC):
+    """The levels of a family that is a rectified flow: timesteps 0..1000 are even, the noise level s is shifted."""
+
+    prediction_type: OutputKind = "flow"
+    last_timestep = 1000
+
+    @abstractmethod
+    def shift(self, size: tuple[int, int]) -> float:
+        """k of s = k u / (1 + (k - 1) u), for latents of that height and width (arXiv 2403.03206, eq. 23)."""
+
+    def scales(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> tuple[PerImage, PerImage]:
+        return flow_scales(self.level(t, size))
+
+    def level(self, t: Real[Tensor, " n"], size: tuple[int, int]) -> Float[Tensor, " n"]:
+        """1000 s of timesteps 0..1000, where u = t / 1000."""
+        shift = self.shift(size)
+        return shift * t / (1 + (shift - 1) * t / self.last_timestep)
+
+    def timestep(self, s: float, size: tuple[int, int]) -> float:
+        """The timestep of a noise level in 0..1: the inverse of `level`."""
+        shift = self.shift(size)
+        return self.last_timestep * s / (shift - (shift - 1) * s)
+
+
+class JointLayout(AttentionLayout):
+    """Blocks of a transformer in which tokens of image and text attend jointly: those whose maps are worth reading."""
+
+    def __init__(self, transformer: Any, blocks: Iterable[int] | None, level: int) -> None:
+        """By number, of the blocks that keep text apart; None: the middle third. `level`: that of the image's tokens."""
+        depth, self._transformer, self._level = transformer.config["num_layers"], transformer, level
+        chosen = range(depth // 3, depth - depth // 3) if blocks is None else blocks
+        self._layers = [self.layer(f"transformer_blocks.{i}.attn") for i in chosen]
+
+    def layer(self, name: str) -> Layer:
+        """The attention of a block."""
+        config = self._transformer.config
+        return Layer(name, self._level, "mid", config["num_attention_heads"], config["attention_head_dim"] ** -0.5)
+
+    def layers(self, kind: Kind) -> list[Layer]:
+        for layer in self._layers:
+            refuse_fused(layer, self._transformer.get_submodule(layer.name), "transformer")
+        return self._layers
+
+    def features(self) -> list[Layer]:
+        """The image's part of joint attention, after the output projection."""
+        return [Layer(f"{layer.name}.to_out.0", layer.level, layer.part, layer.heads, layer.scale) for layer in self._layers]
