@@ -89,7 +89,7 @@ def test_what_is_no_text_is_refused_wherever_it_stands(name: str) -> None:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("given", [None, 7, b"a cat", ["a cat"]])
 def test_a_prompt_of_another_type_is_refused_by_name(given: object) -> None:
-    with pytest.raises(UserError, match=f"the target prompt is text, got {type(given).__name__}"):
+    with pytest.raises(UserError, match="target must be text, got "):
         Request(Path("a.png"), "", given)
 
 

@@ -136,7 +136,7 @@ def test_the_source_branch_ends_with_the_injection() -> None:
     [
         ("editor.steps=501", "steps is a number from 1 to 500, got 501"),
         ("editor.cross_replace=1.5", "cross_replace is a part of the steps, 0..1, got 1.5"),
-        ("editor.solver=null", "inversion and solver cannot be null"),
+        ("editor.solver=null", "solver cannot be null; without it, it is ddim"),
         ("editor.solver=eulr", "unknown solver 'eulr'"),
         ("compile=true", "compile: no setting of the editor prompt_to_prompt"),
     ],
@@ -190,7 +190,7 @@ def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
 def test_other_errors_are_not_mistaken_for_memory(tiny: Backbone, request_of, monkeypatch: pytest.MonkeyPatch) -> None:
     p2p, batch = small(tiny, request_of("a dog"), 2)
     monkeypatch.setattr(PromptToPrompt, "walk", failing)
-    with pytest.raises(RuntimeError, match="inside"):
+    with pytest.raises(UserError, match="editor PromptToPrompt: RuntimeError: inside"):
         p2p.edit(batch, Observers())
 
 

@@ -71,10 +71,10 @@ def test_what_was_recorded_is_recomputed(name: str) -> None:
         ("vimaedit_injection", {"self_replace": 0.4}, {"refine_self"}),
         ("vimaedit_injection", {"cross_image_replace": 0.1}, {"refine_image"}),
         ("vimaedit_embedding", {"target_prompt": "a dog"}, {"text_embed", *TARGETS}),
-        ("vimaedit_grounding", {"iterations": 4}, {"iterations", "saliency", "masks"}),
+        ("vimaedit_grounding", {"gamma": 0.4}, {"iterations", "saliency", "masks"}),
         ("vimaedit_grounding", {"focus": [[2], [2]]}, {"iterations", "saliency", "masks"}),
-        ("vimaedit_ddim", {"cross_image_replace": 0.0}, {"saliency", "z_final"}),
-        ("vimaedit_dpmpp", {"critical_threshold": 0.79}, {"critical", "z_final"}),
+        ("vimaedit_ddim", {"cross_image_replace": 0.0}, {"saliency", "mask", "critical", "z_final"}),
+        ("vimaedit_dpmpp", {"critical_threshold": 0.79}, {"saliency", "mask", "critical", "z_final"}),
     ],
 )
 def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected: set[str]) -> None:
