@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
-from .need import need_program
+from .need import missing, need_program
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -50,10 +50,10 @@ def open_page(browser, page: Path | str, width: int = 1400, height: int = 1000) 
 
 
 def serious_findings(browser) -> list[str]:
-    """What axe-core (of npm) finds on the page that is serious: each as rule and element. Skips where it is not installed."""
+    """What axe-core (of npm) finds on the page that is serious: each as rule and element."""
     path = Path(os.environ.get("AXE_CORE") or "node_modules/axe-core/axe.min.js")
     if not path.is_file():
-        pytest.skip("axe-core is not there: npm install axe-core, or AXE_CORE=.../axe.min.js")
+        missing("axe-core is not there: npm install --no-save axe-core, or AXE_CORE=.../axe.min.js")
     browser.execute_script(path.read_text(encoding="utf-8"))
     found = browser.execute_async_script("axe.run(document).then(arguments[0])")
     bad = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]

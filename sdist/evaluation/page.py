@@ -32,7 +32,7 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
     first = next(iter(evaluations.values()))
     metrics = _union(e.per_image.columns.drop("category") for e in evaluations.values())
     data = {
-        "title": visible(", ".join(evaluations)), "about": _about(first),
+        "title": visible(_title(list(evaluations))), "about": _about(first),
         "all": ALL, "group": visible(group), "methods": [visible(name) for name in evaluations],
         "metrics": [_heading(metric) for metric in metrics], **_summary(evaluations, published),
         "pairs": [_pair(key, evaluations, metrics, thumbnails) for key in first.per_image.index],
@@ -44,6 +44,11 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
             len(thumbnails.lost), thumbnails.lost[0],
         )  # fmt: skip
     return TEMPLATE.read_text(encoding="utf-8").replace(PLACE, _script_safe(data)).encode()
+
+
+def _title(names: list[str]) -> str:
+    """What the page shows; three names or more stand in its table."""
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} evaluations compared"
 
 
 def _about(evaluation: Evaluation) -> str:

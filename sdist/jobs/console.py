@@ -33,3 +33,4 @@ def set_up_logging(verbose: bool) -> None:
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[ConsoleHandler()])
     logging.getLogger("sdist").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Lightning imports it, and no edit needs its cache

@@ -13,6 +13,7 @@ class Bench:
 
     def __init__(self, most: int) -> None:
         self._most, self._line, self._lock = most, list[Task](), Lock()
+        self._thread: Thread | None = None
 
     def ask(self, task: Task) -> None:
         """Puts a task at the end of the line. Raises UserError if too many wait."""
@@ -21,7 +22,8 @@ class Bench:
                 raise UserError(f"{len(self._line) - 1} edits are waiting already: press Edit again when some of them are made")
             self._line.append(task)
             if len(self._line) == 1:
-                Thread(target=self._serve, daemon=True).start()
+                self._thread = Thread(target=self._serve, daemon=True)
+                self._thread.start()
 
     def ahead(self, task: Task) -> int:
         """How many come before it; 0: it is its turn, or it is done."""
@@ -39,6 +41,11 @@ class Bench:
                 return False
             self._line.remove(task)
             return True
+
+    def wait(self, seconds: float) -> None:
+        """Until nothing is being done, at most so long: a process that ends within a step of an edit ends with an abort."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def _serve(self) -> None:
         is_more = True

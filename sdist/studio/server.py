@@ -39,6 +39,7 @@ POLICY = (
     "frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'"
 )
 
+LAST_STEP = 10.0  # seconds for the step that an edit is at when the studio is closed
 LEFT = re.compile(r"/left/([0-9a-f]{32})$")
 
 
@@ -111,7 +112,8 @@ def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "visitors"
         root.mkdir()
-        offer = Offer(limits, methods_here(), models_here(model), root, Bench(limits.queue), *example_of(loaded))
+        bench = Bench(limits.queue)
+        offer = Offer(limits, methods_here(), models_here(model), root, bench, *example_of(loaded))
         visitors = Visitors(offer)
         demo = build(visitors, offer)
         with visitors.swept():
@@ -119,6 +121,7 @@ def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
                 yield _launch(demo, door, limits, visitors, root)
             finally:
                 demo.close(verbose=False)
+        bench.wait(LAST_STEP)
 
 
 @contextmanager

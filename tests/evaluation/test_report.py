@@ -76,6 +76,13 @@ def test_the_page_holds_all_and_reaches_for_nothing(evaluations: dict[str, Evalu
     assert not re.search(r"https?:|//\w|url\(|@import|innerHTML|\bsrc: (?!`data:)|src=|href=", template)
 
 
+def test_the_heading_names_few_evaluations_and_counts_many(evaluations: dict[str, Evaluation]) -> None:
+    one, other = evaluations.values()
+    assert data_of(report_page({"lusd": one}))["title"] == "lusd"
+    assert data_of(report_page(evaluations))["title"] == "lusd and dds"
+    assert data_of(report_page({"a": one, "b": other, "c": one}))["title"] == "3 evaluations compared"
+
+
 def test_a_prompt_leaves_no_markup_in_the_file(evaluations: dict[str, Evaluation]) -> None:
     page = report_page(evaluations)
     assert b"hacked = 1</script>" not in page
