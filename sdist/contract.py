@@ -252,6 +252,8 @@ def _check_alone(what: str, value: Tensor, alone: Callable[[int], Tensor]) -> No
 
 
 def same(what: str, actual: Tensor, expected: Tensor, tolerance: dict[str, Any]) -> None:
+    """`atol` is of the largest value where that is above 1, as rounding is."""
+    tolerance = tolerance | {"atol": tolerance["atol"] * max(1.0, float(expected.abs().max()))}
     torch.testing.assert_close(actual, expected, **tolerance, msg=lambda text: f"broken promise: {what} is the same. {text}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..config.methods import find_yaml
 from ..errors import UserError
 from ..files.storage import need_local
+from ..jobs.counts import at_least_one
 from .arguments import (
     Commands,
     edit_arguments,
@@ -54,6 +55,7 @@ def main(args: argparse.Namespace) -> int:
     if args.clip is None and (args.dino or args.cache):
         raise UserError("--dino and --cache belong to an evaluation, which --clip asks for")
     if args.input is not None:
+        at_least_one(rows=args.rows, first=args.first, steps=args.steps, parallel=args.parallel)
         check_input(args.input)
     if not args.sweep.endswith((".yaml", ".yml")):
         find_yaml("sweep", args.sweep)
@@ -75,7 +77,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace, sweep: Sweep, variant: Variant) -> Settings:
-    return settings_from(args, variant.method, (f"log.group={json.dumps(sweep.name)}", *variant.overrides))
+    group = (f"log.group={json.dumps(sweep.name)}",) if args.log != "none" else ()
+    return settings_from(args, variant.method, (*group, *variant.overrides))
 
 
 def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Settings]) -> SweepOptions:

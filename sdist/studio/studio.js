@@ -50,6 +50,7 @@ window.sdistStudio = (() => {
     for (const token of document.querySelectorAll("#methods .token"))
       name(token.querySelector(".token-remove"), `remove ${token.firstElementChild.textContent.trim()}`);
     name(document.querySelector("#methods .remove-all"), "remove all methods");
+    for (const image of document.querySelectorAll("#picture img, #editor img")) if (!image.alt) image.alt = "the picture to edit";
     for (const button of document.querySelectorAll("button.upload-container")) name(button, button.innerText.replace(/\s+/g, " ").trim());
   };
   let waits = false;

@@ -177,6 +177,7 @@ def test_the_rule_and_the_part_are_said_once_and_stand_on_the_card(
         "a.png: 60 x 40 pixels are scaled to 48 x 32",
         "mask.png: by alpha: what is painted may change; 12 x 8 pixels are scaled to 48 x 32",
         "mask mask.png: 50% of the image may change",
+        "a.png: the mask follows dog",
     ]
     assert card["read"] == {"image": [said[0].partition(": ")[2]], "mask": said[1].partition(": ")[2].split("; ")}
     edit(np.zeros((8, 12), bool))

@@ -377,7 +377,7 @@ def test_an_error_makes_its_folder(tmp_path: Path) -> None:
         storage_path("memory://bucket/out"),
     ):
         write_error(folder, "0_seed0", "no", result().prepared.request)
-        assert json.loads(read(error_file(folder, "1_seed0")))["error"] == "no"
+        assert json.loads(read(error_file(folder, "0_seed0")))["error"] == "no"
         assert names(folder) >= {"errors"}
 
 

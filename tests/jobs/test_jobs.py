@@ -323,7 +323,7 @@ def test_a_shard_names_its_own_rows_only_and_leaves_the_files_of_others(
     assert main(run_arguments(listed, tiny_folder, output, "--shard", "1/2")) == 2
     printed = capsys.readouterr()
     assert printed.out.startswith("0 of 2 made, 0 already there, 0 failed, 2 refused\n2 problems, all in ")
-    assert [line.split(":")[2].split()[-1] for line in printed.err.splitlines() if "error" in line] == ["5", "3"]
+    assert [line.split(":")[2].split()[-1] for line in printed.err.splitlines() if "error" in line] == ["3", "5"]
 
 
 def test_a_sweep_is_shared_too(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811

@@ -20,7 +20,7 @@ from sdist.files.images import load_image
 from ..encoders import clip_folder  # noqa: F401
 from ..test_cli import error, listed, pixels_of, run_arguments, write_index  # noqa: F401
 
-SHIPPED = {"ablation": 5, "lambda": 5, "eta_0": 4, "t_min": 4, "t_max": 4, "grid_dds": 16, "grid_cds": 16}
+SHIPPED = {"ablation": 5, "lambda": 5, "eta_0": 4, "t_min": 4, "t_max": 4, "grid_dds": 16, "grid_cds": 16, "vimaedit_ablation": 5}
 GRID = "base: dds\ngrid: {optimizer.lr: {low: 0.01, high: 0.02}, loss.guidance_scale: [1, 3, 7.5]}\n"
 
 
@@ -244,7 +244,7 @@ def test_problems_of_one_variant_do_not_end_the_others(listed: Path, tiny_folder
     assert sweep(text, listed, tiny_folder, tmp_path) == 2
     captured = capsys.readouterr()
     assert [line for line in captured.err.splitlines() if "none.png" in line] == [
-        f"sdist: error: index.csv line 3: image {listed / 'images' / 'none.png'} does not exist"
+        f"sdist: error: index.csv line 3: image 'none.png' does not exist in {listed / 'images'}"
     ]
     assert "sdist: error: far: 0.png" in captured.err
     assert "1 of 4 made, 0 already there, 1 failed, 2 refused" in captured.out

@@ -216,7 +216,7 @@ REFUSED = {
     "an unknown key": ({"overrides": "optimizer.lrr=1"}, "unknown key 'lrr'"),
     "no target": ({"target": " "}, "target prompt is empty"),
     "a mask that a method ignores": (
-        {"methods": ["lusd", "sdedit"], "overrides": "", "mask": Path("mask.png")},
+        {"methods": ["lusd", "sdedit"], "overrides": "", "steps": 0, "mask": Path("mask.png")},
         "sdedit has no mask",
     ),
 }
