@@ -35,17 +35,19 @@ def begin(visitor: Visitor, editor: dict[str, Any] | None, *fields: Any) -> dict
 
 def watch(visitor: Visitor, mark: str) -> dict[str, Any]:
     """What has changed since the look that `mark` names; nothing while the page rests, so that the edit goes on."""
-    work, newest = visitor.work, _mark(visitor)
-    if work is None or (mark == newest and work.ended):
+    work = visitor.work
+    ended = work is not None and work.ended  # before the rest is looked at, so that the last look sees the last step
+    newest = _mark(visitor)
+    if work is None or (mark == newest and ended):
         return {}
     changes = {"status": _told(visitor, work)}
-    if monotonic() < visitor.rests and not work.ended:
+    if monotonic() < visitor.rests and not ended:
         return changes
     began, run = monotonic(), visitor.shown
     if run is not None and run in work.runs and mark != newest:
         changes |= seen(run, run.timeline.made)
     changes |= {} if mark.split(".")[-1] == newest.split(".")[-1] else {"runs": gallery(visitor)}
-    changes |= {**buttons(visitor), "problem": problem(work.problem)} if work.ended else {}
+    changes |= {**buttons(visitor), "problem": problem(work.problem)} if ended else {}
     visitor.rests = monotonic() + SHARE * (monotonic() - began)
     return {**changes, "mark": newest}
 
