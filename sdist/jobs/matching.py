@@ -39,7 +39,7 @@ def match(session: Session, tasks: list[Task], options: RunOptions) -> Found:
     made = read_made(session.folder, result_names(listed), listed)
     matcher = _Matcher(session, made, {name.casefold() for name in result_names(listed)})
     found = matcher.match(tasks)
-    if matcher.other and not (options.changed or options.overwrite):
+    if matcher.other and not options.changed:
         raise _other_settings(matcher.other, options)
     if matcher.foreign and not options.overwrite:
         raise UserError(f"{matcher.foreign[0]} has no run card beside it; --overwrite replaces it")
@@ -93,8 +93,10 @@ class _Matcher:
         return one
 
     def _is_usable(self, one: Made) -> bool:
-        """Whether a result of the same request is whole and of the same settings."""
-        differ = [] if self._session.overwrite else self._session.other_settings(one)
+        """Whether a result of the same request can stay: it is whole, of the same settings, and not to be overwritten."""
+        if self._session.overwrite:
+            return False
+        differ = self._session.other_settings(one)
         if differ:
             self.other.append((one, differ))
         return one.is_whole and not differ

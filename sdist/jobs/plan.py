@@ -28,7 +28,7 @@ class Task:
     size: tuple[int, int]
     number: int  # of its pair
     card: str | None = None  # that was there when this was planned
-    is_there: bool = False  # as a whole, made for this
+    is_there: bool = False  # as a whole, made for this, and stays
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     refused += bad * options.seeds
     found = match(session, asked, options)
     tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
-    missing = [task for task in tasks if options.overwrite or not task.is_there]
+    missing = [task for task in tasks if not task.is_there]
     waiting = [] if options.changed or options.overwrite else _changed(tasks, found, report)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):

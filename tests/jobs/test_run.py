@@ -145,3 +145,14 @@ def test_problems_are_summed_up_in_the_order_of_the_lines() -> None:
     many = [f"index.csv line {i}: no" for i in range(30)]
     assert summary([result], many)[2:] == ["30 problems:", *(f"  {text}" for text in many[:10]), "  and 20 more"]
     assert summary([result], many[:1])[2] == "1 problem:"
+
+
+def test_what_is_overwritten_is_told_as_made_and_not_as_there(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--json")
+    assert main(arguments) == 0
+    for more, status, made in ((["--overwrite", "--dry-run"], "missing", 0), (["--overwrite"], "made", 4)):
+        capsys.readouterr()
+        assert main([*arguments, *more]) == 0
+        *images, totals = map(json.loads, capsys.readouterr().out.splitlines())
+        assert [image["status"] for image in images] == [status] * 4
+        assert (totals["made"], totals["there"], totals["left"]) == (made, 0, 4 - made)
