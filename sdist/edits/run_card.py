@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -98,23 +99,23 @@ def machine(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def describe(request: Request) -> dict[str, Any]:
-    """What a card says about one job, beside the tokens that were found."""
+def file_digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def describe(request: Request, digest: Callable[[Path], str] = file_digest) -> dict[str, Any]:
+    """What a card says about one job, beside the tokens that were found. `digest` may remember the files of many requests."""
     return {
         "image": str(request.image.resolve()),
-        "sha256": file_digest(request.file),
+        "sha256": digest(request.file),
         "source": request.source,
         "target": request.target,
         "seed": request.seed,
         "words": list(request.words),
         "instruction": request.instruction or None,
         "mask": None if request.mask is None else str(request.mask.resolve()),
-        "mask_sha256": None if request.mask is None else file_digest(request.mask),
+        "mask_sha256": None if request.mask is None else digest(request.mask),
     }
-
-
-def file_digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

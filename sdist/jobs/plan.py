@@ -77,7 +77,7 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     found = match(session, asked, options)
     tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
     missing = [task for task in tasks if not task.is_there]
-    waiting = [] if options.changed or options.overwrite else _changed(tasks, found, report)
+    waiting = set[str]() if options.changed or options.overwrite else _changed(tasks, found, report)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):
         forget_error(session.folder, name)  # of a run that was killed just after it had made the image
@@ -88,13 +88,13 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     return Plan(tasks, *counts, Counter(task.size for task in found.tasks), refused, len(waiting))
 
 
-def _changed(tasks: list[Task], found: Found, report: Report) -> list[str]:
+def _changed(tasks: list[Task], found: Found, report: Report) -> set[str]:
     """Names of results whose rows have changed since; `report` hears of each."""
     waiting = [task for task in tasks if task.name in found.changed]
     for task in waiting:
         what = " and ".join(found.changed[task.name])
         report(f"{task.where}: {task.name}.png was made with a different {what}; --changed makes it again")
-    return [task.name for task in waiting]
+    return {task.name for task in waiting}
 
 
 def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], int]:

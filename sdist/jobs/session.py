@@ -71,7 +71,7 @@ class Session:
         self.elsewhere = 0  # images that another process is making, or has made meanwhile
         self.unfinished = 0  # images of queues that were not written, for whatever reason
         self.stopped: list[str] = []  # images that were written before their last step
-        self.listed: frozenset[str] = frozenset()  # files that were in the folder when somebody looked
+        self._partial: dict[str, list[str]] = {}  # files of stopped images that were in the folder when somebody looked, by name
         self._first = True  # no queue has been edited
         self._models = models or model_cache
         self._last: Prepared | None = None
@@ -91,8 +91,9 @@ class Session:
 
     def look(self) -> frozenset[str]:
         """What is in the folder now, by one listing."""
-        self.listed = frozenset(names(self.folder))
-        return self.listed
+        listed = frozenset(names(self.folder))
+        self._partial = partial_files(listed)
+        return listed
 
     def other_settings(self, made: Made) -> list[str]:
         """Which settings of this session a result was not made with. Raises UserError as `Made.other_settings` does."""
@@ -178,7 +179,7 @@ class Session:
         files = output_files(self.folder, name if is_whole else f"{name}_step{made}")
         card = result.card
         write_result(files, result, card if is_whole else card | {"stopped_at": made})
-        for file in partial_files(self.listed, name):
+        for file in self._partial.get(name, ()):
             if self.folder / file not in files.values():
                 remove(self.folder / file)
         if is_whole:
