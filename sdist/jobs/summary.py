@@ -1,5 +1,6 @@
 """What became of the images of a run."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from ..files.storage import remove, write
 from .plan import Plan
 from .problems import in_order
 from .session import Session
+
+log = logging.getLogger("sdist")
 
 SHOWN = 10  # problems that the summary repeats
 PROBLEMS = "problems.txt"  # holds all of them, in the output folder
@@ -70,10 +73,17 @@ def _problems(problems: Sequence[str], file: Path | None) -> list[str]:
 
 
 def write_problems(folder: Path, problems: Sequence[str]) -> Path | None:
-    """The file of all problems of a call, in its output folder; the one of an earlier call goes if there are none."""
+    """The file of all problems of a call, in its output folder; the one of an earlier call goes if there are none.
+
+    None if there is no such file, or none that is of this call because nothing can be written there, of which the log warns.
+    """
     file = folder / PROBLEMS
-    if not problems:
+    try:
+        if problems:
+            write(file, "".join(f"{problem}\n" for problem in in_order(problems)).encode(errors="backslashreplace"))
+            return file
         remove(file)
-        return None
-    write(file, "".join(f"{problem}\n" for problem in in_order(problems)).encode(errors="backslashreplace"))
-    return file
+    except OSError as error:
+        what = "cannot be written" if problems else "is of an earlier call and cannot be removed"
+        log.warning("%s %s: %s", file, what, error.strerror or error)
+    return None
