@@ -24,6 +24,7 @@ from ..models.base import Backbone
 from ..models.catalogue import IN_MEMORY
 from ..plugins import check_recorded, plugins_of
 from ..registry import classes_in
+from ..spelling import escaped
 from ..taggers import default_tagger
 from .request import Request, Result
 
@@ -82,10 +83,8 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
         plain["model"] = str(Path(settings.model).resolve())
     for key, value in plain.items():
         text = json.dumps(value, ensure_ascii=False)
-        if text != text.encode(errors="replace").decode():
-            raise UserError(
-                f"{key} is not UTF-8: {text.encode(errors='backslashreplace').decode()[:200]}; no run card can hold it"
-            )
+        if (shown := escaped(text)) != text:
+            raise UserError(f"{key} is not UTF-8: {shown[:200]}; no run card can hold it")
     return plain
 
 
