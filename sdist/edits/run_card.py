@@ -57,7 +57,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "attempts": list(result.attempts),
         "seconds": result.timings,
         "machine": machine(backbone),
-        "versions": _versions(),
+        "versions": dict(_versions()),  # the caller's own
     }
 
 
