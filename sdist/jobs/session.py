@@ -25,7 +25,7 @@ from ..models.own_state import own_state
 from .claims import Claims
 from .events import Events
 from .loggers import PictureLogger, finish, make_logger
-from .options import RunOptions, SessionOptions
+from .options import SessionOptions
 from .wandb_account import check_account
 
 
@@ -60,8 +60,8 @@ class Session:
             raise UserError(f"--parallel: {options.method} edits one image at a time")
         if options.log == "wandb":
             check_account(self.settings.log)
-        self.folder, self._is_dry = options.output, isinstance(options, RunOptions) and options.dry_run
-        self._unwritable = None if self._is_dry else _problem_of_writing(options.output)
+        self.folder = options.output
+        self._unwritable = None if options.dry_run else _problem_of_writing(options.output)
         self.events: Events | None = Events() if options.json else None
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
@@ -70,7 +70,7 @@ class Session:
         self.claims = Claims(self.folder)
         self.elsewhere = 0  # images that another process is making, or has made meanwhile
         self.unfinished = 0  # images of queues that were not written, for whatever reason
-        self.stopped: list[str] = []  # images that were written before their last step
+        self.stopped: list[tuple[Path, int]] = []  # images that were written before their last step, and after how many
         self._partial: dict[str, list[str]] = {}  # files of stopped images that were in the folder when somebody looked, by name
         self._first = True  # no queue has been edited
         self._models = models or model_cache
@@ -189,7 +189,7 @@ class Session:
             self.claims.release(name)
             self.tell("made", files["image"], result.prepared.request, seconds=round(sum(result.timings.values()), 3))
         else:
-            self.stopped.append(f"{files['image']} (step {made})")
+            self.stopped.append((files["image"], made))
             self.tell("stopped", files["image"], result.prepared.request, step=made)
 
     def tell(self, status: str, image: Path, request: Request, **more: Any) -> None:
@@ -202,10 +202,10 @@ class Session:
         """Raises Interrupted, with what was kept, if a signal asked for the end and not all is done."""
         if not interrupts.wanted or (done and not self.unfinished):
             return
-        steps = self.settings.editor.steps
         if len(self.stopped) == 1:
-            path, _, step = self.stopped[0].rstrip(")").rpartition(" (step ")
-            raise Interrupted(f"stopped at step {step} of {steps}; saved as {path}")
+            ((path, step),) = self.stopped
+            raise Interrupted(f"stopped at step {step} of {self.settings.editor.steps}; saved as {path}")
         if self.stopped:
-            raise Interrupted(f"stopped; {len(self.stopped)} images are saved as they were: {', '.join(self.stopped)}")
+            saved = ", ".join(f"{path} (step {step})" for path, step in self.stopped)
+            raise Interrupted(f"stopped; {len(self.stopped)} images are saved as they were: {saved}")
         raise Interrupted("stopped before a step of the images being made was finished: nothing of them was saved")
