@@ -135,7 +135,7 @@ def _naming(pair: InputPair, options: RunOptions, report: Report, refused: Count
 
 
 def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
-    """Those whose image is not there as a whole: one listing says what is, then the cards of that are read."""
+    """Those whose image was not made since this was planned: one listing says what is there, then the cards of that are read."""
     there = names(session.folder)
-    made = mapped(session.folder, lambda task: session.is_made(task.name, task.request, there), tasks)
+    made = mapped(session.folder, lambda task: session.is_made_meanwhile(task.name, task.card, there), tasks)
     return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]

@@ -17,7 +17,7 @@ from ..editors.loading import LoadedMethod, ModelCache, model_cache
 from ..edits.made import Made, read_made
 from ..edits.outputs import forget_error, output_files, partial_files, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
-from ..edits.run_card import describe, plain_settings
+from ..edits.run_card import plain_settings
 from ..errors import UserError
 from ..files.storage import names, remove
 from ..interrupts import Interrupted, interrupts
@@ -99,18 +99,17 @@ class Session:
         """Which settings of this session a result was not made with. Raises UserError as `Made.other_settings` does."""
         return made.other_settings(self._plain, lambda: self.method.model.fingerprint)
 
-    def is_made(self, name: str, request: Request, there: Container[str]) -> bool:
-        """Whether the image of that name is there as a whole, made for this request with these settings."""
+    def is_made_meanwhile(self, name: str, card: str | None, there: Container[str]) -> bool:
+        """Whether the image of that name is there as a whole, with another card than the one that was there at first."""
         made = read_made(self.folder, [name], there)
-        return bool(made) and made[0].is_whole and not (made[0].other_request(describe(request)) or self.other_settings(made[0]))
+        return bool(made) and made[0].is_whole and made[0].text != card
 
     def admit(self, name: str, card: str | None) -> bool:
-        """Whether this process is to make an image; not if another one is at it, or has changed the card that was there."""
+        """Whether this process is to make an image; not if another one is at it, or has made it since."""
         is_mine = self.claims.take(name)
         if is_mine:
             files = output_files(self.folder, name)
-            made = read_made(self.folder, [name], {files["image"].name, files["card"].name})
-            is_mine = card == (made[0].text if made else None)
+            is_mine = not self.is_made_meanwhile(name, card, {files["image"].name, files["card"].name})
         if not is_mine:
             self.claims.release(name)
             self.elsewhere += name not in self.ended

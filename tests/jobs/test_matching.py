@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 import sdist
+from sdist.config.build import load_settings
 from sdist.edits.made import Made, image_marks
 from sdist.edits.outputs import partial_files
 from sdist.edits.request import Request
@@ -14,7 +15,9 @@ from sdist.edits.run_card import describe
 from sdist.files.names import FreeNames
 from sdist.jobs import matching
 from sdist.jobs.matching import _Matcher
-from sdist.jobs.plan import Task
+from sdist.jobs.options import SessionOptions
+from sdist.jobs.plan import Task, missing_of
+from sdist.jobs.session import Session
 
 from ..test_cli import edit, listed  # noqa: F401
 from .test_run import SETTINGS
@@ -91,3 +94,16 @@ def test_free_names_keep_their_ending_and_go_on_where_they_were() -> None:
 def test_what_stopped_images_left_is_found_by_their_names() -> None:
     files = ["a_seed0_step3.png", "a_seed0_step3_panel.png", "a_seed0_step3.json", "a_seed0.png", "b_step2_seed1_step7.json"]
     assert partial_files([*files, "a_step.png", "_step1.png"]) == {"a_seed0": files[:3], "b_step2_seed1": files[4:]}
+
+
+def test_what_this_run_or_another_has_made_since_the_plan_is_not_missing(tmp_path: Path, tiny_folder: Path, listed: Path) -> None:  # noqa: F811
+    sdist.run(listed, tmp_path, model=str(tiny_folder), settings=SETTINGS, steps=1, limit=3)
+    asked = SessionOptions(method="lusd", settings=load_settings("lusd"), output=tmp_path)
+    first = (tmp_path / "0_seed0.json").read_text()
+    half = tmp_path / "2_seed0.json"  # of a process that was killed before it wrote the image
+    half.write_text(half.read_text() + " ")
+    tasks = [
+        Task(f"{i}_seed0", "", Request(Path(f"{i}.png"), "", "a cat"), (32, 32), i, card)
+        for i, card in enumerate((first, "of before", "of before", None))
+    ]
+    assert [task.number for task in missing_of(Session(asked), tasks)] == [0, 2, 3]
