@@ -10,6 +10,7 @@ from types import ModuleType
 
 from .errors import UserError
 from .registry import SLOTS, all_or_nothing
+from .spelling import escaped
 
 _loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name -> sha256 of the file
 _brought: dict[str, tuple[str, frozenset[type]]] = {}  # of each: the name of its module, and the classes that it registered
@@ -21,8 +22,8 @@ def load_plugin(name: str) -> None:
     Raises UserError if it does not exist, raises an error of its own, has changed since it was loaded, or bears the file name of
     another one: run cards tell plugins by their file names.
     """
-    if name != name.encode(errors="replace").decode():
-        raise UserError(f"plugin {name.encode(errors='backslashreplace').decode()}: its path is not UTF-8; rename it")
+    if (shown := escaped(name)) != name:
+        raise UserError(f"plugin {shown}: its path is not UTF-8; rename it")
     file = Path(name).resolve() if name.endswith(".py") else None
     if file is not None and not file.is_file():
         raise UserError(f"plugin {name} does not exist")

@@ -29,6 +29,11 @@ def aligned(text: str) -> str:
     return "".join("_" if INVISIBLE.match(c) or unicodedata.category(c)[0] == "M" else c for c in text).translate(PLAIN)
 
 
+def escaped(text: str) -> str:
+    """The text with its half characters, as of a path that is not UTF-8, written out; else the text itself."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def check_text(name: str, text: str) -> None:
     """Raises UserError for what is no text: another type, half characters of UTF-16, and control characters."""
     if not isinstance(text, str):

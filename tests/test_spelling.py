@@ -9,7 +9,7 @@ from sdist.editors.score_distillation import PromptSettings
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.prompts import differing, differing_nouns, named_words, words
-from sdist.spelling import clean, key
+from sdist.spelling import clean, escaped, key
 
 FORMS = ["NFC", "NFD", "NFKC", "NFKD"]
 INVISIBLE = {
@@ -95,3 +95,7 @@ def test_a_prompt_of_another_type_is_refused_by_name(given: object) -> None:
 
 def test_a_card_from_before_keeps_its_prompts_as_they_are() -> None:
     assert Request(Path("a.png"), "", "a\u200b cat", plain=True).target == "a\u200b cat"
+
+
+def test_half_characters_are_written_out() -> None:
+    assert [escaped(text) for text in ("a\udcff", "é\\ud800", "")] == ["a\\udcff", "é\\ud800", ""]

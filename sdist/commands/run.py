@@ -60,6 +60,5 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"status": "total", **result._asdict(), "folder": str(result.folder)}))
     else:
-        lines = summary([result], result.problems, file)
-        print(*(line.replace("(--limit)", "(--dry-run)") if args.dry_run else line for line in lines), sep="\n")
+        print(*summary([result], result.problems, file, args.dry_run), sep="\n")
     return 2 if result.problems else 0

@@ -41,14 +41,15 @@ def main(args: argparse.Namespace) -> int:
 
     case = Case(args.trace, read_settings(args.trace), args.model, args.device, args.teacher_forced)
     if "trace" not in case.settings:
-        return _report(args, *_distillation(case, args.record))
+        method, steps, errors = _distillation(case, args.record)
+        return _report(args, method, errors, f", {steps} steps")
     if args.record is not None:
         raise UserError(f"--record writes runs of score distillation; {args.trace} is a trace of {case.kind}")
     return _report(args, case.kind, compare(case))
 
 
-def _distillation(case: "Case", folder: Path | None) -> tuple[str, Mapping[str, "Deviation"]]:
-    """The method, and what a replay of its run shows; written to `folder` as a trace of ours."""
+def _distillation(case: "Case", folder: Path | None) -> tuple[str, int, Mapping[str, "Deviation"]]:
+    """The method and its steps, and what a replay of its run shows; written to `folder` as a trace of ours."""
     from ..traces.trace import Trace, new_trace_folder, read_trace, write_trace
     from ..traces.verify import adapt, deviations, replay
 
@@ -63,17 +64,17 @@ def _distillation(case: "Case", folder: Path | None) -> tuple[str, Mapping[str, 
         if "accepted" in errors and errors["accepted"].max_abs:
             raise UserError("our verdicts are not the recorded ones: the recorded draws do not make a trace of ours")
         write_trace(folder, Trace(trace.run, {name: ours.get(name, value) for name, value in trace.arrays.items()}))
-    return f"{trace.run.method}, {trace.steps} steps", errors
+    return trace.run.method, trace.steps, errors
 
 
-def _report(args: argparse.Namespace, what: str, errors: Mapping[str, "Deviation"]) -> int:
+def _report(args: argparse.Namespace, method: str, errors: Mapping[str, "Deviation"], more: str = "") -> int:
     """Prints how far each quantity is from the recorded one; 1 if one is beyond the tolerance."""
     ok, name = all(d.within(args.tolerance) for d in errors.values()), args.trace.resolve().name
     if args.json:
         shown = {quantity: asdict(d) for quantity, d in errors.items()}
-        print(json.dumps({"case": name, "method": what.split(",")[0], "ok": ok, "deviations": shown}, indent=1))
+        print(json.dumps({"case": name, "method": method, "ok": ok, "deviations": shown}, indent=1))
         return int(not ok)
-    print(f"{name}: {what}")
+    print(f"{name}: {method}{more}")
     for quantity, d in errors.items():
         verdict = "" if d.within(args.tolerance) else "  beyond the tolerance"
         print(f"  {quantity:14}{d.max_abs:10.2e} absolute{d.max_rel:10.2e} relative{verdict}")

@@ -25,6 +25,7 @@ def layered(layers: Sequence[DictConfig]) -> DictConfig:
 
 def overlaid(below: DictConfig, layer: DictConfig) -> DictConfig:
     """The later one wins, also where it holds a list or a value and the other a mapping, or the other way around."""
+    below = merged(below)
     _give_way(below, layer)
     return merged(below, layer)
 
@@ -40,7 +41,8 @@ def _give_way(below: DictConfig, layer: DictConfig) -> None:
 
 
 def spelled(layer: DictConfig) -> DictConfig:
-    """A layer with short forms written out."""
+    """A copy of a layer, with short forms written out."""
+    layer = merged(layer)
     if ALIAS in layer:
         layer["editor"] = layer.pop(ALIAS)
     for key in (*slots(), "optimizer"):
@@ -59,7 +61,7 @@ def name_in(component: Any) -> Any:
 
 
 def merged(*layers: Any) -> DictConfig:
-    """Of mappings; later ones win."""
+    """A copy of mappings as one; later ones win."""
     return cast(DictConfig, OmegaConf.merge(*layers))
 
 

@@ -70,6 +70,12 @@ def content(job: dict[str, Any]) -> str:
     return json.dumps([job.get(key) for key in JOB])
 
 
+def image_marks(job: dict[str, Any]) -> tuple[str, ...]:
+    """What tells a job's source image, wherever it lies: its sha256, and the name of its file, whose content may have changed."""
+    name = str(job.get("image") or "").replace("\\", "/").rpartition("/")[2]
+    return tuple(filter(None, (str(job["sha256"]), name)))
+
+
 def read_made(folder: Path, names: Iterable[str], there: Container[str]) -> list[Made]:
     """Those of these names whose image is there, and has a card that can be read. Raises OSError as the place does."""
     files = [output_files(folder, name) for name in names]

@@ -17,6 +17,7 @@ from .request import Request, Result
 
 ERRORS = "errors"  # folder of the images that failed
 PARTIAL = re.compile(r"_step\d+$")  # at the end of the name of an image that was stopped after so many steps
+PARTIAL_FILE = re.compile(r"(?P<name>.+)_step\d+(\.png|_panel\.png|\.json)", re.DOTALL)
 HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
 
 
@@ -55,10 +56,13 @@ def result_names(listed: Iterable[str]) -> list[str]:
     return [name for name in names if not name.endswith("_panel") and not PARTIAL.search(name)]
 
 
-def partial_files(listed: Iterable[str], name: str) -> list[str]:
-    """The files among those listed that are left of an image that was stopped before its end."""
-    ending = re.compile(rf"{re.escape(name)}_step\d+(\.png|_panel\.png|\.json)")
-    return [file for file in listed if ending.fullmatch(file)]
+def partial_files(listed: Iterable[str]) -> dict[str, list[str]]:
+    """The files among those listed that are left of images that were stopped before their end, by the names of these."""
+    files: dict[str, list[str]] = {}
+    for file in listed:
+        if found := PARTIAL_FILE.fullmatch(file):
+            files.setdefault(found["name"], []).append(file)
+    return files
 
 
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:

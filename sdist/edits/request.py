@@ -17,7 +17,7 @@ from ..files.images import FORMATS, image_bytes, mask_image, panel, png_bytes
 from ..files.paths import picture_path
 from ..files.storage import make_folder, storage_path, write
 from ..given import check_fields, checked, native
-from ..spelling import check_text, clean
+from ..spelling import check_text, clean, escaped
 from .asked import check_prompts
 
 log = logging.getLogger("sdist")
@@ -82,11 +82,8 @@ def _check_path(path: Path | None) -> None:
     if path is None:
         return
     where = str(path.absolute())
-    try:
-        where.encode()
-    except UnicodeEncodeError:
-        shown = where.encode(errors="backslashreplace").decode()
-        raise UserError(f"the path {shown} is not UTF-8, so no run card can name it; rename the file or its folder") from None
+    if (shown := escaped(where)) != where:
+        raise UserError(f"the path {shown} is not UTF-8, so no run card can name it; rename the file or its folder")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -23,6 +24,7 @@ from ..models.base import Backbone
 from ..models.catalogue import IN_MEMORY
 from ..plugins import check_recorded, plugins_of
 from ..registry import classes_in
+from ..spelling import escaped
 from ..taggers import default_tagger
 from .request import Request, Result
 
@@ -55,7 +57,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "attempts": list(result.attempts),
         "seconds": result.timings,
         "machine": machine(backbone),
-        "versions": _versions(),
+        "versions": dict(_versions()),  # the caller's own
     }
 
 
@@ -81,10 +83,8 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
         plain["model"] = str(Path(settings.model).resolve())
     for key, value in plain.items():
         text = json.dumps(value, ensure_ascii=False)
-        if text != text.encode(errors="replace").decode():
-            raise UserError(
-                f"{key} is not UTF-8: {text.encode(errors='backslashreplace').decode()[:200]}; no run card can hold it"
-            )
+        if (shown := escaped(text)) != text:
+            raise UserError(f"{key} is not UTF-8: {shown[:200]}; no run card can hold it")
     return plain
 
 
@@ -98,23 +98,23 @@ def machine(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def describe(request: Request) -> dict[str, Any]:
-    """What a card says about one job, beside the tokens that were found."""
+def file_digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def describe(request: Request, digest: Callable[[Path], str] = file_digest) -> dict[str, Any]:
+    """What a card says about one job, beside the tokens that were found. `digest` may remember the files of many requests."""
     return {
         "image": str(request.image.resolve()),
-        "sha256": file_digest(request.file),
+        "sha256": digest(request.file),
         "source": request.source,
         "target": request.target,
         "seed": request.seed,
         "words": list(request.words),
         "instruction": request.instruction or None,
         "mask": None if request.mask is None else str(request.mask.resolve()),
-        "mask_sha256": None if request.mask is None else file_digest(request.mask),
+        "mask_sha256": None if request.mask is None else digest(request.mask),
     }
-
-
-def file_digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

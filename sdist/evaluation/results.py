@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.base import Pair
-from ..edits.made import read_made
+from ..edits.made import image_marks, read_made
 from ..edits.run_card import file_digest
 from ..errors import UserError
 from ..files.helpers import is_helper
@@ -70,12 +70,13 @@ def _by_content(jobs: Jobs, pairs: Sequence[Pair], digests: dict[str, str], seed
     by_content: dict[tuple[str, ...], list[str]] = {}
     for name, job in sorted(jobs.items()):
         by_content.setdefault((job["sha256"], clean(job["source"]), clean(job["target"])), []).append(name)
-    names, owned = dict[str, str | None](), set[str]()
+    names, owned, used = dict[str, str | None](), set[str](), set[str | None]()
     for pair in pairs:
         own = by_content.get((digests.get(pair.key, ""), clean(pair.source), clean(pair.target)), [])
-        free = [name for name in own if jobs[name]["seed"] == seed and name not in names.values()]
+        free = [name for name in own if jobs[name]["seed"] == seed and name not in used]
         owned.update(own)
         names[pair.key] = next((name for name in free if _key(name) == pair.key), free[0] if free else None)
+        used.add(names[pair.key])
     return names, owned
 
 
@@ -99,7 +100,7 @@ def _key(name: str) -> str:
 
 def _may_be(job: dict[str, Any] | None, pair: Pair, digests: dict[str, str]) -> bool:
     """Whether a result can be a pair's by its name; not if its card names another source image."""
-    return job is None or job["sha256"] == digests[pair.key] or Path(str(job.get("image"))).name == pair.image.name
+    return job is None or not {digests[pair.key], pair.image.name}.isdisjoint(image_marks(job))
 
 
 def check_sizes(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> None:

@@ -1,7 +1,7 @@
 """Names of files that are made from other names and from texts."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 LONGEST = 120  # bytes of a name's beginning; what is put behind it fits into the 255 that file systems allow
 SHORT = 40  # characters of a text that a name shows
@@ -24,20 +24,34 @@ def short_form(text: str) -> str:
     return as_name(short) if short else "edit"
 
 
-def numbered(name: str, taken: Collection[str]) -> str:
-    """The name, or NAME_2, NAME_3, ... if it is taken; upper and lower case are one, as on some disks."""
-    folded = name.casefold()
-    number, free = 1, folded
-    while free in taken:
-        number += 1
-        free = f"{folded}_{number}"
+class FreeNames:
+    """Gives out names that are not taken, each once; upper and lower case are one, as on some disks."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        """`taken` are in lower case."""
+        self._taken, self._last = set(taken), dict[tuple[str, str], int]()
+
+    def take(self, name: str, ending: str = "") -> str:
+        """The name with its ending, or NAME_2, NAME_3, ... with it, if that is taken."""
+        folded = name.casefold()
+        number = self._last.get((folded, ending), 1)
+        while (free := f"{_with_number(folded, number)}{ending}") in self._taken:
+            number += 1
+        self._taken.add(free)
+        self._last[folded, ending] = number
+        return f"{_with_number(name, number)}{ending}"
+
+
+def _with_number(name: str, number: int) -> str:
     return name if number == 1 else f"{name}_{number}"
+
+
+def numbered(name: str, taken: Iterable[str]) -> str:
+    """The name, or NAME_2, NAME_3, ... if it is taken."""
+    return FreeNames(taken).take(name)
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
     """The names, numbered where one was there before."""
-    unique, taken = list[str](), set[str]()
-    for name in names:
-        unique.append(numbered(name, taken))
-        taken.add(unique[-1].casefold())
-    return unique
+    free = FreeNames()
+    return [free.take(name) for name in names]

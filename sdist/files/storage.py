@@ -187,7 +187,11 @@ def _move_in(path: Remote, data: bytes) -> None:
 def remove(path: Path) -> None:
     """Removes a file if it is there."""
     with naming(path):
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:  # which a read-only disk says of what is not there, too
+            if path.exists():
+                raise
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -28,13 +28,13 @@ RENEWED, STALE = 30.0, 600.0  # seconds between renewals, and after which a clai
 class Claims:
     """The claims of one process, or of the actors of one run, in an output folder."""
 
-    def __init__(self, output: Path) -> None:
-        self._folder, self._owner = output / FOLDER, token_hex(8)
+    def __init__(self, output: Path, owner: str = "") -> None:
+        self._folder, self._owner = output / FOLDER, owner or token_hex(8)
         self._held, self._lock, self._told = set[str](), threading.Lock(), set[str]()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """An actor's are the same owner's."""
-        return _same_owner, (self._folder.parent, self._owner)
+        return Claims, (self._folder.parent, self._owner)
 
     def take(self, name: str) -> bool:
         """Whether the image is this owner's to make."""
@@ -56,11 +56,9 @@ class Claims:
 
     def release(self, name: str) -> None:
         """Gives a claim back, if it is held."""
-        with self._lock:
-            is_held = name in self._held
-            self._held.discard(name)
-        if is_held:
-            with suppress(OSError):  # it will be stale
+        with self._lock, suppress(OSError):  # what cannot be removed will be stale
+            if name in self._held:
+                self._held.remove(name)
                 remove(self._path(name))
 
     def of_others(self) -> set[str]:
@@ -97,11 +95,10 @@ class Claims:
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(RENEWED):
-            with self._lock:
-                held = [*self._held]
-            for name in held:
-                with suppress(OSError):  # the next time will do
-                    write(self._path(name), self._content())
+            for name in [*self._held]:
+                with self._lock, suppress(OSError):  # the next time will do
+                    if name in self._held:  # else it was released meanwhile
+                        write(self._path(name), self._content())
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
@@ -161,12 +158,6 @@ class Claims:
             exclusive = "" if isinstance(self._folder, Path) else "; a store cannot keep two from beginning the same one at once"
             text = "process %s on %s is at work here too: each image is made by the one that begins it%s"
             log.info(text, other["pid"], other["host"], exclusive)
-
-
-def _same_owner(output: Path, owner: str) -> Claims:
-    claims = Claims(output)
-    claims._owner = owner
-    return claims
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -6,15 +6,18 @@ one with the same image that has no result.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..edits.made import Made, content, read_made
+from ..edits.made import Made, content, image_marks, read_made
 from ..edits.outputs import result_names
-from ..edits.run_card import describe
+from ..edits.run_card import describe, file_digest
 from ..errors import UserError
-from ..files.names import numbered
+from ..files.names import FreeNames
 from .options import RunOptions
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def match(session: Session, tasks: list[Task], options: RunOptions) -> Found:
     made = read_made(session.folder, result_names(listed), listed)
     matcher = _Matcher(session, made, {name.casefold() for name in result_names(listed)})
     found = matcher.match(tasks)
-    if matcher.other and not (options.changed or options.overwrite):
+    if matcher.other and not options.changed:
         raise _other_settings(matcher.other, options)
     if matcher.foreign and not options.overwrite:
         raise UserError(f"{matcher.foreign[0]} has no run card beside it; --overwrite replaces it")
@@ -70,15 +73,17 @@ class _Matcher:
     def match(self, tasks: list[Task]) -> Found:
         if not self._taken:
             return Found(tasks)
-        jobs = [describe(task.request) for task in tasks]
+        digest = cache(file_digest)  # the seeds of a pair have one image
+        jobs = [describe(task.request, digest) for task in tasks]
         own = [self._own(content(job), task.name) for task, job in zip(tasks, jobs, strict=True)]
-        pure = {task.name.casefold() for task, one in zip(tasks, own, strict=True) if one is None}
+        new = {task.name.casefold() for task, one in zip(tasks, own, strict=True) if one is None}
+        free = FreeNames(self._taken | new)
         owned = {one.name for one in own if one is not None}
-        orphans = {name: one for name, one in self._by_name.items() if name not in owned}
+        orphans = _Orphans(one for name, one in self._by_name.items() if name not in owned)
         found = Found([])
         for task, job, one in zip(tasks, jobs, own, strict=True):
             if one is None:
-                found.tasks.append(self._without(task, job, orphans, pure, found))
+                found.tasks.append(self._without(task, job, orphans, free, found))
             else:
                 found.tasks.append(replace(task, name=one.name, card=one.text, is_there=self._is_usable(one)))
         return found
@@ -93,17 +98,18 @@ class _Matcher:
         return one
 
     def _is_usable(self, one: Made) -> bool:
-        """Whether a result of the same request is whole and of the same settings."""
-        differ = [] if self._session.overwrite else self._session.other_settings(one)
+        """Whether a result of the same request can stay: it is whole, of the same settings, and not to be overwritten."""
+        if self._session.overwrite:
+            return False
+        differ = self._session.other_settings(one)
         if differ:
             self.other.append((one, differ))
         return one.is_whole and not differ
 
-    def _without(self, task: Task, job: dict[str, Any], orphans: dict[str, Made], pure: set[str], found: Found) -> Task:
+    def _without(self, task: Task, job: dict[str, Any], orphans: _Orphans, free: FreeNames, found: Found) -> Task:
         """A task for which there is no result: in the place of what its row was before, or under a free name."""
-        before = self._before(task, job, orphans)
+        before = orphans.take(job, (task.name, f"{task.number:03d}_seed{task.request.seed}"))
         if before is not None:
-            del orphans[before.name]
             found.changed[before.name] = before.other_request(job)
             return replace(task, name=before.name, card=before.text)
         if task.name.casefold() not in self._taken:
@@ -112,20 +118,31 @@ class _Matcher:
             self.foreign.append(self._session.folder / f"{task.name}.png")
             return task
         key, _, seed = task.name.rpartition("_seed")
-        free = {name.rpartition("_seed")[0] for name in self._taken | pure if name.endswith(f"_seed{seed}")}
-        name = f"{numbered(key, free)}_seed{seed}"
-        self._taken.add(name.casefold())
-        return replace(task, name=name)
-
-    def _before(self, task: Task, job: dict[str, Any], orphans: dict[str, Made]) -> Made | None:
-        """A result for the same image that nothing else asks for; the one in the task's own place first."""
-        seed = task.request.seed
-        places = [orphans[name] for name in (task.name, f"{task.number:03d}_seed{seed}") if name in orphans]
-        others = [one for one in orphans.values() if one.job.get("seed") == seed]
-        return next((one for one in (*places, *others) if _has_image(one, job)), None)
+        return replace(task, name=free.take(key, f"_seed{seed}"))
 
 
-def _has_image(one: Made, job: dict[str, Any]) -> bool:
-    """Whether a result was made from the same pixels, or from a file of that name."""
-    recorded = str(one.job.get("image", "")).replace("\\", "/").rpartition("/")[2]
-    return one.job.get("sha256") == job["sha256"] or recorded == str(job["image"]).replace("\\", "/").rpartition("/")[2]
+class _Orphans:
+    """Results that nothing asks for, by the images that they were made from."""
+
+    def __init__(self, made: Iterable[Made]) -> None:
+        self._left = {one.name: one for one in made}
+        self._by_image = defaultdict[tuple[str, str], deque[Made]](deque)
+        for one in self._left.values():
+            for mark in image_marks(one.job):
+                self._by_image[str(one.job["seed"]), mark].append(one)
+
+    def take(self, job: dict[str, Any], places: Sequence[str]) -> Made | None:
+        """One for the same image, which is then no longer here: of these names, else with the same seed."""
+        marks = image_marks(job)
+        named = (self._left[name] for name in places if name in self._left)
+        same = (one for one in named if not set(marks).isdisjoint(image_marks(one.job)))
+        others = filter(None, (self._first(str(job["seed"]), mark) for mark in marks))
+        chosen = next(chain(same, others), None)
+        return None if chosen is None else self._left.pop(chosen.name)
+
+    def _first(self, seed: str, mark: str) -> Made | None:
+        """The first that is left; those that were taken are dropped on the way."""
+        made = self._by_image[seed, mark]
+        while made and made[0].name not in self._left:
+            made.popleft()
+        return made[0] if made else None

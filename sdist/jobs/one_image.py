@@ -1,13 +1,14 @@
 """What `sdist edit` calls its results: one request has one, and another prompt, method or setting gets one beside it."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from ..edits.made import Made, content, read_made
 from ..edits.outputs import result_names
 from ..edits.request import Request
-from ..edits.run_card import describe
+from ..edits.run_card import describe, file_digest
 from ..errors import UserError
 from ..files.names import as_name, numbered, short_form
 from .session import Session
@@ -40,7 +41,8 @@ def named_results(session: Session, requests: Sequence[Request], method: str) ->
     """Those that are there keep their names, the others are IMAGE_METHOD_PROMPT_seedN, numbered where that is taken."""
     stem, listed = as_name(requests[0].image.stem), session.look()
     own = [name for name in result_names(listed) if name.startswith(f"{stem}_")]
-    wanted = [content(describe(request)) for request in requests]
+    digest = cache(file_digest)  # one image, however many seeds
+    wanted = [content(describe(request, digest)) for request in requests]
     made = [one for one in read_made(session.folder, own, listed) if content(one.job) in wanted and _is_same(session, one)]
     found = [next((one for one in made if content(one.job) == each), None) for each in wanted]
     base = f"{stem}_{as_name(Path(method).stem)}_{short_form(requests[0].target or requests[0].instruction)}"

@@ -25,6 +25,7 @@ class SessionOptions:
     parallel: int | None = None  # draws that the network sees at once; None: what suits the device
     log: str = "none"  # none, csv, tensorboard or wandb
     overwrite: bool = False  # replace results that exist
+    dry_run: bool = False  # say what would be made, and write nothing
     json: bool = False  # a line of json on stdout for each image as it is there, see Session.tell
 
     def __post_init__(self) -> None:
@@ -45,7 +46,6 @@ class RunOptions(SessionOptions):
     limit: int | None = None  # images that this call makes at most
     shard: tuple[int, int] = WHOLE  # (i, n): the pairs i, i + n, i + 2 n, ... only
     retry: bool = False  # try images again that failed in an earlier call
-    dry_run: bool = False  # say what would be made, and write nothing
     changed: bool = False  # make images again whose row or settings are no longer what they were made for
     devices: int | str | None = None  # processes on this machine, one per GPU; "auto": all GPUs; None: this process alone
     engine: str = "local"  # local, or ray: the actors of a Ray cluster

@@ -28,7 +28,7 @@ class Task:
     size: tuple[int, int]
     number: int  # of its pair
     card: str | None = None  # that was there when this was planned
-    is_there: bool = False  # as a whole, made for this
+    is_there: bool = False  # as a whole, made for this, and stays
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     refused += bad * options.seeds
     found = match(session, asked, options)
     tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
-    missing = [task for task in tasks if options.overwrite or not task.is_there]
-    waiting = [] if options.changed or options.overwrite else _changed(tasks, found, report)
+    missing = [task for task in tasks if not task.is_there]
+    waiting = set[str]() if options.changed or options.overwrite else _changed(tasks, found, report)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):
         forget_error(session.folder, name)  # of a run that was killed just after it had made the image
@@ -88,13 +88,13 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     return Plan(tasks, *counts, Counter(task.size for task in found.tasks), refused, len(waiting))
 
 
-def _changed(tasks: list[Task], found: Found, report: Report) -> list[str]:
+def _changed(tasks: list[Task], found: Found, report: Report) -> set[str]:
     """Names of results whose rows have changed since; `report` hears of each."""
     waiting = [task for task in tasks if task.name in found.changed]
     for task in waiting:
         what = " and ".join(found.changed[task.name])
         report(f"{task.where}: {task.name}.png was made with a different {what}; --changed makes it again")
-    return [task.name for task in waiting]
+    return {task.name for task in waiting}
 
 
 def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], int]:
@@ -135,7 +135,7 @@ def _naming(pair: InputPair, options: RunOptions, report: Report, refused: Count
 
 
 def missing_of(session: Session, tasks: list[Task]) -> list[Task]:
-    """Those whose image is not there as a whole: one listing says what is, then the cards of that are read."""
+    """Those whose image was not made since this was planned: one listing says what is there, then the cards of that are read."""
     there = names(session.folder)
-    made = mapped(session.folder, lambda task: session.is_made(task.name, task.request, there), tasks)
+    made = mapped(session.folder, lambda task: session.is_made_meanwhile(task.name, task.card, there), tasks)
     return [task for task, is_made in zip(tasks, made, strict=True) if not is_made]

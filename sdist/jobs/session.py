@@ -17,7 +17,7 @@ from ..editors.loading import LoadedMethod, ModelCache, model_cache
 from ..edits.made import Made, read_made
 from ..edits.outputs import forget_error, output_files, partial_files, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
-from ..edits.run_card import describe, plain_settings
+from ..edits.run_card import plain_settings
 from ..errors import UserError
 from ..files.storage import names, remove
 from ..interrupts import Interrupted, interrupts
@@ -25,7 +25,7 @@ from ..models.own_state import own_state
 from .claims import Claims
 from .events import Events
 from .loggers import PictureLogger, finish, make_logger
-from .options import RunOptions, SessionOptions
+from .options import SessionOptions
 from .wandb_account import check_account
 
 
@@ -60,8 +60,8 @@ class Session:
             raise UserError(f"--parallel: {options.method} edits one image at a time")
         if options.log == "wandb":
             check_account(self.settings.log)
-        self.folder, self._is_dry = options.output, isinstance(options, RunOptions) and options.dry_run
-        self._unwritable = None if self._is_dry else _problem_of_writing(options.output)
+        self.folder = options.output
+        self._unwritable = None if options.dry_run else _problem_of_writing(options.output)
         self.events: Events | None = Events() if options.json else None
         self.name, self._log, self.overwrite = options.name or Path(options.method).stem, options.log, options.overwrite
         self._parallel = options.parallel
@@ -70,8 +70,8 @@ class Session:
         self.claims = Claims(self.folder)
         self.elsewhere = 0  # images that another process is making, or has made meanwhile
         self.unfinished = 0  # images of queues that were not written, for whatever reason
-        self.stopped: list[str] = []  # images that were written before their last step
-        self.listed: frozenset[str] = frozenset()  # files that were in the folder when somebody looked
+        self.stopped: list[tuple[Path, int]] = []  # images that were written before their last step, and after how many
+        self._partial: dict[str, list[str]] = {}  # files of stopped images that were in the folder when somebody looked, by name
         self._first = True  # no queue has been edited
         self._models = models or model_cache
         self._last: Prepared | None = None
@@ -91,25 +91,25 @@ class Session:
 
     def look(self) -> frozenset[str]:
         """What is in the folder now, by one listing."""
-        self.listed = frozenset(names(self.folder))
-        return self.listed
+        listed = frozenset(names(self.folder))
+        self._partial = partial_files(listed)
+        return listed
 
     def other_settings(self, made: Made) -> list[str]:
         """Which settings of this session a result was not made with. Raises UserError as `Made.other_settings` does."""
         return made.other_settings(self._plain, lambda: self.method.model.fingerprint)
 
-    def is_made(self, name: str, request: Request, there: Container[str]) -> bool:
-        """Whether the image of that name is there as a whole, made for this request with these settings."""
+    def is_made_meanwhile(self, name: str, card: str | None, there: Container[str]) -> bool:
+        """Whether the image of that name is there as a whole, with another card than the one that was there at first."""
         made = read_made(self.folder, [name], there)
-        return bool(made) and made[0].is_whole and not (made[0].other_request(describe(request)) or self.other_settings(made[0]))
+        return bool(made) and made[0].is_whole and made[0].text != card
 
     def admit(self, name: str, card: str | None) -> bool:
-        """Whether this process is to make an image; not if another one is at it, or has changed the card that was there."""
+        """Whether this process is to make an image; not if another one is at it, or has made it since."""
         is_mine = self.claims.take(name)
         if is_mine:
             files = output_files(self.folder, name)
-            made = read_made(self.folder, [name], {files["image"].name, files["card"].name})
-            is_mine = card == (made[0].text if made else None)
+            is_mine = not self.is_made_meanwhile(name, card, {files["image"].name, files["card"].name})
         if not is_mine:
             self.claims.release(name)
             self.elsewhere += name not in self.ended
@@ -178,7 +178,7 @@ class Session:
         files = output_files(self.folder, name if is_whole else f"{name}_step{made}")
         card = result.card
         write_result(files, result, card if is_whole else card | {"stopped_at": made})
-        for file in partial_files(self.listed, name):
+        for file in self._partial.get(name, ()):
             if self.folder / file not in files.values():
                 remove(self.folder / file)
         if is_whole:
@@ -188,7 +188,7 @@ class Session:
             self.claims.release(name)
             self.tell("made", files["image"], result.prepared.request, seconds=round(sum(result.timings.values()), 3))
         else:
-            self.stopped.append(f"{files['image']} (step {made})")
+            self.stopped.append((files["image"], made))
             self.tell("stopped", files["image"], result.prepared.request, step=made)
 
     def tell(self, status: str, image: Path, request: Request, **more: Any) -> None:
@@ -201,10 +201,10 @@ class Session:
         """Raises Interrupted, with what was kept, if a signal asked for the end and not all is done."""
         if not interrupts.wanted or (done and not self.unfinished):
             return
-        steps = self.settings.editor.steps
         if len(self.stopped) == 1:
-            path, _, step = self.stopped[0].rstrip(")").rpartition(" (step ")
-            raise Interrupted(f"stopped at step {step} of {steps}; saved as {path}")
+            ((path, step),) = self.stopped
+            raise Interrupted(f"stopped at step {step} of {self.settings.editor.steps}; saved as {path}")
         if self.stopped:
-            raise Interrupted(f"stopped; {len(self.stopped)} images are saved as they were: {', '.join(self.stopped)}")
+            saved = ", ".join(f"{path} (step {step})" for path, step in self.stopped)
+            raise Interrupted(f"stopped; {len(self.stopped)} images are saved as they were: {saved}")
         raise Interrupted("stopped before a step of the images being made was finished: nothing of them was saved")

@@ -1,5 +1,6 @@
 """What became of the images of a run."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from ..files.storage import remove, write
 from .plan import Plan
 from .problems import in_order
 from .session import Session
+
+log = logging.getLogger("sdist")
 
 SHOWN = 10  # problems that the summary repeats
 PROBLEMS = "problems.txt"  # holds all of them, in the output folder
@@ -38,19 +41,21 @@ def run_result(session: Session, plan: Plan, seconds: float, problems: Sequence[
     return RunResult(session.folder, *counts, failed, plan.left, tuple(problems), seconds, *more)
 
 
-def summary(results: Sequence[RunResult], problems: Sequence[str] = (), file: Path | None = None) -> list[str]:
+def summary(
+    results: Sequence[RunResult], problems: Sequence[str] = (), file: Path | None = None, dry_run: bool = False
+) -> list[str]:
     """What became of all images, on one line, what else there is to say, and the first problems; `file` has all of them."""
     made, there, total = (sum(getattr(r, name) for r in results) for name in ("made", "there", "total"))
     counts = [f"{made} of {total} made", f"{there} already there", f"{sum(len(r.failed) for r in results)} failed"]
     others = {"refused": "refused", "changed": "changed since (--changed)", "elsewhere": "left to another process"}
     counts += [f"{count} {told}" for name, told in others.items() if (count := sum(getattr(r, name) for r in results))]
-    return [", ".join(counts), *_more(results, made), *_problems(problems, file)]
+    return [", ".join(counts), *_more(results, made, "--dry-run" if dry_run else "--limit"), *_problems(problems, file)]
 
 
-def _more(results: Sequence[RunResult], made: int) -> list[str]:
+def _more(results: Sequence[RunResult], made: int, why_left: str) -> list[str]:
     left = sum(r.left for r in results)
     more = [
-        *([f"{left} not made yet (--limit)"] if left else []),
+        *([f"{left} not made yet ({why_left})"] if left else []),
         *(f"{len(r.failed)} failed, see {r.folder / ERRORS}" for r in results if r.failed),
         *([f"{sum(r.seconds for r in results) / made:.2f} s per image"] if made else []),
     ]
@@ -68,10 +73,17 @@ def _problems(problems: Sequence[str], file: Path | None) -> list[str]:
 
 
 def write_problems(folder: Path, problems: Sequence[str]) -> Path | None:
-    """The file of all problems of a call, in its output folder; the one of an earlier call goes if there are none."""
+    """The file of all problems of a call, in its output folder; the one of an earlier call goes if there are none.
+
+    None if there is no such file, or none that is of this call because nothing can be written there, of which the log warns.
+    """
     file = folder / PROBLEMS
-    if not problems:
+    try:
+        if problems:
+            write(file, "".join(f"{problem}\n" for problem in in_order(problems)).encode(errors="backslashreplace"))
+            return file
         remove(file)
-        return None
-    write(file, "".join(f"{problem}\n" for problem in in_order(problems)).encode(errors="backslashreplace"))
-    return file
+    except OSError as error:
+        what = "cannot be written" if problems else "is of an earlier call and cannot be removed"
+        log.warning("%s %s: %s", file, what, error.strerror or error)
+    return None

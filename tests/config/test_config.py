@@ -3,8 +3,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from sdist.config.build import load_settings, resolve, settings_of
+from sdist.config.layers import kept_rate, layered
 from sdist.errors import UserError
 from sdist.gammas import Constant
 from sdist.losses.dds import DDS
@@ -232,3 +234,16 @@ def test_a_registry_refuses_a_name_twice() -> None:
     registry.register("a")(int)
     with pytest.raises(ValueError, match="thing 'a' is already int"):
         registry.register("a")(float)
+
+
+def test_layers_stay_as_they_were() -> None:
+    texts = (
+        "{baseline: {name: sdedit, strength: 0.5}, loss: {name: cds, weight: 1}, list: [1]}",
+        "{editor: lime, loss: dds, list: {a: 1}}",
+    )
+    layers = [OmegaConf.create(text) for text in texts]
+    before = [OmegaConf.to_yaml(layer) for layer in layers]
+    together = layered(layers)
+    assert (together.editor, together.loss, together["list"]) == ({"name": "lime"}, {"name": "dds"}, {"a": 1})
+    assert kept_rate(layers, "SGD") is None
+    assert [OmegaConf.to_yaml(layer) for layer in layers] == before

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import fsspec
 import pytest
 
 from sdist.cli import main
-from sdist.files.storage import names, storage_path
+from sdist.files.storage import names, storage_path, write
 from sdist.jobs.claims import STALE, Claims, process
 
 from ..forks import forks
@@ -114,6 +115,34 @@ def test_a_living_claim_is_renewed(tmp_path: Path, monkeypatch) -> None:
         while json.loads((tmp_path / "claims" / "a.json").read_text())["time"] == before and time.monotonic() < deadline:
             time.sleep(0.01)
         assert json.loads((tmp_path / "claims" / "a.json").read_text())["time"] > before
+
+
+def test_a_claim_that_is_released_while_it_is_renewed_stays_released(tmp_path: Path, monkeypatch) -> None:
+    claims, renewing, released = Claims(tmp_path), threading.Event(), threading.Event()
+
+    def slow(path: Path, data: bytes) -> None:
+        renewing.set()
+        released.wait(0.1)
+        write(path, data)
+
+    monkeypatch.setattr("sdist.jobs.claims.RENEWED", 0.01)
+    monkeypatch.setattr("sdist.jobs.claims.write", slow)
+    with claims.renewed():
+        assert claims.take("a")
+        assert renewing.wait(10)
+        claims.release("a")
+        released.set()
+        time.sleep(0.1)
+        assert names(tmp_path / "claims") == set()
+
+
+def test_an_actors_claims_are_of_the_same_owner(tmp_path: Path) -> None:
+    driver = Claims(tmp_path)
+    actor = pickle.loads(pickle.dumps(driver))
+    assert actor.take("a")
+    assert driver.of_others() == set()
+    assert driver.take("a")
+    assert not Claims(tmp_path).take("a")
 
 
 def test_an_image_that_another_process_makes_is_left_to_it(

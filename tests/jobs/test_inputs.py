@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sdist.errors import UserError
-from sdist.jobs.inputs import read_pairs
+from sdist.jobs.inputs import HINTS, read_index, read_pairs
 
 HEAD = "img_path,source_prompt,target_prompt\n"
 
@@ -90,3 +90,13 @@ def test_a_row_whose_image_is_not_there_costs_itself(folder: Path, name: str, me
     assert line.startswith("index.csv line 2: ")
     with pytest.raises(UserError, match=message):
         raise UserError(line)
+
+
+def test_the_first_missing_images_get_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "lion.png").touch()
+    (tmp_path / "index.csv").write_text(HEAD + "lino.png,,a cat\n" * (HINTS + 5))
+    problems = list[str]()
+    assert read_index(tmp_path, problems.append) == []
+    hinted = [problem.endswith("; did you mean 'lion.png'?") for problem in problems]
+    assert hinted == [True] * HINTS + [False] * 5

@@ -1,5 +1,6 @@
 """`sdist.run`: the same as the command from Python; seeds belong to images, not to their settings."""
 
+import errno
 import json
 import logging
 from pathlib import Path
@@ -136,6 +137,32 @@ def test_programs_get_a_json_object_per_image_and_the_totals(listed: Path, tiny_
     assert len(totals["problems"]) == 2
 
 
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_problems_of_a_folder_that_is_read_only_are_in_the_summary(
+    listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys, caplog, is_refused: bool  # noqa: F811
+) -> None:  # fmt: skip
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out")
+    assert main(arguments) == 0
+    monkeypatch.setattr("sdist.edits.outputs.try_writing", refuse)
+    monkeypatch.setattr("sdist.files.storage.write_atomic", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "problems.txt" not in caplog.text
+    if is_refused:
+        write_index(listed, [["0.png", "", "a cat wearing a hat"], ["none.png", "a cat", "a dog"]])
+        assert main(arguments) == 2
+        assert "0 of 2 made, 1 already there, 0 failed, 1 refused\n1 problem:\n  index.csv line 3" in capsys.readouterr().out
+        assert "problems.txt cannot be written: Read-only file system" in caplog.text
+    else:
+        (tmp_path / "out" / "problems.txt").touch()
+        assert main(arguments) == 0
+        assert "problems.txt is of an earlier call and cannot be removed: Read-only file system" in caplog.text
+
+
 def test_problems_are_summed_up_in_the_order_of_the_lines() -> None:
     found = ["index.csv line 12: b", "3 images failed", "index.csv lines 4 to 5: a", "index.csv line 2: c"]
     result = sdist.RunResult(Path("out"), 20, 4, 0, ("x",), 0, tuple(found), 1.0, refused=3)
@@ -145,3 +172,14 @@ def test_problems_are_summed_up_in_the_order_of_the_lines() -> None:
     many = [f"index.csv line {i}: no" for i in range(30)]
     assert summary([result], many)[2:] == ["30 problems:", *(f"  {text}" for text in many[:10]), "  and 20 more"]
     assert summary([result], many[:1])[2] == "1 problem:"
+
+
+def test_what_is_overwritten_is_told_as_made_and_not_as_there(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--json")
+    assert main(arguments) == 0
+    for more, status, made in ((["--overwrite", "--dry-run"], "missing", 0), (["--overwrite"], "made", 4)):
+        capsys.readouterr()
+        assert main([*arguments, *more]) == 0
+        *images, totals = map(json.loads, capsys.readouterr().out.splitlines())
+        assert [image["status"] for image in images] == [status] * 4
+        assert (totals["made"], totals["there"], totals["left"]) == (made, 0, 4 - made)

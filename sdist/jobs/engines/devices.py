@@ -23,7 +23,6 @@ from typing import Any, TypeVar, cast
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed import all_gather_object
@@ -83,30 +82,9 @@ def _fabric(options: RunOptions) -> Fabric:
     started = _is_started_by_torchrun()
     if started:
         _check_torchrun(count)
-    environment = TorchElasticEnvironment() if started else OwnProcesses()
+    environment = TorchElasticEnvironment() if started else LightningEnvironment()
     strategy = DDPStrategy(start_method="popen" if started else "spawn", process_group_backend="gloo", timeout=LONG)
     return Fabric(accelerator=kind, devices=count, strategy=strategy, plugins=[environment])
-
-
-class OwnProcesses(LightningEnvironment):
-    """Processes of this machine that are started here, whatever ranks and addresses the environment holds for others."""
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return False
-
-    @property
-    def main_address(self) -> str:
-        return "127.0.0.1"
-
-    @property
-    def main_port(self) -> int:
-        if self._main_port == -1:
-            self._main_port = find_free_network_port()
-        return self._main_port
-
-    def node_rank(self) -> int:
-        return 0
 
 
 def _is_started_by_torchrun() -> bool:

@@ -70,6 +70,7 @@ def edit_all(session: Session, plan: Plan, fail: Fail, wanted: int | None) -> No
             driver.run([Chunk(tasks) for tasks in queues(plan.todo, most)], workers)
         finally:
             driver.end()
+            session.claims.of_others()  # removes what actors that died have left
 
 
 @contextmanager

@@ -126,7 +126,7 @@ class Driver:
     def _requeue(self, chunk: Chunk) -> None:
         """What is not yet made; the last time image by image, so that the one that kills is alone."""
         remove_parts(self._session.folder, {task.name for task in chunk.tasks})
-        left = chunk.tasks if self._session.overwrite else missing_of(self._session, chunk.tasks)  # an older one tells nothing
+        left = missing_of(self._session, chunk.tasks)
         deaths, made = chunk.deaths + 1, len(chunk.tasks) - len(left)
         self._session.made += made
         if deaths < DEATHS - 1:
