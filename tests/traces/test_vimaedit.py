@@ -1,9 +1,11 @@
 """Traces of ViMAEdit's release and of PnPInversion, by piece: the same inputs go in, the same quantities must come out."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from sdist.errors import UserError
 from sdist.traces.files import read_settings
@@ -79,3 +81,9 @@ def test_what_was_recorded_is_recomputed(name: str) -> None:
 )
 def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected: set[str]) -> None:
     assert far(case_of(name, **change)) == expected
+
+
+def test_recorded_arrays_go_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Case, "backbone", lambda case, conditions: SimpleNamespace(device=torch.device("meta")))
+    _, arrays = case_of("vimaedit_inversion").loaded("z_src")
+    assert {array.device.type for array in arrays.values()} == {"meta"}
