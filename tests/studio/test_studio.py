@@ -428,6 +428,20 @@ def test_two_visitors_share_nothing_but_the_line(offer: Offer, picture: Path) ->
     assert one.source != two.source
 
 
+def test_a_look_does_not_hide_that_an_edit_is_stopping(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    press(visitor)
+    wait_until(lambda: visitor.work.ended, 60)
+    visitor.work.ended = False
+    assert "done" in handle_edit.watch(visitor, "")["status"]
+    visitor.work.stop.set()
+    visitor.rests = 0.0
+    looked = handle_edit.watch(visitor, "")
+    assert "stage" in looked
+    assert "stopping" in looked["status"]
+    visitor.work.ended = True
+
+
 def test_what_fails_is_said_and_does_not_hide_what_was_made(visitor: Visitor, picture: Path) -> None:
     visitor.source = visitor.take(picture, "photo.png")
     press(visitor)
