@@ -66,11 +66,8 @@ class InstructPix2Pix(Denoising):
         return True
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        return self.walk_masked(model, batch).latents
-
-    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
         *_, last = self.walk_steps(model, batch)
-        return last
+        return last.latents
 
     def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
         nowhere = [None] * len(batch)
