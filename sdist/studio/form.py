@@ -71,9 +71,7 @@ def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
         return resolve({**(wanted.card or {}), **values}, "the run card")
     settings = settings_of(method, overrides, values)
     if wanted.chosen is not None and not wanted.chosen and "words" in settings.editor.reads:
-        parts = getattr(settings.editor, "regularizers", {})
-        without = [f"regularizers.{name}=null" for name, part in parts.items() if "words" in part.reads]
-        return settings_of(method, [*overrides, *without], values)
+        return settings_of(method, [*overrides, *settings.editor.without_words], values)
     return settings
 
 
