@@ -1,13 +1,13 @@
 """Traces of ViMAEdit's release and of PnPInversion, by piece: the same inputs go in, the same quantities must come out."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from sdist.errors import UserError
+from sdist.models.stable_diffusion import StableDiffusion
 from sdist.traces.files import read_settings
 from sdist.traces.kinds import Case, compare
 
@@ -84,6 +84,7 @@ def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected:
 
 
 def test_recorded_arrays_go_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Case, "backbone", lambda case, conditions: SimpleNamespace(device=torch.device("meta")))
+    monkeypatch.setattr(StableDiffusion, "device", torch.device("meta"), raising=False)
+    monkeypatch.setattr(Case, "backbone", lambda case, conditions: StableDiffusion.__new__(StableDiffusion))
     _, arrays = case_of("vimaedit_inversion").loaded("z_src")
     assert {array.device.type for array in arrays.values()} == {"meta"}
