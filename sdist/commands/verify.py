@@ -50,14 +50,15 @@ def main(args: argparse.Namespace) -> int:
 
 def _distillation(case: "Case", folder: Path | None) -> tuple[str, int, Mapping[str, "Deviation"]]:
     """The method and its steps, and what a replay of its run shows; written to `folder` as a trace of ours."""
+    from ..traces.adapt import adapt
     from ..traces.trace import Trace, new_trace_folder, read_trace, write_trace
-    from ..traces.verify import adapt, deviations, replay
+    from ..traces.verify import deviations, replay
 
     trace = read_trace(case.folder)
     if folder is not None:
         new_trace_folder(folder)
     backbone = case.backbone()
-    adapt(backbone, trace.run)
+    adapt(backbone, trace.run.prediction_type, trace.run.vae_scaling_factor)
     ours = replay(backbone, trace, case.forced)
     errors = deviations(ours, trace)
     if folder is not None:

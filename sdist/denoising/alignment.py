@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..hooks.injection import TokenMap
+from ..models.text import PromptEncoder
 
 Alignment = tuple[Float[Tensor, "source target"], Float[Tensor, " target"]]
 
@@ -25,6 +26,11 @@ class Tokens:
     prompt: str
     ids: Sequence[int]
     spans: Sequence[tuple[int, int]]  # the characters [start, end) of the prompt that each token stands for
+
+    @staticmethod
+    def of(text: PromptEncoder, prompt: str) -> "Tokens":
+        """Raises UserError for a prompt that the encoder does not hold."""
+        return Tokens(prompt, text.token_ids(prompt), text.token_spans(prompt))
 
     @property
     def count(self) -> int:

@@ -54,6 +54,10 @@ class Added:
     noise: Latents
     where: Float[Tensor, "b 1 _ _"]  # 0..1, of the latents' size or 1 x 1
 
+    @staticmethod
+    def everywhere(noise: Latents) -> "Added":
+        return Added(noise, torch.ones_like(noise[:, :1, :1, :1]))
+
 
 class Solver(ABC):
     """A frozen dataclass whose fields are its configuration; takes noisy latents from one level to another."""

@@ -84,7 +84,7 @@ def walk(
         noisy = {"seeing": torch.cat([z, image], 1), "blind": torch.cat([z, blank], 1)}
         outputs = call(network, noisy, at.t, text, ROWS, hooks(k))
         estimate = replace(guided(outputs, scales), alpha=at.alpha, sigma=at.sigma)
-        added = Added(next(noise), torch.ones_like(z[:, :1, :1, :1])) if solver.stochastic else None
+        added = Added.everywhere(next(noise)) if solver.stochastic else None
         z, before = solver.step(estimate, to, added, before), estimate
         yield Step(z, outputs, estimate.clean if k < len(levels) - 2 else z)
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import torch
-
 from ..diffusion import Estimate, Latents
 from ..prediction import Branch, Hook, Network, Outputs, Text, call
 from .base import Added, Inverted, Level, Solver
@@ -48,7 +46,7 @@ def sample(
         estimates = corrected({branch.latent: outputs[branch] for branch in branches}, inverted)
         noise = added(outputs)
         if inverted is not None and inverted.noise is not None:
-            noise = _everywhere(inverted.noise[k])
+            noise = Added.everywhere(inverted.noise[k])
         walked = {name: solver.step(estimate, to, noise, before.get(name)) for name, estimate in estimates.items()}
         if inverted is not None and inverted.latents is not None and SOURCE in walked:
             walked[SOURCE] = inverted.latents[k]
@@ -66,7 +64,3 @@ def corrected(estimates: Mapping[str, Estimate], inverted: Inverted | None) -> d
     off = inverted.clean - estimates[SOURCE].clean
     moved = {name: estimate.with_clean(estimate.clean + off) for name, estimate in estimates.items()}
     return moved | {SOURCE: estimates[SOURCE].with_clean(inverted.clean)}
-
-
-def _everywhere(noise: Latents) -> Added:
-    return Added(noise, torch.ones_like(noise[:, :1, :1, :1]))

@@ -94,6 +94,11 @@ class Editor(ABC):
         """The words of the target prompt that it localizes, and the positions of their tokens."""
         return (), ()
 
+    @property
+    def without_words(self) -> Sequence[str]:
+        """Overrides that switch off those of its parts that read words; none where it has no such parts."""
+        return ()
+
     def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
         """How many draws at once suit the model's device for so many images with latents of (height, width)."""
         return 1

@@ -51,13 +51,9 @@ class Denoising(Editor):
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
         """The edited latents of images of one size; each is what it would be alone, up to float rounding."""
 
-    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
-        """The same with masks, for editors that have some."""
-        return Walked(self.walk(model, batch), [None] * len(batch))
-
     def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
         """If it is watchable the encoded images, then what each step makes of them; if not the last of these alone."""
-        yield self.walk_masked(model, batch)
+        yield Walked(self.walk(model, batch), [None] * len(batch))
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
         lower(model, precision, None)
@@ -134,18 +130,12 @@ def _unseen(callbacks: Sequence[Callback]) -> list[Callback]:
 def _decoded(
     model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, attempts: tuple[int, ...], parallel: int, seconds: float
 ) -> Result | str:
+    """The result with its decoded image, or why there is none."""
+    start = time.perf_counter()
     try:
-        return _result(model, prepared, z, mask, attempts, parallel, seconds)
+        check_finite(f"the denoiser ({model.denoiser_name})", z)
+        (image,) = to_images(model.decode(z))
     except FAULTS as error:
         return reason_of(prepared, error)
-
-
-def _result(
-    model: Backbone, prepared: Prepared, z: Latents, mask: Tensor | None, attempts: tuple[int, ...], parallel: int, seconds: float
-) -> Result:
-    """The decoded image. Raises NotFiniteError and AllocationError."""
-    check_finite(f"the denoiser ({model.denoiser_name})", z)
-    start = time.perf_counter()
-    (image,) = to_images(model.decode(z))
     timings = {"edit": round(seconds, 3), "decode": round(time.perf_counter() - start, 3)}
     return Result(prepared, image, mask, attempts, parallel, timings)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, ClassVar, cast
 
 from ..denoising.instructed import Scales, Step, linspace_levels, noise_of, walk
@@ -39,9 +38,6 @@ class InstructPix2Pix(Denoising):
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:
             raise UserError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
-        for name in ("guidance_scale", "image_guidance_scale", "localize_guidance_scale"):
-            if not isfinite(getattr(self, name, 0)):
-                raise UserError(f"{name} must be a finite number, got {getattr(self, name)}")
         if self.solver is None:
             raise UserError("solver cannot be null")
 
@@ -70,11 +66,8 @@ class InstructPix2Pix(Denoising):
         return True
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        return self.walk_masked(model, batch).latents
-
-    def walk_masked(self, model: Backbone, batch: Sequence[Prepared]) -> Walked:
         *_, last = self.walk_steps(model, batch)
-        return last
+        return last.latents
 
     def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
         nowhere = [None] * len(batch)

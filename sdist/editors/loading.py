@@ -123,18 +123,18 @@ class LoadedMethod:
         Edits with the same model wait for each other. Raises UserError for a queue of none, or of several sizes.
         """
         _check_queue(batch)
-        finished = dict[int, Result]()  # by what the editor made
+        finished = dict[int, tuple[Result, Result]]()  # by the id of what the editor made, which lives as long as it is kept here
 
         def deliver(result: Result) -> None:
-            finished[id(result)] = self._finished(result)
-            run.deliver(finished[id(result)])
+            finished[id(result)] = (result, self._finished(result))
+            run.deliver(finished[id(result)][1])
 
         with self.model.alone, own_state(), plain(self.model.networks), self._naming():
             check_casting(self.model.named_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
             results = self.editor.edit(self.model, batch, replace(run, deliver=deliver))
-        return [finished.get(id(result)) or self._finished(result) for result in results]
+        return [finished[id(result)][1] if id(result) in finished else self._finished(result) for result in results]
 
     def _naming(self) -> AbstractContextManager[None]:
         """Names the editor in what its code raises; of one whose steps are watched, it may be the code of who watches."""
@@ -198,10 +198,9 @@ class ModelCache:
         """Another process gets an empty one, and loads for itself."""
         return type(self), (self._kept,)
 
-    def loaded(self, settings: Settings) -> LoadedMethod | None:
-        """The method of the settings if its model is in memory, without waiting for one that is being loaded."""
-        model = self._models.get(_identity(settings))
-        return None if model is None else LoadedMethod(settings, model)
+    def in_memory(self, settings: Settings) -> Backbone | None:
+        """The model of the settings if it is loaded, without waiting for one that is being loaded."""
+        return self._models.get(_identity(settings))
 
     def get(self, settings: Settings) -> LoadedMethod:
         """The method of the settings, with its model loaded."""

@@ -89,10 +89,7 @@ class PromptToPrompt(Denoising):
 
     def align(self, model: Backbone, request: Request, tokens: Sequence[int]) -> Alignment:
         """How the target's cross-attention is made of the source's; attention to `tokens` is weighted."""
-        source, target = (
-            Tokens(prompt, model.text.token_ids(prompt), model.text.token_spans(prompt))
-            for prompt in (request.source, request.target)
-        )
+        source, target = (Tokens.of(model.text, prompt) for prompt in (request.source, request.target))
         as_many = len(source.words()) == len(target.words())
         align = replace if self.mapping == "replace" or (self.mapping == "auto" and as_many) else refine
         return reweight(align(source, target), tokens, self.reweight)

@@ -84,6 +84,10 @@ class ScoreDistillation(Editor):
     def reads(self) -> frozenset[str]:
         return self.parts.reads | {"mask"}
 
+    @property
+    def without_words(self) -> list[str]:
+        return [f"regularizers.{name}=null" for name, part in self.regularizers.items() if "words" in part.reads]
+
     def model_key(self, number_format: str) -> Hashable:
         return self.filter if number_format != "fp32" else None  # which may refuse the format
 

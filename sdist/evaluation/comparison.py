@@ -11,7 +11,7 @@ from ..edits.outputs import writable_folder
 from ..errors import UserError
 from ..files.helpers import is_helper
 from .folder import Evaluation, read_evaluation
-from .page import report_page
+from .page import report_page, union
 from .plots import choose_axes, success_curves, trade_off
 from .published import Published, beside, load_published, to_latex
 from .summary import ALL
@@ -52,7 +52,7 @@ def compare_folders(
     evaluations = {name: read_evaluation(folder) for name, folder in zip(names, folders, strict=True)}
     tables = [load_published(name) for name in published]
     measured = compare(evaluations, group)
-    axes = choose_axes(list(dict.fromkeys(m for e in evaluations.values() for m in e.summary.index.unique("metric"))), x, y)
+    axes = choose_axes(union(e.summary.index.unique("metric") for e in evaluations.values()), x, y)
     table = beside(measured, tables, group)
     if tables and next(iter(evaluations.values())).profile != "official":
         log.warning("published numbers were made as in --profile official; what was measured here has another profile")

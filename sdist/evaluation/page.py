@@ -30,7 +30,7 @@ def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Publi
     """The page, which shows `group` first; images that are no longer where they were are left out, with a warning."""
     thumbnails = Thumbnails()
     first = next(iter(evaluations.values()))
-    metrics = _union(e.per_image.columns.drop("category") for e in evaluations.values())
+    metrics = union(e.per_image.columns.drop("category") for e in evaluations.values())
     data = {
         "title": visible(_title(list(evaluations))), "about": _about(first),
         "all": ALL, "group": visible(group), "methods": [visible(name) for name in evaluations],
@@ -74,8 +74,8 @@ def _summary(evaluations: Mapping[str, Evaluation], published: Sequence[Publishe
     """Of each group the measured rows, and the published ones under their label."""
     summaries = [e.summary for e in evaluations.values()]
     every = [frame.columns for p in published for frame in p.groups.values()]
-    columns = _union([*(s.index.get_level_values("metric") for s in summaries), *every])
-    groups = _union(s.index.get_level_values("group") for s in summaries)
+    columns = union([*(s.index.get_level_values("metric") for s in summaries), *every])
+    groups = union(s.index.get_level_values("group") for s in summaries)
     orders = set[str]().union(*map(marked, summaries))
     measured = {visible(group): [[_cell(s, group, column) for column in columns] for s in summaries] for group in groups}
     printed = [
@@ -123,6 +123,6 @@ def _heading(name: str, mark: bool = False) -> dict[str, str]:
     return {"name": name, "label": label, "arrow": ARROWS[metric.better], "better": metric.better}
 
 
-def _union(lists: Iterable[Iterable[str]]) -> list[str]:
+def union(lists: Iterable[Iterable[str]]) -> list[str]:
     """What stands in any of the lists, in order of first appearance."""
     return list(dict.fromkeys(item for items in lists for item in items))

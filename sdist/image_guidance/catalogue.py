@@ -73,9 +73,10 @@ def fetch(source: Source) -> Path:
                 return path
             problems.append(f"{place}: no {source.file}")
             continue
-        problem = None if is_cached(place, source.file) else _problem(place)
+        cached = is_cached(place, source.file)
+        problem = None if cached else _problem(place)
         if problem is None:
-            return _download(place, source.file)
+            return _download(place, source.file, only_cached=cached)
         problems.append(f"{place}: {problem}")
     raise UserError(f"no IP-Adapter for image guidance ({'; '.join(problems)})")
 
@@ -86,11 +87,11 @@ def _problem(place: str) -> str | None:
     return hub_problem(place)
 
 
-def _download(place: str, file: str) -> Path:
+def _download(place: str, file: str, only_cached: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(place, file))
+        return Path(hf_hub_download(place, file, local_files_only=only_cached))
     except Exception as error:  # whatever the hub raises, the file cannot be had
         raise UserError(f"no IP-Adapter for image guidance ({place}: {' '.join(str(error).split())[:200]})") from error
 

@@ -71,15 +71,19 @@ def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
         return resolve({**(wanted.card or {}), **values}, "the run card")
     settings = settings_of(method, overrides, values)
     if wanted.chosen is not None and not wanted.chosen and "words" in settings.editor.reads:
-        parts = getattr(settings.editor, "regularizers", {})
-        without = [f"regularizers.{name}=null" for name, part in parts.items() if "words" in part.reads]
-        return settings_of(method, [*overrides, *without], values)
+        return settings_of(method, [*overrides, *settings.editor.without_words], values)
     return settings
 
 
 def reads(methods: Sequence[str], what: str) -> bool:
     """Whether one of these methods reads words or a mask."""
-    return any(m == CARD or what in load_settings(m).editor.reads for m in methods)
+    return any(m == CARD or what in read_by(m) for m in methods)
+
+
+@cache
+def read_by(method: str) -> frozenset[str]:
+    """What a method reads of a request; kept, since it is asked for with every letter that is typed."""
+    return load_settings(method).editor.reads
 
 
 @cache
@@ -92,10 +96,11 @@ def edited_size(picture: Path, methods: Sequence[str], model: str, size: str) ->
     """The picture's size and that of its edit, where the model is in memory. Raises UserError for what the model cannot take."""
     width, height = stored = image_size(picture)
     plain = [name for name in methods if name != CARD]
-    method = model_cache.loaded(as_shipped(plain[0], model, size.strip() or "native")) if plain else None
-    if method is None:
+    settings = as_shipped(plain[0], model, size.strip() or "native") if plain else None
+    loaded = model_cache.in_memory(settings) if settings is not None else None
+    if settings is None or loaded is None:
         return f"{width} x {height} pixels"
-    goal = fitted_size(stored, method.settings.size, method.model.native_side, method.editor.size_multiple(method.model))
+    goal = fitted_size(stored, settings.size, loaded.native_side, settings.editor.size_multiple(loaded))
     return f"{width} x {height} pixels" + ("" if goal == stored else f", edited at {goal[0]} x {goal[1]}")
 
 

@@ -40,12 +40,12 @@ def watch(visitor: Visitor, mark: str) -> dict[str, Any]:
     newest = _mark(visitor)
     if work is None or (mark == newest and ended):
         return {}
-    changes = {"status": _told(visitor, work)}
+    told = {"status": _told(visitor, work)}
     if monotonic() < visitor.rests and not ended:
-        return changes
+        return told
     began, run = monotonic(), visitor.shown
-    if run is not None and run in work.runs and mark != newest:
-        changes |= seen(run, run.timeline.made)
+    looked = seen(run, run.timeline.made) if run is not None and run in work.runs and mark != newest else {}
+    changes = {**looked, **told}
     changes |= {} if mark.split(".")[-1] == newest.split(".")[-1] else {"runs": gallery(visitor)}
     changes |= {**buttons(visitor), "problem": problem(work.problem)} if ended else {}
     visitor.rests = monotonic() + SHARE * (monotonic() - began)
@@ -65,13 +65,13 @@ def _told(visitor: Visitor, work: Work) -> str:
         run = visitor.shown if visitor.shown in work.runs else None
     if run is None and work.ended:
         return status("" if work.problem else "stopped before it began")
+    if work.stop.is_set() and not work.ended:
+        return status("stopping" if run is None else f"{run.label}: stopping", None)
     if run is None:
         ahead = visitor.offer.bench.ahead(work)
         return status(f"waiting: {ahead} of other visitors before yours" if ahead else "beginning", 0.0)
     if work.loading:
         return status(f"{run.label}: loading the model {run.settings.model}, {monotonic() - run.began:.0f} s", None)
-    if work.stop.is_set() and not work.ended:
-        return status(f"{run.label}: stopping", None)
     share = run.timeline.made / run.timeline.steps if run.timeline.steps and run.result is None else 0.0
     return status(progress(run), 1.0 if run.result else share)
 

@@ -29,7 +29,7 @@ def fields_of(visitor: Visitor) -> dict[str, Any]:
     """The fields as the form has them."""
     values = dict(vars(visitor.form))
     asked = ask(visitor, visitor.form.methods)  # with what the prompts are called
-    values |= {name: gr.update(value=values[name], **{k: v for k, v in asked[name].items() if k != "__type__"}) for name in asked}
+    values |= {name: update | {"value": values[name]} for name, update in asked.items()}
     offered_here = visitor.offer.methods + ([CARD] if visitor.card is not None else [])
     return {**values, "methods": gr.update(choices=offered_here, value=values["methods"])}
 

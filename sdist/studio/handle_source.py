@@ -7,10 +7,9 @@ import gradio as gr
 from gradio.data_classes import ImageData
 from PIL import Image
 
-from ..config.build import load_settings
 from ..errors import UserError
 from ..files.images import load_image
-from .form import CARD, edited_size, reads, words_of
+from .form import CARD, edited_size, read_by, reads, words_of
 from .html import problem, sized, source_stage, status
 from .limits import reason
 from .page import paintable, painted
@@ -84,7 +83,7 @@ def paint(visitor: Visitor, editor: dict[str, Any] | None) -> dict[str, Any]:
 
 def ask(visitor: Visitor, methods: list[str] | None) -> dict[str, Any]:
     """What the prompts are for: methods that read an instruction need no other."""
-    instructed = [m != CARD and "instruction" in load_settings(m).editor.reads for m in methods or ()]
+    instructed = [m != CARD and "instruction" in read_by(m) for m in methods or ()]
     label = "What to do" if instructed and all(instructed) else "What should be there"
     if any(instructed) and not all(instructed):
         label += ", or what to do"

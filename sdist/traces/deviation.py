@@ -21,11 +21,12 @@ class Deviation:
 
 
 def deviation(ours: Tensor, recorded: Tensor, name: str) -> Deviation:
-    """Raises UserError if the two cannot be compared. A decision that differs counts as 1."""
+    """Computed on the CPU. A decision that differs counts as 1. Raises UserError if the two cannot be compared."""
     if ours.shape != recorded.shape:
         raise UserError(f"trace: {name} has shape {tuple(recorded.shape)}, ours is {tuple(ours.shape)}")
-    largest = (ours.double() - recorded.double()).abs().max().item()
-    return Deviation(largest, largest / max(recorded.double().abs().max().item(), torch.finfo(torch.float64).tiny))
+    ours, recorded = ours.cpu().double(), recorded.cpu().double()
+    largest = (ours - recorded).abs().max().item()
+    return Deviation(largest, largest / max(recorded.abs().max().item(), torch.finfo(torch.float64).tiny))
 
 
 def deviations(ours: Mapping[str, Tensor], recorded: Mapping[str, Tensor]) -> dict[str, Deviation]:

@@ -13,7 +13,7 @@ from ..losses.velocity_delta import VelocityDelta
 from ..models.base import Backbone
 from ..optimizer import OptimizerSettings
 from ..prediction import SOURCE, SOURCE_SOURCE, TARGET, Prediction, Progress
-from .deviation import Deviation, deviation
+from .deviation import Deviation, deviations
 from .flow_run import Arrays, Step, levels, run, timesteps
 from .inputs import inputs
 from .kinds import Case
@@ -24,12 +24,12 @@ STRETCH = 27  # steps by which DVRF's release stretches its schedule of step siz
 
 def compare(case: Case) -> dict[str, Deviation]:
     """Velocities, latents after each step, encoded image and prompts; DVRF's gradient, eta and step size."""
-    recorded, model = case.arrays(*COMMON), case.backbone()
+    model, recorded = case.loaded(*COMMON)
     method, loss = method_of(case, recorded, model)
     steps = run(model, method, recorded, case.forced)
     ours = _quantities(case, method, loss, steps) | inputs(model, case, recorded)
     expected = recorded | {"z": torch.cat([recorded["z_before"][1:], recorded["z_final"]])}
-    return {name: deviation(value, expected[name], name) for name, value in ours.items() if name in expected}
+    return deviations(ours, expected)
 
 
 # --- the method ---------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def _quantities(case: Case, method: Method, loss: Watched, steps: list[Step]) ->
         progress = [Progress(p.images, p.step, p.steps) for p in loss.seen]
         arrays |= {"eta": torch.stack([loss.shift(where)[0] for where in progress]), "lr": gamma * method.optimizer.lr}
         arrays["grad"] = torch.cat([step.direction.cpu() for step in steps]) / gamma[:, None, None, None]
-    return {name: value.cpu() for name, value in arrays.items()}
+    return arrays
 
 
 def _velocities(case: Case, loss: Watched, seen: list[Prediction]) -> Arrays:

@@ -67,8 +67,8 @@ def run(model: Backbone, method: Method, recorded: Arrays, forced: bool, gradien
 
     With `gradients`, one row per step, the optimizer gets those instead of the method's directions.
     """
-    source, starts = recorded["z_src"].to(model.device), recorded["z_before"].to(model.device)
-    text = {name: text.map(lambda part: part.to(model.device)) for name, text in texts_of(recorded).items()}
+    source, starts = recorded["z_src"], recorded["z_before"]
+    text = texts_of(recorded)
     edit = Edit(source, text, torch.zeros(1, text["target"].tokens.shape[1], device=model.device))
     z, states = nn.Parameter(source.clone()), method.states(1)
     image, optimizer = torch.zeros(1, dtype=torch.long, device=model.device), method.optimizer.build(z)

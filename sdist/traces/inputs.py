@@ -1,14 +1,13 @@
 """What our encoders make of a trace's image and prompts."""
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..files.images import to_pixels
 from ..models.base import Backbone
 from ..models.text import TextWithT5
 from .kinds import Case
-from .trace import text_arrays
+from .trace import image_of, text_arrays
 
 
 def inputs(model: Backbone, case: Case, recorded: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -20,5 +19,5 @@ def inputs(model: Backbone, case: Case, recorded: dict[str, Tensor]) -> dict[str
     named = {name: prompt for name, prompt in prompts.items() if prompt is not None and f"emb_{name}" in recorded}
     arrays = text_arrays({name: model.embed([prompt]) for name, prompt in named.items()})
     if case.settings.get("encoding") != "sampled posterior":
-        arrays["z_src"] = model.encode(to_pixels([Image.fromarray(recorded["image"].numpy())])).cpu()
+        arrays["z_src"] = model.encode(to_pixels([image_of(recorded)]))
     return {name: value for name, value in arrays.items() if torch.is_tensor(recorded.get(name))}

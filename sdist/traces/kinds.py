@@ -71,9 +71,15 @@ class Case:
                 return place
         raise UserError(f"no {name} in {' or '.join(map(str, places))}; name one with --model")
 
-    def backbone(self) -> Backbone:
-        """The model that recorded the trace, or that the caller named."""
-        return load_backbone(self.model or str(self.beside(self.settings.get("model") or "pipeline")), self.device)
+    def backbone(self, conditions: int = 0) -> Backbone:
+        """The model that recorded the trace, or that the caller named, see `load_backbone`."""
+        source = self.model or str(self.beside(self.settings.get("model") or "pipeline"))
+        return load_backbone(source, self.device, conditions=conditions)
+
+    def loaded(self, *names: str, conditions: int = 0) -> tuple[Backbone, dict[str, Tensor]]:
+        """The model, and all arrays of the trace on its device. Raises UserError if they lack one of `names`."""
+        arrays, model = self.arrays(*names), self.backbone(conditions)
+        return model, {name: value.to(model.device) for name, value in arrays.items()}
 
 
 def compare(case: Case) -> dict[str, Deviation]:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,13 +16,13 @@ from ..hooks.localization import Localization, LocalizationRecorder
 from ..hooks.penalty import Penalty
 from ..models.base import Backbone
 from ..models.instruct_pix2pix import InstructPix2Pix
-from ..models.loading import load_backbone
 from ..prediction import Hook, Text
 from ..regions.kmeans import lloyd
 from ..regions.maps import FeatureMaps
 from ..regions.segments import attention_of, holding, strongest
 from .deviation import Deviation, deviations
 from .kinds import Case
+from .trace import image_of
 
 Arrays = dict[str, Tensor]
 RUN = ("image_latents", "emb_text", "emb_null", "noise_init", "noise_steps", "z")
@@ -76,9 +75,7 @@ class Walk:
 
 
 def _loaded(case: Case, *names: str) -> Walk:
-    (model,) = case.need("model")
-    backbone = load_backbone(case.model or str(case.beside(model)), case.device, conditions=1)
-    return Walk(case, backbone, {name: x.to(backbone.device) for name, x in case.arrays(*RUN, *names).items()})
+    return Walk(case, *case.loaded(*RUN, *names, conditions=1))
 
 
 def _localize(case: Case) -> dict[str, Deviation]:
@@ -90,10 +87,10 @@ def _localize(case: Case) -> dict[str, Deviation]:
     steps = list(run.steps(lambda k: [hook] if k == at else []))
     seen: Localization = steps[at].outputs.recorded[hook]
     assert isinstance(run.model, InstructPix2Pix)
-    image = run.model.condition(to_pixels([Image.fromarray(run.recorded["image"].cpu().numpy())]))
+    image = run.model.condition(to_pixels([image_of(run.recorded)]))
     ours = {**run.inputs(), "image_latents": image, "z": run.latents(steps), **_seen(seen, len(case.settings["tokens"]))}
     ours |= {"average": attention_of(seen, [averaged], (side, side))[0], **regions(run.recorded, layers, side, clusters, points)}
-    return deviations({name: x.cpu() for name, x in ours.items()}, {name: x.cpu() for name, x in run.recorded.items()})
+    return deviations(ours, run.recorded)
 
 
 def _seen(seen: Localization, tokens: int) -> Arrays:
@@ -133,7 +130,7 @@ def _edit(case: Case) -> dict[str, Deviation]:
     ours["eps_rows"] = torch.stack([torch.cat([step.outputs[row].output for row in ROWS]) for step in steps])
     if not case.forced:
         ours["z_plain_final"] = run.latents(list(run.steps()))[-1:]
-    return deviations({name: x.cpu() for name, x in ours.items()}, {name: x.cpu() for name, x in run.recorded.items()})
+    return deviations(ours, run.recorded)
 
 
 def _at(hooks: Callable[[int], Iterable[Hook]], k: int) -> Callable[[int], Iterable[Hook]]:

@@ -12,7 +12,7 @@ from ..errors import unknown
 from ..losses.rfds import RFDS
 from ..optimizer import OptimizerSettings, optimizer_names
 from ..prediction import NULL, TARGET, Prediction
-from .deviation import Deviation, deviation
+from .deviation import Deviation, deviations
 from .files import SETTINGS
 from .flow_run import Arrays, run, timesteps
 from .inputs import inputs
@@ -33,7 +33,7 @@ class Watched(RFDS):
         return super().gradient(p)
 
     def weights(self, p: Prediction) -> PerImage:
-        return super().weights(p) if self.recorded is None else torch.sigmoid(self.recorded[p.step.cpu()])
+        return super().weights(p) if self.recorded is None else torch.sigmoid(self.recorded[p.step])
 
 
 def compare(case: Case) -> dict[str, Deviation]:
@@ -41,7 +41,7 @@ def compare(case: Case) -> dict[str, Deviation]:
 
     The optimizer gets the recorded gradients: Adam makes a whole step of a gradient that is nothing but rounding.
     """
-    recorded, model = case.arrays(*COMMON), case.backbone()
+    model, recorded = case.loaded(*COMMON)
     (guidance,) = case.need("guidance_scale")
     loss = Watched(guidance, reverse=case.kind == "rfds_rev", recorded=recorded.get("u"))
     elements = recorded["z_src"].numel()
@@ -59,7 +59,7 @@ def compare(case: Case) -> dict[str, Deviation]:
         **inputs(model, case, recorded),
     }
     expected = recorded | {"z": torch.cat([recorded["z_before"][1:], recorded["z_final"]])}
-    return {name: deviation(value.cpu(), expected[name], name) for name, value in ours.items() if name in expected}
+    return deviations(ours, expected)
 
 
 def _optimizer(case: Case, elements: int) -> OptimizerSettings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
@@ -43,6 +44,11 @@ def texts_of(arrays: Mapping[str, Tensor]) -> dict[str, Text]:
     names = [name.removeprefix("emb_") for name in arrays if name.startswith("emb_")]
     optional = [prefix for prefix in TEXT if prefix != "emb_"]
     return {name: Text(arrays[f"emb_{name}"], *(arrays.get(prefix + name) for prefix in optional)) for name in names}
+
+
+def image_of(arrays: Mapping[str, Tensor]) -> Image.Image:
+    """The recorded image, (h, w, 3) of bytes."""
+    return Image.fromarray(arrays["image"].cpu().numpy())
 
 
 @dataclass(frozen=True)

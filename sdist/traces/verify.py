@@ -1,19 +1,15 @@
 """Holds a recorded trace against our components: the same draws go in, the same quantities must come out."""
 
-from typing import cast, get_args
-
 import torch
-from PIL import Image
 
-from ..diffusion import OutputKind
-from ..errors import UserError, unknown
+from ..errors import UserError
 from ..files.images import to_pixels
 from ..models.base import Backbone
 from ..prediction import Edit
 from .deviation import Deviation, deviation
 from .observe import Arrays, observe
 from .recorded_run import RecordedRun
-from .trace import TEXT, Trace, names_of, text_arrays, texts_of
+from .trace import TEXT, Trace, image_of, names_of, text_arrays, texts_of
 
 QUANTITIES = {
     "lusd": ("grad_std", "accepted", "mask", "direction", "z"),
@@ -21,15 +17,6 @@ QUANTITIES = {
     "sds": ("grad", "z"),
     "cds": ("cut_loss", "grad_dds", "grad_cut", "z"),
 }
-
-
-def adapt(backbone: Backbone, run: RecordedRun) -> None:
-    """Gives a backbone what the recorded run says of it. Raises UserError for a prediction type that does not exist."""
-    if run.prediction_type not in (kinds := get_args(OutputKind)):
-        raise unknown("prediction_type", run.prediction_type, kinds, "case.json")
-    backbone.prediction_type = cast(OutputKind, run.prediction_type)
-    if run.vae_scaling_factor is not None:
-        backbone.vae.register_to_config(scaling_factor=run.vae_scaling_factor)
 
 
 def replay(backbone: Backbone, trace: Trace, forced: bool = False) -> Arrays:
@@ -58,7 +45,7 @@ def scaled(ours: Arrays, run: RecordedRun) -> Arrays:
 
 def _inputs(backbone: Backbone, trace: Trace) -> Arrays:
     """What our encoders make of the image and of the prompts."""
-    pixels = to_pixels([Image.fromarray(trace.arrays["image"].numpy())])
+    pixels = to_pixels([image_of(trace.arrays)])
     return {"z_src": backbone.encode(pixels).cpu(), **embedded(backbone, trace.run)}
 
 

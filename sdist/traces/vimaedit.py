@@ -1,32 +1,31 @@
 """Whole runs of ViMAEdit's release, replayed from the recorded image, prompts and noise."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..denoising.alignment import Tokens, refine, stack
 from ..denoising.base import Inverted, Solver, levels
-from ..denoising.grounding import Focus, Grounding, Saliency, unit_ranges
+from ..denoising.grounding import Focus, Grounding, Saliency
 from ..denoising.sample import ByName, Plan, sample
 from ..denoising.solvers.ddim import DDIM
 from ..denoising.solvers.dpmpp_2m import DPMSolverPP2M
 from ..denoising.two_branch import Course, Injected
-from ..diffusion import OutputKind, add_noise
+from ..diffusion import add_noise
 from ..errors import unknown
 from ..files.images import to_pixels
 from ..image_guidance.guide import Guide
 from ..metrics.encoders.preprocessing import center_crop
 from ..models.base import Backbone
-from ..models.text import PromptEncoder
 from ..prediction import SOURCE_SOURCE, TARGET, Outputs
+from .adapt import adapt
 from .deviation import Deviation, deviations
 from .kinds import Case
-from .trace import text_arrays, texts_of
-from .vimaedit_grounding import NEAR
+from .trace import image_of, text_arrays, texts_of
+from .vimaedit_grounding import recorded_where_near
 from .vimaedit_network import ROWS, embeddings, guide_of
 
 BRANCHES = ("source", "edit")
@@ -44,21 +43,11 @@ def compare(case: Case) -> dict[str, Deviation]:
     if case.settings.get("inversion", "virtual") != "virtual":
         raise unknown("inversion", str(case.settings["inversion"]), ("virtual",), str(case.folder))
     read = ("image", "z_src", "init_noise", "timestep", "image_rows", "z_final")
-    arrays, model = case.arrays(*read, *(("z",) if case.forced else ())), case.backbone()
-    adapt(model, case.settings)
+    model, arrays = case.loaded(*read, *(("z",) if case.forced else ()))
+    adapt(model, case.settings.get("prediction_type"), case.settings.get("vae_scaling_factor"))
     guide = guide_of(case, model)
     ours = _inputs(case.settings, arrays, model, guide) | Replay(case.settings, arrays, model, guide, case.forced).run()
     return deviations(ours, arrays)
-
-
-def adapt(model: Backbone, case: Settings) -> None:
-    """Gives a model what the trace says of it. Raises UserError for a prediction type that does not exist."""
-    kind = case.get("prediction_type", model.prediction_type)
-    if kind not in (kinds := get_args(OutputKind)):
-        raise unknown("prediction_type", str(kind), kinds, "case.json")
-    model.prediction_type = kind
-    if "vae_scaling_factor" in case:
-        model.vae.register_to_config(scaling_factor=case["vae_scaling_factor"])
 
 
 def _solver(case: Settings) -> Solver:
@@ -70,7 +59,7 @@ def _solver(case: Settings) -> Solver:
 
 def _inputs(case: Settings, arrays: Mapping[str, Tensor], model: Backbone, guide: Guide) -> dict[str, Tensor]:
     """What our encoders make of the image, which CLIP sees whole and the VAE's encoder in its middle, and of the prompts."""
-    whole = Image.fromarray(arrays["image"].numpy())
+    whole = image_of(arrays)
     side, native = min(whole.size), model.native_side
     image = center_crop(whole, side, "clean").resize((native, native), Image.Resampling.BICUBIC)
     prompts = {"null": "", "source": case["source_prompt"], "target": case["target_prompt"]}
@@ -126,27 +115,19 @@ class Replay:
             return
         masks, size = self.course.masks, self.source.shape[-2:]
         grid = self.arrays["saliency"].shape[-2:]
-        self.kept["saliency"].append(torch.zeros(2, *grid) if masks is None else self.course.saliency.whole[0])
-        for name, field in (("mask", "edit"), ("critical", "critical")):
-            ours = torch.zeros(size) if masks is None else getattr(masks, field)[0, 0]
-            self.kept[name].append(self._as_recorded_where_near(ours, self.arrays[name][k], name) if masks else ours)
-
-    def _as_recorded_where_near(self, ours: Tensor, recorded: Tensor, name: str) -> Tensor:
-        """Cells whose saliency is nearer to the threshold than rounding tells are not held against us."""
-        saliency = self.course.saliency
-        assert saliency is not None
-        assert saliency.maps is not None
-        threshold = self.case["threshold" if name == "mask" else "critical_threshold"]
-        gaps = (unit_ranges(saliency.maps) - threshold).abs().amin(1, keepdim=True)
-        near = F.interpolate(gaps, ours.shape, mode="nearest")[0, 0] < NEAR
-        return torch.where(near, recorded.to(ours), ours)
+        self.kept["saliency"].append(self.source.new_zeros(2, *grid) if masks is None else self.course.saliency.whole[0])
+        for name, field, threshold in (("mask", "edit", "threshold"), ("critical", "critical", "critical_threshold")):
+            ours = self.source.new_zeros(size) if masks is None else getattr(masks, field)[0, 0]
+            if (maps := self.course.saliency.maps) is not None:
+                ours = recorded_where_near(maps, self.case[threshold], ours, self.arrays[name][k])
+            self.kept[name].append(ours)
 
     def _course(self, guide: Guide) -> Course:
         case, n = self.case, self.case["steps"]
         grounding = Grounding(
             case["iterations"], case["gamma"], case["threshold"], case["critical_threshold"], case["start_blend"], add_up=True
         )
-        prompts = [_tokens(self.model.text, case[name]) for name in ("source_prompt", "target_prompt")]
+        prompts = [Tokens.of(self.model.text, case[name]) for name in ("source_prompt", "target_prompt")]
         words = case.get("blend_words")
         layers = [layer.name for layer in self.model.layout.layers("cross")]
         rows = dict(zip(ROWS, self.arrays["image_rows"].split(1), strict=True))
@@ -156,7 +137,7 @@ class Replay:
             tokens=stack([refine(*prompts)], self.model.device),
             noise=self._noise,
             images=guide.adapter.hook(layers, rows, case["image_scale"]),
-            saliency=Saliency(grounding, _focus(prompts, words, self.model.text.length)) if words else None,
+            saliency=Saliency(grounding, _focus(prompts, words, self.model)) if words else None,
             first=grounding.first(n),
             levels=self._levels(),
         )
@@ -173,13 +154,9 @@ class Replay:
         return self.arrays["noise"][at[0]] if len(at) else torch.zeros_like(self.source)
 
 
-def _tokens(text: PromptEncoder, prompt: str) -> Tokens:
-    return Tokens(prompt, text.token_ids(prompt), text.token_spans(prompt))
-
-
-def _focus(prompts: Sequence[Tokens], words: Sequence[str], length: int) -> Focus:
+def _focus(prompts: Sequence[Tokens], words: Sequence[str], model: Backbone) -> Focus:
     """All tokens of all places where a word stands between spaces, letter for letter."""
-    rows = torch.zeros(2, 1, length)
+    rows = torch.zeros(2, 1, model.text.length, device=model.device)
     for row, tokens, chosen in zip(rows, prompts, words, strict=True):
         row[0, [i for word, places in tokens.words() if word == chosen for i in places]] = 1
     return Focus(*rows)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..denoising.grounding import Focus, Grounding, Saliency, unit_ranges
+from ..denoising.grounding import Focus, Grounding, Maps, Saliency, unit_ranges
 from ..hooks.attention import Attention
 from ..hooks.layers import Layer
 from .deviation import Deviation, deviations
@@ -45,9 +46,13 @@ def masks_at(saliency: Saliency, size: tuple[int, ...], threshold: float, record
     other = Saliency(settings, saliency.focus)
     other.maps = saliency.maps
     assert saliency.maps is not None
-    ours = other.masks((size[0], size[1])).edit[0, 0]
-    gaps = (unit_ranges(saliency.maps) - threshold).abs().amin(1, keepdim=True)
-    near = torch.nn.functional.interpolate(gaps, (size[0], size[1]), mode="nearest")[0, 0] < NEAR
+    return recorded_where_near(saliency.maps, threshold, other.masks((size[0], size[1])).edit[0, 0], recorded)
+
+
+def recorded_where_near(maps: Maps, threshold: float, ours: Tensor, recorded: Tensor) -> Tensor:
+    """Our mask (h, w), but the recorded one where the saliency is nearer to the threshold than rounding tells."""
+    gaps = (unit_ranges(maps) - threshold).abs().amin(1, keepdim=True)
+    near = F.interpolate(gaps, ours.shape, mode="nearest")[0, 0] < NEAR
     return torch.where(near, recorded.to(ours), ours)
 
 

@@ -36,7 +36,7 @@ def injected(case: Mapping[str, Any], maps: Mapping[str, Tensor], text: PromptEn
     ends |= dict.fromkeys(("image", "image_fine"), int(case["cross_image_replace"] * n))
     ways = {name: _whole if maps[name].shape[2] <= FINEST else _own for name in ("self", "image", "image_fine") if name in maps}
     pairs: dict[str, Callable[..., Alignment]] = {"refine": refine, "replace": partial(replace, released=True)}
-    aligned = {name: align(*(_tokens(text, prompt) for prompt in case[f"{name}_pair"])) for name, align in pairs.items()}
+    aligned = {name: align(*(Tokens.of(text, prompt) for prompt in case[f"{name}_pair"])) for name, align in pairs.items()}
     found = {f"refine_{name}": _by_step(way, maps[name], ends[name], n) for name, way in ways.items()}
     return found | {f"{name}_text": _by_step(partial(_aligned, a), maps["text"], ends["text"], n) for name, a in aligned.items()}
 
@@ -64,19 +64,15 @@ def _read(maps: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return maps @ values
 
 
-def _tokens(text: PromptEncoder, prompt: str) -> Tokens:
-    return Tokens(prompt, text.token_ids(prompt), text.token_spans(prompt))
-
-
 def _refinement(text: PromptEncoder, pair: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """For each target position, the source's that it is copied from, -1 for none: ours and as recorded."""
-    carry, keep = refine(_tokens(text, pair["source"]), _tokens(text, pair["target"]))
+    carry, keep = refine(Tokens.of(text, pair["source"]), Tokens.of(text, pair["target"]))
     return torch.where(keep > 0, -1, carry.argmax(0)), torch.tensor(pair["copied_from"])
 
 
 def _replacement(text: PromptEncoder, pair: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """The matrix of a swap of words."""
-    carry, _ = replace(_tokens(text, pair["source"]), _tokens(text, pair["target"]), released=True)
+    carry, _ = replace(Tokens.of(text, pair["source"]), Tokens.of(text, pair["target"]), released=True)
     recorded = torch.eye(len(carry))
     for position in pair["without_one_on_diagonal"]:
         recorded[position, position] = 0
@@ -87,7 +83,7 @@ def _replacement(text: PromptEncoder, pair: Mapping[str, Any]) -> tuple[Tensor, 
 
 def _words(text: PromptEncoder, one: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """1 at the positions of a word that stands between spaces letter for letter."""
-    found = [i for word, tokens in _tokens(text, one["prompt"]).words() if word == one["word"] for i in tokens]
+    found = [i for word, tokens in Tokens.of(text, one["prompt"]).words() if word == one["word"] for i in tokens]
     rows = torch.zeros(2, text.length)
     rows[0, found], rows[1, one["tokens"]] = 1, 1
     return rows[0], rows[1]

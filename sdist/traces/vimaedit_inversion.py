@@ -22,8 +22,8 @@ from .trace import texts_of
 def compare(case: Case) -> dict[str, Deviation]:
     """Of latents, noise maps and the results of both walks back."""
     case.need("steps", "eta", "target_guidance", "direct_source_guidance", "ef_source_guidance")
-    arrays = case.arrays("z_src", "emb_null", "emb_source", "emb_target")
-    return deviations(inversions(case.settings, arrays, case.backbone()), arrays)
+    model, arrays = case.loaded("z_src", "emb_null", "emb_source", "emb_target")
+    return deviations(inversions(case.settings, arrays, model), arrays)
 
 
 class Walk:

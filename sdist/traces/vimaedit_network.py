@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..denoising.alignment import Tokens, refine, stack
+from ..denoising.two_branch import Injected
 from ..hooks.image_tokens import ImageTokens, Shared
 from ..hooks.injection import Injection, TokenMap
 from ..image_guidance.catalogue import find_adapter
@@ -17,7 +17,7 @@ from ..models.base import Backbone
 from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET, Hook, call
 from .deviation import Deviation, deviations
 from .kinds import Case
-from .trace import texts_of
+from .trace import image_of, texts_of
 
 ROWS = (SOURCE_NULL, NULL, SOURCE_SOURCE, TARGET)
 LEVEL = 1  # of the finest layers whose attention to the image is injected: half the latents' side
@@ -25,14 +25,14 @@ LEVEL = 1  # of the finest layers whose attention to the image is injected: half
 
 def compare(case: Case) -> dict[str, Deviation]:
     """Of the predictions before guidance, and of embeddings and tokens where they were recorded."""
-    model = case.backbone()
-    guide = guide_of(case, model)
     if case.kind == "vimaedit_network":
         case.need("timestep", "steps", "image_scale", "cross_text_replace", "self_replace", "cross_image_replace")
-        arrays = case.arrays("z", "step", "eps", "image_rows")
+        model, arrays = case.loaded("z", "step", "eps", "image_rows")
+        guide = guide_of(case, model)
         return deviations({"eps": predictions(case.settings, arrays, model, guide)}, arrays)
     case.need("timestep", "scales")
-    arrays = case.arrays("image", "image_rows")
+    model, arrays = case.loaded("image", "image_rows")
+    guide = guide_of(case, model)
     return deviations(embeddings(case.settings, arrays, guide) | forwards(case.settings, arrays, model, guide), arrays)
 
 
@@ -45,14 +45,14 @@ def guide_of(case: Case, model: Backbone) -> Guide:
 
 def embeddings(case: Mapping[str, Any], arrays: Mapping[str, Tensor], guide: Guide) -> dict[str, Tensor]:
     """From the image and the prompts, by their names in the trace."""
-    image = guide.clip.images([Image.fromarray(arrays["image"].numpy())], "clean")
+    image = guide.clip.images([image_of(arrays)], "clean")
     source, target = (guide.clip.texts([case[name]]) for name in ("source_prompt", "target_prompt"))
     zero, found = torch.zeros_like(image), {"image_embed": image, "text_embed": torch.cat([source, target])}
     for way in ("released", "paper"):
         found[f"target_{way}"] = estimate(image, source, target, way)
     found["image_rows"] = torch.cat([zero, image, zero, found["target_released"]])
     found["image_rows_paper"] = torch.cat([zero, zero, image, found["target_paper"]])
-    return found | {"ip_tokens": guide.adapter.tokens(found["image_rows"])}
+    return found | {"ip_tokens": guide.adapter.tokens(found["image_rows"].to(guide.clip.model.device))}
 
 
 @torch.no_grad()
@@ -74,29 +74,24 @@ def predictions(case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Ba
 
 def _hooks(case: Mapping[str, Any], k: int, tokens: TokenMap, images: ImageTokens) -> list[Hook]:
     """Those of step k."""
-    n = case["steps"]
-    text, self_, image = (
-        int(case[name] * steps)
-        for name, steps in (("cross_text_replace", n + 1), ("self_replace", n), ("cross_image_replace", n))
-    )
-    injection = Injection(SOURCE_SOURCE, TARGET, tokens if k < text else None, LEVEL if k < self_ else None)
-    shared = Shared(SOURCE_SOURCE, TARGET, LEVEL) if k < image else None
+    until = Injected.of(case["steps"], case["cross_text_replace"], case["self_replace"], case["cross_image_replace"], LEVEL)
+    injection = Injection(SOURCE_SOURCE, TARGET, tokens if k < until.text else None, LEVEL if k < until.self else None)
+    shared = Shared(SOURCE_SOURCE, TARGET, LEVEL) if k < until.image else None
     return [injection, replace(images, shared=shared)]
 
 
 def _alignment(case: Mapping[str, Any], model: Backbone) -> TokenMap:
-    prompts = (case["source_prompt"], case["target_prompt"])
-    source, target = (Tokens(p, model.text.token_ids(p), model.text.token_spans(p)) for p in prompts)
+    source, target = (Tokens.of(model.text, case[name]) for name in ("source_prompt", "target_prompt"))
     return stack([refine(source, target)], model.device)
 
 
 def _images(rows: Tensor, guide: Guide, model: Backbone, scale: float) -> ImageTokens:
     layers = [layer.name for layer in model.layout.layers("cross")]
-    return guide.adapter.hook(layers, dict(zip(ROWS, rows.to(model.device).split(1), strict=True)), scale)
+    return guide.adapter.hook(layers, dict(zip(ROWS, rows.split(1), strict=True)), scale)
 
 
 def _rows(case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Backbone, hooks: list[Any]) -> Tensor:
     """All four rows' predictions."""
     noisy = dict(zip(("source", "edit"), arrays["z"].split(1), strict=True))
-    outputs = call(model, noisy, torch.tensor([case["timestep"]]), texts_of(arrays), ROWS, hooks)
+    outputs = call(model, noisy, torch.tensor([case["timestep"]], device=model.device), texts_of(arrays), ROWS, hooks)
     return torch.cat([outputs.eps[row] for row in ROWS])

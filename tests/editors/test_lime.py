@@ -57,7 +57,8 @@ def edited(model: Backbone, requests: Sequence[Request], *overrides: str) -> lis
 def walked(model: Backbone, requests: Sequence[Request], *overrides: str) -> Any:
     lime = method(model, *overrides)
     with torch.no_grad():
-        return lime.editor.walk_masked(model, [lime.prepare(request) for request in requests])
+        *_, last = lime.editor.walk_steps(model, [lime.prepare(request) for request in requests])
+        return last
 
 
 @pytest.fixture

@@ -41,6 +41,19 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         fetch(ADAPTERS["sd15"])
 
 
+def test_the_hub_is_not_asked_for_what_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[bool]()
+
+    def download(place: str, file: str, local_files_only: bool = False) -> str:
+        asked.append(local_files_only)
+        return "file"
+
+    monkeypatch.setattr(catalogue, "is_cached", lambda *_: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert fetch(ADAPTERS["sd15"]) == Path("file")
+    assert asked == [True]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -18,7 +18,9 @@ from sdist.studio.limits import Limits
 from sdist.studio.server import Address, serving
 
 from ..browser import browsers, open_page, serious_findings  # noqa: F401
-from .test_studio import HOSTILE, SETTINGS, free_port
+from .samples import SETTINGS
+from .test_html import HOSTILE
+from .test_server import free_port
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,12 @@ from sdist.files.images import to_pixels
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Text
+from sdist.traces.adapt import adapt
 from sdist.traces.deviation import Deviation, deviation
 from sdist.traces.record import record
 from sdist.traces.recorded_run import RecordedRun, read_run, run_of
 from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, text_arrays, texts_of, write_trace
-from sdist.traces.verify import adapt, deviations, replay
+from sdist.traces.verify import deviations, replay
 
 from ..conftest import read_json, save_tiny_pipeline
 
@@ -167,7 +168,7 @@ def test_another_setting_is_noticed(
     backbone, trace = load_backbone(str(tiny_folder), "cpu"), own[name]
     assert failing(backbone, trace) == set()
     trace = replace(trace, run=replace(trace.run, **change))
-    adapt(backbone, trace.run)
+    adapt(backbone, trace.run.prediction_type, trace.run.vae_scaling_factor)
     assert failing(backbone, trace) >= expected
 
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from sdist.errors import UserError
+from sdist.models.stable_diffusion import StableDiffusion
 from sdist.traces.files import read_settings
 from sdist.traces.kinds import Case, compare
 
@@ -79,3 +81,10 @@ def test_what_was_recorded_is_recomputed(name: str) -> None:
 )
 def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected: set[str]) -> None:
     assert far(case_of(name, **change)) == expected
+
+
+def test_recorded_arrays_go_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StableDiffusion, "device", torch.device("meta"), raising=False)
+    monkeypatch.setattr(Case, "backbone", lambda case, conditions: StableDiffusion.__new__(StableDiffusion))
+    _, arrays = case_of("vimaedit_inversion").loaded("z_src")
+    assert {array.device.type for array in arrays.values()} == {"meta"}

@@ -1,0 +1,75 @@
+"""The studio without a browser: run cards that are restored."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdist.config.build import load_settings, resolve
+from sdist.edits.run_card import card_text
+from sdist.errors import UserError
+from sdist.files.images import png_bytes
+from sdist.studio import handle_card
+from sdist.studio.form import CARD
+from sdist.studio.restore import restored, text_of
+from sdist.studio.server import methods_here
+from sdist.studio.visitor import Visitor
+
+from .samples import a_run, ended
+
+
+def test_a_card_restores_what_made_it(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"], seed=7, size="32x32"))
+    card = restored(json.dumps(run.card), methods_here())
+    assert (card.method, card.seed, card.steps, card.size, card.model) == ("dds", 7, 3, "32x32", str(tiny_folder))
+    assert (card.source, card.target) == ("a cat", "a cat wearing a hat")
+    again = a_run(picture, tiny_folder, overrides="", methods=[card.method], seed=card.seed, size=card.size, steps=card.steps)
+    assert again.settings == run.settings
+    (tmp_path / "x.png").write_bytes(png_bytes(run.result.image, json.dumps(run.card)))
+    assert text_of(tmp_path / "x.png") == json.dumps(run.card) == card_text(tmp_path / "x.png")
+
+
+def test_a_card_of_other_settings_stands_for_itself(picture: Path, tiny_folder: Path) -> None:
+    run = ended(a_run(picture, tiny_folder))
+    card = restored(json.dumps(run.card), methods_here())
+    assert card.method is None
+    again = a_run(picture, tiny_folder, methods=[CARD], card=card.settings, overrides="")
+    assert again.settings == run.settings
+    with pytest.raises(UserError, match="stand as they are"):
+        a_run(picture, tiny_folder, methods=[CARD], card=card.settings)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "null", "not json", '{"job": 3, "settings": {}}', "[" * 10_000, '"' + "x" * 300_000]
+)
+def test_a_damaged_card_is_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        restored(text, methods_here())
+
+
+def test_a_card_cannot_read_the_environment() -> None:
+    plain = json.dumps(load_settings("lusd").plain())
+    assert resolve(json.loads(plain), "x")
+    with pytest.raises(UserError, match="taken literally"):
+        restored(json.dumps({"settings": {**json.loads(plain), "model": "${oc.env:HOME}"}, "job": {}}), methods_here())
+
+
+def test_restoring_finds_the_source_by_its_content(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"]))
+    (tmp_path / "card.json").write_text(json.dumps(run.card))
+    back = handle_card.restore(visitor, [str(tmp_path / "card.json"), str(picture)], "")
+    assert visitor.source is not None
+    assert (back["source"]["value"], back["target"]["value"]) == ("a cat", "a cat wearing a hat")
+    assert back["methods"]["value"] == ["dds"]
+    assert not back["words"]["visible"]  # dds follows none
+    assert visitor.ticked is None
+    ticked = ended(a_run(picture, tiny_folder, chosen=["cat"]))
+    back = handle_card.restore(visitor, [], json.dumps(ticked.card))
+    assert visitor.ticked == ("a cat wearing a hat", ["cat"])
+    assert back["words"]["value"] == ["cat"]
+    with pytest.raises(UserError, match="give a PNG"):
+        handle_card.restore(visitor, [str(picture)], "")
+    visitor.offer = replace(visitor.offer, models=["tinyworld"])
+    with pytest.raises(UserError, match="does not offer"):
+        handle_card.restore(visitor, [], json.dumps(run.card))

@@ -1,0 +1,95 @@
+"""The studio without a browser: what the page does when something is pressed."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio.data_classes import ImageData
+from PIL import Image
+
+from sdist.errors import UserError
+from sdist.studio import handle_edit, handle_source
+from sdist.studio.limits import Offer
+from sdist.studio.visitor import Visitor
+
+from ..browser import wait_until
+from .samples import SETTINGS, press
+
+
+def test_an_edit_is_watched_and_its_result_can_be_gone_on_with(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    last = press(visitor, seeds=2)
+    assert "Save PNG" in last["stage"]
+    assert "done" in last["status"]
+    assert handle_edit.watch(visitor, last["mark"]) == {}  # nothing new
+    assert len(visitor.ended) == len(last["runs"]["value"]) == 2
+    assert [run.request.words for run in visitor.ended] == [(), ()]
+    assert handle_edit.scrub(visitor, 1, 0.5) != handle_edit.scrub(visitor, 3, 1.0)
+    onward = handle_edit.onward(visitor, 3, 1.0)
+    assert (onward["source"], onward["target"]) == ("a cat wearing a hat", "")
+    assert visitor.source.name == "photo_edited.png"
+    assert np.array_equal(np.asarray(Image.open(visitor.source)), np.asarray(visitor.ended[-1].result.image))
+
+
+def test_ticked_words_hold_for_their_target(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    handle_source.tick(visitor, "a cat wearing a hat", ["cat", "hat"])
+    for target in ("a cat wearing a hat", "a cat wearing a red hat"):
+        press(visitor, target)
+    assert [run.request.words for run in visitor.ended] == [("cat", "hat"), ()]
+
+
+def test_two_visitors_share_nothing_but_the_line(offer: Offer, picture: Path) -> None:
+    one, two = Visitor(offer), Visitor(offer)
+    for each in (one, two):
+        each.source = each.take(picture, "photo.png")
+    gate = threading.Event()
+    offer.bench.ask(gate.wait)
+    for each in (one, two):
+        handle_edit.begin(each, None, "a cat", "a cat wearing a hat", ["lusd"], offer.models[0], 0, 1, 3, "native", SETTINGS)
+    with pytest.raises(UserError, match="is being made"):
+        press(one)
+    assert "waiting: 2 of other visitors" in handle_edit.watch(two, "")["status"]
+    handle_edit.stop(one)
+    assert one.work.ended  # at once, since it had not begun
+    assert "stopped before it began" in handle_edit.watch(one, "")["status"]
+    gate.set()
+    wait_until(lambda: two.work.ended, 60)
+    assert (len(one.runs), len(two.runs)) == (0, 1)
+    assert one.source != two.source
+
+
+def test_a_look_does_not_hide_that_an_edit_is_stopping(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    press(visitor)
+    wait_until(lambda: visitor.work.ended, 60)
+    visitor.work.ended = False
+    assert "done" in handle_edit.watch(visitor, "")["status"]
+    visitor.work.stop.set()
+    visitor.rests = 0.0
+    looked = handle_edit.watch(visitor, "")
+    assert "stage" in looked
+    assert "stopping" in looked["status"]
+    visitor.work.ended = True
+
+
+def test_what_fails_is_said_and_does_not_hide_what_was_made(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    press(visitor)
+    failed = press(visitor, "cat " * 40)
+    assert "this model reads 24" in failed["problem"]
+    assert "nothing" not in failed["status"]
+    assert len(visitor.ended) == 1
+
+
+def test_a_bad_upload_leaves_the_picture_that_was_there(visitor: Visitor, picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    bad, good = (ImageData(path=str(path), orig_name=path.name) for path in (tmp_path / "text.png", picture))
+    assert handle_source.take(visitor, bad)["picture"] is None
+    handle_source.take(visitor, good)
+    before = visitor.source
+    answer = handle_source.take(visitor, bad)
+    assert "is a text file" in answer["problem"]
+    assert answer["picture"].size == Image.open(picture).size
+    assert visitor.source == before

@@ -1,0 +1,45 @@
+"""The studio without a browser: what is shown is text, and errors are one line."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from sdist.cli import main
+from sdist.edits.request import Request
+from sdist.errors import UserError
+from sdist.files.images import png_bytes
+from sdist.studio import html as page_html
+from sdist.studio.limits import reason
+
+from .samples import a_run, a_timeline, ended
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+
+
+def test_prompts_are_text_on_the_stage(picture: Path, tiny_folder: Path) -> None:
+    run = a_run(picture, tiny_folder)
+    run.request = Request(picture, HOSTILE, "a cat" + HOSTILE, 0)
+    run.timeline = a_timeline(1, 3)
+    html = page_html.run_stage(run, Image.new("RGB", (32, 32)), 1, 1.0)
+    assert "<script>" not in html
+    assert html.count("<img ") == 2
+    assert "&lt;script&gt;" in html
+
+
+def test_errors_are_told_without_markup_or_traceback() -> None:
+    assert reason(UserError("unknown word '<b>'")) == "unknown word '<b>'"
+    assert "&lt;b&gt;" in page_html.problem("unknown word '<b>'")
+    assert page_html.problem("") == ""
+    assert reason(RuntimeError("/secret/path")) == "this failed (RuntimeError); the terminal shows where"
+
+
+def test_a_picture_taken_from_the_timeline_is_replayed_bit_for_bit(
+    picture: Path, tiny_folder: Path, tmp_path: Path, capsys
+) -> None:
+    run = ended(a_run(picture, tiny_folder, steps=4))
+    card = page_html.card_at(run, 2, 1.0)
+    (tmp_path / "step2.png").write_bytes(png_bytes(run.picture(2), json.dumps(card)))
+    assert main(["replay", str(tmp_path / "step2.png"), "--images", str(picture.parent)]) == 0
+    assert capsys.readouterr().out == "identical\n"
+    assert page_html.card_at(run, 4, 0.5)["strength"] == 0.5
