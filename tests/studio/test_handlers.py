@@ -93,3 +93,21 @@ def test_a_bad_upload_leaves_the_picture_that_was_there(visitor: Visitor, pictur
     assert "is a text file" in answer["problem"]
     assert answer["picture"].size == Image.open(picture).size
     assert visitor.source == before
+
+
+def test_the_last_look_is_at_the_last_step(visitor: Visitor, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit that ends while it is looked at is looked at once more, and only then the page rests."""
+    visitor.source = visitor.take(picture, "photo.png")
+    press(visitor)
+    ended, visitor.work.ended = visitor.work.ended, False
+    seen = handle_edit.seen
+
+    def seen_while_it_ends(*given):
+        visitor.work.ended = ended
+        return seen(*given)
+
+    monkeypatch.setattr(handle_edit, "seen", seen_while_it_ends)
+    monkeypatch.setattr(handle_edit, "SHARE", 0)
+    visitor.rests = 0.0
+    assert "clock" not in handle_edit.watch(visitor, "")
+    assert "clock" in handle_edit.watch(visitor, "")

@@ -63,7 +63,6 @@ class Driver:
         """Ends the actors, whatever they do."""
         for actor in [*self._actors, *(actor for actor, _ in self._calls.values())]:
             ray.kill(actor)
-        self._session.claims.of_others()  # drops those of the dead
 
     def _load(self) -> None:
         actor = self._start_actor()
