@@ -66,9 +66,9 @@ def main(args: argparse.Namespace) -> int:
     folder, file = split_output(args.output, args.seeds)
     check_image(args.image, args.mask)
     check_request(args.source, args.target, args.instruction, args.method)
-    from ..edits.outputs import check_name, remove_parts
+    from ..edits.outputs import check_name
     from ..edits.request import Request
-    from ..jobs.one_image import named_file, named_results
+    from ..jobs.one_image import make_missing, named_file, named_results
     from ..jobs.options import SessionOptions
     from ..jobs.session import Session, refuse_foreign  # these import torch and diffusers
     from ..traces.record import record
@@ -88,17 +88,7 @@ def main(args: argparse.Namespace) -> int:
     named = named_results(session, requests, args.method) if file is None else [named_file(session, requests[0], file)]
     for one in named:
         check_name(session.folder, one.name)
-    missing = [one for one in named if not one.is_there]
-    for one in named:
-        if one.is_there:
-            log.info("already there: %s", session.folder / f"{one.name}.png")
-            session.tell("there", session.folder / f"{one.name}.png", one.request)
-    prepared = [session.prepare(one.request) for one in missing]
-    if prepared:
-        session.check_writable()
-        remove_parts(session.folder, {one.name for one in missing})
-        session.edit(prepared, [one.name for one in missing], args.image.stem)
-        session.end_if_interrupted(done=True)
+    make_missing(session, named, args.image.stem)
     for one in named if not args.json else ():
         print(session.folder / f"{one.name}.png", session.folder / f"{one.name}_panel.png", sep="\n")
     return 0

@@ -1,17 +1,20 @@
-"""What `sdist edit` calls its results: one request has one, and another prompt, method or setting gets one beside it."""
+"""What `sdist edit` makes and calls it: one request has one result, and another prompt, method or setting gets one beside it."""
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from ..edits.made import Made, content, read_made
-from ..edits.outputs import result_names
+from ..edits.outputs import remove_parts, result_names
 from ..edits.request import Request
 from ..edits.run_card import describe, file_digest
 from ..errors import UserError
 from ..files.names import as_name, numbered, short_form
 from .session import Session
+
+log = logging.getLogger("sdist")
 
 
 class Named(NamedTuple):
@@ -64,3 +67,18 @@ def _named(session: Session, request: Request, made: Made | None, base: str) -> 
     if made is None:
         return Named(request, f"{base}_seed{request.seed}", is_there=False)
     return Named(request, made.name, is_there=made.is_whole and not session.overwrite)
+
+
+def make_missing(session: Session, named: Sequence[Named], title: str) -> None:
+    """Edits what is not there yet, all seeds together."""
+    missing = [one for one in named if not one.is_there]
+    for one in named:
+        if one.is_there:
+            log.info("already there: %s", session.folder / f"{one.name}.png")
+            session.tell("there", session.folder / f"{one.name}.png", one.request)
+    prepared = [session.prepare(one.request) for one in missing]
+    if prepared:
+        session.check_writable()
+        remove_parts(session.folder, {one.name for one in missing})
+        session.edit(prepared, [one.name for one in missing], title)
+        session.end_if_interrupted(done=True)

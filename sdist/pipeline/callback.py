@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, last_mask
-from ..errors import UserError
+from ..errors import UserError, unknown
 
 OnStepEnd = Callable[[Any, int, int, dict[str, Any]], dict[str, Any] | None]
 TENSORS = ("latents", "mask", "index")  # that a callback may ask for
@@ -17,7 +18,15 @@ TENSORS = ("latents", "mask", "index")  # that a callback may ask for
 class StepEnd(Observer):
     """Calls `on_step_end(pipeline, step, timestep, tensors)` with copies of the tensors of the image that made the step."""
 
-    def __init__(self, pipeline: Any, on_step_end: OnStepEnd | None, names: Sequence[str]) -> None:
+    def __init__(
+        self, pipeline: Any, on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None, names: Sequence[str]
+    ) -> None:
+        """A callback of diffusers' own classes brings its names. Raises UserError for a tensor that there is none of."""
+        if isinstance(on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            names = on_step_end.tensor_inputs
+        for name in names:
+            if name not in TENSORS:
+                raise unknown("tensor", name, TENSORS, "callback_on_step_end_tensor_inputs")
         self._pipeline, self._on_step_end, self._names = pipeline, on_step_end, names
         self.latents: Tensor | None = None  # of all images, at the end
 

@@ -188,11 +188,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         self._interrupt = False
         if output_type not in OUTPUTS:
             raise unknown("output_type", str(output_type), OUTPUTS)
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        for name in callback_on_step_end_tensor_inputs:
-            if name not in TENSORS:
-                raise unknown("tensor", name, TENSORS, "callback_on_step_end_tensor_inputs")
+        step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         rows = broadcast_arguments(
             prompt=prompt,
             source_prompt=source_prompt,
@@ -209,7 +205,6 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         resolved = self._settings(method, settings, arguments)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
             raise UserError(f"the steps of {method} cannot be watched, so it has no callback_on_step_end and no latents here")
-        step_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         results = self._edit(resolved, rows, step_end)
         images = step_end.latents if output_type == "latent" else as_type([r.image for r in results], output_type)
         output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])
