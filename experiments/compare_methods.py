@@ -10,6 +10,8 @@ success: the judge sees the target's place and pairs, and none of the pairs that
 background error: mean absolute difference to the source, in 0..255, outside the mask of the change, dilated by 4 pixels. What
     is added may stand anywhere, so an addition is measured outside the square, as large as the box of the rendered addition
     and dilated alike, inside which the edit itself changed most. A change of background is measured inside the things that stay.
+distance to the truth: |edit - t| / |s - t| over all pixels, with s and t the rendered source and target after one trip through
+    the autoencoder: 0 is perfect, 1 what doing nothing scores. Not for additions, which may stand anywhere.
 """
 
 import argparse
@@ -24,9 +26,12 @@ from scipy.ndimage import binary_dilation, uniform_filter
 
 from sdist.cli import main as sdist
 from sdist.config.build import load_settings
+from sdist.models.base import Backbone
+from sdist.models.loading import load_backbone
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.instructions import instructions_of
 from sdist.tinyworld.judge import Facts, facts, look
+from sdist.tinyworld.truth import distance
 
 METHODS = (
     "sds", "dds", "dds_object", "cds", "sbp", "lusd", "dds_lusd", "lusd_no_spatial", "lusd_no_normalization",
@@ -47,6 +52,7 @@ class Measured:
     seed: int
     success: bool
     background_error: float
+    distance: float | None  # to the truth; None for an addition
     seconds: float
     draws: float
 
@@ -57,11 +63,11 @@ def main() -> int:
     pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in numbers]
     args.work /= f"from_{args.first}"
     write_pairs(args.work / "input", pairs, instructions_of(pairs))
-    rows = []
+    rows, model = [], load_backbone("tinyworld", "cpu")
     for method in args.methods.split(","):
         if method != NOTHING:
             edit_all(args, method)
-        rows += measure(args, method, pairs)
+        rows += measure(args, method, pairs, model)
         print(line(method, [r for r in rows if r.method == method]), flush=True)
     write_results(args, rows, pairs)
     return 0
@@ -77,15 +83,15 @@ def edit_all(args: argparse.Namespace, method: str) -> None:
         raise SystemExit(code)
 
 
-def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> list[Measured]:
+def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], model: Backbone) -> list[Measured]:
     rows = []
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
             seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
             draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # where steps are not counted
-            error = background_error(pair, picture)
-            rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, seconds, draws))
+            error, far = background_error(pair, picture), distance(pair, picture, lambda x: model.decode(model.encode(x)))
+            rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, far, seconds, draws))
     return rows
 
 
@@ -140,14 +146,22 @@ def summary(rows: list[Measured]) -> dict[str, tuple[float, float, float]]:
     return {
         "success": interval([100.0 * r.success for r in rows]),
         "background_error": interval([r.background_error for r in rows]),
+        "distance": interval(known(rows), np.median),
+        "nearer": interval([100.0 * (d < 1) for d in known(rows)]),
         "seconds": interval([r.seconds for r in rows]),
         "draws": interval([r.draws for r in rows]),
     }
 
 
+def known(rows: list[Measured]) -> list[float]:
+    """Distances to the truth, where there is one."""
+    return [r.distance for r in rows if r.distance is not None] or [np.nan]
+
+
 def line(method: str, rows: list[Measured]) -> str:
     """One row of the Markdown table: figures with intervals, then success by kind."""
-    cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in list(summary(rows).values())[:2]]
+    shown, digits = summary(rows), {"success": 1, "background_error": 1, "distance": 2, "nearer": 0}
+    cells = ["{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*shown[name], d=d) for name, d in digits.items()]
     cells += [f"{np.mean([r.seconds for r in rows]):.1f}", f"{np.mean([r.draws for r in rows]):.2f}"]
     kinds = [[r.success for r in rows if r.kind == kind] for kind in KINDS]
     return " | ".join([f"| {method}", *cells, *(f"{100 * np.mean(k):.0f}" if k else "" for k in kinds)]) + " |"
@@ -162,6 +176,8 @@ In brackets 95 % bootstrap intervals over edits.
   the right are success by kind of edit.
 - **background error**: mean absolute difference to the source, in 0..255, where nothing should change (the head of the
   script says where that is).
+- **distance to the truth**: |edit - t| / |s - t|, the median over edits that are no additions; 0 is perfect, 1 what doing nothing
+  scores (the head of the script). Beside it the share of edits below 1.
 - **s per edit**: its share of a queue of {batch} on {threads}.
 
 {table}
@@ -196,7 +212,16 @@ def fill(page: Path, part: str, text: str) -> None:
 
 
 def table(by_method: dict[str, list[Measured]]) -> str:
-    head = ["method", "success, %", "background error", "s per edit", "draws per step", *KINDS]
+    head = [
+        "method",
+        "success, %",
+        "background error",
+        "distance to the truth",
+        "nearer than the source, %",
+        "s per edit",
+        "draws per step",
+        *KINDS,
+    ]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(line(m, r) for m, r in by_method.items())]
     return "\n".join(lines)
 

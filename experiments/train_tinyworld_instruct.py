@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -43,6 +43,7 @@ from sdist.tinyworld.edits import KINDS, EditPair, changed_area, make_pair
 from sdist.tinyworld.instructions import WORDS, instruct, instruction
 from sdist.tinyworld.judge import look
 from sdist.tinyworld.scene import Scene, render_parts, sample_scene
+from sdist.tinyworld.truth import distance
 
 PAIR_SEED, HELD_OUT_SEED = 5_000_000, 6_000_000  # the training's edits come from (PAIR_SEED, scene), others are held out
 EDITS = 3  # of one scene: they share its render, and only the instruction tells them apart
@@ -472,7 +473,12 @@ def evaluate(pipeline: StableDiffusionInstructPix2PixPipeline, args: argparse.Na
             generator=generators,
         ).images  # fmt: skip
     rows = [
-        (pair.kind, is_success(pair, seen), background_error(pair, edit), distance(pipeline.vae, pair, edit))
+        (
+            pair.kind,
+            is_success(pair, seen),
+            background_error(pair, edit),
+            distance(pair, edit, partial(reconstruct, pipeline.vae)),
+        )
         for pair, edit, seen in zip(pairs, edits, look(edits), strict=True)
     ]
     if args.sheet:
@@ -480,18 +486,16 @@ def evaluate(pipeline: StableDiffusionInstructPix2PixPipeline, args: argparse.Na
     return {kind: figures([r for r in rows if kind in (r[0], "all")]) for kind in (*KINDS, "all")}
 
 
-def figures(rows: list[tuple[str, bool, float, float]]) -> dict[str, float]:
-    determined = [r[3] for r in rows if r[0] != "add"] or [float("nan")]
+def figures(rows: list[tuple[str, bool, float, float | None]]) -> dict[str, float]:
+    determined = [r[3] for r in rows if r[3] is not None] or [float("nan")]
     return {
         "success": float(np.mean([r[1] for r in rows])), "background_error": float(np.mean([r[2] for r in rows])),
         "distance": float(np.median(determined)), "edits": len(rows),
     }  # fmt: skip
 
 
-def distance(vae: AutoencoderKL, pair: EditPair, edit: object) -> float:
-    images = as_pixels(np.stack([np.asarray(x) for x in (pair.source_image, pair.target_image, edit)]), vae.device)
-    source, target = vae.decode(vae.encode(images[:2].contiguous()).latent_dist.mode()).sample.clamp(-1, 1)
-    return float((images[2] - target).norm() / (source - target).norm())
+def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    return vae.decode(vae.encode(pixels.to(vae.device)).latent_dist.mode()).sample.clamp(-1, 1).cpu()
 
 
 def sheet(pairs: tuple[EditPair, ...], edits: list, path: Path) -> None:
