@@ -13,7 +13,7 @@ from ..diffusion import Estimate, Latents, PerImage, size_of
 from ..errors import UserError
 from ..prediction import Network, Text
 
-LAST = 1000  # timesteps of a model's schedule
+LAST = 999  # the noisiest timestep of Stable Diffusion's schedule
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class Level:
     sigma: PerImage
 
 
-def timesteps(steps: int) -> list[int]:
-    """From noise to image, `steps` apart from the 0 at their end: 50 steps are 981, 961, .., 1, 0.
+def timesteps(steps: int, last: int = LAST) -> list[int]:
+    """From noise to image, `steps` apart from the 0 at their end: of a schedule to 999, 50 steps are 981, 961, .., 1, 0.
 
     The spacing is that of DDIM in Stable Diffusion (diffusers: leading, with an offset of 1).
     """
-    if not 1 <= steps <= LAST // 2:
-        raise UserError(f"steps is a number from 1 to {LAST // 2}, got {steps}")
-    return [*(1 + LAST // steps * k for k in reversed(range(steps))), 0]
+    every = last + 1
+    if not 1 <= steps <= every // 2:
+        raise UserError(f"steps is a number from 1 to {every // 2}, got {steps}")
+    return [*(1 + every // steps * k for k in reversed(range(steps))), 0]
 
 
 def levels(network: Network, times: Sequence[float], like: Latents, clean_end: bool = False) -> list[Level]:
@@ -67,7 +68,7 @@ class Solver(ABC):
 
     def timesteps(self, steps: int, last: int) -> list[int]:
         """From noise to image in so many steps: one more level than steps; `last` is the model's noisiest timestep."""
-        return timesteps(steps)
+        return timesteps(steps, last)
 
     @abstractmethod
     def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:

@@ -16,7 +16,6 @@ from ..distillation.trainer import MIN_PARALLEL, default_parallel, optimize
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images, to_pixels
-from ..filters import StdThreshold
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
@@ -93,7 +92,8 @@ class ScoreDistillation(Editor):
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
         """Raises UserError if the precision is too coarse for the filter."""
-        lower(model, precision, self.filter.threshold if isinstance(self.filter, StdThreshold) else None)
+        first = torch.zeros(1, dtype=torch.long)
+        lower(model, precision, None if self.filter is None else float(self.filter.threshold_at(first)))
 
     def check_model(self, model: Backbone) -> None:
         self.timesteps.check(model.last_timestep)
@@ -121,6 +121,7 @@ class ScoreDistillation(Editor):
             _log_words(batch)
         places, edit, failures = without_faulty(batch, partial(self.encode, model))
         batch = [batch[place] for place in places]
+        has_mask = method.mask is not None
         if edit.mask is not None:
             method = method.with_user_mask()
         parallel = run.parallel or self.parallel(model, len(batch), (edit.source.shape[-2], edit.source.shape[-1]))
@@ -134,7 +135,7 @@ class ScoreDistillation(Editor):
             model, edit, method, identities, parallel, min_parallel, admit=admit, staggered=staggered, names=names
         )  # fmt: skip
         encoding = (time.perf_counter() - start) / len(batch)
-        finishing = Finishing(model, batch, run.deliver, encoding, only_begun=run.admit is not None)
+        finishing = Finishing(model, batch, run.deliver, encoding, only_begun=run.admit is not None, has_mask=has_mask)
         optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
         late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | finishing.failures
         if failures := failures | {places[i]: text for i, text in late.items()}:
@@ -180,9 +181,10 @@ class Finishing(Observer):
         deliver: Callable[[Result], None],
         encoding: float,
         only_begun: bool,
+        has_mask: bool,
     ) -> None:
         self._backbone, self._batch, self._deliver = backbone, batch, deliver
-        self._encoding, self._only_begun = encoding, only_begun
+        self._encoding, self._only_begun, self._has_mask = encoding, only_begun, has_mask
         self.results: dict[int, Result] = {}
         self.failures: dict[int, str] = {}  # images that could not be decoded
 
@@ -210,8 +212,9 @@ class Finishing(Observer):
         (image,) = to_images(self._backbone.decode(distiller.latents[index : index + 1]))
         seconds = {"encode": self._encoding, "optimize": float(distiller.seconds[index]), "decode": time.perf_counter() - start}
         timings = {name: round(value, 3) for name, value in seconds.items()}
-        parallel, attempts = distiller.schedule.parallel, attempts_of(distiller, index)
-        return Result(self._batch[index], image, last_mask(distiller, index), attempts, parallel, timings)
+        parallel, attempts, prepared = distiller.schedule.parallel, attempts_of(distiller, index), self._batch[index]
+        mask = last_mask(distiller, index) if self._has_mask or prepared.mask is not None else None
+        return Result(prepared, image, mask, attempts, parallel, timings)
 
 
 def _admit_at(admit: Callable[[int], bool], places: Sequence[int]) -> Callable[[int], bool]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
+from .float32 import exact, rounding, set_rounding
+
 RANK = cast(Any, rank_zero_only)  # a function whose attribute `rank` says which process may write logs
 AUTOCAST = ("cpu", "cuda", "mps")  # devices on which a caller may let torch choose number formats
 
@@ -18,19 +20,20 @@ class Shared(NamedTuple):
 
     dtype: torch.dtype  # of numbers that are made without one
     levels: Mapping[str, int]  # of loggers
+    rounding: tuple[Any, ...]  # of float32, which torch may do by halves
     rank: int  # of the process, in what Lightning takes for a group of them: RANK, LOCAL_RANK or SLURM_PROCID
 
 
-OURS = Shared(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, 0)
+OURS = Shared(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), 0)
 
 
 @contextmanager
 def own_state() -> Iterator[None]:
-    """In the block numbers are made in float32 on the CPU unless said otherwise, gradients can be had, and Lightning is
-    silent and takes the process for the only one.
+    """In the block numbers are made in float32 on the CPU unless said otherwise, float32 is not rounded to TF32 or bfloat16,
+    gradients can be had, and Lightning is silent and takes the process for the only one.
 
-    So the caller's default dtype and device, torch.inference_mode, torch.no_grad and torch.autocast change no result. The
-    global random generators are left alone: nothing here draws from them.
+    So the caller's default dtype and device, torch.set_float32_matmul_precision, torch.inference_mode, torch.no_grad and
+    torch.autocast change no result. The global random generators are left alone: nothing here draws from them.
     """
     with ExitStack() as stack:
         stack.enter_context(_process)
@@ -54,7 +57,7 @@ class _Process:
         with self._lock:
             if not self._inside:
                 levels = {name: logging.getLogger(name).level for name in OURS.levels}
-                self._before = Shared(torch.get_default_dtype(), levels, RANK.rank)
+                self._before = Shared(torch.get_default_dtype(), levels, rounding(), RANK.rank)
                 _set(OURS)
             self._inside += 1
 
@@ -67,6 +70,7 @@ class _Process:
 
 def _set(state: Shared) -> None:
     torch.set_default_dtype(state.dtype)
+    set_rounding(state.rounding)
     RANK.rank = state.rank
     for name, level in state.levels.items():
         logging.getLogger(name).setLevel(level)

@@ -20,7 +20,7 @@ log = logging.getLogger("sdist")
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHARE = 0.2  # of the filter's threshold, that an error may reach
-TIMESTEPS = (100, 300, 500, 700, 900)
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the schedule, at which it is measured
 PROMPTS = ("a photo of a house", "a photo of a red house")
 
 
@@ -108,8 +108,8 @@ def _bring(backbone: Backbone, dtype: torch.dtype) -> None:
 
 def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
     """eps(second prompt) - eps(first), one row per timestep; two rows of the network at once, to bound the memory."""
-    n, side = len(TIMESTEPS), min(64, backbone.native_side // backbone.factor)
-    t = torch.tensor(TIMESTEPS, device=backbone.device)
+    n, side = len(LEVELS), min(64, backbone.native_side // backbone.factor)
+    t = torch.tensor([round(level * (backbone.last_timestep + 1)) for level in LEVELS], device=backbone.device)
     shape = (2, n, backbone.channels, side, side)
     z, noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
     z_t = add_noise(z, noise, *backbone.scales(t, (side, side)))

@@ -73,8 +73,11 @@ def flow_shift(scheduler: Any) -> float:
 def check_flow(scheduler: Any) -> None:
     """Raises UserError for a scheduler in FLOW whose levels are not shifted 1/1000 to 1."""
     config, shift = scheduler.config, getattr(scheduler, "shift", None) or scheduler.config.get("shift")
-    if config.get("invert_sigmas"):
-        raise UserError("scheduler: its noise levels are inverted (invert_sigmas), which is not known here")
+    for key in ("invert_sigmas", "shift_terminal"):
+        if config.get(key):
+            raise UserError(f"scheduler: its noise levels are changed in a way that is not known here ({key})")
+    if config.get("use_dynamic_shifting") and config.get("time_shift_type", "exponential") != "exponential":
+        raise UserError(f"scheduler: time_shift_type must be exponential, got {config['time_shift_type']!r}")
     if not isinstance(shift, int | float) or not 0 < shift < float("inf"):
         raise UserError(f"scheduler: shift must be a number above 0, got {shift!r}")
     if config.get("num_train_timesteps") != 1000:

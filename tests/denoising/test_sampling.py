@@ -50,6 +50,8 @@ def test_levels_are_those_of_stable_diffusion(gaussian: Gaussian) -> None:
     assert timesteps(50)[-2:] == [1, 0]
     assert timesteps(1) == [1, 0]
     assert timesteps(12)[0] == 1 + 11 * 83
+    assert timesteps(50, 1999)[:2] == [1961, 1921]
+    assert DDIM().timesteps(50, 499) == timesteps(50, 499) == [*range(491, 0, -10), 0]
     at = levels(gaussian, timesteps(5), gaussian_edit(B).source)
     assert [level.t.tolist() for level in at] == [[t] * B for t in (801, 601, 401, 201, 1, 0)]
     assert all(torch.equal(level.alpha, gaussian.scales(level.t, (1, 1))[0]) for level in at)

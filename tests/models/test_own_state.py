@@ -17,6 +17,7 @@ from PIL import Image
 import sdist
 from sdist.editors.loading import model_cache
 from sdist.errors import UserError
+from sdist.models.float32 import rounding
 from sdist.models.own_state import own_state
 
 from ..conftest import save_tiny_pipeline
@@ -49,6 +50,9 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "deterministic algorithms": lambda: Default(
         torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True
     ),
+    "float32 products in bfloat16": lambda: Default(
+        torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"
+    ),
     "anomalies are looked for": lambda: torch.autograd.set_detect_anomaly(True),
 }
 
@@ -57,7 +61,7 @@ def state() -> dict[str, Any]:
     """What other code in the process can see."""
     return {
         "dtype": torch.get_default_dtype(), "device": torch.get_default_device(), "grad": torch.is_grad_enabled(),
-        "inference": torch.is_inference_mode_enabled(), "autocast": torch.is_autocast_enabled("cpu"),
+        "float32": rounding(), "inference": torch.is_inference_mode_enabled(), "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic": torch.are_deterministic_algorithms_enabled(), "anomaly": torch.is_anomaly_enabled(),
         "torch": torch.get_rng_state().tolist(), "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
         "levels": {name: logging.getLogger(name).level for name in LOGGERS}, "environment": dict(os.environ),

@@ -1,5 +1,7 @@
 """Half precision for the network alone, and only where the filter cannot mistake its error for a gradient."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_a_coarse_format_is_refused_with_the_figures(fresh: Backbone) -> None:
     assert fresh.denoiser.dtype == torch.float32
     lower(fresh, "bf16", 5.01 * max(floor))
     assert fresh.denoiser.dtype == torch.bfloat16
+
+
+def test_a_schedule_of_another_length_is_measured_at_the_same_levels(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "short")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(read_json(file) | {"num_train_timesteps": 500}))
+    short = load_backbone(str(folder), "cpu")
+    assert short.last_timestep == 499
+    assert measure(short, torch.bfloat16).error > 0
 
 
 def test_without_a_filter_nothing_is_refused(fresh: Backbone) -> None:

@@ -17,7 +17,7 @@ from sdist.diffusion import discrete_scales
 from sdist.errors import UserError
 from sdist.models.base import Backbone
 from sdist.models.loading import assemble, load_backbone
-from sdist.models.schedules import DISCRETE, discrete_schedule, flow_shift
+from sdist.models.schedules import DISCRETE, check_flow, discrete_schedule, flow_shift
 from sdist.models.stable_diffusion import check_inputs
 from sdist.models.vae import native_side
 
@@ -143,12 +143,19 @@ def test_a_scheduler_derived_from_a_known_one_is_read(tiny: Backbone) -> None:
     assert assemble({**parts_of(tiny), "scheduler": own(**SD)}, "cpu", {}).last_timestep == 999
 
 
+def test_a_dynamic_shift_of_another_form_is_refused() -> None:
+    check_flow(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True))
+    with pytest.raises(UserError, match="time_shift_type must be exponential, got 'linear'"):
+        check_flow(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type="linear"))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"shift": 0}, "shift must be a number above 0, got 0"),
         ({"use_dynamic_shifting": True}, "shifts levels by the size of the image"),
-        ({"invert_sigmas": True}, "its noise levels are inverted"),
+        ({"invert_sigmas": True}, r"changed in a way that is not known here \(invert_sigmas\)"),
+        ({"shift_terminal": 0.1}, r"changed in a way that is not known here \(shift_terminal\)"),
         ({"num_train_timesteps": 500}, "must be 1000 for a flow, got 500"),
     ],
 )

@@ -1,0 +1,47 @@
+"""What score distillation asks of a model and gives back, whatever its parts are."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdist.config.build import load_settings
+from sdist.editors.base import Observers
+from sdist.editors.loading import LoadedMethod
+from sdist.edits.request import Request
+from sdist.errors import UserError
+from sdist.filters import Filter
+from sdist.models.base import Backbone
+
+
+@dataclass(frozen=True)
+class Strict(Filter):
+    """A filter of a package's own, which tells much smaller gradients from nothing than rounding leaves."""
+
+    def threshold_at(self, attempt: torch.Tensor) -> torch.Tensor:
+        return torch.full(attempt.shape, 1e-9)
+
+    def accept(self, gradient: torch.Tensor, attempt: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(attempt), dtype=torch.bool)
+
+
+def test_a_format_is_measured_against_any_filter(tiny_folder: Path) -> None:
+    from sdist.models.loading import load_backbone
+
+    editor = replace(load_settings("lusd").editor, filter=Strict())
+    with pytest.raises(UserError, match="bf16"):
+        editor.adapt(load_backbone(str(tiny_folder), "cpu"), "bf16")
+
+
+def test_a_mask_image_of_one_gives_no_mask_to_another(tiny: Backbone, picture: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "mask.png")
+    dds = LoadedMethod(load_settings("dds", ["steps=1"]), tiny)
+    plain = Request(picture, "a cat", "a dog")
+    masked = replace(plain, mask=tmp_path / "mask.png")
+    alone, given = (dds.edit([dds.prepare(request)], Observers())[0] for request in (plain, masked))
+    together = dds.edit([dds.prepare(request) for request in (plain, masked)], Observers())
+    assert (alone.mask, together[0].mask) == (None, None)
+    assert torch.equal(together[1].mask, given.mask)
