@@ -133,8 +133,11 @@ def find_class(name: str) -> Any:
 
 
 def families_of(kinds: Mapping[str, Any]) -> list[type[Backbone]]:
-    """The families whose denoiser is among components of these classes and their bases. Raises UserError if there is none."""
-    every = [FAMILIES.get(name) for name in FAMILIES.names()]
+    """The families whose denoiser is among components of these classes and their bases, the most special one first.
+
+    Raises UserError if there is none.
+    """
+    every = sorted((FAMILIES.get(name) for name in FAMILIES.names()), key=_generality)
     known = {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}
     families = [family for family, kind in known.items() if kind in kinds.get(family.denoiser_name, ())]
     if families:
@@ -143,6 +146,11 @@ def families_of(kinds: Mapping[str, Any]) -> list[type[Backbone]]:
     raise UserError(
         f"the denoiser of this model is {denoiser}, which is not known here: have {', '.join(sorted({*known.values()}))}"
     )
+
+
+def _generality(family: type[Backbone]) -> tuple[bool, int]:
+    """A package's own families are asked before those that are here, and a family before the one that it derives from."""
+    return family.__module__.startswith("sdist."), -len(family.mro())
 
 
 def matching(families: list[type[Backbone]], config: Mapping[str, Any]) -> type[Backbone]:

@@ -16,6 +16,7 @@ from sdist.cli import main
 from sdist.diffusion import flow_scales
 from sdist.errors import UserError
 from sdist.models.base import Backbone
+from sdist.models.folders import families_of, matching
 from sdist.models.loading import assemble, load_backbone
 from sdist.models.stable_diffusion import StableDiffusion
 from sdist.models.stable_diffusion_xl import StableDiffusionXL
@@ -140,6 +141,20 @@ def test_a_unet_that_reads_something_else_is_refused(tiny_folder: Path, tmp_path
 def test_the_family_of_a_unet_is_found_by_its_configuration() -> None:
     for config, family in (({}, StableDiffusion), ({"addition_embed_type": "text_time"}, StableDiffusionXL)):
         assert [own for own in (StableDiffusion, StableDiffusionXL) if own.matches(config)] == [family]
+
+
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+def test_a_family_of_a_package_is_asked_before_those_that_are_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Upscaler(StableDiffusion):
+        @classmethod
+        def matches(cls, config: Mapping[str, Any]) -> bool:
+            return config.get("in_channels") == 7
+
+    FAMILIES.names()
+    monkeypatch.setattr(FAMILIES, "_classes", {**FAMILIES._classes, name: Upscaler})
+    families = families_of({"unet": ["UNet2DConditionModel"]})
+    assert matching(families, {"in_channels": 7}) is Upscaler
+    assert matching(families, {"in_channels": 4}) is StableDiffusion
 
 
 def test_components_in_memory_may_be_subclasses_and_compiled(tiny: Backbone) -> None:
