@@ -4,7 +4,7 @@
     python experiments/compare_methods.py --work runs/compare --pairs 60 --methods lusd,dds --seeds 2
 
 Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, a grid of pictures and its part
-of results.md to --output. Measured are, for every edit:
+of results.md (--part) to --output. Measured are, for every edit:
 
 success: the judge sees the target's place and pairs, and none of the pairs that the edit was to take away.
 background error: mean absolute difference to the source, in 0..255, outside the mask of the change, dilated by 4 pixels. What
@@ -167,7 +167,7 @@ def line(method: str, rows: list[Measured]) -> str:
     return " | ".join([f"| {method}", *cells, *(f"{100 * np.mean(k):.0f}" if k else "" for k in kinds)]) + " |"
 
 
-PART = """    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}
+PART = """    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}{more}
 
 {pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration per method: that of its yaml in experiments/.
 In brackets 95 % bootstrap intervals over edits.
@@ -182,9 +182,9 @@ In brackets 95 % bootstrap intervals over edits.
 
 {table}
 
-`do_nothing` is the source itself. [results.json](results.json) has every edit. The first {shown} pairs:
+`do_nothing` is the source itself. [{stem}.json]({stem}.json) has every edit. The first {shown} pairs:
 
-![source, methods, target](results.png)
+![source, methods, target]({stem}.png)
 """
 
 
@@ -193,14 +193,17 @@ def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[Ed
     args.output.mkdir(parents=True, exist_ok=True)
     by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
     shown = pairs[: 2 * len(KINDS)]
+    stem = "results" if args.part == "methods" else f"results_{args.part}"
+    more = "" if args.part == "methods" else f" --part {args.part} --methods {args.methods}"
     text = PART.format(
-        pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(by_method), shown=len(shown)
-    )
-    fill(args.output / "results.md", "methods", text)
+        pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(by_method), shown=len(shown),
+        stem=stem, more=more,
+    )  # fmt: skip
+    fill(args.output / "results.md", args.part, text)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
             "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
-    (args.output / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    grid(args, list(by_method), shown).save(args.output / "results.png", optimize=True)
+    (args.output / f"{stem}.json").write_text(json.dumps(data, indent=1) + "\n")
+    grid(args, list(by_method), shown).save(args.output / f"{stem}.png", optimize=True)
 
 
 def fill(page: Path, part: str, text: str) -> None:
@@ -250,6 +253,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the edits, which are kept in WORK/from_FIRST/METHOD")
     parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser.add_argument("--part", default="methods", help="of results.md that is written, and of the names of its files")
     parser.add_argument("--methods", default=",".join([NOTHING, *METHODS]))
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--first", type=int, default=0, help="number of the first pair")
