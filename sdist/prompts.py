@@ -12,7 +12,7 @@ from .taggers import Tagger, default_tagger
 NOUNS = {"NN", "NNS"}
 ARTICLES, DETERMINER, PREPOSITION = {"a", "an", "the"}, "DT", "IN"
 CLITICS = "s|t|n|d|m|ll|re|ve|em"  # what stands behind an apostrophe and is no word of its own
-WORD = re.compile(rf"(?<!\w)'(?:{CLITICS})'?(?!\w)|(?<!\w)n'(?!\w)|\w+(?:(?:'-|-'|['-])\w+)*", re.IGNORECASE)
+WORD = re.compile(rf"(?<!\w)'(?:{CLITICS})'?(?!\w)|(?<!\w)n'(?!\w)|\w+(?:(?:'-|-'|['&-])\w+)*", re.IGNORECASE)
 PIECE = re.compile(r"\w+")
 ENDING = re.compile(rf"(?:n't|'(?:{CLITICS}))$", re.IGNORECASE)
 ALONE = re.compile(rf"n't|'(?:{CLITICS})'?|n'", re.IGNORECASE)

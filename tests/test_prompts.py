@@ -135,7 +135,9 @@ def test_an_apostrophe_cuts_no_word(apostrophe: str, source: str, target: str, n
 
 
 @pytest.mark.parametrize("hyphen", ["-", "\u2010", "\u2011"])
-@pytest.mark.parametrize("word", ["x-ray", "f-16", "close-up", "t-shirt", "mother-in-law", "covid-19", "jack-o'-lantern"])
+@pytest.mark.parametrize(
+    "word", ["x-ray", "f-16", "close-up", "t-shirt", "mother-in-law", "covid-19", "jack-o'-lantern", "at&t", "r&b"]
+)
 def test_a_hyphen_cuts_no_word(hyphen: str, word: str) -> None:
     """Also where the tagger does not know the whole."""
     target = f"a cat with a {word} in the snow".replace("-", hyphen)

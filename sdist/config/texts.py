@@ -1,5 +1,6 @@
 """Settings that are text, which stay so although yaml reads no as false and 007 as 7."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, Optional
@@ -12,6 +13,7 @@ from .settings import FLAT, Settings
 
 Kind = Literal["", "text", "text or null"]
 KINDS: dict[Any, Kind] = {str: "text", "str": "text", Optional[str]: "text or null", "str | None": "text or null"}  # noqa: UP045
+ANCHOR = re.compile(r"&\S+\s+")  # of a value that is used again below
 NULL = ("null", "Null", "NULL", "~")
 
 
@@ -78,7 +80,8 @@ def quoted(text: str, key: str = "", sweep: bool = False) -> str:
         elif kind == "text":
             raise UserError(f'{".".join(setting)} is text, got null; write "" for none')
     for start, (end, new) in sorted(edits.items(), reverse=True):
-        text = text[:start] + new + text[end:]
+        anchor = ANCHOR.match(text, start, end)
+        text = text[:start] + (f" {anchor[0].strip()} " if anchor else "") + new + text[end:]
     return text
 
 

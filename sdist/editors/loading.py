@@ -215,12 +215,13 @@ class ModelCache:
 
 
 def _identity(settings: Settings) -> Hashable:
-    """What a loaded model depends on; weights in a folder are told apart by when they were written."""
+    """What a loaded model depends on; files in a folder are told apart by when they were written."""
     kind = choose_device(settings.device).partition(":")[0]
     needs = (settings.editor.conditions, settings.editor.model_key(format_on(kind, settings.precision)))
-    files = [path for source in find_model(settings.model).sources for path in sorted(Path(source).glob("*/*.safetensors"))]
-    weights = tuple((str(path.resolve()), path.stat().st_mtime_ns) for path in files)
-    return repr(([getattr(settings, name) for name in LOADED], needs, weights))
+    folders = [Path(source) for source in find_model(settings.model).sources]
+    paths = sorted(path for folder in folders for depth in ("*", "*/*") for path in folder.glob(depth) if path.is_file())
+    files = tuple((str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+    return repr(([getattr(settings, name) for name in LOADED], needs, files))
 
 
 model_cache = ModelCache(kept=2)

@@ -31,6 +31,8 @@ from .mask_images import mask_rows
 
 log = logging.getLogger("sdist")
 
+MOST_STEPS = 10**7
+
 
 @dataclass(frozen=True)
 class PromptSettings:
@@ -68,8 +70,8 @@ class ScoreDistillation(Editor):
     def __post_init__(self) -> None:
         if None in (self.loss, self.gamma, self.timesteps):
             raise UserError("loss, gamma and timesteps cannot be null")
-        if self.steps < 1:
-            raise UserError(f"steps must be at least 1, got {self.steps}")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise UserError(f"steps must be at least 1 and at most {MOST_STEPS}, got {self.steps}")
         if self.noises < 1:
             raise UserError(f"noises must be at least 1, got {self.noises}")
         _ = self.parts  # which go together, or are refused

@@ -22,6 +22,7 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray 
 PICTURES = (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, io.IOBase)  # as types
 TAKEN = "a path, a PIL image, an array (height, width[, 3 or 4]) of uint8, or the bytes of a file"
 PNG, TIFF = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), ("I", "F", "CMYK", "LAB")  # modes that such a file can hold
+OTHER_16 = ("I;16B", "I;16L", "I;16N")  # grey of 16 bits in other orders of bytes
 
 
 def in_memory(**pictures: Any) -> list[str]:
@@ -57,7 +58,7 @@ def _content(picture: Any, is_mask: bool) -> tuple[bytes, str]:
         if not len(picture):
             raise UserError(f"the {what} that was given has 0 bytes")
         return bytes(picture), ".image"
-    if isinstance(picture, np.ndarray):
+    if isinstance(picture, np.ndarray) and not isinstance(picture, np.ma.MaskedArray):
         picture = _from_array(picture, is_mask)
     if not isinstance(picture, Image.Image):
         kind = f"{type(picture).__module__.partition('.')[0]}.{type(picture).__name__}".removeprefix("builtins.")
@@ -97,6 +98,8 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _encoded(image: Image.Image) -> tuple[bytes, str]:
+    if image.mode in OTHER_16:
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode not in (*PNG, *TIFF):
         profile = image.info.get("icc_profile") if image.mode in ("RGBX", "RGBa", "La", "PA") else None
         image = image.convert("RGBA" if image.mode in ("RGBa", "PA") else "LA" if image.mode == "La" else "RGB")

@@ -1,11 +1,14 @@
 """Opens an image file of any kind: its first frame, upright; what is wrong with the file is one line that says what it is."""
 
+import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import IMAGEWIDTH, TiffImageFile
 
 from ..errors import UserError
 from .formats import AVIF, HEAD, RAW, foreign_kind, picture_kind
@@ -36,10 +39,32 @@ def first_frame(path: Path, what: str = "image") -> tuple[Image.Image, list[str]
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     try:
-        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in range(5, 9)  # PNG's own would read the pixels
+        turned = _exif(image).get(ExifTags.Base.Orientation) in range(5, 9)
     except Exception:  # damaged EXIF, see _upright
         return image.size
-    return image.size[::-1] if turned else image.size
+    already = isinstance(image, TiffImageFile) and image.size[0] != image.tag_v2[IMAGEWIDTH]  # Pillow turns its size itself
+    return image.size[::-1] if turned and not already else image.size
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """What a file says beside its pixels, which are not read for it; in a PNG it may stand behind them."""
+    exif = Image.Image.getexif(image)
+    if isinstance(image, PngImageFile) and "exif" not in image.info and (file := image.fp) is not None:
+        place = file.tell()
+        exif.load(_chunk(file, b"eXIf"))
+        file.seek(place)
+    return exif
+
+
+def _chunk(file: IO[bytes], kind: bytes) -> bytes:
+    """The data of a PNG's first chunk of a kind; nothing if it has none."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == kind:
+            return file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)  # and its checksum
+    return b""
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:

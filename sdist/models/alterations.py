@@ -6,7 +6,10 @@ Each finding is a line such as "unet: FreeU s1=0.9, ...". Nothing is found in a 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import nn
+
+from .structure import differences
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "sdist")
 # processors of attention that are equal to rounding
@@ -23,8 +26,10 @@ def alterations(networks: Mapping[str, nn.Module], declared: Mapping[str, str]) 
         for place, module in network.named_modules():
             for line in (*_foreign(module, own), *_hooked(module), *_switched(module)):
                 places.setdefault(line, []).append(place)
+        for place, line in differences(network):
+            places.setdefault(line, []).append(place)
         found += [f"{name}: {line}{_at(where)}" for line, where in places.items()]
-    return found
+    return [*found, *(f"hook {_named(hook)} on every module of torch" for hook in _everywhere())]
 
 
 def _at(places: list[str]) -> str:
@@ -53,13 +58,19 @@ def _hooked(module: nn.Module) -> Iterator[str]:
                 yield f"hook {_named(hook)}"
 
 
+def _everywhere() -> list[Any]:
+    hooks = torch.nn.modules.module
+    return [*hooks._global_forward_hooks.values(), *hooks._global_forward_pre_hooks.values()]
+
+
 def _switched(module: nn.Module) -> Iterator[str]:
     """What diffusers and peft switch on in single modules."""
     values = {name: vars(module).get(name) for name in FREEU}
     if None not in values.values():
         yield "FreeU " + ", ".join(f"{name}={value}" for name, value in values.items())
     processor = getattr(module, "processor", None)
-    if processor is not None and type(processor).__name__ not in PLAIN_PROCESSORS:
+    kind = type(processor)
+    if processor is not None and (kind.__name__ not in PLAIN_PROCESSORS or _root(kind) != "diffusers"):
         yield f"attention by {_named(type(processor))}"
     backend = getattr(processor, "_attention_backend", None)
     if backend is not None:

@@ -19,7 +19,7 @@ from .hub import fetch
 from .library import loading
 from .memory import allocating, is_out_of_memory
 from .own_state import own_state
-from .stored import Format, StoredWeights, load_stored
+from .stored import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out
 from .weights import MissingError, find_weights
 
 log = logging.getLogger("sdist")
@@ -136,6 +136,8 @@ def _load_network(name: str, part: Part) -> Any:
     if report["missing_keys"]:
         lacks = report["missing_keys"]
         raise UserError(f"{name} lacks {len(lacks)} weights of {part.kind.__name__}, {min(lacks)} among them")
+    say_left_out(name, part.kind, {key for key in report["unexpected_keys"] if not key.endswith(INDICES)})
+    check_formats(name, find_weights(part.folder).files)
     return network
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
+from PIL import ImageFile
 
 from .float32 import exact, rounding, set_rounding
 
@@ -21,10 +22,11 @@ class Shared(NamedTuple):
     dtype: torch.dtype  # of numbers that are made without one
     levels: Mapping[str, int]  # of loggers
     rounding: tuple[Any, ...]  # of float32, which torch may do by halves
+    truncated: bool  # whether Pillow takes images that are cut short
     rank: int  # of the process, in what Lightning takes for a group of them: RANK, LOCAL_RANK or SLURM_PROCID
 
 
-OURS = Shared(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), 0)
+OURS = Shared(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), False, 0)
 
 
 @contextmanager
@@ -57,7 +59,7 @@ class _Process:
         with self._lock:
             if not self._inside:
                 levels = {name: logging.getLogger(name).level for name in OURS.levels}
-                self._before = Shared(torch.get_default_dtype(), levels, rounding(), RANK.rank)
+                self._before = Shared(torch.get_default_dtype(), levels, rounding(), ImageFile.LOAD_TRUNCATED_IMAGES, RANK.rank)
                 _set(OURS)
             self._inside += 1
 
@@ -71,6 +73,7 @@ class _Process:
 def _set(state: Shared) -> None:
     torch.set_default_dtype(state.dtype)
     set_rounding(state.rounding)
+    ImageFile.LOAD_TRUNCATED_IMAGES = state.truncated
     RANK.rank = state.rank
     for name, level in state.levels.items():
         logging.getLogger(name).setLevel(level)

@@ -25,6 +25,7 @@ OTHER_NOISE = {  # keys by which a scheduler of a known class means another sche
     "timestep_type": ("discrete", None),
 }
 OF_BETAS = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps", "rescale_betas_zero_snr")
+MOST_LEFT = 0.5  # of the image at the end of a schedule; Stable Diffusion leaves half a percent
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
@@ -89,6 +90,9 @@ def _check(scheduler: Any, schedule: Any) -> None:
     betas, own = schedule.betas, getattr(scheduler, "alphas_cumprod", None)
     if not len(betas) or not ((betas >= 0) & (betas <= 1)).all():
         raise UserError("scheduler: its betas make no noise schedule: they must be within 0..1")
+    if float(schedule.alphas_cumprod[-1]) > MOST_LEFT:
+        left = float(schedule.alphas_cumprod[-1])
+        raise UserError(f"scheduler: its betas make hardly any noise: of the image's variance {left:.0%} is left at its end")
     fresh = type(scheduler).from_config(scheduler.config)
     known = [schedule, *([fresh] if type(scheduler).__module__.startswith("diffusers.") else [])]  # which may not know a key
     if own is None or any(_close(own, one.alphas_cumprod) for one in known):

@@ -1,7 +1,8 @@
 """A network of diffusers from its files, in the format that it runs in, one weight at a time: files are never held whole."""
 
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
+
+log = logging.getLogger("sdist")
+
+WHOLE = ("I", "U")  # number formats of safetensors
+INDICES = ("position_ids", "num_batches_tracked", "position_index")  # what is whole numbers rightly
 
 
 class StoredWeights:
@@ -46,11 +52,13 @@ def load_stored(name: str, kind: Any, folder: Path, files: Sequence[Path], form:
 
     Raises UserError if weights are missing, or of other shapes.
     """
+    check_formats(name, files)
     network = _without_weights(kind, folder)
     stored = StoredWeights(network, files)
     wanted = network.state_dict()
     if missing := sorted(set(wanted).difference(stored)):
         raise UserError(f"{name} lacks {len(missing)} weights of {kind.__name__}, {missing[0]} among them")
+    say_left_out(name, kind, set(stored).difference(wanted))
     for key, like in wanted.items():
         value = stored[key]
         if value.shape != like.shape:
@@ -61,6 +69,26 @@ def load_stored(name: str, kind: Any, folder: Path, files: Sequence[Path], form:
             _put(network, key, _cast(buffer, form))
     network.register_to_config(_name_or_path=str(folder))
     return network.eval(), stored
+
+
+def check_formats(name: str, files: Sequence[Path]) -> None:
+    """Raises UserError for weights that are whole numbers: what they were quantized from is not known here."""
+    for file in files:
+        with safe_open(file, "pt") as weights:
+            formats = {key: weights.get_slice(key).get_dtype() for key in weights.keys() if not key.endswith(INDICES)}  # noqa: SIM118
+        if odd := next((key for key, kind in formats.items() if kind.startswith(WHOLE)), None):
+            raise UserError(
+                f"{name}: {odd} is {formats[odd]} in {file}: quantized weights are not read here, their originals are"
+            )
+
+
+def say_left_out(name: str, kind: Any, weights: Set[str]) -> None:
+    """One line about weights in a network's files that its configuration has no place for."""
+    if weights:
+        log.warning(
+            "%s: %d weights of its files have no place in a %s of its configuration and are left out, %s among them",
+            name, len(weights), kind.__name__, min(weights),
+        )  # fmt: skip
 
 
 def _without_weights(kind: Any, folder: Path) -> Any:

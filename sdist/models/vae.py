@@ -23,7 +23,8 @@ def check_vae(config: Any) -> None:
         raise UserError(f"vae: shift_factor must be a number, got {config.shift_factor!r}")
     for name in STATISTICS:
         values = getattr(config, name, None)
-        if values is not None and (len(values) != config.latent_channels or not all(map(_is_number, values))):
+        is_list = isinstance(values, list | tuple) and len(values) == config.latent_channels
+        if values is not None and not (is_list and all(map(_is_number, values))):
             raise UserError(f"vae: {name} must be {config.latent_channels} numbers, one per channel, got {values!r}")
     if any(value <= 0 for value in getattr(config, "latents_std", None) or ()):
         raise UserError(f"vae: latents_std must be above 0, got {config.latents_std!r}")

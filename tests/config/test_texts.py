@@ -38,6 +38,7 @@ def test_quotes_of_yaml_are_still_read(written: str, text: str) -> None:
         "prompts: {{negative: {}, 'null': b}}",
         "prompts: {{negative: {}}} # no",
         "? prompts\n: {{negative: {}}}",
+        "prompts:\n  negative: &n {}\n  null: *n",
     ],
 )
 def test_text_in_a_yaml_is_taken_as_it_stands(tmp_path: Path, text: str, form: str) -> None:

@@ -147,6 +147,19 @@ def test_orientation_and_profile_survive_a_text_that_is_too_large(tmp_path: Path
     assert "left out" in read.faults[0]
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "a PNG with EXIF behind its pixels"])
+def test_the_size_before_the_pixels_are_read_is_that_of_the_upright_image(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    if kind.startswith("a PNG"):
+        data = encoded("PNG")
+        data = data[:-12] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[-12:]
+    else:
+        data = encoded(kind, exif=exif)
+    (tmp_path / "a").write_bytes(data)
+    assert image_size(tmp_path / "a") == load_image(tmp_path / "a").size == NOISE.size[::-1]
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
 def test_damaged_exif_is_left_out(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_bytes(encoded(kind, **({} if kind == "TIFF" else {"exif": b"Exif\0\0MM\0*\xff\xff\xff\xff\xff"})))

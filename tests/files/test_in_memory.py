@@ -63,6 +63,18 @@ def test_pictures_are_taken_as_they_come(tmp_path: Path, name: str) -> None:
         assert np.array_equal(np.asarray(load_image(file)), PIXELS)
 
 
+def test_grey_of_16_bits_in_the_other_order_of_bytes_keeps_its_values() -> None:
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16)[None].repeat(8, 0)
+    given = [Image.fromarray(ramp), Image.frombytes("I;16B", (256, 8), ramp.astype(">u2").tobytes())]
+    assert [image.mode for image in given] == ["I;16", "I;16B"]
+    found = []
+    for image in given:
+        with picture_file(image) as file:
+            found.append(np.asarray(load_image(file)))
+    assert np.array_equal(*found)
+    assert found[0].mean() == 127.5
+
+
 def test_a_buffer_is_read_from_its_beginning() -> None:
     buffer = io.BytesIO()
     IMAGE.save(buffer, "PNG")
@@ -132,6 +144,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an array with channels first": (lambda: np.zeros((3, 8, 8), np.uint8), "got 3 x 8 x 8 of uint8; channels come last"),
     "an empty array": (lambda: np.zeros((0, 8, 3), np.uint8), "no pixels"),
     "a batch": (lambda: np.zeros((1, 8, 8, 3), np.uint8), "got 1 x 8 x 8 x 3"),
+    "a masked array": (lambda: np.ma.masked_array(np.zeros((8, 8), np.uint8), True), "as numpy.MaskedArray; give"),
     "an array of objects": (lambda: np.array([None]), "got 1 of object"),
 }
 

@@ -1,9 +1,15 @@
 """What is found in networks that neither weights nor configuration say; pipelines with changed networks are in tests/pipeline."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from diffusers import UNet2DConditionModel
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils.parametrizations import spectral_norm
 
 from sdist.models.alterations import alterations
 from sdist.models.base import Backbone
@@ -39,8 +45,45 @@ def test_adapters_and_their_switches_are_told_apart(layers: list[nn.Module], sai
 
 def test_backends_of_attention_are_named() -> None:
     network = nn.Sequential(nn.Linear(1, 1))
-    network[0].processor = type("AttnProcessor2_0", (), {"_attention_backend": SimpleNamespace(value="flash")})()
+    network[0].processor = type(
+        "AttnProcessor2_0", (), {"_attention_backend": SimpleNamespace(value="flash"), "__module__": "diffusers"}
+    )()
     assert alterations({"unet": network}, {}) == ["unet: attention backend flash at 0"]
+
+
+def test_a_processor_is_known_by_its_library_and_not_by_its_name_alone() -> None:
+    network = nn.Sequential(nn.Linear(1, 1))
+    network[0].processor = type("AttnProcessor2_0", (), {})()
+    assert alterations({"unet": network}, {}) == [f"unet: attention by AttnProcessor2_0 of {__name__} at 0"]
+
+
+CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a layer": (lambda unet: setattr(unet, "conv_act", nn.Identity()), "SiLU replaced by Identity at conv_act"),
+    "a setting": (
+        lambda unet: setattr(unet.mid_block.resnets[0], "output_scale_factor", 3.0),
+        "output_scale_factor=3.0 at mid_block.resnets.0",
+    ),
+    "a switch": (lambda unet: setattr(unet.time_proj, "flip_sin_to_cos", False), "flip_sin_to_cos=False at time_proj"),
+    "a parametrization": (lambda unet: spectral_norm(unet.conv_in), "Conv2d replaced by ParametrizedConv2d at conv_in"),
+    "a block": (lambda unet: setattr(unet, "mid_block", None), "UNetMidBlock2DCrossAttn taken out at mid_block"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_network_is_made_of_is_held_against_its_configuration(tiny_folder: Path, name: str) -> None:
+    change, said = CHANGES[name]
+    unet = UNet2DConditionModel.from_pretrained(tiny_folder, subfolder="unet")
+    assert alterations({"unet": unet}, {}) == []
+    change(unet)
+    assert f"unet: {said}" in alterations({"unet": unet}, {})
+
+
+def test_hooks_on_every_module_are_named() -> None:
+    handle = register_module_forward_hook(lambda *_: None)
+    found = alterations({"unet": nn.Linear(1, 1)}, {})
+    handle.remove()
+    assert len(found) == 1
+    assert found[0].endswith("on every module of torch")
 
 
 def test_nothing_is_found_in_a_loaded_model(tiny: Backbone, tiny_v: Backbone) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
 from sdist.diffusion import discrete_scales
@@ -107,6 +108,7 @@ BAD_SCHEDULES = {
     "sample": ({"prediction_type": "sample"}, "predicts 'sample'"),
     "unknown betas": ({"beta_schedule": "cosine"}, "scheduler: .*cosine is not implemented"),
     "betas above 1": ({"beta_end": 2.0}, "its betas make no noise schedule"),
+    "no noise": ({"beta_start": 0.0, "beta_end": 0.0}, "of the image's variance 100% is left at its end"),
     "no betas": ({"trained_betas": []}, "scheduler: "),
     "betas that are no numbers": ({"trained_betas": ["a"]}, "scheduler: "),
 }
@@ -187,6 +189,7 @@ def test_statistics_of_a_vae_are_used(folder: Path, tiny: Backbone) -> None:
 
 
 BAD_VAES = {
+    "one number": ({"latents_mean": 0.5, "latents_std": 1.0}, "latents_mean must be 4 numbers"),
     "too few": ({"latents_mean": [0.5], "latents_std": [1.0]}, "latents_mean must be 4 numbers"),
     "one of two": ({"latents_mean": [0.5] * 4}, "belong together"),
     "a deviation of 0": ({"latents_mean": [0.5] * 4, "latents_std": [1.0, 0.0, 1.0, 1.0]}, "latents_std must be above 0"),
@@ -345,3 +348,21 @@ def test_a_tokenizer_of_another_model_is_one_line(tiny: Backbone) -> None:
             text.token_ids("a cat")
     finally:
         tokenizer.pad_token = before
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_of_whole_numbers_are_refused_by_name(folder: Path, part: str) -> None:
+    (file,) = (folder / part).glob("*.safetensors")
+    save_file({key: value.to(torch.int8) for key, value in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"{part}: \S+ is I8 in .*quantized weights are not read here"):
+        load_backbone(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_without_a_place_are_told(folder: Path, part: str, caplog: pytest.LogCaptureFixture) -> None:
+    (file,) = (folder / part).glob("*.safetensors")
+    save_file({**load_file(file), "zzz.weight": torch.zeros(3)}, file, {"format": "pt"})
+    load_backbone(str(folder), "cpu")
+    (said,) = [message for message in caplog.messages if "left out" in message]
+    assert said.startswith(f"{part}: 1 weights of its files have no place in a ")
+    assert "zzz.weight" in said

@@ -1,0 +1,66 @@
+"""What a network of diffusers is made of, held against a fresh one of the same configuration."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import ModelMixin
+from torch import nn
+
+PLAIN = (bool, int, float, str, type(None))
+SWITCHES = ("training", "gradient_checkpointing", "fused_projections")  # which change no output, or by rounding alone
+
+
+class Part(NamedTuple):
+    """A module: its class, and the settings that it keeps."""
+
+    kind: type
+    settings: Mapping[str, Any]
+
+
+def differences(network: nn.Module) -> Iterator[tuple[str, str]]:
+    """Where a network is another than its configuration says, and how. Of others than diffusers' nothing is known."""
+    if not isinstance(network, ModelMixin):
+        return
+    kind: Any = type(network)
+    fresh = _fresh(kind, json.dumps(dict(network.config), sort_keys=True, default=str))
+    parts = _parts(network)
+    for place, part in fresh.items():
+        if place not in parts:
+            yield place, f"{part.kind.__name__} taken out"
+        elif parts[place].kind is not part.kind and not _is_adapter(parts[place].kind):
+            yield place, f"{part.kind.__name__} replaced by {parts[place].kind.__name__}"
+        else:
+            changed = {name: parts[place].settings.get(name, value) for name, value in part.settings.items()}
+            yield from ((place, f"{name}={value}") for name, value in changed.items() if value != part.settings[name])
+
+
+def _is_adapter(kind: type) -> bool:
+    """Whether it is a layer of peft around the one that was there, of which the adapter is told."""
+    return kind.__module__.partition(".")[0] == "peft"
+
+
+@lru_cache(maxsize=8)
+def _fresh(kind: Any, config: str) -> Mapping[str, Part]:
+    """The parts of a network with weights that have no memory; none if it cannot be made so."""
+    try:
+        with torch.device("meta"):
+            return _parts(kind.from_config(json.loads(config)))
+    except Exception:  # of any class: it reads values while it is made, or its configuration is not one
+        return {}
+
+
+def _parts(network: nn.Module) -> dict[str, Part]:
+    return {
+        place.replace(".base_layer", ""): Part(
+            type(module),
+            {name: value for name, value in vars(module).items() if _is_setting(name, value)},
+        )
+        for place, module in network.named_modules()
+    }
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    return isinstance(value, PLAIN) and not name.startswith("_") and name not in SWITCHES
