@@ -42,6 +42,7 @@ EDIT = {
     "a size of two numbers": ({"size": (32, 32)}, r"size must be text or None, got \(32, 32\) \(tuple\)"),
     "settings that are a number": ({"settings": 5}, "settings is a mapping or a list"),
     "settings of numbers": ({"settings": [1]}, "settings is a mapping or a list"),
+    "settings named by numbers": ({"settings": {1: 2}}, "a setting is named by text such as .optimizer.lr., got 1"),
     "no function": ({"on_step": 5}, "on_step must be a function or None, got 5"),
     "a list as instruction": ({"instruction": ["a"]}, "instruction must be text"),
     "an unknown name": ({"sauce": "a"}, "unknown argument 'sauce' in sdist.edit.*did you mean 'source'"),

@@ -56,6 +56,8 @@ def settings_of(
     if not matches(settings, Mapping | Sequence[str]):
         raise UserError(f'settings is a mapping or a list such as ["optimizer.lr=0.1"], got {shown(settings)}')
     if isinstance(settings, Mapping):
+        if odd := [key for key in settings if not isinstance(key, str)]:
+            raise UserError(f"a setting is named by text such as 'optimizer.lr', got {shown(odd[0])}")
         given = [_argument(key, value, f"settings {key!r}") for key, value in settings.items()]
     else:
         given = [_override(override, f"settings {override!r}") for override in settings]
