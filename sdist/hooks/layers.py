@@ -45,7 +45,7 @@ def check_tokens(layer: Layer, count: int, size: tuple[int, int]) -> None:
     if count != height * width:
         raise UserError(
             f"{layer.name} looks at {count} tokens of an image of {height} x {width}: something merges or drops tokens (ToMe?), "
-            "which masks by attention and the loss cds cannot read; undo it, as by tomesd.remove_patch(pipe)"
+            "so what is seen where cannot be read; undo it, as by tomesd.remove_patch(pipe)"
         )
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..prediction import Branch
 from .attach import record
-from .attention import Columns, Queries, attention_to
+from .attention import Columns, Queries, attention_to, queries_of
+from .features import outputs_of
 from .layers import AttentionLayout, Layer
 
 
@@ -53,15 +54,9 @@ class LocalizationRecorder:
             record(network, [layer.name for layer in layers], rows[self.features_of]) as outputs,
             record(network, reads, rows[self.attention_of]) as tape,
         ):
-
-            def collect(size: tuple[int, int]) -> Localization:
-                features = {
-                    a.name: rearrange(outputs[a.name].float(), "b (h w) c -> b c h w", h=a.size(*size)[0]) for a in layers
-                }
-                pairs = {a: layout.queries_and_keys("cross", a, tape.__getitem__) for a in cross}
-                return Localization(features, {a: (q.float(), k.float()) for a, (q, k) in pairs.items()}, size)
-
-            yield collect
+            yield lambda size: Localization(
+                outputs_of(layers, outputs, size), queries_of(layout, "cross", cross, tape, size), size
+            )
 
 
 def layers_at(layout: AttentionLayout, levels: Sequence[int]) -> tuple[list[Layer], list[Layer]]:

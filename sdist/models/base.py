@@ -163,7 +163,7 @@ class Backbone(ABC):
     def layout(self) -> AttentionLayout:
         """Its attention layers. Raises UserError where a family does not know them."""
         name = type(self.denoiser).__name__
-        raise UserError(f"attention of a {name} cannot be read here, which masks by attention and the loss cds need")
+        raise UserError(f"attention of a {name} cannot be read here, which this method needs")
 
     # --- what is the same for all ---------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor
@@ -25,6 +26,7 @@ from sdist.models.loading import load_backbone
 from sdist.regions.attention import AttentionRegion
 
 from ..conftest import read_json, save_tiny_pipeline
+from ..pipeline.test_borrowed import ToMeBlock
 from .test_instruct_pix2pix import of_diffusers
 
 INSTRUCTION = "a red hat in the snow"
@@ -250,6 +252,17 @@ def test_an_attention_region_has_bounds_too(model: Backbone) -> None:
         AttentionRegion(threshold=0)
     with pytest.raises(UserError, match="no cross-attention at level 5"):
         AttentionRegion(cross_level=5).check(model.layout)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_merged_tokens_are_refused(folder: Path, request_of) -> None:
+    network = load_backbone(str(folder), "cpu", conditions=1)
+    for block in network.denoiser.modules():
+        if isinstance(block, BasicTransformerBlock):
+            block.__class__ = ToMeBlock
+    lime = method(network)
+    with pytest.raises(UserError, match="something merges or drops tokens"):
+        lime.edit([lime.prepare(request_of())])
 
 
 def test_a_fused_network_is_refused(folder: Path) -> None:
