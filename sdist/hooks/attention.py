@@ -105,7 +105,11 @@ class AttentionRecorder:
         }
         names = [name for kind, group in layers.items() for layer in group for name in layout.reads(kind, layer)]
         with record(network, names, rows[self.branch]) as tape:
-            yield lambda size: Attention(*(queries_of(layout, kind, layers[kind], tape, size) for kind in layers), size)
+            yield lambda size: Attention(
+                queries_of(layout, "cross", layers["cross"], tape, size),
+                queries_of(layout, "self", layers["self"], tape, size),
+                size,
+            )
 
 
 def queries_of(layout: AttentionLayout, kind: Kind, layers: Sequence[Layer], tape: Tape, size: tuple[int, int]) -> Queries:
