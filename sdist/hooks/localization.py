@@ -64,11 +64,9 @@ def layers_at(layout: AttentionLayout, levels: Sequence[int]) -> tuple[list[Laye
 
     Raises UserError if there is none at any.
     """
-    every = layout.layers("cross")
-    outputs, cross = ([layer for layer in group if layer.level in levels] for group in (layout.outputs(), every))
-    if not outputs or not cross:
-        have = sorted({layer.level for layer in every})
-        raise UserError(
-            f"this model looks at the text at levels {have} (1/2^level of the latent's side), not at {sorted(levels)}"
-        )
-    return outputs, cross
+    cross, outputs = layout.at("cross", *levels), layout.outputs()
+    chosen = [layer for layer in outputs if layer.level in levels]
+    if not chosen:
+        have = sorted({layer.level for layer in outputs})
+        raise UserError(f"this model has no features at the levels {sorted(levels)}; have levels {have}")
+    return chosen, cross

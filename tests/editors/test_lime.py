@@ -238,8 +238,8 @@ def test_bad_settings_are_one_line(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("editor.region.levels=[7]", r"looks at the text at levels \[0, 1"),
-        ("editor.penalized_levels=[7]", r"looks at the text at levels \[0, 1"),
+        ("editor.region.levels=[7]", r"no cross-attention at level 7 .*; have levels \[0, 1"),
+        ("editor.penalized_levels=[7]", r"no cross-attention at level 7 .*; have levels \[0, 1"),
     ],
 )
 def test_a_model_without_such_attention_is_known_at_once(model: Backbone, override: str, message: str) -> None:

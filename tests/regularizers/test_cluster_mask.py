@@ -57,5 +57,5 @@ def test_what_cannot_be(tiny: Backbone) -> None:
         ClusterMask(clusters=0)
     with pytest.raises(UserError, match="momentum of a mask must be within"):
         ClusterMask(momentum=0)
-    with pytest.raises(UserError, match=r"looks at the text at levels \[0, 1, 2\]"):
+    with pytest.raises(UserError, match=r"no cross-attention at level 6 .*; have levels \[0, 1, 2\]"):
         prediction(tiny, ClusterMask(levels=(6,)))
