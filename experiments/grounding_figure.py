@@ -15,13 +15,13 @@ from PIL import Image, ImageDraw
 
 from sdist.config.build import load_settings
 from sdist.denoising.base import Added
-from sdist.denoising.grounding import unit_ranges
 from sdist.denoising.sample import Plan, sample
 from sdist.editors.loading import load_method
 from sdist.editors.two_branch import TwoBranch
 from sdist.edits.request import Request
 from sdist.files.images import to_images
 from sdist.prediction import Outputs
+from sdist.regularizers.mask import unit_range
 
 SIDE = 128
 STEPS = (0, 5, 10, 20, 30, 40, 49)
@@ -51,8 +51,8 @@ def tiles(image: Path, source: str, target: str) -> dict[int, list[Image.Image]]
             noise = own.added(outputs)
             if k in STEPS and course.saliency is not None and course.masks is not None:
                 attention = outputs.recorded[course.recorders[1]]
-                coarse = unit_ranges(attention.text_map(course.saliency.focus.target))[0, 0]
-                iterated = unit_ranges(course.saliency.whole)[0, 1]
+                coarse = unit_range(attention.text_map(course.saliency.focus.target))[0, 0]
+                iterated = unit_range(course.saliency.whole)[0, 1]
                 (seen,) = to_images(loaded.model.decode(outputs.clean[course.branches[1]]))
                 found[k] = [tile(coarse), tile(iterated), tile(course.masks.edit[0, 0]), seen.resize((SIDE, SIDE))]
             return noise

@@ -19,7 +19,7 @@ from sdist.cli import main
 from sdist.config.build import settings_of
 from sdist.config.settings import Settings
 from sdist.distillation.callbacks import Snapshot, Stopping
-from sdist.editors.base import Observers
+from sdist.editors.base import Observers, report_unread
 from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
 from sdist.models.stable_diffusion import StableDiffusion
@@ -40,6 +40,35 @@ def test_a_path_a_picture_and_an_array_give_the_same_edit(picture: Path, tiny_fo
     assert results[0].card["job"]["image"] == str(picture)
     assert results[1].card["job"]["image"] == f"{results[1].card['job']['sha256'][:16]}.png"
     assert (results[0].mask.shape, len(results[0].attempts)) == ((1, 8, 8), 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "instruction", "unread"),
+    [
+        ("sdedit", "", "the source prompt"),
+        ("sds", "", "the source prompt"),
+        ("dds", "", None),
+        ("lusd", "", None),
+        ("instruct_pix2pix", "", "the source prompt"),
+        ("lime", "a hat", "the source prompt and the target prompt"),
+    ],
+)
+def test_a_prompt_that_is_given_for_nothing_is_told_of_once(caplog, method: str, instruction: str, unread: str | None) -> None:
+    editor = settings_of(method, (), {}).editor
+    caplog.set_level("INFO", "sdist")
+    report_unread(editor, Request(Path("photo.jpg"), "a cat", "a dog", instruction=instruction))
+    assert [record.message for record in caplog.records] == ([f"not read by this method: {unread}"] if unread else [])
+    report_unread(editor, Request(Path("photo.jpg"), "", "a dog"))
+    assert len(caplog.records) == (unread is not None)
+
+
+def test_the_command_and_the_function_tell_of_it_once(picture: Path, tiny_folder: Path, tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO", "sdist")
+    edit(picture, tiny_folder, method="sds", settings=["steps=1"])
+    assert caplog.text.count("not read by this method: the source prompt") == 1
+    command = ["edit", str(picture), "--source", "a cat", "--target", "a dog", "--method", "sds", "--model", str(tiny_folder)]
+    assert main([*command, "--steps", "1", "--seeds", "2", "--output", str(tmp_path / "out")]) == 0
+    assert caplog.text.count("not read by this method: the source prompt") == 2
 
 
 def test_a_saved_result_is_replayed_bit_for_bit(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:

@@ -66,6 +66,7 @@ def main(args: argparse.Namespace) -> int:
     folder, file = split_output(args.output, args.seeds)
     check_image(args.image, args.mask)
     check_request(args.source, args.target, args.instruction, args.method)
+    from ..editors.base import report_unread
     from ..edits.outputs import check_name
     from ..edits.request import Request
     from ..jobs.one_image import make_missing, named_file, named_results
@@ -80,6 +81,7 @@ def main(args: argparse.Namespace) -> int:
         Request(args.image, args.source, args.target, seed, args.words, args.mask, args.instruction)
         for seed in range(settings.seed, settings.seed + args.seeds)
     ]
+    report_unread(settings.editor, requests[0])
     session = Session(from_arguments(SessionOptions, args, settings=settings, output=folder))
     if args.record is not None:
         new_trace_folder(args.record)

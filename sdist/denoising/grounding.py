@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..hooks.attention import Attention
 from ..hooks.injection import TokenMap
+from ..regularizers.mask import unit_range
 
 Mask = Float[Tensor, "b 1 h w"]
 Maps = Float[Tensor, "b branch h w"]
@@ -109,15 +110,9 @@ class Saliency:
     def masks(self, size: tuple[int, int]) -> Masks:
         """Of images without any words all ones, and no noise."""
         assert self.maps is not None
-        scaled = unit_ranges(self.maps)
+        scaled = unit_range(self.maps)
         has_words = torch.stack([f.any(1) for f in (self.focus.source, self.focus.target)], 1)[..., None, None]
         most = F.interpolate((scaled * has_words).amax(1, keepdim=True), size, mode="nearest")
         without = ~has_words.any(1, keepdim=True)
         edit = (most > self.settings.threshold) | without
         return Masks(edit.to(most), (most > self.settings.critical_threshold).to(most))
-
-
-def unit_ranges(maps: Maps) -> Maps:
-    """Each map shifted and scaled to 0..1; a constant one becomes 0."""
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    return (maps - low) / torch.where(high > low, high - low, 1)

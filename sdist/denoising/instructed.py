@@ -19,6 +19,8 @@ SEEING = Branch("seeing", "null")
 NEITHER = Branch("blind", "null")
 ROWS = (INSTRUCTED, SEEING, NEITHER)
 
+LEAST = 2**-12  # alpha, where a schedule ends in noise alone (diffusers' Euler samplers): sigma / alpha stays a number
+
 
 class Scales(NamedTuple):
     """How strongly the instruction (s_T) and the image (s_I) guide."""
@@ -58,7 +60,7 @@ def linspace_levels(network: Network, steps: int, like: Latents) -> list[Level]:
 def _level(network: Network, t: torch.Tensor, size: tuple[int, int]) -> Level:
     low = t.floor()
     high = (low + 1).clamp(max=network.last_timestep)
-    below, above = (sigma / alpha for alpha, sigma in (network.scales(x.long(), size) for x in (low, high)))
+    below, above = (sigma / alpha.clamp(min=LEAST) for alpha, sigma in (network.scales(x.long(), size) for x in (low, high)))
     ratio = torch.lerp(below.to(t), above.to(t), t - low)
     alpha = (1 + ratio**2).rsqrt()
     return Level(t, alpha, ratio * alpha)

@@ -50,7 +50,7 @@ class Step(NamedTuple):
     counts: Bool[Tensor, " b"]  # the draws of each image up to the first that is good; those after it were not needed
     rows: Int[Tensor, " m"]  # the draws that are a step
     direction: Latents  # (m, c, h, w): an optimizer moves the latents against it
-    values: dict[str, PerImage]  # of those m, for the log
+    values: dict[str, PerImage]  # of those m, for the log; step_norm is lr x |direction|: how far a step of plain SGD goes
     faults: list[str]  # what is not finite, by draw; empty if all is
 
 

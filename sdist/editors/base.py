@@ -1,5 +1,6 @@
 """What an editor is: from images and prompts to edited images, with a loaded model."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from ..errors import NotFiniteError, PicturesError
 from ..models.base import Backbone
 from ..models.memory import AllocationError
 from ..models.precision import Precision
+
+log = logging.getLogger("sdist")
 
 T = TypeVar("T")
 
@@ -64,8 +67,12 @@ class Editor(ABC):
     def reads(self) -> frozenset[str]:
         """Which of words, mask and instruction of a request it reads; any other that is given is an error.
 
-        Both prompts may always be given: sets of edits have them, and an editor may read one of them alone.
+        Both prompts may always be given, since sets of edits have them: see `unread`.
         """
+
+    def unread(self, request: Request) -> Sequence[str]:
+        """Which of the prompts, source and target, it would not read of that request."""
+        return ()
 
     def size_multiple(self, model: Backbone) -> int:
         """What the sides of an image must be divisible by, in pixels."""
@@ -109,6 +116,12 @@ class Editor(ABC):
 
         Raises PicturesError at the end if an image failed; the others are delivered.
         """
+
+
+def report_unread(editor: Editor, request: Request) -> None:
+    """Says which prompts of a single edit were given for nothing."""
+    if given := [f"the {name} prompt" for name in editor.unread(request) if getattr(request, name)]:
+        log.info("not read by this method: %s", " and ".join(given))
 
 
 def without_faulty(batch: Sequence[Prepared], compute: Callable[[Sequence[Prepared]], T]) -> tuple[list[int], T, dict[int, str]]:

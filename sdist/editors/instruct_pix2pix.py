@@ -49,6 +49,9 @@ class InstructPix2Pix(Denoising):
     def reads(self) -> frozenset[str]:
         return frozenset({"instruction"})
 
+    def unread(self, request: Request) -> tuple[str, ...]:
+        return ("source", "target") if request.instruction.strip() else ("source",)
+
     def check_model(self, model: Backbone) -> None:
         if self.num_inference_steps > model.last_timestep + 1:
             raise UserError(f"the editor asks for {self.num_inference_steps} steps, this model has {model.last_timestep + 1}")

@@ -85,6 +85,11 @@ class ScoreDistillation(Editor):
     def reads(self) -> frozenset[str]:
         return self.parts.reads | {"mask"}
 
+    def unread(self, request: Request) -> tuple[str, ...]:
+        """The source, if no branch and no words depend on it."""
+        is_read = "words" in self.reads or any(branch.prompt == "source" for branch in self.parts.branches)
+        return () if is_read else ("source",)
+
     @property
     def without_words(self) -> list[str]:
         return [f"regularizers.{name}=null" for name, part in self.regularizers.items() if "words" in part.reads]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..edits.request import Request
 from ..errors import UserError
 from ..registry import EDITORS
 from .diffusers_pipeline import EXACT, DiffusersPipeline, Prompts
@@ -33,6 +34,9 @@ class SDEdit(DiffusersPipeline):
     @property
     def steps(self) -> int:
         return self.num_inference_steps
+
+    def unread(self, request: Request) -> tuple[str, ...]:
+        return ("source",)
 
     def pipeline(self, scheduler: dict[str, Any], **parts: Any) -> Any:
         from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline

@@ -4,7 +4,7 @@ The mean over layers and heads of softmax(Q K^T s) a is linear in a, so it is th
 scaled_dot_product_attention(Q, K, V = a): the kernel that the network itself uses, with a one-column value.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,12 +65,11 @@ class Attention:
         Several times, a map keeps a part of the one before: keep s + (1 - keep) A s (ViMAEdit, arXiv 2410.10496, eq. 9).
         """
         raw = self.cross_map(focus)
-        grid = {layer.size(*self.size) for layer in self.self}.pop()
-        column = rearrange(F.interpolate(raw, grid, mode="bicubic"), "b 1 h w -> b (h w) 1")
+        column = rearrange(F.interpolate(raw, self.grid, mode="bicubic"), "b 1 h w -> b (h w) 1")
         spread = self._spread if times == 1 else self.spread()
         for _ in range(times):
             column = keep * column + (1 - keep) * spread(column)
-        return rearrange(column, "b (h w) 1 -> b 1 h w", h=grid[0])
+        return rearrange(column, "b (h w) 1 -> b 1 h w", h=self.grid[0])
 
     def cross_map(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
         """The mean probability of the focus tokens over layers, heads and tokens, at the cross-attention's resolution.
@@ -107,14 +106,15 @@ class AttentionRecorder:
         names = [name for kind, group in layers.items() for layer in group for name in layout.reads(kind, layer)]
         with record(network, names, rows[self.branch]) as tape:
             yield lambda size: Attention(
-                _queries(layout, "cross", layers, tape, size), _queries(layout, "self", layers, tape, size), size
+                queries_of(layout, "cross", layers["cross"], tape, size),
+                queries_of(layout, "self", layers["self"], tape, size),
+                size,
             )
 
 
-def _queries(
-    layout: AttentionLayout, kind: Kind, layers: Mapping[Kind, list[Layer]], tape: Tape, size: tuple[int, int]
-) -> Queries:
-    pairs = {layer: layout.queries_and_keys(kind, layer, tape.__getitem__) for layer in layers[kind]}
+def queries_of(layout: AttentionLayout, kind: Kind, layers: Sequence[Layer], tape: Tape, size: tuple[int, int]) -> Queries:
+    """The layers' queries and keys in float32. Raises UserError if tokens are missing."""
+    pairs = {layer: layout.queries_and_keys(kind, layer, tape.__getitem__) for layer in layers}
     for layer, (queries, _) in pairs.items():
         check_tokens(layer, queries.shape[1], size)
     return {layer: (queries.float(), keys.float()) for layer, (queries, keys) in pairs.items()}

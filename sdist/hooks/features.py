@@ -1,6 +1,6 @@
 """Outputs of self-attention layers, for losses that compare features (CDS)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..prediction import Branch
-from .attach import record
-from .layers import check_tokens
+from .attach import Tape, record
+from .layers import Layer, check_tokens
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,14 @@ class FeatureRecorder:
         with record(network, [layer.name for layer in layers], slice(None)) as tape:
 
             def collect(size: tuple[int, int]) -> Features:
-                for layer in layers:
-                    check_tokens(layer, tape[layer.name].shape[1], size)
-                grids = {a: rearrange(tape[a.name], "n (h w) d -> n d h w", h=a.size(*size)[0]) for a in layers}
-                return Features({b: [grids[a][rows[b]] for a in layers] for b in self.branches})
+                grids = outputs_of(layers, tape, size).values()
+                return Features({b: [x[rows[b]] for x in grids] for b in self.branches})
 
             yield collect
+
+
+def outputs_of(layers: Sequence[Layer], tape: Tape, size: tuple[int, int]) -> dict[str, Float[Tensor, "n _ _ _"]]:
+    """The layers' outputs in float32, each (n, channels, height, width), by name. Raises UserError if tokens are missing."""
+    for layer in layers:
+        check_tokens(layer, tape[layer.name].shape[1], size)
+    return {a.name: rearrange(tape[a.name].float(), "n (h w) d -> n d h w", h=a.size(*size)[0]) for a in layers}

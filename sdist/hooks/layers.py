@@ -45,7 +45,7 @@ def check_tokens(layer: Layer, count: int, size: tuple[int, int]) -> None:
     if count != height * width:
         raise UserError(
             f"{layer.name} looks at {count} tokens of an image of {height} x {width}: something merges or drops tokens (ToMe?), "
-            "which masks by attention and the loss cds cannot read; undo it, as by tomesd.remove_patch(pipe)"
+            "so what is seen where cannot be read; undo it, as by tomesd.remove_patch(pipe)"
         )
 
 
@@ -79,14 +79,14 @@ class AttentionLayout(ABC):
         "self": the keys of the image alone.
         """
 
-    def at(self, kind: Kind, level: int) -> list[Layer]:
-        """The layers of a kind at a level. Raises UserError with the levels that exist if there is none."""
+    def at(self, kind: Kind, *levels: int) -> list[Layer]:
+        """The layers of a kind at any of those levels. Raises UserError with the levels that exist if there is none at all."""
         layers = self.layers(kind)
-        chosen = [layer for layer in layers if layer.level == level]
+        chosen = [layer for layer in layers if layer.level in levels]
         if not chosen:
-            have = sorted({layer.level for layer in layers})
+            have, asked = sorted({layer.level for layer in layers}), " or ".join(map(str, levels)) or "none"
             raise UserError(
-                f"this model has no {kind}-attention at level {level} (1/{2**level} of the latent's side); have levels {have}"
+                f"this model has no {kind}-attention at level {asked} (1/2^level of the latent's side); have levels {have}"
             )
         return chosen
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..prediction import Branch
 from .attach import record
-from .attention import Columns, Queries, attention_to
+from .attention import Columns, Queries, attention_to, queries_of
+from .features import outputs_of
 from .layers import AttentionLayout, Layer
 
 
@@ -53,15 +54,9 @@ class LocalizationRecorder:
             record(network, [layer.name for layer in layers], rows[self.features_of]) as outputs,
             record(network, reads, rows[self.attention_of]) as tape,
         ):
-
-            def collect(size: tuple[int, int]) -> Localization:
-                features = {
-                    a.name: rearrange(outputs[a.name].float(), "b (h w) c -> b c h w", h=a.size(*size)[0]) for a in layers
-                }
-                pairs = {a: layout.queries_and_keys("cross", a, tape.__getitem__) for a in cross}
-                return Localization(features, {a: (q.float(), k.float()) for a, (q, k) in pairs.items()}, size)
-
-            yield collect
+            yield lambda size: Localization(
+                outputs_of(layers, outputs, size), queries_of(layout, "cross", cross, tape, size), size
+            )
 
 
 def layers_at(layout: AttentionLayout, levels: Sequence[int]) -> tuple[list[Layer], list[Layer]]:
@@ -69,11 +64,9 @@ def layers_at(layout: AttentionLayout, levels: Sequence[int]) -> tuple[list[Laye
 
     Raises UserError if there is none at any.
     """
-    every = layout.layers("cross")
-    outputs, cross = ([layer for layer in group if layer.level in levels] for group in (layout.outputs(), every))
-    if not outputs or not cross:
-        have = sorted({layer.level for layer in every})
-        raise UserError(
-            f"this model looks at the text at levels {have} (1/2^level of the latent's side), not at {sorted(levels)}"
-        )
-    return outputs, cross
+    cross, outputs = layout.at("cross", *levels), layout.outputs()
+    chosen = [layer for layer in outputs if layer.level in levels]
+    if not chosen:
+        have = sorted({layer.level for layer in outputs})
+        raise UserError(f"this model has no features at the levels {sorted(levels)}; have levels {have}")
+    return chosen, cross

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError
 from ..prediction import Branch
 from .attach import Attend, Steering, steer
+from .injection import check_layout
 from .layers import AttentionLayout, Layer
 
 Heads = Float[Tensor, "n heads _ _"]  # queries, keys or values
@@ -55,16 +55,8 @@ class Penalty:
 
 def penalized(layout: AttentionLayout, levels: Sequence[int]) -> list[Layer]:
     """The layers of those levels that look at the text alone. Raises UserError if there are none, or none of the text alone."""
-    text, image = layout.layers("cross"), {layer.name for layer in layout.layers("self")}
-    chosen = [layer for layer in text if layer.level in levels]
-    if any(layer.name in image for layer in text):
-        raise UserError("a penalty is put on layers for the text alone, but this model looks at text and image in one layer")
-    if not chosen:
-        have = sorted({layer.level for layer in text})
-        raise UserError(
-            f"this model looks at the text at levels {have} (1/2^level of the latent's side), not at {sorted(levels)}"
-        )
-    return chosen
+    check_layout(layout)
+    return layout.at("cross", *levels)
 
 
 def _attend(

@@ -155,15 +155,18 @@ class Backbone(ABC):
 
     @abstractmethod
     def denoise(
-        self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
+        self, z_t: Float[Tensor, "n _ h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
     ) -> Float[Tensor, "n c h w"]:
-        """The denoiser's own output, of the kind `prediction_type`, by `self.forward`; z_t and text are in its dtype."""
+        """The denoiser's own output, of the kind `prediction_type`, by `self.forward`; z_t and text are in its dtype.
+
+        Behind the channels of z_t are those of its `conditions`, if it reads any.
+        """
 
     @property
     def layout(self) -> AttentionLayout:
         """Its attention layers. Raises UserError where a family does not know them."""
         name = type(self.denoiser).__name__
-        raise UserError(f"attention of a {name} cannot be read here, which masks by attention and the loss cds need")
+        raise UserError(f"attention of a {name} cannot be read here, which this method needs")
 
     # --- what is the same for all ---------------------------------------------------------------------------------------
 
@@ -244,15 +247,16 @@ class Backbone(ABC):
 
     def estimate(
         self,
-        z_t: Float[Tensor, "n c h w"],
+        z_t: Float[Tensor, "n _ h w"],
         t: Real[Tensor, " n"],
         text: Text,
         guidance: Float[Tensor, " n"] | None = None,
     ) -> Estimate:
-        """What each row of z_t is made of, in float32."""
+        """What each row of z_t is made of, in float32; latents that are read beside it are behind it along the channels."""
         dtype = self.reads or self.dtype
         out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
-        return Estimate(out.float().contiguous(), z_t, *self.scales(t, size_of(z_t)), self.prediction_type)
+        noisy = z_t[:, : self.channels]
+        return Estimate(out.float().contiguous(), noisy, *self.scales(t, size_of(z_t)), self.prediction_type)
 
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
         """The denoiser's first output, compiled if it is."""

@@ -4,20 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Float
 from torch import Tensor
 
-from ..diffusion import Estimate, Latents, size_of
-from ..prediction import Text
+from ..diffusion import Latents
 from ..registry import FAMILIES
 from .stable_diffusion import StableDiffusion
 
 
 @FAMILIES.register("instruct_pix2pix")
 class InstructPix2Pix(StableDiffusion):
-    """`estimate` gets noisy latents with an image's latents, or zeros, behind them along the channels, and says what is noise in
-    the first half.
-    """
+    """`estimate` gets noisy latents with an image's latents, or zeros, behind them along the channels."""
 
     @classmethod
     def matches(cls, config: Mapping[str, Any]) -> bool:
@@ -27,20 +24,3 @@ class InstructPix2Pix(StableDiffusion):
     def condition(self, pixels: Float[Tensor, "b 3 height width"]) -> Latents:
         """The latents of images as the UNet reads them: the mean of the posterior without the factor of the noisy ones."""
         return self.to_vae(self.encode(pixels))
-
-    def estimate(
-        self,
-        z_t: Float[Tensor, "n both h w"],
-        t: Real[Tensor, " n"],
-        text: Text,
-        guidance: Float[Tensor, " n"] | None = None,
-    ) -> Estimate:
-        """What the noisy half of each row is made of, in float32."""
-        dtype = next(self.denoiser.parameters()).dtype
-        out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
-        return Estimate(out.float().contiguous(), z_t[:, : self.channels], *self.scales(t, size_of(z_t)), self.prediction_type)
-
-    def denoise(
-        self, z_t: Float[Tensor, "n both h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
-    ) -> Float[Tensor, "n c h w"]:
-        return self.forward(z_t, t, encoder_hidden_states=text.tokens)

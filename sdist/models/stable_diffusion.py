@@ -80,7 +80,7 @@ class StableDiffusion(Backbone):
         return discrete_scales(self._alphas_cumprod, t)
 
     def denoise(
-        self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
+        self, z_t: Float[Tensor, "n _ h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
     ) -> Float[Tensor, "n c h w"]:
         return self.forward(z_t, t, encoder_hidden_states=text.tokens)
 

@@ -42,9 +42,10 @@ class Segments(RegionSource):
     def regions(
         self, seen: Localization, related: Sequence[Sequence[int]], generators: Sequence[torch.Generator]
     ) -> list[Region]:
-        maps = attention_of(seen, related, grid_of(seen.size))
+        grid = grid_of(seen.size)
+        maps = attention_of(seen, related, grid)
         rows = zip(maps, generators, strict=True)
-        return [self.region(features_of(seen, image), attention, draw) for image, (attention, draw) in enumerate(rows)]
+        return [self.region(features_of(seen, image, grid), attention, draw) for image, (attention, draw) in enumerate(rows)]
 
     def region(self, features: FeatureMaps, attention: Float[Tensor, "height width"], generator: torch.Generator) -> Region:
         """Of one image; fewer clusters and points where it has fewer cells."""
@@ -65,10 +66,10 @@ def holding(labels: Int[Tensor, "height width"], points: Int[Tensor, " n"]) -> B
     return torch.isin(labels, labels.flatten()[points].unique())
 
 
-def features_of(seen: Localization, image: int) -> FeatureMaps:
-    """Of one image, in float64 where the device has it: of cells between two segments rounding decides."""
+def features_of(seen: Localization, image: int, grid: tuple[int, int]) -> FeatureMaps:
+    """Of one image on a grid, in float64 where the device has it: of cells between two segments rounding decides."""
     dtype = torch.float32 if next(iter(seen.features.values())).device.type == "mps" else torch.float64
-    return FeatureMaps.of([x[image].to(dtype) for x in seen.features.values()], grid_of(seen.size))
+    return FeatureMaps.of([x[image].to(dtype) for x in seen.features.values()], grid)
 
 
 def attention_of(seen: Localization, related: Sequence[Sequence[int]], grid: tuple[int, int]) -> Float[Tensor, "b height width"]:

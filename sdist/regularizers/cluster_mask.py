@@ -12,8 +12,7 @@ from ..hooks.localization import Localization, LocalizationRecorder
 from ..prediction import TARGET, Branch, Hook, Prediction
 from ..regions.base import at_least_one
 from ..regions.kmeans import kmeans
-from ..regions.maps import FeatureMaps
-from ..regions.segments import attention_by, holding, strongest
+from ..regions.segments import attention_by, features_of, holding, strongest
 from ..registry import REGULARIZERS
 from .mask import AveragedMask, Mask
 
@@ -52,9 +51,8 @@ class ClusterMask(AveragedMask):
 
     def segments(self, seen: Localization, row: int, attention: Tensor, key: DrawKey) -> Bool[Tensor, "1 h w"]:
         """Those of one image, at the latents' resolution."""
-        features = FeatureMaps.of([x[row] for x in seen.features.values()], seen.size)
         cells = attention.numel()
-        found = kmeans(features, min(self.clusters, cells), key.generator("kmeans"))
+        found = kmeans(features_of(seen, row, seen.size), min(self.clusters, cells), key.generator("kmeans"))
         return holding(found.labels, strongest(attention, min(self.points, cells)))[None]
 
     def applies(self, p: Prediction) -> Bool[Tensor, " b"]:

@@ -112,8 +112,8 @@ def resize(raw: Mask, like: Float[Tensor, "b c height width"]) -> Float[Tensor, 
     return F.interpolate(raw, like.shape[-2:], mode="bicubic")
 
 
-def unit_range(raw: Mask) -> Mask:
+def unit_range(raw: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h w"]:
     """Each map shifted and scaled to 0..1; a constant map becomes 0."""
-    low, high = raw.amin((1, 2, 3), keepdim=True), raw.amax((1, 2, 3), keepdim=True)
+    low, high = raw.amin((2, 3), keepdim=True), raw.amax((2, 3), keepdim=True)
     span = high - low
     return ((raw - low) / torch.where(span > 0, span, torch.ones_like(span))).clamp(0, 1)

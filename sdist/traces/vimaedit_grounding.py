@@ -9,9 +9,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..denoising.grounding import Focus, Grounding, Maps, Saliency, unit_ranges
+from ..denoising.grounding import Focus, Grounding, Maps, Saliency
 from ..hooks.attention import Attention
 from ..hooks.layers import Layer
+from ..regularizers.mask import unit_range
 from .deviation import Deviation, deviations
 from .kinds import Case
 
@@ -51,7 +52,7 @@ def masks_at(saliency: Saliency, size: tuple[int, ...], threshold: float, record
 
 def recorded_where_near(maps: Maps, threshold: float, ours: Tensor, recorded: Tensor) -> Tensor:
     """Our mask (h, w), but the recorded one where the saliency is nearer to the threshold than rounding tells."""
-    gaps = (unit_ranges(maps) - threshold).abs().amin(1, keepdim=True)
+    gaps = (unit_range(maps) - threshold).abs().amin(1, keepdim=True)
     near = F.interpolate(gaps, ours.shape, mode="nearest")[0, 0] < NEAR
     return torch.where(near, recorded.to(ours), ours)
 

@@ -87,6 +87,17 @@ def test_it_is_diffusers_pipeline_to_rounding(
     torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
+def test_it_is_diffusers_pipeline_on_a_schedule_that_ends_in_noise_alone(request_of, tmp_path: Path) -> None:
+    save_tiny_pipeline(tmp_path, "v_prediction", in_channels=8)
+    config = tmp_path / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**read_json(config), "rescale_betas_zero_snr": True}))
+    model = load_backbone(str(tmp_path), "cpu", conditions=1)
+    assert model.scales(torch.tensor([model.last_timestep]), (8, 8))[0] == 0
+    wanted = of_diffusers(model, request_of(), (2.0, 1.5))
+    ours = walked(model, [request_of()], "editor.guidance_scale=2", "editor.image_guidance_scale=1.5")
+    torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))  # its latents begin at 4096
+
+
 # --- what it depends on ------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor
@@ -25,6 +26,7 @@ from sdist.models.loading import load_backbone
 from sdist.regions.attention import AttentionRegion
 
 from ..conftest import read_json, save_tiny_pipeline
+from ..pipeline.test_borrowed import ToMeBlock
 from .test_instruct_pix2pix import of_diffusers
 
 INSTRUCTION = "a red hat in the snow"
@@ -236,8 +238,8 @@ def test_bad_settings_are_one_line(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("editor.region.levels=[7]", r"looks at the text at levels \[0, 1"),
-        ("editor.penalized_levels=[7]", r"looks at the text at levels \[0, 1"),
+        ("editor.region.levels=[7]", r"no cross-attention at level 7 .*; have levels \[0, 1"),
+        ("editor.penalized_levels=[7]", r"no cross-attention at level 7 .*; have levels \[0, 1"),
     ],
 )
 def test_a_model_without_such_attention_is_known_at_once(model: Backbone, override: str, message: str) -> None:
@@ -250,6 +252,17 @@ def test_an_attention_region_has_bounds_too(model: Backbone) -> None:
         AttentionRegion(threshold=0)
     with pytest.raises(UserError, match="no cross-attention at level 5"):
         AttentionRegion(cross_level=5).check(model.layout)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_merged_tokens_are_refused(folder: Path, request_of) -> None:
+    network = load_backbone(str(folder), "cpu", conditions=1)
+    for block in network.denoiser.modules():
+        if isinstance(block, BasicTransformerBlock):
+            block.__class__ = ToMeBlock
+    lime = method(network)
+    with pytest.raises(UserError, match="something merges or drops tokens"):
+        lime.edit([lime.prepare(request_of())])
 
 
 def test_a_fused_network_is_refused(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Recording leaves no trace, and refined maps equal the dense product that they avoid."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from sdist.hooks.attach import record
 from sdist.hooks.attention import Attention, AttentionRecorder
 from sdist.hooks.features import FeatureRecorder
 from sdist.hooks.layers import Layer
+from sdist.hooks.localization import LocalizationRecorder
 from sdist.models.base import Backbone
-from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, predict
+from sdist.models.loading import load_backbone
+from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, Hook, predict
 from sdist.regularizers.mask import unit_range
 
 from ..conftest import make_draw, progress, tiny_edit
@@ -36,6 +39,16 @@ def test_recording_changes_no_bit_of_the_prediction_and_leaves_no_hook(tiny: Bac
     recorded = run(tiny, (AttentionRecorder(TARGET, 1, 0), FeatureRecorder((TARGET, SOURCE_SOURCE))))
     assert all(torch.equal(plain.eps[b], recorded.eps[b]) for b in plain.eps)
     assert hooks_on(tiny.denoiser) == 0
+
+
+@pytest.mark.parametrize(
+    "recorder", [AttentionRecorder(TARGET, 1, 0), FeatureRecorder((TARGET,)), LocalizationRecorder(TARGET, TARGET, (0,))]
+)
+def test_what_a_coarse_network_does_is_read_in_float32(tiny_folder: Path, recorder: Hook) -> None:
+    network = load_backbone(str(tiny_folder), "cpu", dtype=torch.bfloat16)
+    assert network.dtype == torch.bfloat16
+    seen = run(network, (recorder,)).recorded[recorder]
+    assert {x.dtype for x in tree_leaves(vars(seen)) if isinstance(x, torch.Tensor)} == {torch.float32}
 
 
 def test_no_hook_remains_after_an_exception(tiny: Backbone) -> None:

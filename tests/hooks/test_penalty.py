@@ -121,7 +121,7 @@ def test_it_goes_before_what_replaces_attention(tiny: Backbone) -> None:
 
 def test_a_level_without_attention_and_fused_projections_are_refused(tiny_folder) -> None:
     network = load_backbone(str(tiny_folder), "cpu")
-    with pytest.raises(UserError, match=r"looks at the text at levels \[0, 1"):
+    with pytest.raises(UserError, match=r"no cross-attention at level 7 .*; have levels \[0, 1"):
         run(network, penalty(levels=(7,)))
     network.denoiser.fuse_qkv_projections()
     with pytest.raises(UserError, match="fused projections"):

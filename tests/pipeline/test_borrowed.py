@@ -265,9 +265,10 @@ def test_merged_tokens_where_the_mask_looks_are_named(pipe: Any, image: Image.Im
     own = [module for module in pipe.unet.modules() if isinstance(module, BasicTransformerBlock)]
     for module in own:
         module.__class__ = ToMeBlock
-    for method in ("lusd", "cds"):
+    clusters = {"regularizers": {"attention_mask": None, "cluster_mask": {"clusters": 2}}}
+    for method, changed in (("lusd", {}), ("cds", {}), ("lusd", clusters)):
         with pytest.raises(UserError, match=r"looks at \d+ tokens of an image of \d+ x \d+: something merges or drops tokens"):
-            edit(pipe, image, method=method, num_inference_steps=1)
+            edit(pipe, image, method=method, num_inference_steps=1, settings={**SETTINGS, **changed})
 
 
 def test_attention_that_goes_past_the_projections_is_named_and_the_advice_works(
