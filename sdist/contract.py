@@ -135,7 +135,7 @@ def _check_filter(component: Filter, network: Backbone) -> None:
 
 
 def _check_timesteps(component: Timesteps, network: Backbone) -> None:
-    component.check(LAST)
+    component.check(20, LAST)
     run = [DrawKey(1, "a", step, 0) for step in range(20)]
     at = [component.at(key, 20, LAST) for key in run]
     promise(all(type(t) is int and 0 <= t <= LAST for t in at), f"its timesteps are whole numbers within 0..{LAST}: {at}")

@@ -28,14 +28,13 @@ class Timesteps(ABC):
         following = replace(key, step=key.step + 1, attempt=0)
         return self.at(following, steps, last) if self.descends and following.step < steps else None
 
-    def check(self, last: int) -> None:  # noqa: B027
-        """Raises UserError if the model has no such timesteps."""
+    def check(self, steps: int, last: int) -> None:  # noqa: B027
+        """Raises UserError if the model has no such timesteps for a run of so many steps."""
 
 
 def check_levels(timesteps: Timesteps, steps: int, last: int) -> None:
     """Raises UserError for a run of so many steps at clean data alone, where there is nothing to predict."""
-    first = [DrawKey(0, "", step, 0) for step in range(min(steps, 100))]
-    if not any(timesteps.at(key, steps, last) for key in first):
+    if not any(timesteps.at(DrawKey(0, "", step, 0), steps, last) for step in range(steps)):
         name = TIMESTEPS.name_of(timesteps)
         raise UserError(f"timesteps {name}: {timesteps} keeps {steps} steps at timestep 0, where nothing is left to do")
 
@@ -51,7 +50,7 @@ class TimestepRange(Timesteps):
         if not 0 <= self.t_min <= self.t_max:
             raise UserError(f"timesteps: need 0 <= t_min <= t_max, got t_min={self.t_min}, t_max={self.t_max}")
 
-    def check(self, last: int) -> None:
+    def check(self, steps: int, last: int) -> None:
         if self.t_max > last:
             raise UserError(f"timesteps: t_max={self.t_max}, but this model's last timestep is {last}")
 
@@ -112,6 +111,11 @@ class Descending(Timesteps):
             return round(last * (following + 1) / (steps + self.skip))
         return self.end + (last - self.end) * following / max(1, steps + self.skip - 1)
 
-    def check(self, last: int) -> None:
+    def check(self, steps: int, last: int) -> None:
         if self.end is not None and self.end > last:
             raise UserError(f"timesteps descending: end is {self.end:g}, but this model's last timestep is {last}")
+        if self.end is None and steps + self.skip > last:
+            raise UserError(
+                f"timesteps descending: {steps} steps and skip={self.skip} need {steps + self.skip} levels, this model has {last}"
+                "; take less of either, or give an end, which allows fractions"
+            )

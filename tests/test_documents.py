@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdist.cli import main, parser
 from sdist.errors import UserError
-from sdist.registry import LOSSES, Registry, _say_foreign_groups, installed
+from sdist.registry import FAMILIES, LOSSES, Registry, _say_foreign_groups, installed
 
 ROOT = Path(__file__).parent.parent
 LOSS, PYTHON = ROOT / "docs" / "write_a_loss.md", ROOT / "docs" / "python.md"
@@ -171,6 +171,12 @@ def test_commands_of_the_pages_are_understood(page: Path) -> None:
 
 def test_commands_are_found() -> None:
     assert len(commands(ROOT / "README.md")) > 10
+
+
+def test_what_each_family_does_is_told_of_each() -> None:
+    header = re.search(r"^## What each family does\n+(.*)$", (ROOT / "docs" / "models.md").read_text(encoding="utf-8"), re.M)
+    assert header is not None
+    assert sorted(re.findall(r"`(\w+)`", header[1])) == sorted(FAMILIES.names())
 
 
 def test_the_sizes_of_models_are_those_of_their_classes(

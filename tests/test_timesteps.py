@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sdist.draws import DrawKey
 from sdist.errors import UserError
-from sdist.timesteps import Annealed, Descending, Timesteps, Uniform
+from sdist.timesteps import Annealed, Descending, Timesteps, Uniform, check_levels
 
 
 def run(timesteps: Timesteps, steps: int, last: int = 999) -> list[float]:
@@ -69,12 +69,35 @@ def test_a_step_leads_to_the_first_attempt_of_the_next(attempt: int) -> None:
         (lambda: Annealed(-1, 4), "t_min=-1"),
         (lambda: Annealed(power=0), "power must be above 0, got 0"),
         (lambda: Descending(-1), "skip must be at least 0, got -1"),
-        (lambda: Uniform(0, 1000).check(999), "t_max=1000, but this model's last timestep is 999"),
+        (lambda: Uniform(0, 1000).check(1, 999), "t_max=1000, but this model's last timestep is 999"),
     ],
 )
 def test_bad_values_are_refused(make, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+@given(st.integers(1, 999), st.integers(0, 999))
+def test_levels_of_a_run_that_is_allowed_differ(steps: int, skip: int) -> None:
+    if steps + skip <= 999:
+        Descending(skip).check(steps, 999)
+        levels = run(Descending(skip), steps)
+        assert levels == sorted({*levels} - {0}, reverse=True)
+    else:
+        with pytest.raises(UserError, match=rf"need {steps + skip} levels, this model has 999; "):
+            Descending(skip).check(steps, 999)
+        Descending(skip, end=1.0).check(steps, 999)
+
+
+def test_a_run_at_clean_data_alone_has_nothing_to_do() -> None:
+    with pytest.raises(UserError, match="keeps 3 steps at timestep 0"):
+        check_levels(Uniform(0, 0), 3, 999)
+
+    class Late(Uniform):
+        def at(self, key: DrawKey, steps: int, last: int) -> int:
+            return int(key.step == 150)
+
+    check_levels(Late(), 200, 999)
 
 
 def test_an_end_spaces_the_levels_down_to_it() -> None:
@@ -85,7 +108,7 @@ def test_an_end_spaces_the_levels_down_to_it() -> None:
     with pytest.raises(UserError, match="end must be above 0"):
         Descending(end=0.0)
     with pytest.raises(UserError, match="end is 2000, but this model's last timestep is 999"):
-        Descending(end=2000.0).check(999)
+        Descending(end=2000.0).check(1, 999)
 
 
 def test_stable_diffusion_3s_scheduler_is_an_end() -> None:

@@ -69,6 +69,7 @@ class Method:
     noises: int = 1  # that the loss's gradient of one draw is the mean of; regularizers see the first
 
     def __post_init__(self) -> None:
+        self.loss.check(self.steps)
         if self.loss.walks and not self.timesteps.descends:
             raise UserError(
                 "the loss takes steps from level to level (step: levels), which needs timesteps that descend; "

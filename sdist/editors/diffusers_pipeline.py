@@ -20,6 +20,7 @@ from ..models.finite import checking_autoencoder, checking_encoders
 from ..models.library import quiet
 from ..models.memory import allocating
 from ..models.precision import Precision, lower_all
+from ..models.vae import OFFSETS
 from .base import FAULTS, Editor, Observers, reason_of
 
 log = logging.getLogger("sdist")
@@ -69,8 +70,8 @@ class DiffusersPipeline(Editor):
         lower_all(model, precision)
         if len(model.text.encoders) > 1:
             raise UserError(f"model '{model.name}' has two text encoders; {type(self).__name__} is for Stable Diffusion 1 and 2")
-        if model.vae.config.shift_factor:
-            raise UserError(f"model '{model.name}' shifts its latents, which these pipelines of diffusers do not know")
+        if unread := [name for name in OFFSETS if getattr(model.vae.config, name, None)]:
+            raise UserError(f"model '{model.name}' has a VAE with {', '.join(unread)}, which diffusers' pipeline does not read")
         with quiet("transformers", logging.ERROR):  # it warns that torchvision, which no pipeline here needs, is not installed
             self._around(model)
 

@@ -103,7 +103,7 @@ class ScoreDistillation(Editor):
         lower(model, precision, None if self.filter is None else float(self.filter.threshold_at(first)))
 
     def check_model(self, model: Backbone) -> None:
-        self.timesteps.check(model.last_timestep)
+        self.timesteps.check(self.steps, model.last_timestep)
         check_levels(self.timesteps, self.steps, model.last_timestep)
 
     def check(self, model: Backbone, request: Request) -> None:

@@ -38,6 +38,9 @@ class Loss(ABC):
         """A prediction made first, whose noise takes the place of the drawn one; None: the drawn noise stays."""
         return None
 
+    def check(self, steps: int) -> None:  # noqa: B027
+        """Raises UserError if it has no run of so many steps."""
+
     def noise_key(self, key: DrawKey, steps: int) -> DrawKey:
         """The draw whose noise a draw of a run of so many steps uses: by default its own."""
         return key

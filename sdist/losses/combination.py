@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 
 import torch
@@ -66,10 +67,11 @@ def _checked(name: str, coefficient: Coefficient) -> Coefficient:
     """The coefficient, with timesteps as numbers: json keeps them as text."""
     steps = coefficient if isinstance(coefficient, Mapping) else {0: coefficient}
     steps = {int(k) if str(k).isdecimal() else k: v for k, v in steps.items()}
-    number = (int, float)
-    if not all(isinstance(k, int) and isinstance(v, number) for k, v in steps.items()) or 0 not in steps:
+    fine = all(isinstance(k, int) and isinstance(v, int | float) and abs(v) < inf for k, v in steps.items())
+    if not fine or min(steps, default=None) != 0:
         raise UserError(
-            f"loss combination: {name} must be a number or a mapping {{timestep: number}} that starts at 0, got {coefficient!r}"
+            f"loss combination: {name} must be a finite number or a mapping {{timestep: number}} that starts at 0, "
+            f"got {coefficient!r}"
         )
     return steps if isinstance(coefficient, Mapping) else coefficient
 

@@ -42,6 +42,10 @@ class VelocityDelta(Loss):
         if self.sampled and (self.step != "levels" or self.pull or (self.eta, self.eta_start) != (1, None)):
             raise UserError("loss velocity_delta: sampled steps need step: levels, eta 1 and no pull, as in FlowEdit")
 
+    def check(self, steps: int) -> None:
+        if self.sampled > steps:
+            raise UserError(f"loss velocity_delta: sampled is {self.sampled}, the run has {steps} steps")
+
     @property
     def branches(self) -> tuple[Branch, ...]:
         source = SOURCE_SOURCE.guided(self.source_guidance)

@@ -225,7 +225,7 @@ class Backbone(ABC):
         if height % self.multiple or width % self.multiple:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
-        mean = through_autoencoder(self.vae, rows, "encoder", lambda row: self.vae.encode(row).latent_dist.mean.float())
+        mean = through_autoencoder(self.vae, rows, "encoder", lambda row: self.vae.encode(row).latent_dist.mean.float().cpu())
         return self.from_vae(mean.to(self.device))
 
     @torch.no_grad()

@@ -147,8 +147,7 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     `options`: what a pipeline's index holds beside its components.
     """
     parts = {name: unwrapped(part) for name, part in parts.items()}
-    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in parts.items()})
-    family = matching(families, parts[families[0].denoiser_name].config)
+    family = family_of(parts)
     missing = [name for name in family.components if parts.get(name) is None and name not in family.optional]
     if missing:
         kind = family.components[family.denoiser_name]
@@ -157,3 +156,9 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
         if parts.get(name) is not None:
             family.check_kind(name, [base.__name__ for base in type(parts[name]).__mro__])
     return family(parts, device, options, conditions)
+
+
+def family_of(parts: Mapping[str, Any]) -> type[Backbone]:
+    """The family that the denoiser among these components belongs to. Raises UserError if it is none of those known."""
+    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in parts.items()})
+    return matching(families, parts[families[0].denoiser_name].config)

@@ -89,8 +89,11 @@ class StableDiffusion3(Flow, Backbone):
     def check(self) -> None:
         self._level_shift = flow_shift(self.scheduler)
         config, clips = self.denoiser.config, [encoder.config for encoder in self.text.encoders[:2]]
+        width, t5 = config.joint_attention_dim, self.text.encoders[2:]
         widths = {
             "latent channels": (config.in_channels, self.channels),
+            "text width of CLIP": (width, max(width, sum(clip.hidden_size for clip in clips))),  # less is padded
+            "text width of T5": (width, t5[0].config.d_model if t5 else width),
             "pooled text width": (config.pooled_projection_dim, sum(clip.projection_dim for clip in clips)),
         }
         check_widths("Stable Diffusion 3", "transformer", widths)

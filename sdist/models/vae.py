@@ -10,7 +10,9 @@ from ..errors import UserError
 
 STATISTICS = ("latents_mean", "latents_std")  # one number per channel: z = (x - mean) scaling_factor / std, of AutoencoderKL
 
-LATENTS = ("scaling_factor", "shift_factor", *STATISTICS)
+OFFSETS = ("shift_factor", *STATISTICS)  # beside the scaling factor, which every pipeline of diffusers reads
+
+LATENTS = ("scaling_factor", *OFFSETS)
 
 
 def check_vae(config: Any) -> None:

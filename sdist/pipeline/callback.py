@@ -11,7 +11,7 @@ from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, last_mask
 from ..errors import UserError, unknown
 
-OnStepEnd = Callable[[Any, int, int, dict[str, Any]], dict[str, Any] | None]
+OnStepEnd = Callable[[Any, int, float, dict[str, Any]], dict[str, Any] | None]
 TENSORS = ("latents", "mask", "index")  # that a callback may ask for
 
 
@@ -40,7 +40,7 @@ class StepEnd(Observer):
 
     def _tell(self, distiller: ScoreDistiller, index: int, on_step_end: OnStepEnd) -> None:
         last, latents = distiller.rounds[-1], distiller.latents[index : index + 1].detach()
-        timestep = int(last.t[(last.images == index) & last.accepted][0])
+        timestep = last.t[(last.images == index) & last.accepted][0].item()  # whole or not
         tensors = {"latents": latents.clone(), "mask": last_mask(distiller, index), "index": torch.tensor(index)}
         handed: dict[str, Any] = {name: tensors[name] for name in self._names}
         returned = on_step_end(self._pipeline, int(distiller.step[index]) - 1, timestep, handed) or {}

@@ -11,7 +11,8 @@ from ..config.settings import Settings
 from ..editors.loading import adapt
 from ..models.base import Backbone
 from ..models.borrowed import check_hooks, plain, storage_formats, unwrapped
-from ..models.loading import assemble
+from ..models.loading import assemble, family_of
+from ..models.memory import allocating
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
 
@@ -27,10 +28,12 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
     check_hooks(named)
     networks, stored = networks_of(parts), storage_formats(named)
     with plain(networks), restoring_state(*networks):
-        for name, part in parts.items():
-            if isinstance(part, nn.Module) and name != "unet":  # which runs in the format that it has
-                nn.Module.to(part, torch.float32)
-        backbone = assemble(parts, settings.device, options, settings.editor.conditions)
+        denoiser = family_of(parts).denoiser_name  # which runs in the format that it has
+        with allocating(settings.device, "the model"):
+            for name, part in named.items():
+                if name != denoiser:
+                    nn.Module.to(part, torch.float32)
+            backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
         backbone.stored_formats = stored
         yield adapt(backbone, settings)
@@ -57,12 +60,12 @@ def networks_of(parts: Mapping[str, Any]) -> list[nn.Module]:
 def restoring_state(*networks: nn.Module) -> Iterator[None]:
     """After the block the networks are as before: number format, memory layout, device, mode, what requires a gradient.
 
-    Values stay as they are in the block: a wider format there costs no digit. Buffers are left alone; a Stable Diffusion has
-    none but whole numbers, which no cast touches.
+    Values stay as they are in the block: a wider format there costs no digit. Buffers go back, too.
     """
     modules = [module for network in networks for module in network.modules()]
     modes = [(module, name, vars(module)[name]) for module in modules for name in MODES if name in vars(module)]
     layouts = [(p, p.dtype, p.device, p.stride(), p.requires_grad) for network in networks for p in network.parameters()]
+    buffers = [(module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)]
     try:
         yield
     finally:
@@ -72,3 +75,5 @@ def restoring_state(*networks: nn.Module) -> Iterator[None]:
             if (p.dtype, p.device, p.stride()) != (dtype, device, stride):
                 p.data = torch.empty_strided(p.shape, stride, dtype=dtype, device=device).copy_(p.data)
             p.requires_grad_(requires_grad)
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)

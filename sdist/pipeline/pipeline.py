@@ -180,8 +180,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         A `generator` gives its initial seed and no more, and is not moved on: noise is a function of (seed, image, step,
         attempt) here. `callback_on_step_end(pipe, step, timestep, tensors)` is called after every step of every image, of
         which "latents" are (1, c, h, w), "mask" (1, h, w) or None, "index" its place in the call; each image has a pace of
-        its own. It may read latents and not replace them. `pipe._interrupt = True` ends the run after the present round, each
-        image as it then is. "np" and "pt" are the 8-bit images over 255, "latent" is (b, c, h, w) in the VAE's scaling.
+        its own, and a timestep is whole where the method's are. It may read latents and not replace them. `pipe._interrupt =
+        True` ends the run after the present round, each image as it then is. "np" and "pt" are the 8-bit images over 255,
+        "latent" is (b, c, h, w) in the VAE's scaling.
 
         Raises UserError (a ValueError) for bad input, and PicturesError if a gradient is not finite.
         """

@@ -143,7 +143,7 @@ def test_bad_values_are_named(overrides: list[str], message: str) -> None:
         ("base: lusd\nmodel: [a]", "own.yaml: model is text, got"),
         ("base: lusd\nsteps: [1]", "own.yaml: steps must be a whole number"),
         ("loss: combination", "^loss combination in own.yaml: every coefficient is 0"),
-        ("loss: {name: combination, noise: x}", "^loss combination in own.yaml: noise must be a number"),
+        ("loss: {name: combination, noise: x}", "^loss combination in own.yaml: noise must be a finite number"),
         ("timesteps: {t_min: 960}", "^timesteps uniform in own.yaml: need 0 <= t_min"),
         ("editor: prompt_to_prompt\nsteps: 3", r"own.yaml: steps: no setting .*; its own is editor.steps"),
     ],

@@ -239,7 +239,11 @@ def test_ledits_pp_without_the_mask_that_a_model_lacks(edit: Edit, folders: dict
 
 def test_models_that_the_pipelines_would_misread(edit: Edit, tmp_path: Path, capsys) -> None:
     assert edit("sdedit", "out", model=save_tiny_pipeline(tmp_path / "shifted", shift=0.1)) == 2
-    assert "shifts its latents" in error(capsys)
+    assert "has a VAE with shift_factor, which diffusers' pipeline does not read" in error(capsys)
+    config = save_tiny_pipeline(tmp_path / "normalized") / "vae" / "config.json"
+    config.write_text(json.dumps({**read_json(config), "latents_mean": [0.1] * 4, "latents_std": [2.0] * 4}))
+    assert edit("sdedit", "out", model=tmp_path / "normalized") == 2
+    assert "has a VAE with latents_mean, latents_std, which" in error(capsys)
     assert edit("sdedit", "out", model=save_pipeline(tmp_path / "sdxl", "sdxl")) == 2
     assert "has two text encoders" in error(capsys)
 

@@ -165,14 +165,24 @@ def test_loading_and_the_gate_say_what_does_not_fit(
         assert "fit in memory: CUDA out of memory" in line
 
 
+class Elsewhere(Tensor):
+    """No device but the CPU is at hand: rows say that they are elsewhere, where nothing on the CPU can join them."""
+
+    device = torch.device("cuda")
+
+    def cpu(self) -> Tensor:
+        return self.as_subclass(Tensor)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.cat and len({one.device for one in args[0]}) > 1:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(func, types, args, kwargs)
+
+
 def test_the_autoencoder_runs_on_the_cpu_where_its_device_is_full(
     tiny: Backbone, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No device but the CPU is at hand: rows say that they are elsewhere."""
-
-    class Elsewhere(Tensor):
-        device = torch.device("cuda")
-
     calls = []
 
     def decode(row: Tensor) -> Tensor:
@@ -185,6 +195,22 @@ def test_the_autoencoder_runs_on_the_cpu_where_its_device_is_full(
     rows = torch.zeros(1, 4, 2, 2).as_subclass(Elsewhere)
     assert through_autoencoder(tiny.vae, rows, "decoder", decode).shape == (1, 3, 8, 8)
     assert "it runs on the CPU instead" in caplog.text
+
+
+def test_an_image_that_is_encoded_on_the_cpu_joins_those_of_the_device(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, encode, calls = torch.rand(2, 3, 32, 32), tiny.vae.encode, []
+    expected = tiny.encode(pixels)
+
+    def full_at_the_second(row: Tensor) -> Any:
+        calls.append(row)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(row)
+
+    monkeypatch.setattr(tiny.vae, "encode", full_at_the_second)
+    monkeypatch.setattr("sdist.models.autoencoder.release", lambda device: None)
+    assert torch.equal(tiny.encode(pixels.as_subclass(Elsewhere)), expected)
+    assert len(calls) == 3
 
 
 def test_a_gate_whose_exact_prediction_is_not_finite_names_the_denoiser(fresh: Backbone) -> None:

@@ -104,9 +104,13 @@ def test_displacement_and_noise_are_terms() -> None:
     ("fields", "message"),
     [
         ({}, "every coefficient is 0"),
-        ({"edit_target": "a"}, "edit_target must be a number"),
+        ({"edit_target": "a"}, "edit_target must be a finite number"),
+        ({"edit_target": float("nan")}, "edit_target must be a finite number"),
+        ({"edit_target": {0: 1.0, 200: float("inf")}}, "edit_target must be a finite number"),
+        ({"noise": {0: 1.0, -5: 2.0}}, "starts at 0"),
+        ({"noise": {}}, "starts at 0"),
         ({"noise": {200: 1.0}}, "starts at 0"),
-        ({"noise": {0: "x"}}, "must be a number or a mapping"),
+        ({"noise": {0: "x"}}, "must be a finite number or a mapping"),
     ],
 )
 def test_bad_rows_are_refused(fields: dict, message: str) -> None:

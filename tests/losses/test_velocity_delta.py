@@ -150,3 +150,6 @@ def test_bad_values_are_named() -> None:
     for options in ({"pull": 0.01}, {"eta": 0.5}, {"eta_start": 0.0}, {"step": "constant"}):
         with pytest.raises(UserError, match="sampled steps need"):
             VelocityDelta(sampled=2, **options)
+    with pytest.raises(UserError, match="velocity_delta: sampled is 4, the run has 3 steps"):
+        Method(VelocityDelta(sampled=4), steps=3, timesteps=Descending())
+    Method(VelocityDelta(sampled=3), steps=3, timesteps=Descending())

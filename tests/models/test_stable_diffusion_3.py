@@ -27,17 +27,19 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=[*marks, *((piece, -float(i + 2)) for i, piece in enumerate(PIECES))])
 
 
-def save_tiny_sd3(folder: Path, t5: bool = True, qk_norm: str | None = None, dual: tuple[int, ...] = ()) -> Path:
+def save_tiny_sd3(
+    folder: Path, t5: bool = True, qk_norm: str | None = None, dual: tuple[int, ...] = (), t5_width: int = 40, joint: int = 40
+) -> Path:
     """Random weights in the layout of Stable Diffusion 3; with qk_norm and dual layers in that of 3.5 medium."""
     torch.manual_seed(0)
     words = tiny_tokenizer()
     config = tiny_text_config(words, layers=2)
     config.projection_dim = 8
-    text_3 = T5Config(vocab_size=len(t5_tokenizer()), d_model=40, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    text_3 = T5Config(vocab_size=len(t5_tokenizer()), d_model=t5_width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     pipeline = StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
             sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=4, attention_head_dim=8,
-            num_attention_heads=2, caption_projection_dim=16, joint_attention_dim=40, pooled_projection_dim=16,
+            num_attention_heads=2, caption_projection_dim=16, joint_attention_dim=joint, pooled_projection_dim=16,
             pos_embed_max_size=8, qk_norm=qk_norm, dual_attention_layers=dual,
         ),
         vae=AutoencoderKL(
@@ -190,3 +192,15 @@ def test_what_it_cannot_do_is_one_line(tmp_path: Path, picture: Path, capsys: py
     fused.denoiser.fuse_qkv_projections()
     with pytest.raises(UserError, match=r"transformer_blocks\.1\.attn has fused projections"):
         fused.layout.layers("cross")
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"t5_width": 48}, "its transformer reads 40 text width of T5, it gets 48"),
+        ({"t5": False, "joint": 24}, "its transformer reads 24 text width of CLIP, it gets 32"),
+    ],
+)
+def test_text_of_another_width_is_refused_in_one_line(tmp_path: Path, widths: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_backbone(str(save_tiny_sd3(tmp_path, **widths)), "cpu")

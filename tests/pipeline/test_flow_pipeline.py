@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffusers import FluxPipeline, StableDiffusion3Pipeline
+from torch import nn
 
 import sdist
 from sdist import ScoreDistillationPipeline, UserError
+from sdist.models.base import Backbone
 from sdist.models.catalogue import TINYWORLD
+from sdist.models.loading import assemble
+from sdist.pipeline.networks import restoring_state
 
 from ..models.test_flux import save_tiny_flux
 from ..models.test_stable_diffusion_3 import save_tiny_sd3
@@ -34,6 +39,43 @@ def test_stable_diffusion_3(picture: Path, tmp_path: Path, t5: bool) -> None:
     for pipe in (shared, load(folder), load(tmp_path / "saved")):
         assert same(pipe(image=picture, **PROMPTS).images[0], expected)
     assert same(edit(picture, str(tmp_path / "saved")).image, expected)
+
+
+def test_a_transformer_runs_in_its_own_format_and_all_networks_stay_in_theirs(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assembled = []
+
+    def watched(parts: dict[str, Any], *arguments: Any) -> Backbone:
+        assembled.append({name: part.dtype for name, part in parts.items() if isinstance(part, nn.Module)})
+        return assemble(parts, *arguments)
+
+    monkeypatch.setattr("sdist.pipeline.networks.assemble", watched)
+    pipe = load(save_tiny_sd3(tmp_path / "sd3")).to(torch.bfloat16)
+    networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    before = {name: {key: value.dtype for key, value in part.state_dict().items()} for name, part in networks.items()}
+    card = pipe(image=picture, **PROMPTS).cards[0]
+    assert card["model"]["precision"] == "bfloat16"
+    assert assembled == [{name: torch.bfloat16 if name == "transformer" else torch.float32 for name in networks}]
+    assert before == {name: {key: value.dtype for key, value in part.state_dict().items()} for name, part in networks.items()}
+
+
+def test_buffers_are_afterwards_where_they_were() -> None:
+    norm = nn.BatchNorm1d(2, affine=False)
+    before = dict(norm.named_buffers())
+    with restoring_state(norm):
+        norm.to("meta")
+    assert all(buffer is before[name] for name, buffer in norm.named_buffers())
+
+
+def test_networks_that_do_not_fit_are_one_line(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    pipe = load(save_tiny_sd3(tmp_path / "sd3"))
+    monkeypatch.setattr(nn.Module, "to", full)
+    with pytest.raises(UserError, match="the model does not fit in memory: CUDA out of memory"):
+        pipe(image=picture, **PROMPTS)
 
 
 def test_flux(picture: Path, tmp_path: Path) -> None:

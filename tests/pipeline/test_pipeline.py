@@ -245,6 +245,13 @@ def test_every_step_is_told_as_diffusers_tells_it(pipe: ScoreDistillationPipelin
         assert torch.equal(own[-1][4], out.masks[index])
 
 
+def test_timesteps_are_told_with_their_fractions(pipe: ScoreDistillationPipeline, picture: Path) -> None:
+    told = []
+    options = {"method": "dds", "num_inference_steps": 3, "callback_on_step_end": lambda _, __, t, ___: told.append(t)}
+    run(pipe, picture, settings={"timesteps": {"name": "descending", "end": 20}}, **options)
+    assert told == [999, 509.5, 20]
+
+
 def replacing(pipeline, step, timestep, tensors):
     return {"latents": tensors["latents"] * 0}
 
