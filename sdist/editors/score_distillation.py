@@ -70,8 +70,10 @@ class ScoreDistillation(Editor):
     def __post_init__(self) -> None:
         if None in (self.loss, self.gamma, self.timesteps):
             raise UserError("loss, gamma and timesteps cannot be null")
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise UserError(f"steps must be at least 1 and at most {MOST_STEPS}, got {self.steps}")
+        if self.steps < 1:
+            raise UserError(f"steps must be at least 1, got {self.steps}")
+        if self.steps > MOST_STEPS:
+            raise UserError(f"steps must be at most {MOST_STEPS}, got {self.steps}")
         if self.noises < 1:
             raise UserError(f"noises must be at least 1, got {self.noises}")
         _ = self.parts  # which go together, or are refused
