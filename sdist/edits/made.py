@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..config.build import resolve
 from ..errors import UserError
 from ..files.storage import mapped, read
 from ..plugins import check_recorded
-from .outputs import is_interrupted, output_files
+from .outputs import card_inside, is_interrupted, output_files
 from .run_card import plain_settings
 
 JOB = ("sha256", "source", "target", "seed", "words", "instruction", "mask_sha256")  # of a card: what was asked for
@@ -19,6 +20,7 @@ SAID = {  # of what differs, as messages have it
     "sha256": "image", "source": "source prompt", "target": "target prompt", "words": "words of --words", "mask_sha256": "mask",
 }  # fmt: skip
 SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another image
+NO_CARD = (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError)  # what reading a card raises that is none
 OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
 
 
@@ -86,9 +88,37 @@ def read_made(folder: Path, names: Iterable[str], there: Container[str]) -> list
 def _read(image: Path) -> Made | None:
     files = output_files(image.parent, image.stem)
     try:
-        text = read(files["card"]).decode()
-        card = json.loads(text)
-        _ = content(card["job"]), [card["job"][key] for key in JOB[:4]], [{**card[key]} for key in ("settings", "model")]
+        text, card = _card(files["card"])
         return Made(image, text, card, not is_interrupted(files, text))
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+    except NO_CARD:
         return None
+
+
+def _card(path: Path) -> tuple[str, dict[str, Any]]:
+    """A run card as text and read. Raises one of NO_CARD for what is none."""
+    text = read(path).decode()
+    card = json.loads(text)
+    _ = content(card["job"]), [card["job"][key] for key in JOB[:4]], [{**card[key]} for key in ("settings", "model")]
+    return text, card
+
+
+def in_the_way(folder: Path, name: str, there: Container[str], job: dict[str, Any]) -> Path | None:
+    """A file that a new result of that name would replace; not what a kill left of this job before its image was written.
+
+    `there`: what is in the folder, in lower case.
+    """
+    files = output_files(folder, name)
+    found = [files[kind] for kind in ("image", "panel", "card") if files[kind].name.casefold() in there]
+    with suppress(*NO_CARD):
+        if files["image"] not in found and files["card"] in found and content(_card(files["card"])[1]["job"]) == content(job):
+            return None
+    return found[0] if found else None
+
+
+def is_stopped(folder: Path, name: str, job: dict[str, Any]) -> bool:
+    """Whether that name is one of this job's image, stopped before its last step, by the card beside it and inside."""
+    files = output_files(folder, name)
+    with suppress(*NO_CARD):
+        text, card = _card(files["card"])
+        return "stopped_at" in card and content(card["job"]) == content(job) and card_inside(files["image"]) == text
+    return False

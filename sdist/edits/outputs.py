@@ -17,7 +17,8 @@ from .request import Request, Result
 
 ERRORS = "errors"  # folder of the images that failed
 PARTIAL = re.compile(r"_step\d+$")  # at the end of the name of an image that was stopped after so many steps
-PARTIAL_FILE = re.compile(r"(?P<name>.+)_step\d+(\.png|_panel\.png|\.json)", re.DOTALL)
+PARTIAL_FILE = re.compile(r"(?P<stopped>(?P<name>.+)_step\d+)(\.png|_panel\.png|\.json)", re.DOTALL)
+ENDINGS = ("_panel.png", ".png", ".json")  # of the files of one image
 HEAD = 65536  # bytes of a PNG that hold its card, which is zipped and stands before the pixels
 
 
@@ -56,13 +57,19 @@ def result_names(listed: Iterable[str]) -> list[str]:
     return [name for name in names if not name.endswith("_panel") and not PARTIAL.search(name)]
 
 
-def partial_files(listed: Iterable[str]) -> dict[str, list[str]]:
-    """The files among those listed that are left of images that were stopped before their end, by the names of these."""
-    files: dict[str, list[str]] = {}
+def taken_names(listed: Iterable[str]) -> set[str]:
+    """The names, in lower case, whose files would be among those listed, whoever made them."""
+    folded = [name.casefold() for name in listed]
+    return {name.removesuffix(ending) for name in folded for ending in ENDINGS if name.endswith(ending)}
+
+
+def stopped_names(listed: Iterable[str]) -> dict[str, set[str]]:
+    """The names among those listed that images stopped before their end have, by the names that they would have had."""
+    names: dict[str, set[str]] = {}
     for file in listed:
         if found := PARTIAL_FILE.fullmatch(file):
-            files.setdefault(found["name"], []).append(file)
-    return files
+            names.setdefault(found["name"], set()).add(found["stopped"])
+    return names
 
 
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:
@@ -73,15 +80,19 @@ def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -
     write(files["image"], png_bytes(result.image, text))
 
 
-def is_interrupted(files: dict[str, Path], card: str) -> bool:
-    """Whether the image is an older one, whose replacement was killed after it had written this card."""
-    head = read(files["image"], HEAD)
+def card_inside(path: Path) -> str | None:
+    """The run card in an image; None if there is none. Raises OSError for a file that is not there."""
+    head = read(path, HEAD)
     try:
         with Image.open(BytesIO(head)) as image:
-            inside = image.info.get(CARD_KEY)
+            return image.info.get(CARD_KEY)
     except (OSError, ValueError, SyntaxError):
-        return False
-    return inside is not None and inside != card
+        return None
+
+
+def is_interrupted(files: dict[str, Path], card: str) -> bool:
+    """Whether the image is an older one, whose replacement was killed after it had written this card."""
+    return card_inside(files["image"]) not in (None, card)
 
 
 def error_file(folder: Path, name: str) -> Path:

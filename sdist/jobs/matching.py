@@ -7,14 +7,15 @@ one with the same image that has no result.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..edits.made import Made, content, image_marks, read_made
-from ..edits.outputs import result_names
+from ..edits.made import Made, content, image_marks, in_the_way, read_made
+from ..edits.outputs import result_names, taken_names
 from ..edits.run_card import describe, file_digest
 from ..errors import UserError
 from ..files.names import FreeNames
@@ -36,16 +37,16 @@ class Found:
 def match(session: Session, tasks: list[Task], options: RunOptions) -> Found:
     """Gives each task the name of its result, or a free one.
 
-    Raises UserError for results of other settings, and for an image in the place of one that is asked for that has no run card.
+    Raises UserError for results of other settings, and for a file in the place of one that is asked for that no run card is of.
     """
     listed = session.look()
     made = read_made(session.folder, result_names(listed), listed)
-    matcher = _Matcher(session, made, {name.casefold() for name in result_names(listed)})
+    matcher = _Matcher(session, made, listed)
     found = matcher.match(tasks)
     if matcher.other and not options.changed:
         raise _other_settings(matcher.other, options)
     if matcher.foreign and not options.overwrite:
-        raise UserError(f"{matcher.foreign[0]} has no run card beside it; --overwrite replaces it")
+        raise UserError(f"{matcher.foreign[0]} exists, and no run card says that it is of this result; --overwrite replaces it")
     return found
 
 
@@ -61,14 +62,15 @@ def _other_settings(other: list[tuple[Made, list[str]]], options: RunOptions) ->
 class _Matcher:
     """Results by their content, and those that nothing was found for."""
 
-    def __init__(self, session: Session, made: list[Made], taken: set[str]) -> None:
-        self._session, self._taken = session, taken
+    def __init__(self, session: Session, made: list[Made], listed: Collection[str]) -> None:
+        self._session, self._taken = session, taken_names(listed)
+        self._there = {name.casefold() for name in listed}
         self._by_name = {one.name: one for one in made}
         self._by_content = defaultdict[str, list[Made]](list)
         for one in made:
             self._by_content[content(one.job)].append(one)
         self.other: list[tuple[Made, list[str]]] = []  # made with other settings
-        self.foreign: list[Any] = []  # images without a card
+        self.foreign: list[Path] = []  # files in the place of results
 
     def match(self, tasks: list[Task]) -> Found:
         if not self._taken:
@@ -115,7 +117,8 @@ class _Matcher:
         if task.name.casefold() not in self._taken:
             return task
         if task.name not in self._by_name:
-            self.foreign.append(self._session.folder / f"{task.name}.png")
+            if (file := in_the_way(self._session.folder, task.name, self._there, job)) is not None:
+                self.foreign.append(file)
             return task
         key, _, seed = task.name.rpartition("_seed")
         return replace(task, name=free.take(key, f"_seed{seed}"))

@@ -1,13 +1,13 @@
 """What `sdist edit` makes and calls it: one request has one result, and another prompt, method or setting gets one beside it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..edits.made import Made, content, read_made
-from ..edits.outputs import remove_parts, result_names
+from ..edits.made import Made, content, in_the_way, read_made
+from ..edits.outputs import remove_parts, result_names, taken_names
 from ..edits.request import Request
 from ..edits.run_card import describe, file_digest
 from ..errors import UserError
@@ -27,14 +27,15 @@ class Named(NamedTuple):
 
 def named_file(session: Session, request: Request, name: str) -> Named:
     """The result of a request as the file of that name. Raises UserError if it is there and is something else."""
-    there = session.look()
-    if f"{name}.png" not in there or session.overwrite:
+    there, path, job = session.look(), session.folder / f"{name}.png", describe(request)
+    if session.overwrite:
         return Named(request, name, is_there=False)
-    path = session.folder / f"{name}.png"
     made = read_made(session.folder, [name], there)
     if not made:
-        raise UserError(f"{path} exists and has no run card; --overwrite replaces it")
-    differ = [*made[0].other_request(describe(request)), *session.other_settings(made[0])]
+        if (file := in_the_way(session.folder, name, {*map(str.casefold, there)}, job)) is not None:
+            raise UserError(f"{file} exists, and no run card says that it is of this result; --overwrite replaces it")
+        return Named(request, name, is_there=False)
+    differ = [*made[0].other_request(job), *session.other_settings(made[0])]
     if differ:
         raise UserError(f"{path} was made with a different {' and '.join(differ)}; --overwrite replaces it")
     return Named(request, name, is_there=made[0].is_whole)
@@ -45,14 +46,21 @@ def named_results(session: Session, requests: Sequence[Request], method: str) ->
     stem, listed = as_name(requests[0].image.stem), session.look()
     own = [name for name in result_names(listed) if name.startswith(f"{stem}_")]
     digest = cache(file_digest)  # one image, however many seeds
-    wanted = [content(describe(request, digest)) for request in requests]
+    jobs = [describe(request, digest) for request in requests]
+    wanted = [content(job) for job in jobs]
     made = [one for one in read_made(session.folder, own, listed) if content(one.job) in wanted and _is_same(session, one)]
     found = [next((one for one in made if content(one.job) == each), None) for each in wanted]
     base = f"{stem}_{as_name(Path(method).stem)}_{short_form(requests[0].target or requests[0].instruction)}"
-    new = [request.seed for request, one in zip(requests, found, strict=True) if one is None]
-    taken = {name.casefold().removesuffix(f"_seed{seed}") for name in own for seed in new if name.endswith(f"_seed{seed}")}
-    base = base if session.overwrite else numbered(base, taken)
+    new = {f"_seed{job['seed']}": job for job, one in zip(jobs, found, strict=True) if one is None}
+    base = base if session.overwrite else numbered(base, _taken(session.folder, listed, new))
     return [_named(session, request, one, base) for request, one in zip(requests, found, strict=True)]
+
+
+def _taken(folder: Path, listed: Collection[str], new: Mapping[str, dict[str, Any]]) -> set[str]:
+    """The beginnings of names, in lower case, under which one of these jobs, by the ends of their names, would replace a file."""
+    there = {*map(str.casefold, listed)}
+    ends = [(name, end) for name in taken_names(listed) for end in new if name.endswith(end)]
+    return {name.removesuffix(end) for name, end in ends if in_the_way(folder, name, there, new[end]) is not None}
 
 
 def _is_same(session: Session, made: Made) -> bool:

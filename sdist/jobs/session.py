@@ -14,11 +14,12 @@ from ..distillation.callbacks import ProgressBar, Stopping
 from ..distillation.progress import Bar
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod, ModelCache, model_cache
-from ..edits.made import Made, read_made
-from ..edits.outputs import forget_error, output_files, partial_files, writable_folder, write_result
+from ..edits.made import Made, is_stopped, read_made
+from ..edits.outputs import forget_error, output_files, stopped_names, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import plain_settings
 from ..errors import UserError
+from ..files.names import numbered
 from ..files.storage import names, remove
 from ..interrupts import Interrupted, interrupts
 from ..models.own_state import own_state
@@ -71,7 +72,7 @@ class Session:
         self.elsewhere = 0  # images that another process is making, or has made meanwhile
         self.unfinished = 0  # images of queues that were not written, for whatever reason
         self.stopped: list[tuple[Path, int]] = []  # images that were written before their last step, and after how many
-        self._partial: dict[str, list[str]] = {}  # files of stopped images that were in the folder when somebody looked, by name
+        self._partial: dict[str, set[str]] = {}  # names of stopped images that were in the folder when somebody looked, by name
         self._first = True  # no queue has been edited
         self._models = models or model_cache
         self._last: Prepared | None = None
@@ -92,7 +93,7 @@ class Session:
     def look(self) -> frozenset[str]:
         """What is in the folder now, by one listing."""
         listed = frozenset(names(self.folder))
-        self._partial = partial_files(listed)
+        self._partial = stopped_names(listed)
         return listed
 
     def other_settings(self, made: Made) -> list[str]:
@@ -175,12 +176,14 @@ class Session:
         is_whole = made == steps or not self.settings.editor.stepwise
         if not (is_whole or made):
             return
-        files = output_files(self.folder, name if is_whole else f"{name}_step{made}")
         card = result.card
+        before = {stopped for stopped in self._partial.get(name, ()) if is_stopped(self.folder, stopped, card["job"])}
+        own = name if is_whole else self._stopped_name(name, made, before)
+        files = output_files(self.folder, own)
         write_result(files, result, card if is_whole else card | {"stopped_at": made})
-        for file in self._partial.get(name, ()):
-            if self.folder / file not in files.values():
-                remove(self.folder / file)
+        for stopped in before - {own}:
+            for file in output_files(self.folder, stopped).values():
+                remove(file)
         if is_whole:
             forget_error(self.folder, name)
             self.made += 1
@@ -190,6 +193,11 @@ class Session:
         else:
             self.stopped.append((files["image"], made))
             self.tell("stopped", files["image"], result.prepared.request, step=made)
+
+    def _stopped_name(self, name: str, step: int, own: set[str]) -> str:
+        """NAME_stepN, or NAME_2_stepN, ... where that is taken by something else than `own`."""
+        taken = [other.casefold() for other, stopped in self._partial.items() if f"{other}_step{step}" in stopped.difference(own)]
+        return f"{numbered(name, taken)}_step{step}"
 
     def tell(self, status: str, image: Path, request: Request, **more: Any) -> None:
         """Tells programs what became of an image, if they want to know (--json)."""

@@ -270,7 +270,7 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_one_without_cards(
     Objects.refuse("ls", "")
     (Objects.root / "bucket" / "out" / "2_seed0.json").unlink()
     assert main(arguments) == 2
-    assert "2_seed0.png has no run card beside it" in error(capsys)
+    assert "2_seed0.png exists, and no run card says" in error(capsys)
 
 
 def killed_at(question: int, files: dict[str, Path], card: dict) -> bool:

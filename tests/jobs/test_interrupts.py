@@ -75,6 +75,27 @@ def test_the_last_step_is_kept_with_a_card_that_replays(
     assert files(out) == {f"{NAME}_seed0{end}" for end in (".png", "_panel.png", ".json")}
 
 
+def test_a_stopped_image_takes_no_others_name_and_goes_with_its_own_request_alone(
+    picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:  # fmt: skip
+    out, x = tmp_path / "out", tmp_path / "out" / "x.png"
+    out.mkdir()
+    (out / "x_step3.png").write_text("another's")
+    with monkeypatch.context() as patch:
+        send(patch, 3, signal.SIGINT)
+        assert edit(picture, tiny_folder, x, "--steps", "6") == 130
+    stopped = {f"x_2_step3{end}" for end in (".png", "_panel.png", ".json")}
+    assert files(out) == {"x_step3.png", *stopped}
+    (out / "x_step3.png").unlink()
+    for path in out.iterdir():
+        path.rename(out / path.name.replace("_2", ""))
+    whole, stopped = {f"x{end}" for end in (".png", "_panel.png", ".json")}, {name.replace("_2", "") for name in stopped}
+    assert edit(picture, tiny_folder, x, "--steps", "6", "--seed", "1") == 0
+    assert files(out) == whole | stopped
+    assert edit(picture, tiny_folder, x, "--steps", "6", "--overwrite") == 0
+    assert files(out) == whole
+
+
 def test_a_second_signal_does_not_wait(picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     send(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
     assert edit(picture, tiny_folder, tmp_path / "out", "--steps", "6") == 130

@@ -9,7 +9,7 @@ import pytest
 import sdist
 from sdist.config.build import load_settings
 from sdist.edits.made import Made, image_marks
-from sdist.edits.outputs import partial_files
+from sdist.edits.outputs import stopped_names
 from sdist.edits.request import Request
 from sdist.edits.run_card import describe
 from sdist.files.names import FreeNames
@@ -68,7 +68,7 @@ def test_results_are_looked_at_a_few_times_each(tmp_path: Path, monkeypatch, ima
         Task(f"{i}_seed0", f"line {i}", Request(Path(image.format(i)), "", "a cat"), (32, 32), i) for i in range(ROWS)
     ]  # fmt: skip
     session = cast(Any, SimpleNamespace(folder=tmp_path, overwrite=False))
-    found = _Matcher(session, results, {one.name for one in results}).match(tasks)
+    found = _Matcher(session, results, {one.image.name for one in results}).match(tasks)
     assert [task.name for task in found.tasks] == [name.format(i) for i in range(ROWS)]
     assert len(looked) <= 4 * ROWS
 
@@ -93,7 +93,8 @@ def test_free_names_keep_their_ending_and_go_on_where_they_were() -> None:
 
 def test_what_stopped_images_left_is_found_by_their_names() -> None:
     files = ["a_seed0_step3.png", "a_seed0_step3_panel.png", "a_seed0_step3.json", "a_seed0.png", "b_step2_seed1_step7.json"]
-    assert partial_files([*files, "a_step.png", "_step1.png"]) == {"a_seed0": files[:3], "b_step2_seed1": files[4:]}
+    expected = {"a_seed0": {"a_seed0_step3"}, "b_step2_seed1": {"b_step2_seed1_step7"}}
+    assert stopped_names([*files, "a_step.png", "_step1.png"]) == expected
 
 
 def test_what_this_run_or_another_has_made_since_the_plan_is_not_missing(tmp_path: Path, tiny_folder: Path, listed: Path) -> None:  # noqa: F811

@@ -62,12 +62,38 @@ def test_output_may_be_the_file(picture: Path, tiny_folder: Path, tmp_path: Path
     [
         ("x.jpg", (), "results are PNG files, which hold their run card; name it x.png"),
         ("x.png", ("--seeds", "2"), "is one image, and --seeds 2 makes 2; name a folder"),
-        ("picture.png", (), "picture.png exists and has no run card; --overwrite replaces it"),
+        ("picture.png", (), "picture.png exists, and no run card says that it is of this result; --overwrite"),
     ],
 )
 def test_a_file_that_cannot_be_the_result(picture, tiny_folder, tmp_path, capsys, output, more, message) -> None:
     assert edit(picture, tiny_folder, tmp_path / output, *more) == 2
     assert message in error(capsys)
+
+
+@pytest.mark.parametrize("ending", ["_panel.png", ".json"])
+def test_files_of_others_beside_a_result_are_not_replaced_unasked(
+    picture: Path, tiny_folder: Path, tmp_path: Path, capsys, ending: str
+) -> None:  # fmt: skip
+    foreign = tmp_path / "out" / f"x{ending}"
+    foreign.parent.mkdir()
+    foreign.write_text('{"mine": 1}')
+    assert edit(picture, tiny_folder, tmp_path / "out" / "x.png") == 2
+    assert f"{foreign} exists, and no run card says that it is of this result; --overwrite" in error(capsys)
+    beside = foreign.rename(foreign.with_name(f"{NAME}_seed0{ending}"))
+    assert edit(picture, tiny_folder, tmp_path / "out") == 0
+    assert images(tmp_path / "out") == {f"{NAME}_2_seed0.png"}
+    assert beside.read_text() == '{"mine": 1}'
+
+
+def test_a_finished_result_is_no_part_of_another(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    for name in ("x_step3", "x"):
+        assert edit(picture, tiny_folder, tmp_path / "out" / f"{name}.png") == 0
+    assert images(tmp_path / "out") == {"x_step3.png", "x.png"}
+    assert edit(picture, tiny_folder, tmp_path / "other" / "x_panel.png") == 0
+    before = (tmp_path / "other" / "x_panel.png").read_bytes()
+    assert edit(picture, tiny_folder, tmp_path / "other" / "x.png") == 2
+    assert "x_panel.png exists, and no run card says" in error(capsys)
+    assert (tmp_path / "other" / "x_panel.png").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -213,6 +239,19 @@ def test_a_finished_run_needs_no_writable_folder(listed: Path, tiny_folder: Path
     (tmp_path / "out" / "1_seed0.png").unlink()
     assert main(arguments) == 2
     assert "cannot be written: Permission denied" in error(capsys)
+
+
+@pytest.mark.parametrize("name", ["1_seed0_panel.png", "1_seed0.json"])
+def test_a_run_replaces_no_files_of_others_unasked(listed: Path, tiny_folder: Path, tmp_path: Path, capsys, name: str) -> None:  # noqa: F811
+    (tmp_path / "out").mkdir()
+    step, foreign = tmp_path / "out" / "0_seed0_step5.png", tmp_path / "out" / name
+    for path in (step, foreign):
+        path.write_text("[]")
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out")) == 2
+    assert f"{foreign} exists, and no run card says that it is of this result; --overwrite" in error(capsys)
+    foreign.unlink()
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out")) == 0
+    assert step.read_text() == "[]"
 
 
 def test_one_request_in_two_rows_has_two_results(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
