@@ -12,7 +12,7 @@ from ..config.build import resolve
 from ..errors import UserError
 from ..files.storage import mapped, read
 from ..plugins import check_recorded
-from .outputs import card_inside, is_interrupted, output_files
+from .outputs import has_card, is_whole, output_files
 from .run_card import plain_settings
 
 JOB = ("sha256", "source", "target", "seed", "words", "instruction", "mask_sha256")  # of a card: what was asked for
@@ -26,7 +26,7 @@ OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: i
 
 @dataclass(frozen=True)
 class Made:
-    """A result that is there, with its card; it is not whole if a process was killed between a newer card and its image."""
+    """A result that is there, with its card; not whole if cut short, or older than its card."""
 
     image: Path
     text: str
@@ -89,7 +89,7 @@ def _read(image: Path) -> Made | None:
     files = output_files(image.parent, image.stem)
     try:
         text, card = _card(files["card"])
-        return Made(image, text, card, not is_interrupted(files, text))
+        return Made(image, text, card, is_whole(files, text))
     except NO_CARD:
         return None
 
@@ -120,5 +120,5 @@ def is_stopped(folder: Path, name: str, job: dict[str, Any]) -> bool:
     files = output_files(folder, name)
     with suppress(*NO_CARD):
         text, card = _card(files["card"])
-        return "stopped_at" in card and content(card["job"]) == content(job) and card_inside(files["image"]) == text
+        return "stopped_at" in card and content(card["job"]) == content(job) and has_card(files["image"], text)
     return False

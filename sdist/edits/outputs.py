@@ -12,7 +12,8 @@ from PIL import Image
 
 from ..errors import UserError
 from ..files.images import CARD_KEY, png_bytes
-from ..files.storage import make_folder, names, read, remove, try_writing, write
+from ..files.png_chunks import END, SIGNATURE
+from ..files.storage import make_folder, names, read, read_ends, remove, try_writing, write
 from .request import Request, Result
 
 ERRORS = "errors"  # folder of the images that failed
@@ -80,9 +81,8 @@ def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -
     write(files["image"], png_bytes(result.image, text))
 
 
-def card_inside(path: Path) -> str | None:
-    """The run card in an image; None if there is none. Raises OSError for a file that is not there."""
-    head = read(path, HEAD)
+def _card_inside(head: bytes) -> str | None:
+    """The run card in the first bytes of an image; None if there is none."""
     try:
         with Image.open(BytesIO(head)) as image:
             return image.info.get(CARD_KEY)
@@ -90,9 +90,19 @@ def card_inside(path: Path) -> str | None:
         return None
 
 
-def is_interrupted(files: dict[str, Path], card: str) -> bool:
-    """Whether the image is an older one, whose replacement was killed after it had written this card."""
-    return card_inside(files["image"]) not in (None, card)
+def has_card(path: Path, card: str) -> bool:
+    return _card_inside(read(path, HEAD)) == card
+
+
+def is_whole(files: dict[str, Path], card: str) -> bool:
+    """Whether the image reaches its end and is no older one, whose replacement was killed after it had written this card.
+
+    It is not decoded; one that other programs have taken the card out of is whole, and so is one without its panel.
+    """
+    head, end = read_ends(files["image"], HEAD, len(END))
+    start = head[: len(SIGNATURE)]
+    is_cut = not any(start) or (SIGNATURE.startswith(start) and end not in (b"", END))
+    return not is_cut and _card_inside(head) in (None, card)
 
 
 def error_file(folder: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk
 CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 PIXELS = (*CRITICAL, b"tRNS", b"acTL", b"fcTL", b"fdAT")  # what the pixels depend on
 KEPT = (*PIXELS, b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf")  # what else changes how they look

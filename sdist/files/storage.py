@@ -110,6 +110,16 @@ def read(path: Path, limit: int | None = None) -> bytes:
         return path.fs.cat_file(path.path, end=limit)
 
 
+def read_ends(path: Path, first: int, last: int) -> tuple[bytes, bytes]:
+    """The first and the last bytes of a file; none of a large one in a store, which shows only what it has all of."""
+    head = read(path, first)
+    if len(head) < first or not isinstance(path, Path):
+        return head, head[-last:] if len(head) < first else b""
+    with path.open("rb") as file:
+        file.seek(-last, os.SEEK_END)
+        return head, file.read()
+
+
 def mapped(folder: Path, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """The values of a function that reads in the folder; a store, which takes its time to answer, is asked side by side."""
     if isinstance(folder, Path):

@@ -106,7 +106,7 @@ class _Matcher:
         differ = self._session.other_settings(one)
         if differ:
             self.other.append((one, differ))
-        return one.is_whole and not differ
+        return not differ and self._session.is_whole(one)
 
     def _without(self, task: Task, job: dict[str, Any], orphans: _Orphans, free: FreeNames, found: Found) -> Task:
         """A task for which there is no result: in the place of what its row was before, or under a free name."""

@@ -38,7 +38,7 @@ def named_file(session: Session, request: Request, name: str) -> Named:
     differ = [*made[0].other_request(job), *session.other_settings(made[0])]
     if differ:
         raise UserError(f"{path} was made with a different {' and '.join(differ)}; --overwrite replaces it")
-    return Named(request, name, is_there=made[0].is_whole)
+    return Named(request, name, is_there=session.is_whole(made[0]))
 
 
 def named_results(session: Session, requests: Sequence[Request], method: str) -> list[Named]:
@@ -74,7 +74,7 @@ def _is_same(session: Session, made: Made) -> bool:
 def _named(session: Session, request: Request, made: Made | None, base: str) -> Named:
     if made is None:
         return Named(request, f"{base}_seed{request.seed}", is_there=False)
-    return Named(request, made.name, is_there=made.is_whole and not session.overwrite)
+    return Named(request, made.name, is_there=not session.overwrite and session.is_whole(made))
 
 
 def make_missing(session: Session, named: Sequence[Named], title: str) -> None:

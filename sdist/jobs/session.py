@@ -1,5 +1,6 @@
 """What edit and run share: one method with its model and its output folder, and a batch from requests to files."""
 
+import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -28,6 +29,8 @@ from .events import Events
 from .loggers import PictureLogger, finish, make_logger
 from .options import SessionOptions
 from .wandb_account import check_account
+
+log = logging.getLogger("sdist")
 
 
 def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
@@ -99,6 +102,12 @@ class Session:
     def other_settings(self, made: Made) -> list[str]:
         """Which settings of this session a result was not made with. Raises UserError as `Made.other_settings` does."""
         return made.other_settings(self._plain, lambda: self.method.model.fingerprint)
+
+    def is_whole(self, made: Made) -> bool:
+        """Whether a result can stay; the log says if not."""
+        if not made.is_whole:
+            log.info("%s does not count: it is empty, cut short, or older than the card beside it", made.image)
+        return made.is_whole
 
     def is_made_meanwhile(self, name: str, card: str | None, there: Container[str]) -> bool:
         """Whether the image of that name is there as a whole, with another card than the one that was there at first."""

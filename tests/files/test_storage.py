@@ -21,7 +21,7 @@ from sdist.cli import main
 from sdist.edits.outputs import (
     error_file,
     failed_before,
-    is_interrupted,
+    is_whole,
     output_files,
     remove_parts,
     write_error,
@@ -308,7 +308,7 @@ def test_a_kill_at_any_point_leaves_no_half_result(disk: Path, older: bool, prot
             card = (own / "0_seed0.json").read_text()
             with Image.open(own / "0_seed0.png") as image:
                 image.load()
-                assert is_interrupted(files, card) == (image.info[CARD_KEY] != card)
+                assert is_whole(files, card) == (image.info[CARD_KEY] == card)
         remove_parts(folder, {"0_seed0"})
         assert {path.name for path in own.iterdir()} <= {path.name for path in files.values()}
 

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
-from sdist.edits.outputs import failed_before, is_interrupted, output_files, remove_parts, write_result
+from sdist.edits.outputs import failed_before, is_whole, output_files, remove_parts, write_result
 from sdist.edits.request import Prepared, Request, Result
 from sdist.files.images import CARD_KEY
 from sdist.files.opening import image_size
+from sdist.files.storage import read_ends
 
 from ..forks import Forks, forks
 from ..test_cli import error, listed, pixels_of, run_arguments, write_index  # noqa: F401
@@ -143,7 +144,7 @@ def test_a_kill_at_any_point_of_writing_leaves_no_half_result(tmp_path: Path, ol
             card = files["card"].read_text()
             with Image.open(files["image"]) as image:
                 image.load()
-                assert is_interrupted(files, card) == (image.info[CARD_KEY] != card)
+                assert is_whole(files, card) == (image.info[CARD_KEY] == card)
                 assert older or json.loads(image.info[CARD_KEY]) == {"of": "now"} == json.loads(card)
         else:
             assert not older
@@ -164,6 +165,27 @@ def test_a_picture_whose_replacement_was_killed_is_made_again(
     assert started.run(arguments) == 0
     assert "1 of 6 made, 5 already there, 0 failed\n" in started.log.read_text()
     assert_same(whole[0], output)
+
+
+@pytest.mark.parametrize("kept", [slice(0), slice(4), slice(400), slice(-20)])
+def test_a_picture_that_is_cut_short_is_made_again(
+    started: Forks, folder: Path, tiny_folder: Path, whole: tuple[Path, float], tmp_path: Path, kept: slice
+) -> None:  # fmt: skip
+    output = tmp_path / "out"
+    shutil.copytree(whole[0], output)
+    image = output / "1_seed0.png"
+    image.write_bytes(image.read_bytes()[kept])
+    assert started.run(run_arguments(folder, tiny_folder, output)) == 0
+    assert f"{image} does not count: it is empty, cut short," in started.log.read_text()
+    assert "1 of 6 made, 5 already there, 0 failed\n" in started.log.read_text()
+    assert_same(whole[0], output)
+
+
+@pytest.mark.parametrize(("size", "last"), [(100, b"the end"), (70000, b"the end")])
+def test_the_ends_of_a_file_are_read(tmp_path: Path, size: int, last: bytes) -> None:
+    (tmp_path / "x").write_bytes(bytes(size) + last)
+    head, end = read_ends(tmp_path / "x", 65536, len(last))
+    assert (len(head), end) == (min(size + len(last), 65536), last)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.8])
