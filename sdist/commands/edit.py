@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
     check_image(args.image, args.mask)
     check_request(args.source, args.target, args.instruction, args.method)
     from ..editors.base import report_unread
-    from ..edits.outputs import check_name
+    from ..edits.outputs import check_inputs_stay, check_name
     from ..edits.request import Request
     from ..jobs.one_image import make_missing, named_file, named_results
     from ..jobs.options import SessionOptions
@@ -82,6 +82,8 @@ def main(args: argparse.Namespace) -> int:
         for seed in range(settings.seed, settings.seed + args.seeds)
     ]
     report_unread(settings.editor, requests[0])
+    if file is not None:
+        check_inputs_stay(folder, [file], requests[0].inputs)
     session = Session(from_arguments(SessionOptions, args, settings=settings, output=folder))
     if args.record is not None:
         new_trace_folder(args.record)

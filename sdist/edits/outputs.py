@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,21 @@ def output_files(folder: Path, name: str) -> dict[str, Path]:
         "panel": folder / f"{name}_panel.png",
         "image": folder / f"{name}.png",
     }
+
+
+def check_inputs_stay(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Raises UserError if a file of results of these names is one of the inputs, by whatever path or link."""
+    kept = {place: path for path in inputs if (place := _place(path)) is not None}
+    for file in (file for name in names for file in output_files(folder, name).values()) if isinstance(folder, Path) else ():
+        if (place := _place(file)) in kept:
+            raise UserError(f"the result {file} would replace the input {kept[place]}; --output names another place")
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """On the disk; None if nothing is there."""
+    with suppress(OSError, ValueError):  # a path with a zero byte
+        return (found := path.stat()).st_dev, found.st_ino
+    return None
 
 
 def result_names(listed: Iterable[str]) -> list[str]:

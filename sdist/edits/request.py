@@ -72,6 +72,11 @@ class Request:
         object.__setattr__(self, "words", tuple(map(clean, self.words)))
 
     @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that it is made of."""
+        return (self.image,) if self.mask is None else (self.image, self.mask)
+
+    @property
     def file(self) -> Path:
         """What is read; `image` is what cards and messages name."""
         return self.copy or self.image

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..edits.made import Made, content, in_the_way, read_made
-from ..edits.outputs import remove_parts, result_names, taken_names
+from ..edits.outputs import check_inputs_stay, remove_parts, result_names, taken_names
 from ..edits.request import Request
 from ..edits.run_card import describe, file_digest
 from ..errors import UserError
@@ -84,6 +84,7 @@ def make_missing(session: Session, named: Sequence[Named], title: str) -> None:
         if one.is_there:
             log.info("already there: %s", session.folder / f"{one.name}.png")
             session.tell("there", session.folder / f"{one.name}.png", one.request)
+    check_inputs_stay(session.folder, [one.name for one in missing], {path for one in missing for path in one.request.inputs})
     prepared = [session.prepare(one.request) for one in missing]
     if prepared:
         session.check_writable()

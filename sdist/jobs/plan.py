@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..editors.loading import ModelCache
-from ..edits.outputs import check_name, failed_before, forget_error
+from ..edits.outputs import check_inputs_stay, check_name, failed_before, forget_error
 from ..edits.request import Request
 from ..files.opening import image_size
 from ..files.storage import mapped, names
@@ -77,6 +77,7 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     found = match(session, asked, options)
     tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
     missing = [task for task in tasks if not task.is_there]
+    check_inputs_stay(session.folder, (task.name for task in missing), (pair.image for pair in pairs))
     waiting = set[str]() if options.changed or options.overwrite else _changed(tasks, found, report)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):
@@ -112,6 +113,9 @@ def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report
             _ = image_size(request.file)
             requests.append((pair, request))
     tasks = list[Task]()
+    if session.overwrite:
+        names = [f"{pair.key}_seed{seed}" for pair, _ in requests for seed in seeds]
+        check_inputs_stay(session.folder, names, (pair.image for pair in pairs))
     if requests:
         session.load()  # one that cannot be had is one error, not one per image
     for pair, request in requests:

@@ -62,10 +62,13 @@ def test_output_may_be_the_file(picture: Path, tiny_folder: Path, tmp_path: Path
     [
         ("x.jpg", (), "results are PNG files, which hold their run card; name it x.png"),
         ("x.png", ("--seeds", "2"), "is one image, and --seeds 2 makes 2; name a folder"),
-        ("picture.png", (), "picture.png exists, and no run card says that it is of this result; --overwrite"),
+        ("picture.png", (), "picture.png would replace the input"),
+        ("picture.png", ("--overwrite",), "picture.png would replace the input"),
+        ("other.png", (), "other.png exists, and no run card says that it is of this result; --overwrite"),
     ],
 )
 def test_a_file_that_cannot_be_the_result(picture, tiny_folder, tmp_path, capsys, output, more, message) -> None:
+    (tmp_path / "other.png").touch()
     assert edit(picture, tiny_folder, tmp_path / output, *more) == 2
     assert message in error(capsys)
 
@@ -83,6 +86,28 @@ def test_files_of_others_beside_a_result_are_not_replaced_unasked(
     assert edit(picture, tiny_folder, tmp_path / "out") == 0
     assert images(tmp_path / "out") == {f"{NAME}_2_seed0.png"}
     assert beside.read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("output", ["mask.png", "link.png", "hard.png"])
+def test_no_result_replaces_what_it_is_made_of(
+    picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys, output: str
+) -> None:  # fmt: skip
+    mask = tmp_path / "mask.png"
+    Image.new("L", (32, 32), 255).save(mask)
+    (tmp_path / "link.png").symlink_to(picture)
+    (tmp_path / "hard.png").hardlink_to(picture)
+    monkeypatch.setattr("sdist.editors.loading.load_backbone", None)  # nothing is loaded
+    assert edit(picture, tiny_folder, tmp_path / output, "--mask", str(mask), "--overwrite") == 2
+    assert f"{output} would replace the input {mask if output == 'mask.png' else picture}" in error(capsys)
+
+
+def test_a_run_replaces_no_image_that_it_is_made_of(listed: Path, tiny_folder: Path, capsys) -> None:  # noqa: F811
+    taken = (listed / "images" / "1.png").rename(listed / "images" / "0_seed0.png")
+    write_index(listed, [["0.png", "a cat", HAT], ["0_seed0.png", "a cat", HAT]])
+    before = taken.read_bytes()
+    assert main(run_arguments(listed, tiny_folder, listed / "images", "--overwrite")) == 2
+    assert "0_seed0.png would replace the input" in error(capsys)
+    assert taken.read_bytes() == before
 
 
 def test_a_finished_result_is_no_part_of_another(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
