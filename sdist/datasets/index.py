@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files.csv_rows import Row, read_rows
-from ..files.index_file import COLUMNS, index_file
+from ..files.index_file import COLUMNS, MORE, index_file
 from ..files.named import file_in
 from ..metrics.profile import Profile
 from ..registry import DATASETS
@@ -25,7 +25,7 @@ class IndexCsv(Dataset):
 
     def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
         path, pairs, problems = index_file(folder), list[Pair](), list[str]()
-        for number, row in enumerate(read_rows(path, COLUMNS)):
+        for number, row in enumerate(read_rows(path, COLUMNS, MORE)):
             try:
                 pairs.append(_pair(folder / "images", number, row))
             except UserError as error:

@@ -2,13 +2,16 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import UserError
+from ..errors import UserError, nearest
 from ..spelling import clean
 from .formats import ARCHIVE, HEAD, TEXT, foreign_kind
+
+log = logging.getLogger("sdist")
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MARKS = {  # that a file may begin with; the longer ones first, since one begins as another
@@ -32,13 +35,17 @@ class _Table(NamedTuple):
     skipped: int  # lines before those that the reader counts
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_rows(path: Path, columns: Sequence[str], more: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a csv that has these columns, in any order and case; blank ones are left out.
+
+    The log warns of columns that are neither these nor `more`, if that is given.
 
     UTF-8, or UTF-16 and 32 with their mark; commas, semicolons, tabs or bars, or what a line "sep=;" says. Raises UserError for a
     file that cannot be read as a whole; what is wrong with one row is its `problem`.
     """
     lines, header, skipped = _open(path, columns)
+    if more is not None:
+        _warn_of_others(path, header, (*columns, *more))
     last = lines.line_num
     try:
         for values in lines:
@@ -48,6 +55,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 yield _row(where, header, [value.strip() for value in values], columns)
     except csv.Error as error:
         raise UserError(f"{path}, line {lines.line_num + skipped}, is not csv: {error}") from None
+
+
+def _warn_of_others(path: Path, header: list[str], known: Sequence[str]) -> None:
+    free = [name for name in known if name not in header]
+    others = [name for name in header if name and name not in known]
+    shown = [f"{name} (did you mean {near}?)" if (near := nearest(name, free)) else name for name in others]
+    if others:
+        log.warning("%s: columns that are not read: %s; known are %s", path, ", ".join(shown)[:200], ", ".join(known))
 
 
 def _row(where: str, header: list[str], values: list[str], columns: Sequence[str]) -> Row:

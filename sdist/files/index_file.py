@@ -5,6 +5,7 @@ from pathlib import Path
 from ..errors import UserError
 
 COLUMNS = ("img_path", "source_prompt", "target_prompt")
+MORE = ("instruction", "category", "caption", "truth")  # that may be there: the first is for edits, the others for evaluations
 NAME = "index.csv"
 
 

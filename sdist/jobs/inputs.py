@@ -8,7 +8,7 @@ from ..datasets.base import load_dataset
 from ..edits.request import Request
 from ..errors import UserError, unknown
 from ..files.csv_rows import Row, read_rows
-from ..files.index_file import COLUMNS, index_file
+from ..files.index_file import COLUMNS, MORE, index_file
 from ..files.named import file_in, near_file
 from ..files.names import as_name, unique_names
 from ..registry import DATASETS
@@ -78,7 +78,7 @@ def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> 
     """The pairs of folder/index.csv; `report` hears of each row of the shard that cannot be used, by its line."""
     path = index_file(folder)
     pairs, count = list[InputPair](), 0
-    for number, row in enumerate(read_rows(path, COLUMNS)):
+    for number, row in enumerate(read_rows(path, COLUMNS, MORE)):
         count += 1
         try:
             pairs.append(_read_row((folder / "images").resolve(), number, row, hint=count - len(pairs) <= HINTS))

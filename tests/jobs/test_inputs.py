@@ -49,6 +49,16 @@ def test_what_is_no_input_is_one_line(folder: Path, given: str, message: str) ->
         read_pairs(given.format(folder), pytest.fail)
 
 
+def test_columns_that_are_not_read_are_named_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "index.csv").write_text(
+        "img_path,source_prompt,target_prompt,seed,Instructions,caption,mask,\na.png,a cat,a dog,1,,,m.png,\n"
+    )
+    assert len(read_pairs(str(folder), pytest.fail)) == 1
+    known = "img_path, source_prompt, target_prompt, instruction, category, caption, truth"
+    others = "seed, instructions (did you mean instruction?), mask"
+    assert caplog.messages == [f"{folder}/index.csv: columns that are not read: {others}; known are {known}"]
+
+
 def test_a_folder_may_have_a_colon_in_its_name(folder: Path) -> None:
     path = folder.rename(folder.parent / "jsnl:in")
     assert len(read_pairs(str(path), pytest.fail)) == 1
