@@ -1,8 +1,9 @@
 """Which process makes an image: whoever begins one claims it, so that processes at one output share the work.
 
 A claim is the file OUTPUT/claims/NAME.json, which names host and process and is renewed while the image is made. It is stale if
-its process is gone, or on another machine if nobody has renewed it for ten minutes; whoever comes next takes it over. In a local
-folder a claim is exclusive; a store does not promise that, so two processes that begin an image there in one moment both make it.
+its process is gone, or on another machine if nobody has renewed it for ten minutes, and so is what is no claim, unless it is just
+being written; whoever comes next takes it over. In a local folder a claim is exclusive; a store does not promise that, so two
+processes that begin an image there in one moment both make it.
 """
 
 import json
@@ -23,6 +24,8 @@ log = logging.getLogger("sdist")
 
 FOLDER = "claims"
 RENEWED, STALE = 30.0, 600.0  # seconds between renewals, and after which a claim of another machine is stale
+WRITING = 5.0  # seconds for which a file that is no claim may be one that is just being written
+NO_CLAIM: dict[str, Any] = {"owner": "", "host": "", "pid": 0, "process": "", "time": 0.0}  # what a file that is none says
 
 
 class Claims:
@@ -120,13 +123,13 @@ class Claims:
         return written is not None and written["owner"] == self._owner
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        """A claim, with what is missing in one that is just being written; None if there is none."""
+        """A claim, or for a file that is none one without an owner, of its time of writing; None if there is no file."""
         try:
             text = read(self._path(name))
             written = {"time": self._path(name).stat().st_mtime} if isinstance(self._folder, Path) else {}
         except FileNotFoundError:
             return None
-        return {"owner": "", "host": "", "pid": 0, "process": "", "time": 0.0, **written, **_parsed(text)}
+        return _parsed(text) or {**NO_CLAIM, **written}
 
     def _is_at_work(self, claim: dict[str, Any]) -> bool:
         if claim["owner"] == self._owner:
@@ -135,7 +138,7 @@ class Claims:
             place, _, _ = process(os.getpid()).partition(" ")
             if claim["process"].startswith(f"{place} "):
                 return process(claim["pid"]) == claim["process"]
-        return time.time() - float(claim["time"]) < STALE
+        return abs(time.time() - claim["time"]) < (STALE if claim["owner"] else WRITING)
 
     def _drop(self, name: str, stale: dict[str, Any]) -> None:
         """Takes a stale claim away, if nobody has put his own there meanwhile."""
@@ -146,26 +149,30 @@ class Claims:
         aside = path.with_name(f".{name}.{token_hex(4)}")
         with suppress(FileNotFoundError):
             path.rename(aside)
-            if _parsed(aside.read_bytes()).get("owner", "") != stale["owner"]:
+            if (_parsed(aside.read_bytes()) or NO_CLAIM)["owner"] != stale["owner"]:
                 aside.rename(path)
             aside.unlink(missing_ok=True)
-        if stale["owner"] != self._owner:
+        if not stale["owner"]:
+            log.info("%s: its claim cannot be read and does not count", name)
+        elif stale["owner"] != self._owner:
             log.info("%s: its claim of process %s on %s was left behind", name, stale["pid"], stale["host"])
 
     def _tell(self, other: dict[str, Any]) -> None:
-        if other["owner"] not in self._told:
+        if other["owner"] and other["owner"] not in self._told:
             self._told.add(other["owner"])
             exclusive = "" if isinstance(self._folder, Path) else "; a store cannot keep two from beginning the same one at once"
             text = "process %s on %s is at work here too: each image is made by the one that begins it%s"
             log.info(text, other["pid"], other["host"], exclusive)
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
-    """What a claim says; nothing if it is not whole."""
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """What a claim says; None if it is none, or not whole."""
     try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError):
-        return {}
+        claim = json.loads(text)
+        fits = all(type(claim[key]) is type(value) for key, value in NO_CLAIM.items())
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return claim if fits and claim["owner"] else None
 
 
 def _create_file(path: Path, content: bytes) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from sdist.cli import main
 from sdist.files.storage import names, storage_path, write
-from sdist.jobs.claims import STALE, Claims, process
+from sdist.jobs.claims import STALE, WRITING, Claims, process
 
 from ..forks import forks
 from ..stores import Objects
@@ -96,13 +96,23 @@ def test_a_claim_that_was_left_behind_is_taken_over(tmp_path: Path, fields: dict
     assert (json.loads(path.read_text())["owner"] == "another") != is_free
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
-def test_a_claim_that_is_not_whole_is_someone_elses_until_it_is_old(tmp_path: Path, content: bytes) -> None:
+OWN = {"owner": "x", "host": os.uname().nodename, "pid": 1, "process": process(os.getpid()), "time": 0.0}
+NO_CLAIMS = ["", "{", "[]", "[1]", '"str"', "null", "[" * 100000, "\udcff"] + [
+    json.dumps({**OWN, **wrong}) for wrong in ({"time": "abc"}, {"time": None}, {"process": 5}, {"pid": None}, {"owner": []})
+]
+
+
+@pytest.mark.parametrize("content", NO_CLAIMS, ids=range(len(NO_CLAIMS)))
+def test_what_is_no_claim_may_be_one_that_is_being_written_for_some_seconds(tmp_path: Path, caplog, content: str) -> None:
     path = claim(tmp_path, "a")
-    path.write_bytes(content)
+    caplog.set_level("INFO", "sdist")
+    path.write_bytes(content.encode(errors="surrogateescape"))
     assert not Claims(tmp_path).take("a")
-    os.utime(path, (1, 1))
+    assert caplog.messages == []
+    os.utime(path, (time.time() - 2 * WRITING,) * 2)
+    assert Claims(tmp_path).of_others() == set()
     assert Claims(tmp_path).take("a")
+    assert caplog.messages == ["a: its claim cannot be read and does not count"]
 
 
 def test_a_living_claim_is_renewed(tmp_path: Path, monkeypatch) -> None:
