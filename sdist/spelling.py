@@ -10,6 +10,7 @@ INVISIBLE = re.compile(  # Unicode's Default_Ignorable_Code_Point: zero-width, s
     "\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 SPACES = re.compile(r"[^\S\t\n\r\f\v ]")  # no-break, thin, ideographic ...
+CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # but tabs
 APOSTROPHES, HYPHENS = "'\u2019\u2018\u201b\u02bc\uff07\u00b4`", "-\u2010\u2011\uff0d"
 PLAIN = str.maketrans(dict.fromkeys(APOSTROPHES, "'") | dict.fromkeys(HYPHENS, "-"))
 
@@ -32,6 +33,11 @@ def aligned(text: str) -> str:
 def escaped(text: str) -> str:
     """The text with its half characters, as of a path that is not UTF-8, written out; else the text itself."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """The text for a terminal or a list: control characters, as names of files may have them, written out (\\n, \\x1b)."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def check_text(name: str, text: str) -> None:

@@ -4,9 +4,15 @@ import logging
 import sys
 from io import TextIOWrapper
 
+from ..spelling import one_line
+
 
 def print_line(text: str) -> None:
-    """One line on stderr, at once. A bar that is drawn there is taken away before and drawn again below."""
+    """One line on stderr, at once, with control characters written out.
+
+    A bar that is drawn there is taken away before and drawn again below.
+    """
+    text = one_line(text)
     if "tqdm" in sys.modules:  # else there is no bar
         from tqdm import tqdm
 
@@ -17,11 +23,14 @@ def print_line(text: str) -> None:
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints what is logged, one line per record."""
+    """Prints what is logged: one line per record of sdist, those that there are of others'."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            print_line(self.format(record))
+            text = self.format(record)
+            is_one = record.name == "sdist" and not record.exc_info
+            for line in [text] if is_one else text.splitlines():
+                print_line(line)
         except Exception:  # as logging's own handlers: what cannot be printed must not end the work
             self.handleError(record)
 

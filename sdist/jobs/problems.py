@@ -4,6 +4,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 
+from ..spelling import one_line
+
 LINE = re.compile(r"\blines? (\d+)")
 Report = Callable[[str], None]  # takes one problem, in one line
 
@@ -36,6 +38,7 @@ class ProblemReporter:
         return tuple(self._problems)
 
     def __call__(self, text: str) -> None:
+        text = one_line(text)
         if text not in self._problems:
             self._problems[text] = None
             self._show(text)
