@@ -218,6 +218,41 @@ def test_a_folder_that_cannot_be_written(picture: Path, tiny_folder: Path, tmp_p
     assert "cannot be written" in error(capsys)
 
 
+def test_a_link_that_leads_to_no_folder(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    assert edit(picture, tiny_folder, tmp_path / "out") == 2
+    assert "cannot be written: it is a link that leads to no folder" in error(capsys)
+
+
+def test_the_home_of_the_user_may_be_meant(picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert edit(picture, tiny_folder, Path("~/x.png")) == 0
+    assert (tmp_path / "home" / "x.png").is_file()
+
+
+@pytest.mark.parametrize("words", ["", ",", " , "])
+def test_words_that_name_none_are_refused(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, words: str) -> None:
+    with pytest.raises(SystemExit):
+        edit(picture, tiny_folder, tmp_path / "out", "--words", words)
+    assert f"argument --words: names no word, got {words!r}" in error(capsys)
+
+
+def test_a_disk_that_is_full_before_the_image_keeps_no_card_of_it(
+    picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:  # fmt: skip
+    left = [1, 1]  # of the card, and of the folder after it
+
+    def full(fd: int) -> None:
+        if not left:
+            raise OSError(28, "No space left on device")
+        left.pop()
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert edit(picture, tiny_folder, tmp_path / "out") == 2
+    assert "_panel.png: the disk is full" in error(capsys)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_full_disk(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")

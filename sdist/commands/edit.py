@@ -56,7 +56,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    words = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not words:
+        raise argparse.ArgumentTypeError(f"names no word, got {text!r}; leave it out for the nouns that differ")
+    return words
 
 
 def main(args: argparse.Namespace) -> int:

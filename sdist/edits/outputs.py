@@ -28,6 +28,9 @@ def writable_folder(path: Path) -> Path:
     """The folder, made if needed. Raises UserError if nothing can be written there."""
     try:
         try_writing(path)
+    except FileExistsError:
+        what = "a link that leads to no folder" if path.is_symlink() else "a file, not a folder"
+        raise UserError(f"output folder {path} cannot be written: it is {what}") from None
     except OSError as error:
         raise UserError(f"output folder {path} cannot be written: {error.strerror or error}") from None
     return path
@@ -90,11 +93,22 @@ def stopped_names(listed: Iterable[str]) -> dict[str, set[str]]:
 
 
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:
-    """Writes card, panel (source, mask if there is one, edit) and image, each atomically, in this order."""
+    """Writes card, panel (source, mask if there is one, edit) and image, each atomically, in this order.
+
+    If one cannot be written and there is no image of before, nothing is left.
+    """
     text = json.dumps(card, indent=1, ensure_ascii=False)
-    write(files["card"], text.encode())
-    write(files["panel"], png_bytes(result.panel))
-    write(files["image"], png_bytes(result.image, text))
+    content = {"card": text.encode(), "panel": png_bytes(result.panel), "image": png_bytes(result.image, text)}
+    written = list[Path]()
+    try:
+        for kind, data in content.items():
+            write(files[kind], data)
+            written.append(files[kind])
+    except OSError:
+        with suppress(OSError):
+            for file in written if not files["image"].exists() else ():
+                remove(file)
+        raise
 
 
 def _card_inside(head: bytes) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError, nearest
 from ..spelling import clean
-from .formats import ARCHIVE, HEAD, TEXT, foreign_kind
+from .formats import ANNEX, ARCHIVE, HEAD, POINTER, TEXT, foreign_kind
 
 log = logging.getLogger("sdist")
 
@@ -102,7 +102,8 @@ def _without(missing: Sequence[str], columns: Sequence[str], path: Path, text: s
     if kind is ARCHIVE:
         return UserError(f"{path} is a workbook (xlsx, ods) or an archive, not csv: {REMEDY}")
     if kind is not None and kind is not TEXT:
-        return UserError(f"{path} is {kind.name}; it should be csv: {kind.remedy}")
+        remedy = kind.remedy if kind in (POINTER, ANNEX) else "give the table itself"
+        return UserError(f"{path} is {kind.name}; it should be csv: {remedy}")
     found = next((line for line in text.splitlines() if line.strip(",;\t| ")), "")[:200]
     return UserError(f"{path} has no column {', '.join(missing)}: its header is {found!r}, it needs {','.join(columns)!r}")
 

@@ -1,5 +1,6 @@
 """index.csv: where it is, and which columns it has."""
 
+import os
 from pathlib import Path
 
 from ..errors import UserError
@@ -18,6 +19,10 @@ def index_file(folder: Path) -> Path:
         raise UserError(f"{folder} is a file; give its folder, which holds {NAME} and images/")
     if not folder.is_dir():
         raise UserError(f"input folder {folder} does not exist")
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link that leads to no file")
+    if os.path.lexists(path):
+        raise UserError(f"{path} is no file but a folder, a pipe or a device")
     others = sorted(file.name for file in folder.iterdir() if file.stem.casefold() == "index" and file != path)
     there = f", but {others[0]}; save it as {NAME}" if others else ""
     raise UserError(f"{path} does not exist{there}; it lists {', '.join(COLUMNS)}, with the images in {folder / 'images'}")

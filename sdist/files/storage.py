@@ -34,7 +34,7 @@ def storage_path(text: str) -> Path:
     """The folder that a path or an fsspec URL names. Raises a UserError with what to install if a driver is missing."""
     protocol, is_url, rest = text.partition("://")
     if not is_url:
-        return Path(text)
+        return Path(os.path.expanduser(text))  # noqa: PTH111, which leaves the ~ of an unknown user as it is
     if "::" in protocol or "://" in rest:
         raise UserError(f"{text} is a chain of file systems, which may answer from a cache; name the store itself")
     if protocol in LOCAL:

@@ -61,7 +61,10 @@ REFUSED = {
     "nothing": ("", "has no column img_path, source_prompt, target_prompt: its header is ''"),
     "half of a character": (b"\xff\xfe\0", "begins as UTF-16 and cannot be read as that"),
     "a workbook": (b"PK\x03\x04" + bytes(range(256)), "is a workbook (xlsx, ods) or an archive, not csv: save it as csv"),
-    "a web page": ("<!doctype html><html>not found</html>", "is a web page (HTML); it should be csv: download"),
+    "a web page": (
+        "<!doctype html><html>not found</html>",
+        "is a web page (HTML); it should be csv: give the table itself",
+    ),
     "a pointer": ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a git LFS pointer, not the file itself"),
 }
 

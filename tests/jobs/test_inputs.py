@@ -1,5 +1,6 @@
 """What --input may be, and what is said where it is something else."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,10 +65,19 @@ def test_a_folder_may_have_a_colon_in_its_name(folder: Path) -> None:
     assert len(read_pairs(str(path), pytest.fail)) == 1
 
 
+def instead(folder: Path) -> Path:
+    """The place of index.csv, which is free then."""
+    (folder / "index.csv").unlink()
+    return folder / "index.csv"
+
+
 INSTEAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "another case": (lambda folder: (folder / "index.csv").rename(folder / "Index.csv"), "but Index.csv; save it as index.csv"),
     "a workbook": (lambda folder: (folder / "index.csv").rename(folder / "index.xlsx"), "but index.xlsx; save it as index.csv"),
     "nothing": (lambda folder: (folder / "index.csv").unlink(), "index.csv does not exist; it lists img_path"),
+    "a folder": (lambda folder: instead(folder).mkdir(), "is no file but a folder"),
+    "a pipe": (lambda folder: os.mkfifo(instead(folder)), "is no file but a folder, a pipe"),
+    "a loop": (lambda folder: instead(folder).symlink_to("index.csv"), "is a link that leads to no file"),
     "a header alone": (lambda folder: (folder / "index.csv").write_text(HEAD), "lists no image"),
     "a pointer": (lambda folder: (folder / "index.csv").write_text("version https://git-lfs.github.com/\n"), "fetch it with"),
 }  # fmt: skip
