@@ -1,10 +1,9 @@
 """Opens an image file of any kind: its first frame, upright; what is wrong with the file is one line that says what it is."""
 
-import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngImageFile
@@ -13,7 +12,7 @@ from PIL.TiffImagePlugin import IMAGEWIDTH, TiffImageFile
 from ..errors import UserError
 from .formats import AVIF, HEAD, RAW, foreign_kind, picture_kind
 from .named import near_file
-from .png_chunks import SIGNATURE, mended
+from .png_chunks import SIGNATURE, find_chunk, mended
 
 T = TypeVar("T")
 
@@ -51,20 +50,9 @@ def _exif(image: Image.Image) -> Image.Exif:
     exif = Image.Image.getexif(image)
     if isinstance(image, PngImageFile) and "exif" not in image.info and (file := image.fp) is not None:
         place = file.tell()
-        exif.load(_chunk(file, b"eXIf"))
+        exif.load(find_chunk(file, b"eXIf"))
         file.seek(place)
     return exif
-
-
-def _chunk(file: IO[bytes], kind: bytes) -> bytes:
-    """The data of a PNG's first chunk of a kind; nothing if it has none."""
-    file.seek(len(SIGNATURE))
-    while len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == kind:
-            return file.read(length)
-        file.seek(length + 4, os.SEEK_CUR)  # and its checksum
-    return b""
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:

@@ -1,7 +1,10 @@
-"""A PNG without the chunks that keep it from being read: text beyond Pillow's limit, damaged colours, EXIF or checksums."""
+"""Chunks of a PNG: one by its kind, and a PNG without those that keep it from being read (text beyond Pillow's limit, damaged
+colours, EXIF or checksums)."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
+from typing import IO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk
@@ -28,3 +31,14 @@ def _only(data: bytes, keep: Callable[[bytes, bool], bool]) -> bytes:
             parts.append(data[at:end])
         at = end
     return b"".join(parts)
+
+
+def find_chunk(file: IO[bytes], kind: bytes) -> bytes:
+    """The data of an open PNG's first chunk of a kind, for which no pixels are read; nothing if it has none."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == kind:
+            return file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)  # and its checksum
+    return b""

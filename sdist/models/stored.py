@@ -15,7 +15,7 @@ from ..errors import UserError
 log = logging.getLogger("sdist")
 
 WHOLE = ("I", "U")  # number formats of safetensors
-INDICES = ("position_ids", "num_batches_tracked", "position_index")  # what is whole numbers rightly
+INDICES = ("position_ids", "num_batches_tracked")  # what is whole numbers rightly
 
 
 class StoredWeights:

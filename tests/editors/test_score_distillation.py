@@ -15,6 +15,7 @@ from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.filters import Filter
 from sdist.models.base import Backbone
+from sdist.models.loading import load_backbone
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,6 @@ class Strict(Filter):
 
 
 def test_a_format_is_measured_against_any_filter(tiny_folder: Path) -> None:
-    from sdist.models.loading import load_backbone
-
     editor = replace(load_settings("lusd").editor, filter=Strict())
     with pytest.raises(UserError, match="bf16"):
         editor.adapt(load_backbone(str(tiny_folder), "cpu"), "bf16")
