@@ -184,12 +184,12 @@ In brackets 95 % bootstrap intervals over edits.
 
 `do_nothing` is the source itself. [{stem}.json]({stem}.json) has every edit. The first {shown} pairs:
 
-![source, methods, target]({stem}.png)
+![source, methods, target]({stem}.jpg)
 """
 
 
 def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[EditPair]) -> None:
-    """results.json, results.png and the part of results.md."""
+    """results.json, results.jpg and the part of results.md."""
     args.output.mkdir(parents=True, exist_ok=True)
     by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
     shown = pairs[: 2 * len(KINDS)]
@@ -202,8 +202,8 @@ def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[Ed
     fill(args.output / "results.md", args.part, text)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
             "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
-    (args.output / f"{stem}.json").write_text(json.dumps(data, indent=1) + "\n")
-    grid(args, list(by_method), shown).save(args.output / f"{stem}.png", optimize=True)
+    (args.output / f"{stem}.json").write_text(json.dumps(data) + "\n")
+    grid(args, list(by_method), shown).save(args.output / f"{stem}.jpg", quality=80)
 
 
 def fill(page: Path, part: str, text: str) -> None:

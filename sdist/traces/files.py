@@ -1,16 +1,22 @@
-"""The two files of a trace on disk: case.json, its settings, and trace.safetensors, its arrays."""
+"""The files of a trace on disk: case.json, its settings, and trace.safetensors, its arrays.
+
+The array "image" may be the file image.png instead, which is smaller; traces of one image share it in the folder above theirs.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
 
-SETTINGS, ARRAYS = "case.json", "trace.safetensors"
+SETTINGS, ARRAYS, IMAGE = "case.json", "trace.safetensors", "image.png"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -34,6 +40,17 @@ def read_arrays(folder: Path, *names: str) -> dict[str, Tensor]:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    images = [path for path in (folder / IMAGE, folder.parent / IMAGE) if path.exists()]
+    if "image" not in arrays and images:
+        arrays["image"] = _read_image(images[0])
     if missing := [name for name in names if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}")
     return arrays
+
+
+def _read_image(path: Path) -> Tensor:
+    """(h, w, 3) of bytes."""
+    try:
+        return torch.from_numpy(np.array(Image.open(path).convert("RGB")))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None

@@ -28,7 +28,7 @@ def tinyworld() -> Backbone:
 
 def test_weights_are_small_and_safe() -> None:
     files = [path for path in TINYWORLD.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 32e6
+    assert sum(path.stat().st_size for path in files) <= 41.5e6  # tinyworld 19, the models beside it 22
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
 
 

@@ -26,7 +26,7 @@ from sdist.traces.adapt import adapt
 from sdist.traces.deviation import Deviation, deviation
 from sdist.traces.record import record
 from sdist.traces.recorded_run import RecordedRun, read_run, run_of
-from sdist.traces.trace import Trace, names_of, new_trace_folder, read_trace, text_arrays, texts_of, write_trace
+from sdist.traces.trace import Trace, image_of, names_of, new_trace_folder, read_trace, text_arrays, texts_of, write_trace
 from sdist.traces.verify import deviations, replay
 
 from ..conftest import read_json, save_tiny_pipeline
@@ -71,8 +71,8 @@ def test_each_step_by_itself_agrees(golden: Backbone, name: str) -> None:
 
 
 def test_pixels_are_those_of_the_release(golden: Backbone) -> None:
-    trace = load_file(GOLDEN / "dds_eps" / "trace.safetensors")
-    ours = golden.encode(to_pixels([Image.fromarray(trace["image"].numpy())]))
+    trace = read_trace(GOLDEN / "dds_eps").arrays
+    ours = golden.encode(to_pixels([image_of(trace)]))
     assert deviation(ours, trace["z_src"], "z_src").within(TOLERANCE)
 
 
@@ -215,6 +215,7 @@ def test_the_command_finds_the_pipeline_and_prints_json(capsys: pytest.CaptureFi
 
 def test_the_command_exits_with_1_beyond_the_tolerance(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     trace = shutil.copytree(GOLDEN / "sds_eps", tmp_path / "sds_eps")
+    shutil.copy(GOLDEN / "image.png", trace)
     arrays = load_file(trace / "trace.safetensors")
     arrays["grad"][1, 0, 0, 0] += 0.01 * arrays["grad"].abs().max()
     save_file(arrays, trace / "trace.safetensors")
@@ -242,6 +243,7 @@ def test_edit_records_and_verify_reads(picture: Path, tiny_folder: Path, tmp_pat
 def broken(tmp_path: Path, **changes: object) -> Path:
     folder = tmp_path / "case"
     shutil.copytree(GOLDEN / "lusd_nomask", folder)
+    shutil.copy(GOLDEN / "image.png", folder)
     case = read_json(folder / "case.json") | changes
     (folder / "case.json").write_text(json.dumps({k: v for k, v in case.items() if v is not None}))
     return folder
@@ -254,7 +256,7 @@ def broken(tmp_path: Path, **changes: object) -> Path:
         ({"attention": "sometime"}, "unknown attention"),
         ({"steps": "many"}, "steps"),
         ({"steps": None}, "lacks steps"),
-        ({"steps": 2}, "4 steps, of which case.json knows 2"),
+        ({"steps": 1}, "2 steps, of which case.json knows 1"),
         ({"cross_resolution": 17}, "attention of 17 rows"),
         ({"token_index": [99]}, r"token_index \[99\] does not fit 77 tokens"),
         ({"prediction_type": "sample"}, "unknown prediction_type"),
@@ -283,6 +285,11 @@ def test_no_trace_no_pipeline_no_arrays(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no pipeline in" in verify(capsys, folder)[2]
     (folder / "trace.safetensors").write_bytes(b"\x80pickle")
     assert "trace.safetensors cannot be read" in verify(capsys, folder)[2]
+    shutil.copy(GOLDEN / "lusd_nomask" / "trace.safetensors", folder)
+    (folder / "image.png").write_bytes(b"no image")
+    assert "image.png cannot be read" in verify(capsys, folder)[2]
+    (folder / "image.png").unlink()
+    assert "trace.safetensors lacks image" in verify(capsys, folder)[2]
     (folder / "case.json").write_text("{")
     assert "case.json cannot be read" in verify(capsys, folder)[2]
 

@@ -28,7 +28,6 @@ TARGETS = {"target_released", "target_paper", "image_rows", "image_rows_paper", 
 PIECES = {
     "vimaedit_ddim": INPUTS | {"saliency", "mask", "critical", "z_final"},
     "vimaedit_dpmpp": INPUTS | {"saliency", "mask", "critical", "z_final"},
-    "vimaedit_noblend": INPUTS | {"z_final"},
     "vimaedit_grounding": {"iterations", "saliency", "masks"},
     "vimaedit_step": {"ddim_plain", "ddim_virtual", "dpm6_plain", "dpm6_virtual"},
     "vimaedit_inversion": {"direct_final", "ef_xts", "ef_final"},
@@ -48,12 +47,12 @@ PIECES = {
 )
 def test_what_cannot_be_replayed_is_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        compare(case_of("vimaedit_noblend", **change))
+        compare(case_of("vimaedit_ddim", **change))
 
 
 def test_latents_have_to_be_recorded_to_start_from_them() -> None:
     with pytest.raises(UserError, match="lacks z"):
-        compare(replace(case_of("vimaedit_noblend"), forced=True))
+        compare(replace(case_of("vimaedit_ddim"), forced=True))
 
 
 @pytest.mark.parametrize("name", PIECES)
