@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
     if method.model.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
     for name, value in method.editor.weights(method.model).items():
-        if value != (recorded := card.weights.get(name, "unknown")):
+        if value != (recorded := card.weights.get(name, "one that its card does not name")):
             log.warning("%s is %s, this picture was made with %s: it will differ", name.replace("_", " "), value, recorded)
     prepared = method.prepare(card.request, (card.words, card.tokens))
     callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]

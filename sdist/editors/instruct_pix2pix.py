@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from ..denoising.instructed import Scales, Step, linspace_levels, noise_of, walk
+from ..denoising.instructed import Scales, Step, linspace_levels, walk
+from ..denoising.noise import noise_of
 from ..diffusion import Latents
-from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import UserError
 from ..files.images import to_pixels
@@ -15,12 +15,10 @@ from ..models import instruct_pix2pix
 from ..models.base import Backbone
 from ..prediction import Hook, Text
 from ..registry import EDITORS, one_of
-from .base import Observers
+from .base import Observers, check_steps, generator_of
 from .denoising import Denoising, Walked
 
 log = logging.getLogger("sdist")
-
-STREAM = "baseline"  # of random numbers; its name is part of every image made so far
 
 
 @EDITORS.register("instruct_pix2pix")
@@ -53,8 +51,7 @@ class InstructPix2Pix(Denoising):
         return ("source", "target") if request.instruction.strip() else ("source",)
 
     def check_model(self, model: Backbone) -> None:
-        if self.num_inference_steps > model.last_timestep + 1:
-            raise UserError(f"the editor asks for {self.num_inference_steps} steps, this model has {model.last_timestep + 1}")
+        check_steps(self.steps, model)
 
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for an instruction that is too long."""
@@ -83,9 +80,9 @@ class InstructPix2Pix(Denoising):
     ) -> Iterator[Step]:
         """The steps of images of one size from the noise of their seeds; again the same with the same hooks."""
         image = cast(instruct_pix2pix.InstructPix2Pix, model).condition(to_pixels([p.image for p in batch]))
-        generators = [DrawKey(p.request.seed, p.key, 0, 0).generator(STREAM) for p in batch]
+        noise = noise_of([generator_of(p) for p in batch])
         levels = linspace_levels(model, self.num_inference_steps, image)
-        return walk(model, image, texts(model, batch), levels, self.solver, scales, noise_of(generators, image), hooks)
+        return walk(model, image, texts(model, batch), levels, self.solver, scales, noise, hooks)
 
 
 def told(request: Request) -> str:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..denoising.instructed import INSTRUCTED, ROWS, SEEING, Scales
-from ..draws import DrawKey
 from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..files.images import to_pixels
@@ -23,13 +22,12 @@ from ..regions.base import Region, from_mask
 from ..regions.tokens import TokenRule, Tokens, by_piece, by_word
 from ..registry import EDITORS, one_of
 from ..taggers import default_tagger
+from .base import generator_of
 from .denoising import Walked
 from .instruct_pix2pix import InstructPix2Pix, told
 from .mask_images import mask_pixels
 
 log = logging.getLogger("sdist")
-
-STREAM = "kmeans"  # of random numbers
 
 
 @EDITORS.register("lime")
@@ -111,7 +109,7 @@ class LIME(InstructPix2Pix):
         scales = Scales(self.localize_guidance_scale, self.image_guidance_scale)
         steps = self.walked(model, batch, scales, lambda k: [hook] if k == self.recorded_step else [])
         seen = next(islice(steps, self.recorded_step, None)).outputs.recorded[hook]
-        generators = [DrawKey(p.request.seed, p.key, 0, 0).generator(STREAM) for p in batch]
+        generators = [generator_of(p, "kmeans") for p in batch]
         return self.region.regions(seen, [p.tokens for p in batch], generators)
 
     def penalties(
