@@ -96,22 +96,26 @@ class Inverted:
     noise: Sequence[Latents] | None = None  # added by each step, in every branch and everywhere
 
 
+@dataclass(frozen=True)
+class WalkBack:
+    """Of the encoded images, from noise to where they were: what an inversion prepares.
+
+    `noise(k)` is a draw of unit variance for levels[k], always the same one.
+    """
+
+    network: Network
+    source: Latents
+    text: Mapping[str, Text]
+    levels: Sequence[Level]  # from noise to image
+    solver: Solver
+    noise: Callable[[int], Latents]
+
+
 class Inversion(ABC):
     """A frozen dataclass whose fields are its configuration; finds the noise that an image is walked back from."""
 
     clean_end: ClassVar[bool] = False  # whether the way back ends at the image itself rather than timestep 0
 
     @abstractmethod
-    def start(
-        self,
-        network: Network,
-        source: Latents,
-        text: Mapping[str, Text],
-        levels: Sequence[Level],
-        solver: Solver,
-        noise: Callable[[int], Latents],
-    ) -> Inverted:
-        """Noisy latents of the encoded images at levels[0]; the levels go from noise to image.
-
-        `solver` is the one that walks back. `noise(k)` is a draw of unit variance for levels[k], always the same one.
-        """
+    def start(self, walk: WalkBack) -> Inverted:
+        """Where it begins: noisy latents of the images at the first level."""

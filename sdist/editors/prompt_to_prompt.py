@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
-from ..denoising.base import LAST, Inverted, Level, levels
+from ..denoising.base import LAST, Inverted, Level, WalkBack, levels
 from ..denoising.noise import Noises
 from ..denoising.sample import Plan, sample
 from ..diffusion import Latents
@@ -108,7 +108,7 @@ class PromptToPrompt(Denoising):
         times = self.solver.timesteps(self.steps, model.last_timestep)
         at = levels(model, times, source, self.solver.clean_end or self.inversion.clean_end)
         noises = Noises([(p.request.seed, p.key) for p in batch], source)
-        inverted = self.inversion.start(model, source, text, at, self.solver, noises.of_level)
+        inverted = self.inversion.start(WalkBack(model, source, text, at, self.solver, noises.of_level))
         return Begun(text, at, tokens, noises, inverted)
 
     def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Callable[[int], Plan]:

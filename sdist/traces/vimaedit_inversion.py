@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoising.base import Inversion, Inverted, Level, levels
+from ..denoising.base import Inversion, Inverted, Level, WalkBack, levels
 from ..denoising.inversions.direct import DirectInversion
 from ..denoising.inversions.edit_friendly import EditFriendlyInversion
 from ..denoising.sample import Plan, sample
@@ -46,7 +46,7 @@ class Walk:
         return (self.noisy[k : k + 1] - per_image(level.alpha) * self.source) / per_image(level.sigma)
 
     def inverted(self, inversion: Inversion) -> Inverted:
-        return inversion.start(self.model, self.source, self.text, self.at, self.solver, self.noise)
+        return inversion.start(WalkBack(self.model, self.source, self.text, self.at, self.solver, self.noise))
 
     def back(self, inverted: Inverted, source_guidance: float) -> Tensor:
         """The last latents of both branches."""
