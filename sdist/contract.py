@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoising.base import Added, Inversion, Level, Solver, WalkBack, levels, timesteps
+from .denoising.base import Inversion, Level, Solver, StepNoise, WalkBack, levels, timesteps
 from .denoising.solvers.ddim import DDIM
 from .diffusion import Estimate, Latents, per_image, size_of
 from .draws import DrawKey, RandomSampler
@@ -165,7 +165,7 @@ def _check_added(solver: Solver, estimate: Estimate, to: Level) -> None:
     where = torch.zeros_like(z[:, :1])
     where[:, :, 4:] = 1
     plain = solver.step(estimate, to)
-    loud, quiet = (solver.step(estimate, to, Added(noise, where)) for noise in (torch.ones_like(z), torch.zeros_like(z)))
+    loud, quiet = (solver.step(estimate, to, StepNoise(noise, where)) for noise in (torch.ones_like(z), torch.zeros_like(z)))
     expected = per_image(solver.deviation(estimate, to)) * where.expand_as(z)
     same("the noise that it adds, by its deviation", loud - quiet, expected, CLOSE)
     same("its step where no noise is added", quiet[:, :, :4], plain[:, :, :4], CLOSE)

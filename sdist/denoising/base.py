@@ -49,15 +49,15 @@ def levels(network: Network, times: Sequence[float], like: Latents, clean_end: b
 
 
 @dataclass(frozen=True)
-class Added:
+class StepNoise:
     """Noise of unit variance that a step adds in the solver's own strength, where `where` is 1."""
 
     noise: Latents
     where: Float[Tensor, "b 1 _ _"]  # 0..1, of the latents' size or 1 x 1
 
     @staticmethod
-    def everywhere(noise: Latents) -> "Added":
-        return Added(noise, torch.ones_like(noise[:, :1, :1, :1]))
+    def everywhere(noise: Latents) -> "StepNoise":
+        return StepNoise(noise, torch.ones_like(noise[:, :1, :1, :1]))
 
 
 class Solver(ABC):
@@ -71,7 +71,7 @@ class Solver(ABC):
         return timesteps(steps, last)
 
     @abstractmethod
-    def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:
+    def step(self, estimate: Estimate, to: Level, added: StepNoise | None = None, before: Estimate | None = None) -> Latents:
         """The latents at another level, from what the network says of those at the estimate's own.
 
         `added`: noise, for solvers that know a stochastic step. `before`: the estimate of the step before, for solvers that
@@ -84,7 +84,7 @@ class Solver(ABC):
 
 
 @dataclass(frozen=True)
-class Inverted:
+class InversionResult:
     """What an inversion found: where branches start, and what keeps the source on its way back to the image.
 
     `latents` and `noise` have one entry per step.
@@ -117,5 +117,5 @@ class Inversion(ABC):
     clean_end: ClassVar[bool] = False  # whether the way back ends at the image itself rather than timestep 0
 
     @abstractmethod
-    def start(self, walk: WalkBack) -> Inverted:
+    def start(self, walk: WalkBack) -> InversionResult:
         """Where it begins: noisy latents of the images at the first level."""

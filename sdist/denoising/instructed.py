@@ -12,7 +12,7 @@ import torch
 
 from ..diffusion import Estimate, Latents, per_image, size_of
 from ..prediction import Branch, Hook, Network, Outputs, Text, call
-from .base import Added, Level, Solver
+from .base import Level, Solver, StepNoise
 
 INSTRUCTED = Branch("seeing", "instruction")
 SEEING = Branch("seeing", "null")
@@ -86,6 +86,6 @@ def walk(
         noisy = {"seeing": torch.cat([z, image], 1), "blind": torch.cat([z, blank], 1)}
         outputs = call(network, noisy, at.t, text, ROWS, hooks(k))
         estimate = replace(guided(outputs, scales), alpha=at.alpha, sigma=at.sigma)
-        added = Added.everywhere(noise(image)) if solver.stochastic else None
+        added = StepNoise.everywhere(noise(image)) if solver.stochastic else None
         z, before = solver.step(estimate, to, added, before), estimate
         yield Step(z, outputs, estimate.clean if k < len(levels) - 2 else z)

@@ -16,7 +16,7 @@ from ..models.base import Backbone
 from ..prediction import Hook, Text
 from ..registry import EDITORS, one_of
 from .base import Observers, check_steps, generator_of
-from .denoising import Denoising, Walked
+from .denoising import Denoising, WalkOutput
 
 log = logging.getLogger("sdist")
 
@@ -55,10 +55,10 @@ class InstructPix2Pix(Denoising):
 
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for an instruction that is too long."""
-        model.text.token_ids(told(request))
+        model.text.token_ids(instruction_of(request))
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
-        report_untold([prepared.request for prepared in batch])
+        report_missing_instructions([prepared.request for prepared in batch])
         return super().edit(model, batch, run)
 
     @property
@@ -69,11 +69,11 @@ class InstructPix2Pix(Denoising):
         *_, last = self.walk_steps(model, batch)
         return last.latents
 
-    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         nowhere = [None] * len(batch)
-        yield Walked(model.encode(to_pixels([p.image for p in batch])), nowhere)
+        yield WalkOutput(model.encode(to_pixels([p.image for p in batch])), nowhere)
         for step in self.walked(model, batch, Scales(self.guidance_scale, self.image_guidance_scale)):
-            yield Walked(step.clean, nowhere)
+            yield WalkOutput(step.clean, nowhere)
 
     def walked(
         self, model: Backbone, batch: Sequence[Prepared], scales: Scales, hooks: Callable[[int], Iterable[Hook]] = lambda k: ()
@@ -85,18 +85,18 @@ class InstructPix2Pix(Denoising):
         return walk(model, image, texts(model, batch), levels, self.solver, scales, noise, hooks)
 
 
-def told(request: Request) -> str:
+def instruction_of(request: Request) -> str:
     """What the network is told: the instruction, or where there is none the target prompt."""
     return request.instruction or request.target
 
 
 def texts(model: Backbone, batch: Sequence[Prepared]) -> dict[str, Text]:
     """The embedded instructions and as many empty prompts."""
-    prompts = {"instruction": [told(p.request) for p in batch], "null": [""] * len(batch)}
+    prompts = {"instruction": [instruction_of(p.request) for p in batch], "null": [""] * len(batch)}
     return {name: model.embed(lines) for name, lines in prompts.items()}
 
 
-def report_untold(requests: Sequence[Request]) -> None:
+def report_missing_instructions(requests: Sequence[Request]) -> None:
     """Says where the target prompt stands for an instruction."""
     without = sum(not request.instruction for request in requests)
     if without:

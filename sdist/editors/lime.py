@@ -23,8 +23,8 @@ from ..regions.tokens import TokenRule, Tokens, by_piece, by_word
 from ..registry import EDITORS, one_of
 from ..taggers import default_tagger
 from .base import generator_of
-from .denoising import Walked
-from .instruct_pix2pix import InstructPix2Pix, told
+from .denoising import WalkOutput
+from .instruct_pix2pix import InstructPix2Pix, instruction_of
 from .mask_images import mask_pixels
 
 log = logging.getLogger("sdist")
@@ -73,7 +73,7 @@ class LIME(InstructPix2Pix):
         penalized(model.layout, self.penalized_levels)
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        instruction, spans = told(request), model.text.token_spans(told(request))
+        instruction, spans = instruction_of(request), model.text.token_spans(instruction_of(request))
         if request.words:
             chosen = named_words(instruction, request.words, "the instruction")
             return tuple(word.text for word in chosen), tuple(token_indices(spans, chosen, "all"))
@@ -82,14 +82,14 @@ class LIME(InstructPix2Pix):
         named = [w.text for w in words(instruction) if any(start < w.end and end > w.start for start, end in inside)]
         return tuple(named), related
 
-    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         """Of the second walk."""
-        yield Walked(model.encode(to_pixels([p.image for p in batch])), [None] * len(batch))
+        yield WalkOutput(model.encode(to_pixels([p.image for p in batch])), [None] * len(batch))
         regions = self.regions(model, batch)
         masks = [None if region is None else region.mask[None].float() for region in regions]
         scales = Scales(self.guidance_scale, self.image_guidance_scale)
         for step in self.walked(model, batch, scales, self.penalties(model, batch, regions)):
-            yield Walked(step.clean, masks)
+            yield WalkOutput(step.clean, masks)
 
     def regions(self, model: Backbone, batch: Sequence[Prepared]) -> list[Region | None]:
         """Of each image: its mask image, or where the related words point to; None without either."""
@@ -129,7 +129,7 @@ class LIME(InstructPix2Pix):
         """(b, tokens): what may be looked at inside a region, the words that were named among them."""
         allowed = torch.zeros(len(batch), model.text.length, dtype=torch.bool, device=model.device)
         for row, p in enumerate(batch):
-            effective = tokens_of(model.text, told(p.request), self.tokens).effective
+            effective = tokens_of(model.text, instruction_of(p.request), self.tokens).effective
             allowed[row, [*effective, *p.tokens]] = True
         return allowed
 
@@ -153,7 +153,7 @@ def latent_size(model: Backbone, prepared: Prepared) -> tuple[int, int]:
 
 
 def _report(prepared: Prepared, region: Region | None) -> None:
-    name, instruction = prepared.request.image.name, told(prepared.request)
+    name, instruction = prepared.request.image.name, instruction_of(prepared.request)
     if region is None:
         text = "%s: no word of %r says what is edited: no region, so it is edited as by instruct_pix2pix; name words with --words"
         log.warning(text, name, instruction)

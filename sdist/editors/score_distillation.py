@@ -139,12 +139,12 @@ class ScoreDistillation(Editor):
             model, edit, method, identities, parallel, min_parallel, admit=admit, staggered=staggered, names=names
         )  # fmt: skip
         encoding = (time.perf_counter() - start) / len(batch)
-        finishing = Finishing(model, batch, run.deliver, encoding, only_begun=run.admit is not None, has_mask=has_mask)
-        optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
-        late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | finishing.failures
+        delivery = ResultDelivery(model, batch, run.deliver, encoding, only_begun=run.admit is not None, has_mask=has_mask)
+        optimize(distiller, model.device, [delivery, *run.callbacks], run.logger)
+        late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | delivery.failures
         if failures := failures | {places[i]: text for i, text in late.items()}:
             raise PicturesError(dict(sorted(failures.items())))
-        return [finishing.results[i] for i in sorted(finishing.results)]
+        return [delivery.results[i] for i in sorted(delivery.results)]
 
     def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:
         """The tensors of a batch: encoded images, the prompts that the method reads, focus tokens, masks."""
@@ -177,7 +177,7 @@ class ScoreDistillation(Editor):
         return replace(parts, regularizers={name: r.adapted(model, scale) for name, r in parts.regularizers.items()})
 
 
-class Finishing(Observer):
+class ResultDelivery(Observer):
     """Decodes and delivers each image when it has made its last step, or as it is when the run is stopped.
 
     `encoding`: seconds that were each image's share; `only_begun`: without those that had not begun.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..denoising.base import LAST, Added, Level, levels
+from ..denoising.base import LAST, Level, StepNoise, levels
 from ..denoising.noise import noise_of
 from ..denoising.sample import Plan, sample
 from ..diffusion import Latents, add_noise
@@ -67,7 +67,7 @@ class SDEdit(Denoising):
         z = model.encode(to_pixels([p.image for p in batch]), noise)
         at = self.levels(model, z)
         text = {"target": model.embed([p.request.target for p in batch]), "null": model.embed([""] * len(batch))}
-        added = (lambda outputs: Added.everywhere(noise(z))) if self.solver.stochastic else (lambda outputs: None)
+        added = (lambda outputs: StepNoise.everywhere(noise(z))) if self.solver.stochastic else (lambda outputs: None)
         plan = Plan([TARGET.guided(self.guidance_scale)], added=added)
         noisy = {"edit": add_noise(z, noise(z), at[0].alpha, at[0].sigma)}
         *_, last = sample(model, noisy, text, at, self.solver, lambda k: plan)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from ...diffusion import Latents
 from ...prediction import SOURCE_SOURCE, call
 from ...registry import INVERSIONS
-from ..base import Inversion, Inverted, WalkBack
+from ..base import Inversion, InversionResult, WalkBack
 from ..solvers.ddim import DDIM
 
 
@@ -15,8 +15,8 @@ from ..solvers.ddim import DDIM
 class DDIMInversion(Inversion):
     """Steps from image to noise with the source prompt and no guidance; a step asks the network at the level that it goes to."""
 
-    def start(self, walk: WalkBack) -> Inverted:
-        return Inverted(backwards(walk)[0])
+    def start(self, walk: WalkBack) -> InversionResult:
+        return InversionResult(backwards(walk)[0])
 
 
 def backwards(walk: WalkBack) -> list[Latents]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...registry import INVERSIONS
-from ..base import Inversion, Inverted, WalkBack
+from ..base import Inversion, InversionResult, WalkBack
 from .ddim import backwards
 
 
@@ -12,6 +12,6 @@ from .ddim import backwards
 class DirectInversion(Inversion):
     """DDIM backwards, whose latents are kept: on the way back the source is set to them after every step."""
 
-    def start(self, walk: WalkBack) -> Inverted:
+    def start(self, walk: WalkBack) -> InversionResult:
         found = backwards(walk)
-        return Inverted(found[0], latents=found[1:])
+        return InversionResult(found[0], latents=found[1:])

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ...diffusion import add_noise
 from ...registry import INVERSIONS
-from ..base import Inversion, Inverted, WalkBack
+from ..base import Inversion, InversionResult, WalkBack
 
 
 @INVERSIONS.register("virtual")
@@ -16,6 +16,6 @@ class VirtualInversion(Inversion):
 
     clean_end: ClassVar[bool] = True
 
-    def start(self, walk: WalkBack) -> Inverted:
+    def start(self, walk: WalkBack) -> InversionResult:
         first = walk.levels[0]
-        return Inverted(add_noise(walk.source, walk.noise(0), first.alpha, first.sigma), clean=walk.source)
+        return InversionResult(add_noise(walk.source, walk.noise(0), first.alpha, first.sigma), clean=walk.source)
