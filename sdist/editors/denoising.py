@@ -62,8 +62,7 @@ class Denoising(Editor):
         return default_parallel(model.device, images, size, filtered=False)
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
-        width, height = batch[0].image.size
-        at_once = run.parallel or self.parallel(model, len(batch), (height // model.factor, width // model.factor))
+        at_once = run.parallel or self.parallel(model, len(batch), model.latent_size(batch[0].image.size))
         results, failures, done = list[Result](), dict[int, str](), 0
         while done < len(batch):
             group = range(done, min(done + at_once, len(batch)))

@@ -93,7 +93,7 @@ class LIME(InstructPix2Pix):
 
     def regions(self, model: Backbone, batch: Sequence[Prepared]) -> list[Region | None]:
         """Of each image: its mask image, or where the related words point to; None without either."""
-        size = latent_size(model, batch[0])
+        size = model.latent_size(batch[0].image.size)
         looked_at = [i for i, p in enumerate(batch) if p.mask is None and p.tokens]
         masks = {i: mask_pixels([p.mask]).to(model.device) for i, p in enumerate(batch) if p.mask is not None}
         found = {i: from_mask(mask, size) for i, mask in masks.items()}
@@ -122,7 +122,7 @@ class LIME(InstructPix2Pix):
         area = torch.stack([torch.zeros_like(masks[0]) if region is None else region.mask for region in regions])
         rows = ROWS if self.penalized_rows == "all" else (INSTRUCTED,)
         allowed = self.allowed(model, batch)
-        penalty = Penalty(rows, tuple(self.penalized_levels), area, allowed, latent_size(model, batch[0]))
+        penalty = Penalty(rows, tuple(self.penalized_levels), area, allowed, model.latent_size(batch[0].image.size))
         return lambda k: [penalty] if k < self.penalized_steps else []
 
     def allowed(self, model: Backbone, batch: Sequence[Prepared]) -> Tensor:
@@ -145,11 +145,6 @@ def pieces_of(text: PromptEncoder, instruction: str) -> list[str]:
     """The decoded tokens with both marks, without padding."""
     tokenizer = text.tokenizers[0]
     return [tokenizer.decode([token]).strip() for token in tokenizer(instruction).input_ids]
-
-
-def latent_size(model: Backbone, prepared: Prepared) -> tuple[int, int]:
-    width, height = prepared.image.size
-    return height // model.factor, width // model.factor
 
 
 def _report(prepared: Prepared, region: Region | None) -> None:

@@ -113,8 +113,7 @@ class LoadedMethod:
 
     def parallel(self, images: int, size: tuple[int, int]) -> int:
         """How many draws at once suit the device, for so many images of (width, height) pixels."""
-        width, height = size
-        return self.editor.parallel(self.model, images, (height // self.model.factor, width // self.model.factor))
+        return self.editor.parallel(self.model, images, self.model.latent_size(size))
 
     @checked()
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)

@@ -14,9 +14,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..edits.made import StoredResult, content, image_marks, in_the_way, read_made
 from ..edits.outputs import result_names, taken_names
 from ..edits.run_card import describe, file_digest
+from ..edits.stored_results import StoredResult, content, image_marks, in_the_way, read_made
 from ..errors import UserError
 from ..files.names import FreeNames
 from .options import RunOptions

@@ -15,10 +15,10 @@ from ..distillation.callbacks import ProgressBar, StopCondition
 from ..distillation.progress import Bar
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod, ModelCache, model_cache
-from ..edits.made import StoredResult, is_stopped, read_made
 from ..edits.outputs import forget_error, output_files, stopped_names, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import plain_settings
+from ..edits.stored_results import StoredResult, is_stopped, read_made
 from ..errors import UserError
 from ..files.names import numbered
 from ..files.storage import names, remove

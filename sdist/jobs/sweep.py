@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config.settings import Settings
 from ..config.sweep import Sweep, Variant, changes
 from ..editors.loading import ModelCache
-from ..edits.made import SAME
+from ..edits.stored_results import SAME
 from ..errors import UserError
 from ..evaluation.evaluate import EvaluationOptions
 from .counts import at_least_one

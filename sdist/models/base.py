@@ -136,6 +136,11 @@ class Backbone(ABC):
     def check_size(self, width: int, height: int) -> None:  # noqa: B027
         """Raises UserError for sides in pixels, multiples of `multiple`, that the denoiser cannot read."""
 
+    def latent_size(self, pixels: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the latents of an image of (width, height) pixels."""
+        width, height = pixels
+        return height // self.factor, width // self.factor
+
     def from_vae(self, mean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents as the denoiser reads them, from the mean of the VAE's posterior."""
         return (mean - shift_of(self.vae)) * scale_of(self.vae)

@@ -8,10 +8,10 @@ import pytest
 
 import sdist
 from sdist.config.build import load_settings
-from sdist.edits.made import StoredResult, image_marks
 from sdist.edits.outputs import stopped_names
 from sdist.edits.request import Request
 from sdist.edits.run_card import describe
+from sdist.edits.stored_results import StoredResult, image_marks
 from sdist.files.names import FreeNames
 from sdist.jobs import matching
 from sdist.jobs.matching import _Matcher
