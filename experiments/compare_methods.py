@@ -26,12 +26,11 @@ from scipy.ndimage import binary_dilation, uniform_filter
 
 from sdist.cli import main as sdist
 from sdist.config.build import load_settings
-from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.instructions import instructions_of
 from sdist.tinyworld.judge import Facts, facts, look
-from sdist.tinyworld.truth import distance
+from sdist.tinyworld.truth import Truth, autoencoded, distance
 
 METHODS = (
     "sds", "dds", "dds_object", "cds", "sbp", "lusd", "dds_lusd", "lusd_no_spatial", "lusd_no_normalization",
@@ -63,11 +62,12 @@ def main() -> int:
     pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in numbers]
     args.work /= f"from_{args.first}"
     write_pairs(args.work / "input", pairs, instructions_of(pairs))
-    rows, model = [], load_backbone("tinyworld", "cpu")
+    model = load_backbone("tinyworld", "cpu")
+    rows, truths = [], [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
     for method in args.methods.split(","):
         if method != NOTHING:
             edit_all(args, method)
-        rows += measure(args, method, pairs, model)
+        rows += measure(args, method, pairs, truths)
         print(line(method, [r for r in rows if r.method == method]), flush=True)
     write_results(args, rows, pairs)
     return 0
@@ -83,14 +83,14 @@ def edit_all(args: argparse.Namespace, method: str) -> None:
         raise SystemExit(code)
 
 
-def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], model: Backbone) -> list[Measured]:
+def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths: list[Truth]) -> list[Measured]:
     rows = []
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
             seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
             draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # where steps are not counted
-            error, far = background_error(pair, picture), distance(pair, picture, lambda x: model.decode(model.encode(x)))
+            error, far = background_error(pair, picture), distance(pair, picture, truths[i])
             rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, far, seconds, draws))
     return rows
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sdist.config.build import load_settings
-from sdist.denoising.base import Added
+from sdist.denoising.base import StepNoise
 from sdist.denoising.sample import Plan, sample
 from sdist.editors.loading import load_method
 from sdist.editors.two_branch import TwoBranch
@@ -47,7 +47,7 @@ def tiles(image: Path, source: str, target: str) -> dict[int, list[Image.Image]]
     def plan(k: int) -> Plan:
         own = course.plan(k)
 
-        def added(outputs: Outputs) -> Added | None:
+        def added(outputs: Outputs) -> StepNoise | None:
             noise = own.added(outputs)
             if k in STEPS and course.saliency is not None and course.masks is not None:
                 attention = outputs.recorded[course.recorders[1]]

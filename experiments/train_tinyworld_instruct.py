@@ -43,7 +43,7 @@ from sdist.tinyworld.edits import KINDS, EditPair, changed_area, make_pair
 from sdist.tinyworld.instructions import WORDS, instruct, instruction
 from sdist.tinyworld.judge import look
 from sdist.tinyworld.scene import Scene, render_parts, sample_scene
-from sdist.tinyworld.truth import distance
+from sdist.tinyworld.truth import autoencoded, distance
 
 PAIR_SEED, HELD_OUT_SEED = 5_000_000, 6_000_000  # the training's edits come from (PAIR_SEED, scene), others are held out
 EDITS = 3  # of one scene: they share its render, and only the instruction tells them apart
@@ -478,7 +478,7 @@ def evaluate(pipeline: StableDiffusionInstructPix2PixPipeline, args: argparse.Na
             pair.kind,
             is_success(pair, seen),
             background_error(pair, edit),
-            distance(pair, edit, partial(reconstruct, pipeline.vae)),
+            distance(pair, edit, autoencoded(pair, partial(reconstruct, pipeline.vae))),
         )
         for pair, edit, seen in zip(pairs, edits, look(edits), strict=True)
     ]

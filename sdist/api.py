@@ -14,7 +14,7 @@ from typing import Any
 
 from .config.build import settings_of
 from .config.settings import Settings
-from .distillation.callbacks import Snapshot, Watching
+from .distillation.callbacks import Snapshot, StepObserver
 from .editors.base import Observers, report_unread
 from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
@@ -61,7 +61,7 @@ def edit(
         mask_file = None if mask is None else stack.enter_context(picture_file(mask, is_mask=True))
         request = Request(file, source, target, resolved.seed, chosen, mask_file, instruction)
         report_unread(resolved.editor, request)
-        result = make(resolved, request, Observers(() if on_step is None else [Watching(on_step)]), named)
+        result = make(resolved, request, Observers(() if on_step is None else [StepObserver(on_step)]), named)
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 

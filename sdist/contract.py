@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoising.base import Added, Inversion, Level, Solver, levels, timesteps
+from .denoising.base import Inversion, Level, Solver, StepNoise, WalkBack, levels, timesteps
 from .denoising.solvers.ddim import DDIM
 from .diffusion import Estimate, Latents, per_image, size_of
 from .draws import DrawKey, RandomSampler
@@ -138,7 +138,7 @@ def _check_timesteps(component: Timesteps, network: Backbone) -> None:
     component.check(20, LAST)
     run = [DrawKey(1, "a", step, 0) for step in range(20)]
     at = [component.at(key, 20, LAST) for key in run]
-    promise(all(type(t) is int and 0 <= t <= LAST for t in at), f"its timesteps are whole numbers within 0..{LAST}: {at}")
+    promise(all(type(t) in (int, float) and 0 <= t <= LAST for t in at), f"its timesteps are numbers within 0..{LAST}: {at}")
     again = [component.at(key, 20, LAST) for key in reversed(run)][::-1]
     promise(again == at, "its timesteps are a function of the draw")
     following = [*at[1:], None] if component.descends else [None] * 20
@@ -165,7 +165,7 @@ def _check_added(solver: Solver, estimate: Estimate, to: Level) -> None:
     where = torch.zeros_like(z[:, :1])
     where[:, :, 4:] = 1
     plain = solver.step(estimate, to)
-    loud, quiet = (solver.step(estimate, to, Added(noise, where)) for noise in (torch.ones_like(z), torch.zeros_like(z)))
+    loud, quiet = (solver.step(estimate, to, StepNoise(noise, where)) for noise in (torch.ones_like(z), torch.zeros_like(z)))
     expected = per_image(solver.deviation(estimate, to)) * where.expand_as(z)
     same("the noise that it adds, by its deviation", loud - quiet, expected, CLOSE)
     same("its step where no noise is added", quiet[:, :, :4], plain[:, :, :4], CLOSE)
@@ -178,7 +178,7 @@ def _check_inversion(inversion: Inversion, network: Backbone) -> None:
     def found(rows: Sequence[int]) -> list[Tensor]:
         edit = whole.narrow(torch.tensor(rows))
         at = levels(network, timesteps(3), edit.source)
-        result = inversion.start(network, edit.source, edit.text, at, DDIM(), noise[:, list(rows)].__getitem__)
+        result = inversion.start(WalkBack(network, edit.source, edit.text, at, DDIM(), noise[:, list(rows)].__getitem__))
         return [result.noisy, *(result.latents or ()), *(result.noise or ())]
 
     for ours, alone in zip(found([0, 1]), found([1]), strict=True):

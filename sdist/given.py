@@ -33,6 +33,7 @@ WORDS = {
 }  # fmt: skip
 SHOWN = (str, int, float, bool, list, tuple, dict, Path)  # values that are quoted in messages
 MOST = 60  # characters of a value that are
+COUNTS = 10**7  # nobody counts further
 
 
 # --- checks -------------------------------------------------------------------------------------------------------------
@@ -42,6 +43,14 @@ def check(name: str, value: Any, hint: Any) -> None:
     """Raises UserError for a value that is not of the annotated type."""
     if not matches(value, hint):
         raise UserError(f"{name} must be {taken(hint)}, got {shown(value)}")
+
+
+def check_count(name: str, count: int) -> None:
+    """Raises UserError for what is below 1, or beyond what anybody counts to."""
+    if count < 1:
+        raise UserError(f"{name} must be at least 1, got {count}")
+    if count > COUNTS:
+        raise UserError(f"{name} must be at most {COUNTS}, got {count}")
 
 
 def check_fields(instance: Any, where: str = "") -> None:

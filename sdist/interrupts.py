@@ -14,7 +14,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 WAITING = b"\nstopping after this step, and keeping it; once more stops at once\n"
 
 
-class Interrupted(KeyboardInterrupt):
+class Interruption(KeyboardInterrupt):
     """An interrupt after which all is kept that can be; its text says what."""
 
 

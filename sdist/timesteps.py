@@ -58,10 +58,22 @@ class TimestepRange(Timesteps):
 @TIMESTEPS.register("uniform")
 @dataclass(frozen=True)
 class Uniform(TimestepRange):
-    """Drawn uniformly from t_min..t_max, both included (DreamFusion, arXiv 2209.14988)."""
+    """Drawn uniformly from t_min..t_max, both included (DreamFusion, arXiv 2209.14988), then shifted.
 
-    def at(self, key: DrawKey, steps: int, last: int) -> int:
-        return int(torch.randint(self.t_min, self.t_max + 1, (), generator=key.generator("timestep"), device="cpu"))
+    With u = t / last the timestep is last shift u / (1 + (shift - 1) u) (arXiv 2403.03206, eq. 23). A flow's own shift comes on
+    top: the two are one whose shift is their product.
+    """
+
+    shift: float = 1.0  # above 1 noisier, 1 as drawn
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.shift > 0:
+            raise UserError(f"timesteps uniform: shift must be above 0, got {self.shift:g}")
+
+    def at(self, key: DrawKey, steps: int, last: int) -> float:
+        t = int(torch.randint(self.t_min, self.t_max + 1, (), generator=key.generator("timestep"), device="cpu"))
+        return t if self.shift == 1 else self.shift * t / (1 + (self.shift - 1) * t / last)
 
 
 @TIMESTEPS.register("annealed")

@@ -18,7 +18,7 @@ from sdist.api import make
 from sdist.cli import main
 from sdist.config.build import settings_of
 from sdist.config.settings import Settings
-from sdist.distillation.callbacks import Snapshot, Stopping
+from sdist.distillation.callbacks import Snapshot, StopCondition
 from sdist.editors.base import Observers, report_unread
 from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
@@ -142,12 +142,12 @@ def test_every_step_is_told(picture: Path, tiny_folder: Path) -> None:
 def test_a_stopped_run_gives_what_there_is_and_is_replayed(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
     job = Request(picture, "a cat", "a cat wearing a hat")
     settings = settings_of("lusd", {**SETTINGS, "steps": 50}, {"model": str(tiny_folder)})
-    result = make(settings, job, Observers([Stopping(lambda distiller: int(distiller.step[0]) == 2)]))
+    result = make(settings, job, Observers([StopCondition(lambda distiller: int(distiller.step[0]) == 2)]))
     assert len(result.attempts) == 2
     result.save(tmp_path / "stopped.png")
     assert main(["replay", str(tmp_path / "stopped.png")]) == 0
     assert capsys.readouterr().out == "identical\n"
-    before = make(settings, job, Observers([Stopping(lambda distiller: True)]))
+    before = make(settings, job, Observers([StopCondition(lambda distiller: True)]))
     assert len(before.attempts) <= 1
 
 

@@ -27,10 +27,7 @@ NEVER = {
 }
 OUTSIDE = {  # packages of others: the files and folders that may import them
     "argparse": ("cli.py", "commands/"),
-    "diffusers": (
-        "models/", "pipeline/", "tinyworld/quality.py",
-        "editors/diffusers_pipeline.py", "editors/ledits_pp.py", "editors/sdedit.py",
-    ),
+    "diffusers": ("models/", "pipeline/", "tinyworld/quality.py", "editors/ledits_pp.py"),
     "gradio": ("studio/",),
     "ray": ("jobs/engines/ray.py", "jobs/engines/ray_driver.py"),
 }  # fmt: skip

@@ -28,7 +28,7 @@ from sdist.prediction import Prediction
 from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGIONS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
 from sdist.regularizers.base import Regularizer
 from sdist.regularizers.mask import Mask, MaskRegularizer
-from sdist.timesteps import Timesteps
+from sdist.timesteps import Annealed, Descending, Timesteps, Uniform
 
 REGISTRIES = (LOSSES, REGULARIZERS, FILTERS, NORMALIZERS, GAMMAS, TIMESTEPS, SOLVERS, INVERSIONS, REGIONS)
 FILES = (LOSSES, REGULARIZERS, SOLVERS, INVERSIONS, REGIONS)  # of one component each, which bears its name
@@ -46,6 +46,11 @@ def test_every_component_keeps_its_promises(registry: Registry, name: str, kind:
 def test_a_file_of_this_package_bears_the_name_of_its_component(registry: Registry, name: str) -> None:
     package, _, module = registry.get(name).__module__.rpartition(".")
     assert not package.startswith("sdist.") or registry not in FILES or module == name
+
+
+@pytest.mark.parametrize("timesteps", [Descending(end=0.5), Uniform(shift=3.0), Annealed(power=2.0)])
+def test_timesteps_may_be_fractions(timesteps: Timesteps, tiny: Backbone) -> None:
+    check(timesteps, tiny)
 
 
 def test_the_embedded_model_predicts_where_no_other_is_given() -> None:
@@ -153,6 +158,16 @@ class Upwards(Timesteps):
         return key.step
 
 
+@dataclass(frozen=True)
+class Beyond(Timesteps):
+    """After the model's last one, or not a number."""
+
+    value: float = 999.5
+
+    def at(self, key: DrawKey, steps: int, last: int) -> float:
+        return self.value
+
+
 BROKEN = {
     "one": (lambda: Bad(how="one"), "its gradient has the shape of the latents"),
     "double": (lambda: Bad(how="double"), "its gradient is torch.float32, not torch.float64"),
@@ -170,6 +185,9 @@ BROKEN = {
     "negative": (Negative, "its values are above 0"),
     "everything": (Everything, "it accepts some of four gradients"),
     "upwards": (Upwards, "its timesteps go down"),
+    "beyond": (Beyond, r"its timesteps are numbers within 0\.\.999"),
+    "no number": (lambda: Beyond(float("nan")), r"its timesteps are numbers within 0\.\.999"),
+    "a truth value": (lambda: Beyond(True), r"its timesteps are numbers within 0\.\.999"),
 }
 
 

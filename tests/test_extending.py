@@ -120,15 +120,15 @@ def test_the_metric(page: Path, picture: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        ("", ["editor.strength=0"], "editor renoise in --set editor.strength=0: strength is the part of the steps"),
-        ("", ["editor.solver=null"], "editor renoise in --set editor.solver=null: solver cannot be null; without it, it is ddim"),
+        ("", ["editor.factor=0"], "editor coarse in --set editor.factor=0: factor is a whole number of at least 1, got 0"),
+        ("", ["editor.solver=null"], "editor coarse in --set editor.solver=null: solver cannot be null; without it, it is ddim"),
         ("", ["editor.guidance=[1]"], "guidance must be a number, got [1]"),
         (
-            "add_noise(z, noise, at[0].alpha, at[0].sigma)",
+            "noises.of_level(0)",
             [],
-            "editor Renoise: ZeroDivisionError: division by zero (my_editor.py:",
+            "editor Coarse: ZeroDivisionError: division by zero (my_editor.py:",
         ),
-        ("model.text.token_ids(request.target)", [], "editor Renoise: ZeroDivisionError: division by zero (my_editor.py:"),
+        ("model.text.token_ids(request.target)", [], "editor Coarse: ZeroDivisionError: division by zero (my_editor.py:"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

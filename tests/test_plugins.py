@@ -11,7 +11,7 @@ import sdist
 from sdist import plugins
 from sdist.cli import main
 from sdist.config.build import load_settings
-from sdist.edits import made
+from sdist.edits import stored_results
 from sdist.errors import UserError
 from sdist.registry import LOSSES
 
@@ -43,7 +43,7 @@ def forget(monkeypatch) -> None:
     """As in a new process."""
     monkeypatch.setattr(LOSSES, "_classes", {n: c for n, c in LOSSES._classes.items() if n != "half"})
     monkeypatch.setattr(plugins, "_loaded", {})
-    made._recorded_settings.cache_clear()
+    stored_results._recorded_settings.cache_clear()
 
 
 def test_a_file_of_ones_own_edits_and_replays(

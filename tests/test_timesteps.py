@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from sdist.draws import DrawKey
 from sdist.errors import UserError
+from sdist.models.flow import Flow
 from sdist.timesteps import Annealed, Descending, Timesteps, Uniform, check_levels
 
 
@@ -27,6 +28,32 @@ def test_timesteps_of_earlier_versions_stay() -> None:
     """Run cards hold seeds: these values are those of the first release."""
     assert [Uniform().at(DrawKey(3, "picture", step, 0), 4, 999) for step in range(4)] == [139, 745, 124, 407]
     assert Uniform(10, 20).at(DrawKey(3, "picture", 2, 1), 4, 999) == 11
+
+
+@given(st.integers(0, 998), st.floats(0.1, 10), st.integers(0, 10_000))
+def test_a_shift_multiplies_the_odds_of_what_was_drawn(low: int, shift: float, step: int) -> None:
+    """t / (last - t), which is what SD3's shift is in other words; and it is stable at both ends."""
+    key = DrawKey(0, "", step, 0)
+    drawn, shifted = Uniform(low, 998).at(key, 1, 999), Uniform(low, 998, shift).at(key, 1, 999)
+    assert shifted / (999 - shifted) == pytest.approx(shift * drawn / (999 - drawn))
+    assert [Uniform(t, t, shift).at(key, 1, 999) for t in (0, 999)] == pytest.approx([0, 999])
+
+
+def test_a_shift_is_that_of_a_flow_and_adds_to_it() -> None:
+    """Stable Diffusion 3's levels are those of a model without a shift at timesteps of shift 3."""
+
+    class Shifted(Flow):
+        def __init__(self, k: float) -> None:
+            self.k = k
+
+        def shift(self, size: tuple[int, int]) -> float:
+            return self.k
+
+    def t(k: float) -> torch.Tensor:
+        return torch.tensor([Uniform(0, 1000, k).at(DrawKey(0, "", step, 0), 9, 1000) for step in range(9)]).double()
+
+    torch.testing.assert_close(Shifted(1.0).level(t(3.0), (8, 8)), Shifted(3.0).level(t(1.0), (8, 8)))
+    torch.testing.assert_close(Shifted(3.0).level(t(2.0), (8, 8)), Shifted(6.0).level(t(1.0), (8, 8)))
 
 
 @given(st.integers(1, 400), st.floats(0.1, 3))
@@ -66,6 +93,7 @@ def test_a_step_leads_to_the_first_attempt_of_the_next(attempt: int) -> None:
     ("make", "message"),
     [
         (lambda: Uniform(5, 4), "t_min=5, t_max=4"),
+        (lambda: Uniform(shift=0.0), "shift must be above 0, got 0"),
         (lambda: Annealed(-1, 4), "t_min=-1"),
         (lambda: Annealed(power=0), "power must be above 0, got 0"),
         (lambda: Descending(-1), "skip must be at least 0, got -1"),

@@ -34,7 +34,7 @@ BARE_CALLS = 5  # of the network alone, each turn
 
 
 @dataclass(frozen=True)
-class Timed:
+class Timing:
     """One pass over all edits."""
 
     seconds: float
@@ -100,7 +100,7 @@ def measure(settings: Settings, edits: int, repetitions: int, parallel: int | No
         warm = _passes(LoadedMethod(few, ours.model), LoadedMethod(few, theirs.model), images, parallel)
         rows = {mode: run().widest for mode, run in warm.items()}["queue"]
         bare_rows_per_second(ours.model, images[0], rows)
-        timed: dict[str, list[Timed]] = {mode: [] for mode in MODES}
+        timed: dict[str, list[Timing]] = {mode: [] for mode in MODES}
         bare: list[float] = []
         for turn in range(repetitions):
             for mode, run in passes.items():
@@ -111,7 +111,7 @@ def measure(settings: Settings, edits: int, repetitions: int, parallel: int | No
     return report(timed, bare, memory, edits)
 
 
-def report(timed: dict[str, list[Timed]], bare: Sequence[float], memory: dict[str, int], edits: int) -> dict[str, Any]:
+def report(timed: dict[str, list[Timing]], bare: Sequence[float], memory: dict[str, int], edits: int) -> dict[str, Any]:
     """Figures from the passes; times of the medians, ratios of passes of the same turn."""
     agree = len({run.attempts for runs in timed.values() for run in runs}) == 1
     seconds = {mode: [run.seconds for run in runs] for mode, runs in timed.items()}
@@ -151,7 +151,7 @@ def few_steps(settings: Settings) -> Settings:
 
 def _passes(
     ours: LoadedMethod, theirs: LoadedMethod, images: Sequence[Prepared], parallel: int | None
-) -> dict[str, Callable[[], Timed]]:
+) -> dict[str, Callable[[], Timing]]:
     editor = cast(ScoreDistillation, ours.editor)  # it was checked
     method = editor.method(theirs.model)
 
@@ -173,13 +173,13 @@ def _passes(
     return {"reference": _timer(theirs.model, loop), "single": _timer(ours.model, single), "queue": _timer(ours.model, queue)}
 
 
-def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Callable[[], Timed]:
-    def timed() -> Timed:
+def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Callable[[], Timing]:
+    def timed() -> Timing:
         with Stopwatch(backbone) as watch:
             start = now(backbone.device)
             attempts = run()
             seconds = now(backbone.device) - start
-        return Timed(seconds, watch.seconds, watch.rows, watch.widest, tuple(attempts))
+        return Timing(seconds, watch.seconds, watch.rows, watch.widest, tuple(attempts))
 
     return timed
 

@@ -50,23 +50,15 @@ class ExplicitAttention:
 def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str]) -> ReferenceRun:
     """Edits one image with LUSD's parts as `method` sets them; the backbone must have `explicit_attention`."""
     mask_of, source_pull = cast(tuple[AttentionMask, SourcePull], tuple(method.regularizers.values()))
-    accept, device = cast(StdThreshold, method.filter), backbone.device
+    accept = cast(StdThreshold, method.filter)
     z, average = one.source.clone(), None
     text = Text.cat([one.text["target"], one.text["source"]])
     run = ReferenceRun(z)
     for k in range(method.steps):
         for attempt in range(accept.max_attempts):
             key = DrawKey(*identity, k, attempt)
-            timed = replace(key, attempt=attempt if accept.redraw_timestep else 0)
-            t = method.timesteps.at(timed, method.steps, backbone.last_timestep)
-            noise = RandomSampler().noise(key, z.shape[1:])[None].to(device)
-            times = torch.tensor([t, t], device=device)
-            z_t = add_noise(z, noise, *backbone.scales(times[:1], size_of(z)))
-            eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), times, text).eps
-            gradient = eps[:1] - eps[1:]
+            gradient = difference(backbone, method, z, text, key)
             run.evaluations += 1
-            if not bool(gradient.isfinite().all()):
-                raise FloatingPointError(f"the plain loop has a gradient that is not finite: step {k}, timestep {t}")
             sd = gradient.std().item()
             if sd >= accept.threshold * accept.decay**attempt:
                 break
@@ -82,6 +74,20 @@ def edit(backbone: Backbone, method: Method, one: Edit, identity: tuple[int, str
             backbone.decode(z)
     run.latents = z
     return run
+
+
+def difference(backbone: Backbone, method: Method, z: Tensor, text: Text, key: DrawKey) -> Tensor:
+    """Of the predictions for the target and the source, in one call."""
+    timed = replace(key, attempt=key.attempt if cast(StdThreshold, method.filter).redraw_timestep else 0)
+    t = method.timesteps.at(timed, method.steps, backbone.last_timestep)
+    noise = RandomSampler().noise(key, z.shape[1:])[None].to(backbone.device)
+    times = torch.tensor([t, t], device=backbone.device)
+    z_t = add_noise(z, noise, *backbone.scales(times[:1], size_of(z)))
+    eps = backbone.estimate(z_t.repeat(2, 1, 1, 1), times, text).eps
+    gradient = eps[:1] - eps[1:]
+    if not bool(gradient.isfinite().all()):
+        raise FloatingPointError(f"the plain loop has a gradient that is not finite: step {key.step}, timestep {t}")
+    return gradient
 
 
 def explicit_attention(backbone: Backbone) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..config.methods import find_yaml
-from ..edits.asked import check_prompts
+from ..edits.prompt_checks import check_prompts
 from ..errors import UserError
 from ..files.csv_rows import read_rows
 from ..files.index_file import COLUMNS, index_file

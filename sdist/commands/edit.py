@@ -3,6 +3,7 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..jobs.counts import at_least_one
@@ -16,6 +17,10 @@ from .arguments import (
     storage_folder,
 )  # fmt: skip
 from .checks import check_image, check_request, split_output
+
+if TYPE_CHECKING:
+    from ..edits.request import Request
+    from ..jobs.session import Session
 
 log = logging.getLogger("sdist")
 
@@ -62,6 +67,16 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _record(folder: Path, session: "Session", request: "Request") -> None:
+    """Runs one edit for its trace alone."""
+    from ..traces.record import record
+    from ..traces.trace import new_trace_folder, write_trace
+
+    new_trace_folder(folder)
+    log.info("recording a trace in %s", folder)
+    write_trace(folder, record(session.method, session.prepare(request)))
+
+
 def main(args: argparse.Namespace) -> int:
     at_least_one(seeds=args.seeds, steps=args.steps, parallel=args.parallel)
     if args.record is not None and args.seeds > 1:
@@ -75,8 +90,6 @@ def main(args: argparse.Namespace) -> int:
     from ..jobs.one_image import make_missing, named_file, named_results
     from ..jobs.options import SessionOptions
     from ..jobs.session import Session, refuse_foreign  # these import torch and diffusers
-    from ..traces.record import record
-    from ..traces.trace import new_trace_folder, write_trace
 
     settings = settings_from(args, args.method)
     refuse_foreign(settings, args.method, record=args.record)
@@ -89,9 +102,7 @@ def main(args: argparse.Namespace) -> int:
         check_inputs_stay(folder, [file], requests[0].inputs)
     session = Session(from_arguments(SessionOptions, args, settings=settings, output=folder))
     if args.record is not None:
-        new_trace_folder(args.record)
-        log.info("recording a trace in %s", args.record)
-        write_trace(args.record, record(session.method, session.prepare(requests[0])))
+        _record(args.record, session, requests[0])
     named = named_results(session, requests, args.method) if file is None else [named_file(session, requests[0], file)]
     for one in named:
         check_name(session.folder, one.name)

@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
 def main(args: argparse.Namespace) -> int:
     import torch
 
-    from ..distillation.callbacks import ProgressBar, Stopping
+    from ..distillation.callbacks import ProgressBar, StopCondition
     from ..editors.base import Observers
     from ..editors.loading import load_method
     from ..edits.outputs import writable_folder
@@ -55,10 +55,10 @@ def main(args: argparse.Namespace) -> int:
     if method.model.fingerprint != card.fingerprint:
         log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
     for name, value in method.editor.weights(method.model).items():
-        if value != (recorded := card.weights.get(name, "unknown")):
+        if value != (recorded := card.weights.get(name, "one that its card does not name")):
             log.warning("%s is %s, this picture was made with %s: it will differ", name.replace("_", " "), value, recorded)
     prepared = method.prepare(card.request, (card.words, card.tokens))
-    callbacks = [ProgressBar("replay"), Stopping(lambda distiller: bool(distiller.step[0] == card.steps))]
+    callbacks = [ProgressBar("replay"), StopCondition(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))
     if args.output is not None:
         write_atomic(args.output, png_bytes(result.image, card.text))

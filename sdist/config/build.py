@@ -31,7 +31,7 @@ T = TypeVar("T")
 # --- layers -------------------------------------------------------------------------------------------------------------
 
 
-class Given(NamedTuple):
+class Override(NamedTuple):
     """One setting that was given beside the yaml, and what messages call it."""
 
     name: str
@@ -70,14 +70,14 @@ def _option(key: str, value: Any) -> str:
     return f"--{key}" if value is True else f"--{key} {value}"
 
 
-def _override(override: str, name: str) -> Given:
+def _override(override: str, name: str) -> Override:
     try:
-        return Given(name, OmegaConf.from_dotlist([_checked(override)]))
+        return Override(name, OmegaConf.from_dotlist([_checked(override)]))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:
         raise UserError(f"{name} cannot be read: {_line(error)}") from error
 
 
-def _argument(key: str, value: Any, name: str) -> Given:
+def _argument(key: str, value: Any, name: str) -> Override:
     if is_dataclass(value):
         kind = value if isinstance(value, type) else type(value)
         raise UserError(f"settings: {key} is a {kind.__name__}; give its name, or a mapping such as {{'name': ...}}")
@@ -86,10 +86,10 @@ def _argument(key: str, value: Any, name: str) -> Given:
         OmegaConf.update(layer, key, native(value))
     except (OmegaConfBaseException, AttributeError, TypeError) as error:  # of keys that are no text
         raise UserError(f"settings cannot be read: {key}: {str(error).splitlines()[0]}") from None
-    return Given(name, layer)
+    return Override(name, layer)
 
 
-def _load(method: str, given: Sequence[Given]) -> Settings:
+def _load(method: str, given: Sequence[Override]) -> Settings:
     path = find_yaml("method", method)
     layers = _with_bases(path)
     settings = _resolved(path.name, layers, given)
@@ -101,7 +101,7 @@ def _load(method: str, given: Sequence[Given]) -> Settings:
     return settings
 
 
-def _together(given: Sequence[Given]) -> DictConfig:
+def _together(given: Sequence[Override]) -> DictConfig:
     """One by one: what follows a component's name are fields of it."""
     together = OmegaConf.create()
     for one in given:
@@ -109,7 +109,7 @@ def _together(given: Sequence[Given]) -> DictConfig:
     return together
 
 
-def _resolved(yaml: str, layers: Sequence[DictConfig], given: Sequence[Given]) -> Settings:
+def _resolved(yaml: str, layers: Sequence[DictConfig], given: Sequence[Override]) -> Settings:
     """The settings. An error is that of the first thing that was given with which there is one, else the yaml's."""
     where = given[-1].name if given else yaml
     try:

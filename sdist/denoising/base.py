@@ -49,15 +49,15 @@ def levels(network: Network, times: Sequence[float], like: Latents, clean_end: b
 
 
 @dataclass(frozen=True)
-class Added:
+class StepNoise:
     """Noise of unit variance that a step adds in the solver's own strength, where `where` is 1."""
 
     noise: Latents
     where: Float[Tensor, "b 1 _ _"]  # 0..1, of the latents' size or 1 x 1
 
     @staticmethod
-    def everywhere(noise: Latents) -> "Added":
-        return Added(noise, torch.ones_like(noise[:, :1, :1, :1]))
+    def everywhere(noise: Latents) -> "StepNoise":
+        return StepNoise(noise, torch.ones_like(noise[:, :1, :1, :1]))
 
 
 class Solver(ABC):
@@ -71,7 +71,7 @@ class Solver(ABC):
         return timesteps(steps, last)
 
     @abstractmethod
-    def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:
+    def step(self, estimate: Estimate, to: Level, added: StepNoise | None = None, before: Estimate | None = None) -> Latents:
         """The latents at another level, from what the network says of those at the estimate's own.
 
         `added`: noise, for solvers that know a stochastic step. `before`: the estimate of the step before, for solvers that
@@ -84,7 +84,7 @@ class Solver(ABC):
 
 
 @dataclass(frozen=True)
-class Inverted:
+class InversionResult:
     """What an inversion found: where branches start, and what keeps the source on its way back to the image.
 
     `latents` and `noise` have one entry per step.
@@ -96,22 +96,26 @@ class Inverted:
     noise: Sequence[Latents] | None = None  # added by each step, in every branch and everywhere
 
 
+@dataclass(frozen=True)
+class WalkBack:
+    """Of the encoded images, from noise to where they were: what an inversion prepares.
+
+    `noise(k)` is a draw of unit variance for levels[k], always the same one.
+    """
+
+    network: Network
+    source: Latents
+    text: Mapping[str, Text]
+    levels: Sequence[Level]  # from noise to image
+    solver: Solver
+    noise: Callable[[int], Latents]
+
+
 class Inversion(ABC):
     """A frozen dataclass whose fields are its configuration; finds the noise that an image is walked back from."""
 
     clean_end: ClassVar[bool] = False  # whether the way back ends at the image itself rather than timestep 0
 
     @abstractmethod
-    def start(
-        self,
-        network: Network,
-        source: Latents,
-        text: Mapping[str, Text],
-        levels: Sequence[Level],
-        solver: Solver,
-        noise: Callable[[int], Latents],
-    ) -> Inverted:
-        """Noisy latents of the encoded images at levels[0]; the levels go from noise to image.
-
-        `solver` is the one that walks back. `noise(k)` is a draw of unit variance for levels[k], always the same one.
-        """
+    def start(self, walk: WalkBack) -> InversionResult:
+        """Where it begins: noisy latents of the images at the first level."""

@@ -3,7 +3,7 @@
 Three rows per image: the instruction and the image, the image alone, neither. Where a row does not see the image it gets zeros.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch
 
 from ..diffusion import Estimate, Latents, per_image, size_of
 from ..prediction import Branch, Hook, Network, Outputs, Text, call
-from .base import Added, Level, Solver
+from .base import Level, Solver, StepNoise
 
 INSTRUCTED = Branch("seeing", "instruction")
 SEEING = Branch("seeing", "null")
@@ -73,25 +73,19 @@ def walk(
     levels: Sequence[Level],
     solver: Solver,
     scales: Scales,
-    noise: Iterator[Latents],
+    noise: Callable[[Latents], Latents],
     hooks: Callable[[int], Iterable[Hook]] = lambda k: (),
 ) -> Iterator[Step]:
     """Each step from noise at the first level to the last one; `hooks` says what is read or steered in step k = 0, 1, ...
 
-    `image` are latents as the network reads them, `text` holds the prompts "instruction" and "null". `noise` is
-    standard normal: one for the start, then one per step of a solver that is stochastic.
+    `image` are latents as the network reads them, `text` holds the prompts "instruction" and "null". `noise` draws
+    what is added, in the shape of latents: for the start, then in each step of a solver that is stochastic.
     """
-    z, blank, before = per_image(levels[0].sigma) * next(noise), torch.zeros_like(image), None
+    z, blank, before = per_image(levels[0].sigma) * noise(image), torch.zeros_like(image), None
     for k, (at, to) in enumerate(pairwise(levels)):
         noisy = {"seeing": torch.cat([z, image], 1), "blind": torch.cat([z, blank], 1)}
         outputs = call(network, noisy, at.t, text, ROWS, hooks(k))
         estimate = replace(guided(outputs, scales), alpha=at.alpha, sigma=at.sigma)
-        added = Added.everywhere(next(noise)) if solver.stochastic else None
+        added = StepNoise.everywhere(noise(image)) if solver.stochastic else None
         z, before = solver.step(estimate, to, added, before), estimate
         yield Step(z, outputs, estimate.clean if k < len(levels) - 2 else z)
-
-
-def noise_of(generators: Sequence[torch.Generator], like: Latents) -> Generator[Latents, None, None]:
-    """Standard normal noise in the shape of `like`, again and again; drawn on the CPU in float32, each image by its generator."""
-    while True:
-        yield torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)

@@ -1,6 +1,6 @@
 """Draws of a walk: like all others a function of (seed, image, step, attempt), so that company changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,3 +30,8 @@ class Noises:
     def _drawn(self, k: int, attempt: int) -> Latents:
         keys = [DrawKey(seed, image, k, attempt) for seed, image in self.images]
         return torch.stack([self.sampler.noise(key, tuple(self.like.shape[1:])) for key in keys]).to(self.like)
+
+
+def noise_of(generators: Sequence[torch.Generator]) -> Callable[[Latents], Latents]:
+    """Draws standard normal noise in the shape of latents, on the CPU in float32, each image's by its generator."""
+    return lambda like: torch.stack([torch.randn(like.shape[1:], generator=one) for one in generators]).to(like)

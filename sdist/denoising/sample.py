@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..diffusion import Estimate, Latents
 from ..prediction import Branch, Hook, Network, Outputs, Text, call
-from .base import Added, Inverted, Level, Solver
+from .base import InversionResult, Level, Solver, StepNoise
 
 ByName = dict[str, Latents]
 SOURCE = "source"  # the branch that an inversion brings back
@@ -21,7 +21,7 @@ class Plan(NamedTuple):
 
     branches: Sequence[Branch]
     hooks: Iterable[Hook] = ()
-    added: Callable[[Outputs], Added | None] = lambda outputs: None
+    added: Callable[[Outputs], StepNoise | None] = lambda outputs: None
     after: Callable[[ByName], ByName] = lambda noisy: noisy
 
 
@@ -32,7 +32,7 @@ def sample(
     levels: Sequence[Level],
     solver: Solver,
     plan: Callable[[int], Plan],
-    inverted: Inverted | None = None,
+    inverted: InversionResult | None = None,
 ) -> Iterator[ByName]:
     """The latents of the planned branches, by name, after each step from the first level to the last.
 
@@ -46,7 +46,7 @@ def sample(
         estimates = corrected({branch.latent: outputs[branch] for branch in branches}, inverted)
         noise = added(outputs)
         if inverted is not None and inverted.noise is not None:
-            noise = Added.everywhere(inverted.noise[k])
+            noise = StepNoise.everywhere(inverted.noise[k])
         walked = {name: solver.step(estimate, to, noise, before.get(name)) for name, estimate in estimates.items()}
         if inverted is not None and inverted.latents is not None and SOURCE in walked:
             walked[SOURCE] = inverted.latents[k]
@@ -54,7 +54,7 @@ def sample(
         yield noisy
 
 
-def corrected(estimates: Mapping[str, Estimate], inverted: Inverted | None) -> dict[str, Estimate]:
+def corrected(estimates: Mapping[str, Estimate], inverted: InversionResult | None) -> dict[str, Estimate]:
     """Each clean image moved by what the source's is off from the image itself, where that was inverted virtually.
 
     The source's is then the image, and another's the image plus the difference of the two predictions.

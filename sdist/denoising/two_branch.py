@@ -11,17 +11,17 @@ import torch
 
 from ..diffusion import Latents
 from ..hooks.attention import AttentionRecorder
-from ..hooks.image_tokens import ImageTokens, Shared
+from ..hooks.image_tokens import ImageTokens, SharedAttention
 from ..hooks.injection import Injection, TokenMap
 from ..prediction import SOURCE_SOURCE, TARGET, Branch, Hook, Outputs
-from .base import Added
+from .base import StepNoise
 from .grounding import Mask, Masks, Saliency
 from .sample import ByName, Plan
 
 Variance = Literal["critical", "everywhere", "none"]
 
 
-class Injected(NamedTuple):
+class InjectionSteps(NamedTuple):
     """How many steps inject each kind of attention; that to the image, self-attention's and image tokens', from `level` on."""
 
     text: int
@@ -30,9 +30,9 @@ class Injected(NamedTuple):
     level: int
 
     @staticmethod
-    def of(steps: int, text: float, self_: float, image: float, level: int) -> "Injected":
+    def of(steps: int, text: float, self_: float, image: float, level: int) -> "InjectionSteps":
         """From parts of the steps, as the releases round them."""
-        return Injected(int(text * (steps + 1)), int(self_ * steps), int(image * steps), level)
+        return InjectionSteps(int(text * (steps + 1)), int(self_ * steps), int(image * steps), level)
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class Course:
     """
 
     branches: tuple[Branch, Branch]  # source and target, with their guidance
-    injected: Injected
+    injected: InjectionSteps
     tokens: TokenMap
     noise: Callable[[int], Latents]
     images: ImageTokens | None = None
@@ -65,11 +65,11 @@ class Course:
         if text is not None or level is not None:
             hooks.append(Injection(SOURCE_SOURCE, TARGET, text, level))
         if self.images is not None:
-            shared = Shared(SOURCE_SOURCE, TARGET, self.injected.level) if k < self.injected.image else None
+            shared = SharedAttention(SOURCE_SOURCE, TARGET, self.injected.level) if k < self.injected.image else None
             hooks.append(replace(self.images, shared=shared))
         return Plan(self.branches, hooks, lambda outputs: self._added(k, outputs), self._blended)
 
-    def _added(self, k: int, outputs: Outputs) -> Added | None:
+    def _added(self, k: int, outputs: Outputs) -> StepNoise | None:
         like = outputs.estimates[TARGET].z_t
         if self.saliency is None or k < self.first:
             self.masks = None if self.user is None else Masks(self.user, torch.zeros_like(self.user))
@@ -81,7 +81,7 @@ class Course:
         self.masks = masks if self.user is None else Masks(self.user * masks.edit, self.user * masks.critical)
         everywhere = self.saliency.has_words.to(like).expand_as(self.masks.critical)
         where = everywhere if self.variance == "everywhere" else self.masks.critical
-        return None if self.variance == "none" else Added(self.noise(k), where)
+        return None if self.variance == "none" else StepNoise(self.noise(k), where)
 
     def _blended(self, noisy: ByName) -> ByName:
         """The target outside of the mask is the source."""

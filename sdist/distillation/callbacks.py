@@ -88,7 +88,7 @@ class Snapshot:
         return to_images(self.backbone.decode(self.latents))[0]
 
 
-class Watching(Observer):
+class StepObserver(Observer):
     """Hands the encoded first image to `on_step`, and then every step of it."""
 
     def __init__(self, on_step: Callable[[Snapshot], None]) -> None:
@@ -115,7 +115,7 @@ class Watching(Observer):
         self._on_step(Snapshot(step, distiller.method.steps, attempts, grad_std, threshold, latents, mask, model))
 
 
-class Stopping(Observer):
+class StopCondition(Observer):
     """Ends the run after the first round at which it is `wanted`; each image is then delivered as it is."""
 
     def __init__(self, wanted: Callable[[Any], bool]) -> None:

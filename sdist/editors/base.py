@@ -6,18 +6,24 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger
 
+from ..distillation.method import Method
+from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
-from ..errors import NotFiniteError, PicturesError
+from ..errors import NotFiniteError, PicturesError, UserError
 from ..models.base import Backbone
 from ..models.memory import AllocationError
 from ..models.precision import Precision
+from ..prediction import Edit
 
 log = logging.getLogger("sdist")
 
 T = TypeVar("T")
+
+STREAM = "baseline"  # of random numbers; its name is part of every image made so far
 
 FAULTS = (AllocationError, NotFiniteError)  # of one image, which leave the others of its batch as they are
 
@@ -65,9 +71,10 @@ class Editor(ABC):
     @property
     @abstractmethod
     def reads(self) -> frozenset[str]:
-        """Which of words, mask and instruction of a request it reads; any other that is given is an error.
+        """Which of words, mask and instruction of a request it reads; LoadedMethod.check refuses any other that is given.
 
-        Both prompts may always be given, since sets of edits have them: see `unread`.
+        The words are those that it blends, weights or masks by: a request has no second set of them. Both prompts may always
+        be given, since sets of edits have them: see `unread`.
         """
 
     def unread(self, request: Request) -> Sequence[str]:
@@ -101,6 +108,10 @@ class Editor(ABC):
         """The words of the target prompt that it localizes, and the positions of their tokens."""
         return (), ()
 
+    def trace_parts(self, model: Backbone, prepared: Prepared) -> tuple[Edit, Method]:
+        """What a trace of one edit is made with. Raises UserError for what the format of traces cannot hold."""
+        raise UserError("a trace holds a run of score distillation; this method is another editor")
+
     @property
     def without_words(self) -> Sequence[str]:
         """Overrides that switch off those of its parts that read words; none where it has no such parts."""
@@ -116,6 +127,17 @@ class Editor(ABC):
 
         Raises PicturesError at the end if an image failed; the others are delivered.
         """
+
+
+def generator_of(prepared: Prepared, stream: str = STREAM) -> torch.Generator:
+    """Where an image's random numbers come from, one after the other, if its editor walks no steps that could be named."""
+    return DrawKey(prepared.request.seed, prepared.key, 0, 0).generator(stream)
+
+
+def check_steps(steps: int, model: Backbone) -> None:
+    """Raises UserError for more steps than the model has timesteps."""
+    if steps > model.last_timestep + 1:
+        raise UserError(f"the editor asks for {steps} steps, this model has {model.last_timestep + 1}")
 
 
 def report_unread(editor: Editor, request: Request) -> None:

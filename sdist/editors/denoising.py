@@ -13,7 +13,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from ..diffusion import Latents
-from ..distillation.callbacks import Snapshot, Stopping, Watching
+from ..distillation.callbacks import Snapshot, StepObserver, StopCondition
 from ..distillation.trainer import default_parallel
 from ..edits.request import Prepared, Result
 from ..errors import PicturesError
@@ -27,7 +27,7 @@ from .base import FAULTS, Editor, Observers, reason_of
 log = logging.getLogger("sdist")
 
 
-class Walked(NamedTuple):
+class WalkOutput(NamedTuple):
     """Edited latents, and for each image the mask (1, h, w) in 0..1 that its edit kept to, where it has one."""
 
     latents: Latents
@@ -51,9 +51,9 @@ class Denoising(Editor):
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
         """The edited latents of images of one size; each is what it would be alone, up to float rounding."""
 
-    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         """If it is watchable the encoded images, then what each step makes of them; if not the last of these alone."""
-        yield Walked(self.walk(model, batch), [None] * len(batch))
+        yield WalkOutput(self.walk(model, batch), [None] * len(batch))
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
         lower(model, precision, None)
@@ -62,8 +62,7 @@ class Denoising(Editor):
         return default_parallel(model.device, images, size, filtered=False)
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
-        width, height = batch[0].image.size
-        at_once = run.parallel or self.parallel(model, len(batch), (height // model.factor, width // model.factor))
+        at_once = run.parallel or self.parallel(model, len(batch), model.latent_size(batch[0].image.size))
         results, failures, done = list[Result](), dict[int, str](), 0
         while done < len(batch):
             group = range(done, min(done + at_once, len(batch)))
@@ -108,23 +107,23 @@ class Denoising(Editor):
         made = self._edit_group(model, [first], callbacks)
         return [*made, *(one for prepared in others for one in self._edit_group(model, [prepared], _unseen(callbacks)))]
 
-    def _watched(self, model: Backbone, batch: Sequence[Prepared], callbacks: Sequence[Callback]) -> tuple[Walked, int]:
+    def _watched(self, model: Backbone, batch: Sequence[Prepared], callbacks: Sequence[Callback]) -> tuple[WalkOutput, int]:
         """The images at the end of their walk, or where it was stopped, and how many steps could be watched."""
         for made, walked in enumerate(self.walk_steps(model, batch)):
             if not self.watchable:
                 continue
             latents, mask = walked.latents[:1].detach().clone(), walked.masks[0]
-            for watching in (callback for callback in callbacks if isinstance(callback, Watching)):
-                watching.show(Snapshot(made, self.steps, min(made, 1), 0.0, 0.0, latents, mask, model))
+            for observer in (callback for callback in callbacks if isinstance(callback, StepObserver)):
+                observer.show(Snapshot(made, self.steps, min(made, 1), 0.0, 0.0, latents, mask, model))
             walk = Walk(torch.full((len(batch),), made))
-            if any(callback.wanted(walk) for callback in callbacks if isinstance(callback, Stopping)):
+            if any(callback.wanted(walk) for callback in callbacks if isinstance(callback, StopCondition)):
                 break
         return walked, made
 
 
 def _unseen(callbacks: Sequence[Callback]) -> list[Callback]:
     """Those for images of which no steps are shown: the first image alone is."""
-    return [callback for callback in callbacks if isinstance(callback, Stopping)]
+    return [callback for callback in callbacks if isinstance(callback, StopCondition)]
 
 
 def _decoded(

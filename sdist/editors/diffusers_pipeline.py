@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..models.base import Backbone
@@ -21,7 +20,7 @@ from ..models.library import quiet
 from ..models.memory import allocating
 from ..models.precision import Precision, lower_all
 from ..models.vae import OFFSETS
-from .base import FAULTS, Editor, Observers, reason_of
+from .base import FAULTS, Editor, Observers, check_steps, generator_of, reason_of
 
 log = logging.getLogger("sdist")
 
@@ -76,8 +75,7 @@ class DiffusersPipeline(Editor):
             self._around(model)
 
     def check_model(self, model: Backbone) -> None:
-        if self.steps > model.last_timestep + 1:
-            raise UserError(f"the editor asks for {self.steps} steps, this model has {model.last_timestep + 1}")
+        check_steps(self.steps, model)
 
     def check(self, model: Backbone, request: Request) -> None:
         for prompt in prompts_of(request):
@@ -90,7 +88,7 @@ class DiffusersPipeline(Editor):
             if run.admit is not None and not run.admit(index):
                 continue
             start = time.perf_counter()
-            generator = DrawKey(prepared.request.seed, prepared.key, 0, 0).generator(STREAM)
+            generator = generator_of(prepared)
             try:
                 with _naming_faults(model):
                     pixels = self.edit_one(pipeline, prepared.image, prompts_of(prepared.request), generator)
@@ -118,9 +116,6 @@ class DiffusersPipeline(Editor):
         )
         pipeline.set_progress_bar_config(disable=not log.isEnabledFor(logging.INFO), leave=False)
         return pipeline
-
-
-STREAM = "baseline"  # of random numbers; its name is part of every image made so far
 
 
 def prompts_of(request: Request) -> Prompts:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from ..denoising.instructed import Scales, Step, linspace_levels, noise_of, walk
+from ..denoising.instructed import Scales, Step, linspace_levels, walk
+from ..denoising.noise import noise_of
 from ..diffusion import Latents
-from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import UserError
 from ..files.images import to_pixels
@@ -15,12 +15,10 @@ from ..models import instruct_pix2pix
 from ..models.base import Backbone
 from ..prediction import Hook, Text
 from ..registry import EDITORS, one_of
-from .base import Observers
-from .denoising import Denoising, Walked
+from .base import Observers, check_steps, generator_of
+from .denoising import Denoising, WalkOutput
 
 log = logging.getLogger("sdist")
-
-STREAM = "baseline"  # of random numbers; its name is part of every image made so far
 
 
 @EDITORS.register("instruct_pix2pix")
@@ -53,15 +51,14 @@ class InstructPix2Pix(Denoising):
         return ("source", "target") if request.instruction.strip() else ("source",)
 
     def check_model(self, model: Backbone) -> None:
-        if self.num_inference_steps > model.last_timestep + 1:
-            raise UserError(f"the editor asks for {self.num_inference_steps} steps, this model has {model.last_timestep + 1}")
+        check_steps(self.steps, model)
 
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for an instruction that is too long."""
-        model.text.token_ids(told(request))
+        model.text.token_ids(instruction_of(request))
 
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
-        report_untold([prepared.request for prepared in batch])
+        report_missing_instructions([prepared.request for prepared in batch])
         return super().edit(model, batch, run)
 
     @property
@@ -72,34 +69,34 @@ class InstructPix2Pix(Denoising):
         *_, last = self.walk_steps(model, batch)
         return last.latents
 
-    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         nowhere = [None] * len(batch)
-        yield Walked(model.encode(to_pixels([p.image for p in batch])), nowhere)
+        yield WalkOutput(model.encode(to_pixels([p.image for p in batch])), nowhere)
         for step in self.walked(model, batch, Scales(self.guidance_scale, self.image_guidance_scale)):
-            yield Walked(step.clean, nowhere)
+            yield WalkOutput(step.clean, nowhere)
 
     def walked(
         self, model: Backbone, batch: Sequence[Prepared], scales: Scales, hooks: Callable[[int], Iterable[Hook]] = lambda k: ()
     ) -> Iterator[Step]:
         """The steps of images of one size from the noise of their seeds; again the same with the same hooks."""
         image = cast(instruct_pix2pix.InstructPix2Pix, model).condition(to_pixels([p.image for p in batch]))
-        generators = [DrawKey(p.request.seed, p.key, 0, 0).generator(STREAM) for p in batch]
+        noise = noise_of([generator_of(p) for p in batch])
         levels = linspace_levels(model, self.num_inference_steps, image)
-        return walk(model, image, texts(model, batch), levels, self.solver, scales, noise_of(generators, image), hooks)
+        return walk(model, image, texts(model, batch), levels, self.solver, scales, noise, hooks)
 
 
-def told(request: Request) -> str:
+def instruction_of(request: Request) -> str:
     """What the network is told: the instruction, or where there is none the target prompt."""
     return request.instruction or request.target
 
 
 def texts(model: Backbone, batch: Sequence[Prepared]) -> dict[str, Text]:
     """The embedded instructions and as many empty prompts."""
-    prompts = {"instruction": [told(p.request) for p in batch], "null": [""] * len(batch)}
+    prompts = {"instruction": [instruction_of(p.request) for p in batch], "null": [""] * len(batch)}
     return {name: model.embed(lines) for name, lines in prompts.items()}
 
 
-def report_untold(requests: Sequence[Request]) -> None:
+def report_missing_instructions(requests: Sequence[Request]) -> None:
     """Says where the target prompt stands for an instruction."""
     without = sum(not request.instruction for request in requests)
     if without:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..denoising.instructed import INSTRUCTED, ROWS, SEEING, Scales
-from ..draws import DrawKey
 from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..files.images import to_pixels
@@ -23,13 +22,12 @@ from ..regions.base import Region, from_mask
 from ..regions.tokens import TokenRule, Tokens, by_piece, by_word
 from ..registry import EDITORS, one_of
 from ..taggers import default_tagger
-from .denoising import Walked
-from .instruct_pix2pix import InstructPix2Pix, told
+from .base import generator_of
+from .denoising import WalkOutput
+from .instruct_pix2pix import InstructPix2Pix, instruction_of
 from .mask_images import mask_pixels
 
 log = logging.getLogger("sdist")
-
-STREAM = "kmeans"  # of random numbers
 
 
 @EDITORS.register("lime")
@@ -75,7 +73,7 @@ class LIME(InstructPix2Pix):
         penalized(model.layout, self.penalized_levels)
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        instruction, spans = told(request), model.text.token_spans(told(request))
+        instruction, spans = instruction_of(request), model.text.token_spans(instruction_of(request))
         if request.words:
             chosen = named_words(instruction, request.words, "the instruction")
             return tuple(word.text for word in chosen), tuple(token_indices(spans, chosen, "all"))
@@ -84,18 +82,18 @@ class LIME(InstructPix2Pix):
         named = [w.text for w in words(instruction) if any(start < w.end and end > w.start for start, end in inside)]
         return tuple(named), related
 
-    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         """Of the second walk."""
-        yield Walked(model.encode(to_pixels([p.image for p in batch])), [None] * len(batch))
+        yield WalkOutput(model.encode(to_pixels([p.image for p in batch])), [None] * len(batch))
         regions = self.regions(model, batch)
         masks = [None if region is None else region.mask[None].float() for region in regions]
         scales = Scales(self.guidance_scale, self.image_guidance_scale)
         for step in self.walked(model, batch, scales, self.penalties(model, batch, regions)):
-            yield Walked(step.clean, masks)
+            yield WalkOutput(step.clean, masks)
 
     def regions(self, model: Backbone, batch: Sequence[Prepared]) -> list[Region | None]:
         """Of each image: its mask image, or where the related words point to; None without either."""
-        size = latent_size(model, batch[0])
+        size = model.latent_size(batch[0].image.size)
         looked_at = [i for i, p in enumerate(batch) if p.mask is None and p.tokens]
         masks = {i: mask_pixels([p.mask]).to(model.device) for i, p in enumerate(batch) if p.mask is not None}
         found = {i: from_mask(mask, size) for i, mask in masks.items()}
@@ -111,7 +109,7 @@ class LIME(InstructPix2Pix):
         scales = Scales(self.localize_guidance_scale, self.image_guidance_scale)
         steps = self.walked(model, batch, scales, lambda k: [hook] if k == self.recorded_step else [])
         seen = next(islice(steps, self.recorded_step, None)).outputs.recorded[hook]
-        generators = [DrawKey(p.request.seed, p.key, 0, 0).generator(STREAM) for p in batch]
+        generators = [generator_of(p, "kmeans") for p in batch]
         return self.region.regions(seen, [p.tokens for p in batch], generators)
 
     def penalties(
@@ -124,14 +122,14 @@ class LIME(InstructPix2Pix):
         area = torch.stack([torch.zeros_like(masks[0]) if region is None else region.mask for region in regions])
         rows = ROWS if self.penalized_rows == "all" else (INSTRUCTED,)
         allowed = self.allowed(model, batch)
-        penalty = Penalty(rows, tuple(self.penalized_levels), area, allowed, latent_size(model, batch[0]))
+        penalty = Penalty(rows, tuple(self.penalized_levels), area, allowed, model.latent_size(batch[0].image.size))
         return lambda k: [penalty] if k < self.penalized_steps else []
 
     def allowed(self, model: Backbone, batch: Sequence[Prepared]) -> Tensor:
         """(b, tokens): what may be looked at inside a region, the words that were named among them."""
         allowed = torch.zeros(len(batch), model.text.length, dtype=torch.bool, device=model.device)
         for row, p in enumerate(batch):
-            effective = tokens_of(model.text, told(p.request), self.tokens).effective
+            effective = tokens_of(model.text, instruction_of(p.request), self.tokens).effective
             allowed[row, [*effective, *p.tokens]] = True
         return allowed
 
@@ -149,13 +147,8 @@ def pieces_of(text: PromptEncoder, instruction: str) -> list[str]:
     return [tokenizer.decode([token]).strip() for token in tokenizer(instruction).input_ids]
 
 
-def latent_size(model: Backbone, prepared: Prepared) -> tuple[int, int]:
-    width, height = prepared.image.size
-    return height // model.factor, width // model.factor
-
-
 def _report(prepared: Prepared, region: Region | None) -> None:
-    name, instruction = prepared.request.image.name, told(prepared.request)
+    name, instruction = prepared.request.image.name, instruction_of(prepared.request)
     if region is None:
         text = "%s: no word of %r says what is edited: no region, so it is edited as by instruct_pix2pix; name words with --words"
         log.warning(text, name, instruction)

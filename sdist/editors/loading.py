@@ -17,7 +17,7 @@ from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import make_card
 from ..errors import UserError
 from ..faults import naming
-from ..files.images import Read, fit, fit_note, fitted_size, read_image
+from ..files.images import LoadedImage, fit, fit_note, fitted_size, read_image
 from ..files.masks import check_shape, coverage, read_mask
 from ..files.opening import image_size
 from ..given import checked
@@ -101,7 +101,7 @@ class LoadedMethod:
             words, tokens = localized or self.editor.words(self.model, request)
         return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes)
 
-    def _fitted(self, path: Path, read: Read, size: str, is_result: bool = False) -> Read:
+    def _fitted(self, path: Path, read: LoadedImage, size: str, is_result: bool = False) -> LoadedImage:
         """At the size of the edit; the log says once what was done to it."""
         image = fit(read.image, size, self.model.native_side, self.editor.size_multiple(self.model))
         notes = [*read.notes, *fit_note(read.image.size, image.size)]
@@ -113,8 +113,7 @@ class LoadedMethod:
 
     def parallel(self, images: int, size: tuple[int, int]) -> int:
         """How many draws at once suit the device, for so many images of (width, height) pixels."""
-        width, height = size
-        return self.editor.parallel(self.model, images, (height // self.model.factor, width // self.model.factor))
+        return self.editor.parallel(self.model, images, self.model.latent_size(size))
 
     @checked()
     def edit(self, batch: Sequence[Prepared], run: Observers = Observers()) -> list[Result]:  # noqa: B008 (it is frozen)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
-from ..denoising.base import LAST, Inverted, Level, levels
+from ..denoising.base import LAST, InversionResult, Level, WalkBack, levels
 from ..denoising.noise import Noises
 from ..denoising.sample import Plan, sample
 from ..diffusion import Latents
@@ -20,14 +20,14 @@ from ..registry import EDITORS, one_of
 from .denoising import Denoising
 
 
-class Begun(NamedTuple):
+class WalkSetup(NamedTuple):
     """A walk that is about to begin, of some images."""
 
     text: Mapping[str, Text]
     levels: Sequence[Level]
     tokens: TokenMap
     noises: Noises
-    inverted: Inverted
+    inverted: InversionResult
 
     @property
     def start(self) -> dict[str, Latents]:
@@ -93,12 +93,12 @@ class PromptToPrompt(Denoising):
         return reweight(align(source, target), tokens, self.reweight)
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        begun = self.begin(model, batch)
-        plan = self.plan(begun.tokens, to_the_end=begun.inverted.clean is not None)
-        *_, last = sample(model, begun.start, begun.text, begun.levels, self.solver, plan, begun.inverted)
+        setup = self.begin(model, batch)
+        plan = self.plan(setup.tokens, to_the_end=setup.inverted.clean is not None)
+        *_, last = sample(model, setup.start, setup.text, setup.levels, self.solver, plan, setup.inverted)
         return last["edit"]
 
-    def begin(self, model: Backbone, batch: Sequence[Prepared]) -> Begun:
+    def begin(self, model: Backbone, batch: Sequence[Prepared]) -> WalkSetup:
         """The inverted images, and what the way back needs."""
         requests = [p.request for p in batch]
         source = model.encode(to_pixels([p.image for p in batch]))
@@ -108,8 +108,8 @@ class PromptToPrompt(Denoising):
         times = self.solver.timesteps(self.steps, model.last_timestep)
         at = levels(model, times, source, self.solver.clean_end or self.inversion.clean_end)
         noises = Noises([(p.request.seed, p.key) for p in batch], source)
-        inverted = self.inversion.start(model, source, text, at, self.solver, noises.of_level)
-        return Begun(text, at, tokens, noises, inverted)
+        inverted = self.inversion.start(WalkBack(model, source, text, at, self.solver, noises.of_level))
+        return WalkSetup(text, at, tokens, noises, inverted)
 
     def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Callable[[int], Plan]:
         """What each step asks for: both branches while something is injected or to the end, else the target alone."""

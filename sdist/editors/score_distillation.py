@@ -16,6 +16,7 @@ from ..distillation.trainer import MIN_PARALLEL, default_parallel, optimize
 from ..edits.request import Prepared, Request, Result
 from ..errors import PicturesError, UserError
 from ..files.images import to_images, to_pixels
+from ..given import check_count
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
@@ -30,8 +31,6 @@ from .base import FAULTS, Editor, Observers, reason_of, without_faulty
 from .mask_images import mask_rows
 
 log = logging.getLogger("sdist")
-
-MOST_STEPS = 10**7
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,8 @@ class ScoreDistillation(Editor):
     def __post_init__(self) -> None:
         if None in (self.loss, self.gamma, self.timesteps):
             raise UserError("loss, gamma and timesteps cannot be null")
-        if self.steps < 1:
-            raise UserError(f"steps must be at least 1, got {self.steps}")
-        if self.steps > MOST_STEPS:
-            raise UserError(f"steps must be at most {MOST_STEPS}, got {self.steps}")
-        if self.noises < 1:
-            raise UserError(f"noises must be at least 1, got {self.noises}")
+        check_count("steps", self.steps)
+        check_count("noises", self.noises)
         _ = self.parts  # which go together, or are refused
 
     @property
@@ -144,12 +139,12 @@ class ScoreDistillation(Editor):
             model, edit, method, identities, parallel, min_parallel, admit=admit, staggered=staggered, names=names
         )  # fmt: skip
         encoding = (time.perf_counter() - start) / len(batch)
-        finishing = Finishing(model, batch, run.deliver, encoding, only_begun=run.admit is not None, has_mask=has_mask)
-        optimize(distiller, model.device, [finishing, *run.callbacks], run.logger)
-        late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | finishing.failures
+        delivery = ResultDelivery(model, batch, run.deliver, encoding, only_begun=run.admit is not None, has_mask=has_mask)
+        optimize(distiller, model.device, [delivery, *run.callbacks], run.logger)
+        late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | delivery.failures
         if failures := failures | {places[i]: text for i, text in late.items()}:
             raise PicturesError(dict(sorted(failures.items())))
-        return [finishing.results[i] for i in sorted(finishing.results)]
+        return [delivery.results[i] for i in sorted(delivery.results)]
 
     def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:
         """The tensors of a batch: encoded images, the prompts that the method reads, focus tokens, masks."""
@@ -171,13 +166,18 @@ class ScoreDistillation(Editor):
         masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
         return Edit(source, text, focus, mask, masked)
 
+    def trace_parts(self, model: Backbone, prepared: Prepared) -> tuple[Edit, Method]:
+        if prepared.mask is not None or self.prompts.null:
+            raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
+        return self.encode(model, [prepared]), self.method(model)
+
     def method(self, model: Backbone) -> Method:
         """Its components, the regularizers adapted to the model."""
         parts, scale = self.parts, find_model(model.name).scale
         return replace(parts, regularizers={name: r.adapted(model, scale) for name, r in parts.regularizers.items()})
 
 
-class Finishing(Observer):
+class ResultDelivery(Observer):
     """Decodes and delivers each image when it has made its last step, or as it is when the run is stopped.
 
     `encoding`: seconds that were each image's share; `only_begun`: without those that had not begun.

@@ -10,7 +10,7 @@ import torch
 
 from ..denoising.grounding import Focus, Grounding, Saliency
 from ..denoising.sample import sample
-from ..denoising.two_branch import Course, Injected, Variance
+from ..denoising.two_branch import Course, InjectionSteps, Variance
 from ..diffusion import Latents
 from ..edits.request import Prepared, Request
 from ..errors import UserError
@@ -23,7 +23,7 @@ from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
 from ..prompts import Word, differing_nouns, named_words, token_indices, words
 from ..registry import EDITORS, one_of
 from .mask_images import mask_rows
-from .prompt_to_prompt import Begun, PromptToPrompt
+from .prompt_to_prompt import PromptToPrompt, WalkSetup
 
 log = logging.getLogger("sdist")
 
@@ -111,12 +111,12 @@ class TwoBranch(PromptToPrompt):
         return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        begun = self.begin(model, batch)
-        course = self.course(model, batch, begun)
-        *_, last = sample(model, begun.start, begun.text, begun.levels, self.solver, course.plan, begun.inverted)
+        setup = self.begin(model, batch)
+        course = self.course(model, batch, setup)
+        *_, last = sample(model, setup.start, setup.text, setup.levels, self.solver, course.plan, setup.inverted)
         return last["edit"]
 
-    def course(self, model: Backbone, batch: Sequence[Prepared], begun: Begun) -> Course:
+    def course(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> Course:
         """Which attention is injected and looked at, and what is read of images."""
         focus, scale = self.focus(model, batch), find_model(model.name).scale
         for prepared, source, target in zip(batch, focus.source, focus.target, strict=True):
@@ -124,15 +124,15 @@ class TwoBranch(PromptToPrompt):
                 _report_no_words(prepared.request.source, prepared.request.target)
         return Course(
             branches=(SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)),
-            injected=Injected.of(self.steps, self.cross_replace, self.self_replace, self.image_replace, self.self_level),
-            tokens=begun.tokens,
-            noise=begun.noises.of_step,
+            injected=InjectionSteps.of(self.steps, self.cross_replace, self.self_replace, self.image_replace, self.self_level),
+            tokens=setup.tokens,
+            noise=setup.noises.of_step,
             images=self.images(model, batch),
             saliency=Saliency(self.grounding, focus) if focus.source.any() or focus.target.any() else None,
             first=self.grounding.first(self.steps),
             levels=(model.layout.nearest("cross", scale.cross_level), model.layout.nearest("self", scale.self_level)),
             variance=self.variance,
-            user=mask_rows(batch, begun.inverted.noisy),
+            user=mask_rows(batch, setup.inverted.noisy),
         )
 
     def focus(self, model: Backbone, batch: Sequence[Prepared]) -> Focus:

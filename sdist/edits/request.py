@@ -18,7 +18,7 @@ from ..files.paths import picture_path
 from ..files.storage import make_folder, storage_path, write
 from ..given import check_fields, checked, native
 from ..spelling import check_text, clean, escaped
-from .asked import check_prompts
+from .prompt_checks import check_prompts
 
 log = logging.getLogger("sdist")
 

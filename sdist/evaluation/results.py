@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.base import Pair
-from ..edits.made import image_marks, read_made
 from ..edits.run_card import file_digest
+from ..edits.stored_results import image_marks, read_made
 from ..errors import UserError
 from ..files.helpers import is_helper
 from ..files.opening import image_size

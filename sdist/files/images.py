@@ -27,7 +27,7 @@ CARD_KEY = "sdist"  # of the run card in a PNG's text
 
 
 @dataclass(frozen=True)
-class Read:
+class LoadedImage:
     """An image with what was done to its file's content, and what is wrong with it although it could be read."""
 
     image: Image.Image
@@ -49,7 +49,7 @@ def load_image(path: Path) -> Image.Image:
     return read.image
 
 
-def read_image(path: Path, plain: bool = False) -> Read:
+def read_image(path: Path, plain: bool = False) -> LoadedImage:
     """An upright 8-bit RGB image in sRGB, transparency on white: the first frame of the file. Raises UserError.
 
     `plain`: as run cards without a note on reading were made, whatever the colour profile says; 65535 is white.
@@ -69,7 +69,7 @@ def read_image(path: Path, plain: bool = False) -> Read:
     image = image.convert("RGB")
     if (top := max(high for _, high in _extrema(image))) < DARK:
         faults.append(f"nearly black: its largest value is {top} of 255")
-    return Read(image, notes, faults)
+    return LoadedImage(image, notes, faults)
 
 
 def _on_white(image: Image.Image, plain: bool) -> tuple[Image.Image, list[str], list[str]]:

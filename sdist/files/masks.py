@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .images import Read, read_image
+from .images import LoadedImage, read_image
 from .opening import first_frame
 
 FLAT = 16  # of 255: what differs by less is one grey, or one alpha
@@ -15,16 +15,16 @@ LABELS = 63  # whole numbers up to here are labels, not greys
 SLACK = 0.01  # part by which the shapes of a mask and its image may differ, beside one pixel
 
 
-def read_mask(path: Path, plain: bool = False) -> Read:
+def read_mask(path: Path, plain: bool = False) -> LoadedImage:
     """A grey image, white where the edit may happen; its only note says by what rule. Raises UserError.
 
     `plain`: by luminance on white, as run cards without a note on reading were made.
     """
     if plain:
-        return Read(read_image(path, plain=True).image.convert("L"))
+        return LoadedImage(read_image(path, plain=True).image.convert("L"))
     image, notes, faults = first_frame(path, "mask")
     grey, rule = _grey(image, f"mask {path}")
-    return Read(grey, [*notes, rule], faults)
+    return LoadedImage(grey, [*notes, rule], faults)
 
 
 def coverage(mask: Image.Image) -> str:

@@ -78,7 +78,7 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
 @contextmanager
 def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]:
     before = module.__dict__.get("forward")  # of a block around this one, or where accelerate moves or casts the module
-    forward = before if isinstance(before, _Steered) else _Steered(name, module.forward)
+    forward = before if isinstance(before, _SteeredForward) else _SteeredForward(name, module.forward)
     calls = forward.calls
     forward.chain.append(steering)
     module.forward = forward
@@ -93,7 +93,7 @@ def _steered(module: nn.Module, name: str, steering: Steering) -> Iterator[None]
         raise _missed(name)
 
 
-class _Steered:
+class _SteeredForward:
     """The forward of a module with functions that take its attention's place."""
 
     def __init__(self, name: str, forward: Callable[..., Any]) -> None:
@@ -137,7 +137,7 @@ def _ask(
 class _Interception(TorchFunctionMode):
     """In its block, calls of scaled_dot_product_attention go to a steered forward; torch has it off while one is answered."""
 
-    def __init__(self, steered: _Steered) -> None:
+    def __init__(self, steered: _SteeredForward) -> None:
         super().__init__()
         self.steered, self.calls = steered, 0
 

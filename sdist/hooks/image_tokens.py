@@ -23,7 +23,7 @@ from .layers import Layer
 Projected = Float[Tensor, "b tokens width"]  # of all heads, side by side
 
 
-class Shared(NamedTuple):
+class SharedAttention(NamedTuple):
     """For the image's tokens too, the target branch attends as the source branch does, in layers of that level and coarser."""
 
     source: Branch
@@ -42,7 +42,7 @@ class ImageTokens:
     keys: Mapping[str, Mapping[Branch, Projected]]
     values: Mapping[str, Mapping[Branch, Projected]]
     scale: float
-    shared: Shared | None = None
+    shared: SharedAttention | None = None
 
     @contextmanager
     def open(self, network: Any, rows: Mapping[Branch, slice]) -> Iterator[None]:

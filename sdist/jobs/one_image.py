@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..edits.made import Made, content, in_the_way, read_made
 from ..edits.outputs import check_inputs_stay, remove_parts, result_names, taken_names
 from ..edits.request import Request
 from ..edits.run_card import describe, file_digest
+from ..edits.stored_results import StoredResult, content, in_the_way, read_made
 from ..errors import UserError
 from ..files.names import as_name, numbered, short_form
 from .session import Session
@@ -17,7 +17,7 @@ from .session import Session
 log = logging.getLogger("sdist")
 
 
-class Named(NamedTuple):
+class NamedRequest(NamedTuple):
     """A request with the name of its result, which is there already or is to be made."""
 
     request: Request
@@ -25,23 +25,23 @@ class Named(NamedTuple):
     is_there: bool
 
 
-def named_file(session: Session, request: Request, name: str) -> Named:
+def named_file(session: Session, request: Request, name: str) -> NamedRequest:
     """The result of a request as the file of that name. Raises UserError if it is there and is something else."""
     there, path, job = session.look(), session.folder / f"{name}.png", describe(request)
     if session.overwrite:
-        return Named(request, name, is_there=False)
+        return NamedRequest(request, name, is_there=False)
     made = read_made(session.folder, [name], there)
     if not made:
         if (file := in_the_way(session.folder, name, {*map(str.casefold, there)}, job)) is not None:
             raise UserError(f"{file} exists, and no run card says that it is of this result; --overwrite replaces it")
-        return Named(request, name, is_there=False)
+        return NamedRequest(request, name, is_there=False)
     differ = [*made[0].other_request(job), *session.other_settings(made[0])]
     if differ:
         raise UserError(f"{path} was made with a different {' and '.join(differ)}; --overwrite replaces it")
-    return Named(request, name, is_there=session.is_whole(made[0]))
+    return NamedRequest(request, name, is_there=session.is_whole(made[0]))
 
 
-def named_results(session: Session, requests: Sequence[Request], method: str) -> list[Named]:
+def named_results(session: Session, requests: Sequence[Request], method: str) -> list[NamedRequest]:
     """Those that are there keep their names, the others are IMAGE_METHOD_PROMPT_seedN, numbered where that is taken."""
     stem, listed = as_name(requests[0].image.stem), session.look()
     own = [name for name in result_names(listed) if name.startswith(f"{stem}_")]
@@ -63,7 +63,7 @@ def _taken(folder: Path, listed: Collection[str], new: Mapping[str, dict[str, An
     return {name.removesuffix(end) for name, end in ends if in_the_way(folder, name, there, new[end]) is not None}
 
 
-def _is_same(session: Session, made: Made) -> bool:
+def _is_same(session: Session, made: StoredResult) -> bool:
     """Whether a result was made with the settings of this session; not if nobody can tell."""
     try:
         return not session.other_settings(made)
@@ -71,13 +71,13 @@ def _is_same(session: Session, made: Made) -> bool:
         return False
 
 
-def _named(session: Session, request: Request, made: Made | None, base: str) -> Named:
+def _named(session: Session, request: Request, made: StoredResult | None, base: str) -> NamedRequest:
     if made is None:
-        return Named(request, f"{base}_seed{request.seed}", is_there=False)
-    return Named(request, made.name, is_there=not session.overwrite and session.is_whole(made))
+        return NamedRequest(request, f"{base}_seed{request.seed}", is_there=False)
+    return NamedRequest(request, made.name, is_there=not session.overwrite and session.is_whole(made))
 
 
-def make_missing(session: Session, named: Sequence[Named], title: str) -> None:
+def make_missing(session: Session, named: Sequence[NamedRequest], title: str) -> None:
     """Edits what is not there yet, all seeds together."""
     missing = [one for one in named if not one.is_there]
     for one in named:

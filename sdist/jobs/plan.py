@@ -12,9 +12,9 @@ from ..edits.request import Request
 from ..files.opening import image_size
 from ..files.storage import mapped, names
 from .inputs import InputPair, in_shard, read_pairs
-from .matching import Found, match
+from .matching import MatchResult, match
 from .options import RunOptions
-from .problems import Counted, Report
+from .problems import ProblemCounter, Report
 from .session import Session
 
 
@@ -61,7 +61,7 @@ class Plan:
 
 def plan_run(options: RunOptions, report: Report, models: ModelCache | None = None) -> tuple[Session, Plan]:
     """The session of a run, with its model loaded if there are pairs that can be edited, and what it has to do."""
-    reading = Counted(report)
+    reading = ProblemCounter(report)
     pairs = read_pairs(options.input, reading, options.shard)
     session = Session(options, models)
     return session, make_plan(session, pairs, options, report, reading.count)
@@ -89,7 +89,7 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     return Plan(tasks, *counts, Counter(task.size for task in found.tasks), refused, len(waiting))
 
 
-def _changed(tasks: list[Task], found: Found, report: Report) -> set[str]:
+def _changed(tasks: list[Task], found: MatchResult, report: Report) -> set[str]:
     """Names of results whose rows have changed since; `report` hears of each."""
     waiting = [task for task in tasks if task.name in found.changed]
     for task in waiting:

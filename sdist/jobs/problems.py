@@ -16,7 +16,7 @@ def in_order(problems: Iterable[str]) -> list[str]:
     return sorted(lines, key=lambda problem: int(found[1]) if (found := lines[problem]) else sys.maxsize)
 
 
-class Counted:
+class ProblemCounter:
     """Hands each problem on, and counts them."""
 
     def __init__(self, report: Report) -> None:

@@ -11,18 +11,18 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger
 
 from ..config.settings import Settings
-from ..distillation.callbacks import ProgressBar, Stopping
+from ..distillation.callbacks import ProgressBar, StopCondition
 from ..distillation.progress import Bar
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod, ModelCache, model_cache
-from ..edits.made import Made, is_stopped, read_made
 from ..edits.outputs import forget_error, output_files, stopped_names, writable_folder, write_result
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import plain_settings
+from ..edits.stored_results import StoredResult, is_stopped, read_made
 from ..errors import UserError
 from ..files.names import numbered
 from ..files.storage import names, remove
-from ..interrupts import Interrupted, interrupts
+from ..interrupts import Interruption, interrupts
 from ..models.own_state import own_state
 from .claims import Claims
 from .events import Events
@@ -99,11 +99,11 @@ class Session:
         self._partial = stopped_names(listed)
         return listed
 
-    def other_settings(self, made: Made) -> list[str]:
-        """Which settings of this session a result was not made with. Raises UserError as `Made.other_settings` does."""
+    def other_settings(self, made: StoredResult) -> list[str]:
+        """Which settings of this session a result was not made with. Raises UserError as `StoredResult.other_settings` does."""
         return made.other_settings(self._plain, lambda: self.method.model.fingerprint)
 
-    def is_whole(self, made: Made) -> bool:
+    def is_whole(self, made: StoredResult) -> bool:
         """Whether a result can stay; the log says if not."""
         if not made.is_whole:
             log.info("%s does not count: it is empty, cut short, or older than the card beside it", made.image)
@@ -162,7 +162,7 @@ class Session:
 
         stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
         with own_state(), self._logged(label) as logger, stepping:  # loggers write in it, too
-            callbacks: list[Callback] = [ProgressBar(label, bar), Stopping(lambda distiller: interrupts.wanted)]
+            callbacks: list[Callback] = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted)]
             if logger is not None:
                 callbacks.append(PictureLogger(self.method.model, self.settings.log.images_every))
             observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, staggered)
@@ -215,13 +215,13 @@ class Session:
             self.events.tell({"status": status, "image": str(image), **what, **more})
 
     def end_if_interrupted(self, done: bool) -> None:
-        """Raises Interrupted, with what was kept, if a signal asked for the end and not all is done."""
+        """Raises Interruption, with what was kept, if a signal asked for the end and not all is done."""
         if not interrupts.wanted or (done and not self.unfinished):
             return
         if len(self.stopped) == 1:
             ((path, step),) = self.stopped
-            raise Interrupted(f"stopped at step {step} of {self.settings.editor.steps}; saved as {path}")
+            raise Interruption(f"stopped at step {step} of {self.settings.editor.steps}; saved as {path}")
         if self.stopped:
             saved = ", ".join(f"{path} (step {step})" for path, step in self.stopped)
-            raise Interrupted(f"stopped; {len(self.stopped)} images are saved as they were: {saved}")
-        raise Interrupted("stopped before a step of the images being made was finished: nothing of them was saved")
+            raise Interruption(f"stopped; {len(self.stopped)} images are saved as they were: {saved}")
+        raise Interruption("stopped before a step of the images being made was finished: nothing of them was saved")

@@ -48,7 +48,7 @@ def summary(
     made, there, total = (sum(getattr(r, name) for r in results) for name in ("made", "there", "total"))
     counts = [f"{made} of {total} made", f"{there} already there", f"{sum(len(r.failed) for r in results)} failed"]
     others = {"refused": "refused", "changed": "changed since (--changed)", "elsewhere": "left to another process"}
-    counts += [f"{count} {told}" for name, told in others.items() if (count := sum(getattr(r, name) for r in results))]
+    counts += [f"{count} {label}" for name, label in others.items() if (count := sum(getattr(r, name) for r in results))]
     return [", ".join(counts), *_more(results, made, "--dry-run" if dry_run else "--limit"), *_problems(problems, file)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config.settings import Settings
 from ..config.sweep import Sweep, Variant, changes
 from ..editors.loading import ModelCache
-from ..edits.made import SAME
+from ..edits.stored_results import SAME
 from ..errors import UserError
 from ..evaluation.evaluate import EvaluationOptions
 from .counts import at_least_one
@@ -17,7 +17,7 @@ from .engines.local import edit_all
 from .inputs import InputPair, read_pairs
 from .options import WHOLE, RunOptions
 from .plan import Plan, make_plan
-from .problems import Counted, ProblemReporter, Report
+from .problems import ProblemCounter, ProblemReporter, Report
 from .session import Session
 from .summary import RunResult, run_result, summary
 from .sweep_outputs import Say, compare_all, evaluator, write_grid
@@ -74,7 +74,7 @@ def listing(sweep: Sweep, settings: Mapping[str, Settings], base: Settings | Non
 def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[RunResult]:
     """Makes what is missing of all variants, and, if nothing is left, grid.png and the scores; `say` hears of each."""
     source, shard = options.runs[0].input, options.runs[0].shard
-    read = read_pairs(source, reading := Counted(report), shard)
+    read = read_pairs(source, reading := ProblemCounter(report), shard)
     pairs = [pair for pair in read if options.first is None or pair.number < options.first]
     evaluate = None if options.evaluation is None else evaluator(options.evaluation, source, options.first)
     work = _plan(options, pairs, report, reading.count)

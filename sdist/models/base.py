@@ -10,7 +10,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -136,6 +136,11 @@ class Backbone(ABC):
     def check_size(self, width: int, height: int) -> None:  # noqa: B027
         """Raises UserError for sides in pixels, multiples of `multiple`, that the denoiser cannot read."""
 
+    def latent_size(self, pixels: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the latents of an image of (width, height) pixels."""
+        width, height = pixels
+        return height // self.factor, width // self.factor
+
     def from_vae(self, mean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents as the denoiser reads them, from the mean of the VAE's posterior."""
         return (mean - shift_of(self.vae)) * scale_of(self.vae)
@@ -216,17 +221,27 @@ class Backbone(ABC):
         return {**latents, **({"words": words} if (words := self.text.added_words) else {})}
 
     @torch.no_grad()
-    def encode(self, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c h w"]:
+    def encode(
+        self, pixels: Float[Tensor, "b 3 height width"], noise: Callable[[Tensor], Tensor] | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """The mean of the posterior in the model's own scaling; pixels in [-1, 1].
 
-        Raises AllocationError and NotFiniteError, as `decode` and `embed` do.
+        With `noise`, which draws some of unit variance in a tensor's shape, a draw from the posterior instead. Raises
+        AllocationError and NotFiniteError, as `decode` and `embed` do.
         """
+        if noise is None:
+            return self.from_vae(self._encoded(pixels, lambda posterior: posterior.mean))
+        mean, deviation = self._encoded(pixels, lambda posterior: torch.cat([posterior.mean, posterior.std], 1)).chunk(2, 1)
+        return self.from_vae(mean + deviation * noise(mean))
+
+    def _encoded(self, pixels: Float[Tensor, "b 3 height width"], part: Callable[[Any], Tensor]) -> Tensor:
+        """That of the VAE's posterior."""
         height, width = pixels.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
-        mean = through_autoencoder(self.vae, rows, "encoder", lambda row: self.vae.encode(row).latent_dist.mean.float().cpu())
-        return self.from_vae(mean.to(self.device))
+        found = through_autoencoder(self.vae, rows, "encoder", lambda row: part(self.vae.encode(row).latent_dist).float().cpu())
+        return found.to(self.device)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:

@@ -16,7 +16,7 @@ RANK = cast(Any, rank_zero_only)  # a function whose attribute `rank` says which
 AUTOCAST = ("cpu", "cuda", "mps")  # devices on which a caller may let torch choose number formats
 
 
-class Shared(NamedTuple):
+class ProcessState(NamedTuple):
     """What an edit needs of the process."""
 
     dtype: torch.dtype  # of numbers that are made without one
@@ -26,7 +26,7 @@ class Shared(NamedTuple):
     rank: int  # of the process, in what Lightning takes for a group of them: RANK, LOCAL_RANK or SLURM_PROCID
 
 
-OURS = Shared(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), False, 0)
+OURS = ProcessState(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), False, 0)
 
 
 @contextmanager
@@ -59,7 +59,9 @@ class _Process:
         with self._lock:
             if not self._inside:
                 levels = {name: logging.getLogger(name).level for name in OURS.levels}
-                self._before = Shared(torch.get_default_dtype(), levels, rounding(), ImageFile.LOAD_TRUNCATED_IMAGES, RANK.rank)
+                self._before = ProcessState(
+                    torch.get_default_dtype(), levels, rounding(), ImageFile.LOAD_TRUNCATED_IMAGES, RANK.rank
+                )
                 _set(OURS)
             self._inside += 1
 
@@ -70,7 +72,7 @@ class _Process:
                 _set(self._before)
 
 
-def _set(state: Shared) -> None:
+def _set(state: ProcessState) -> None:
     torch.set_default_dtype(state.dtype)
     set_rounding(state.rounding)
     ImageFile.LOAD_TRUNCATED_IMAGES = state.truncated

@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from ..api import without_folders
 from ..config.build import settings_of
 from ..config.settings import Settings
-from ..distillation.callbacks import ProgressBar, Stopping
+from ..distillation.callbacks import ProgressBar, StopCondition
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
@@ -258,5 +258,5 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         """On the pipeline's progress bar, which counts steps, or images where the editor is not stepwise."""
         steps, unit = method.editor.progress
         with self.progress_bar(total=steps * len(batch)) as bar:
-            callbacks = [ProgressBar(run=bar), step_end, Stopping(lambda distiller: self._interrupt)]
+            callbacks = [ProgressBar(run=bar), step_end, StopCondition(lambda distiller: self._interrupt)]
             return method.edit(batch, Observers(callbacks, deliver=lambda result: bar.update() if unit == "image" else None))

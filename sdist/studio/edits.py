@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from ..api import make, without_folders
 from ..config.settings import Settings
-from ..distillation.callbacks import Snapshot, Stopping, Watching
+from ..distillation.callbacks import Snapshot, StepObserver, StopCondition
 from ..editors.base import Observers
 from ..editors.loading import model_cache
 from ..edits.request import Request, Result
@@ -115,7 +115,7 @@ class Work:
             self.loading = False
         self._limits.check_size(*method.check(run.request))
         run.began = monotonic()
-        watching, stopping = Watching(partial(self._saw, run)), Stopping(lambda distiller: self._is_over())
+        watching, stopping = StepObserver(partial(self._saw, run)), StopCondition(lambda distiller: self._is_over())
         run.result = make(run.settings, run.request, Observers([watching, stopping]))
         self.news += 1
 

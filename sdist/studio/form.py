@@ -22,7 +22,7 @@ CARD = "run card"  # stands among the methods for the settings of a restored car
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EditOrder:
     """What a visitor asks for; None and 0 leave a value to the method."""
 
     image: Path | None
@@ -40,7 +40,7 @@ class Wanted:
     card: dict[str, Any] | None = None  # settings that CARD stands for
 
 
-def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
+def runs_of(wanted: EditOrder, limits: Limits) -> list[Run]:
     """A run for each method and seed. Raises UserError for what is wrong or beyond the limits."""
     if wanted.image is None:
         raise UserError("there is no picture yet: drop one, or choose a scene")
@@ -61,7 +61,7 @@ def runs_of(wanted: Wanted, limits: Limits) -> list[Run]:
     return runs
 
 
-def _settings(wanted: Wanted, method: str, seed: int) -> Settings:
+def _settings(wanted: EditOrder, method: str, seed: int) -> Settings:
     values: dict[str, Any] = {"model": wanted.model, "seed": seed, "size": wanted.size.strip() or "native"}
     values |= {"steps": int(wanted.steps)} if wanted.steps else {}
     overrides = plain_overrides(wanted.overrides)

@@ -9,7 +9,7 @@ from .form import CARD, words_of
 from .handle_page import fields_of
 from .handle_source import offered, placed
 from .html import about, empty_stage, sized, status
-from .restore import Restored, restored, text_of
+from .restore import RestoredEdit, restored, text_of
 from .visitor import Form, Visitor
 
 
@@ -40,7 +40,7 @@ def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
     return cards[first], [path for path in files if path != first]
 
 
-def _back(visitor: Visitor, card: Restored) -> dict[str, Any]:
+def _back(visitor: Visitor, card: RestoredEdit) -> dict[str, Any]:
     visitor.card = card.settings if card.method is None else None
     chosen = None if card.words in ([], words_of(card.source, card.target)[1]) else card.words
     visitor.ticked = None if chosen is None else (card.target, chosen)

@@ -7,7 +7,7 @@ import gradio as gr
 
 from ..errors import UserError
 from .edits import Run, Work
-from .form import Wanted, runs_of
+from .form import EditOrder, runs_of
 from .handle_source import placed
 from .html import problem, run_stage, status
 from .page import OFTEN, SELDOM, painted
@@ -24,7 +24,7 @@ def begin(visitor: Visitor, editor: dict[str, Any] | None, *fields: Any) -> dict
     form, mask = form_of(*fields), painted(editor)
     visitor.form, visitor.mask = form, mask
     chosen = visitor.ticked[1] if visitor.ticked is not None and visitor.ticked[0] == form.target else None
-    wanted = Wanted(
+    wanted = EditOrder(
         image=visitor.source, source=form.source, target=form.target, methods=form.methods, model=form.model, seed=form.seed,
         seeds=form.seeds, chosen=chosen, mask=None if mask is None else visitor.take_image(mask, "mask"), steps=form.steps,
         size=form.size, overrides=form.overrides, card=visitor.card,

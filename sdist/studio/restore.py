@@ -17,7 +17,7 @@ OWN = ("model", "device", "precision", "compile", "checkpoint", "size", "seed", 
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredEdit:
     """What a card says; `digests` are those of its source and its mask picture."""
 
     method: str | None  # None: no method of this installation has these settings
@@ -33,7 +33,7 @@ class Restored:
     digests: tuple[str, str | None]
 
 
-def restored(text: str, methods: list[str]) -> Restored:
+def restored(text: str, methods: list[str]) -> RestoredEdit:
     """Reads a card. Raises UserError if it is none, or damaged."""
     check_literal(text)
     if len(text) > LARGEST:
@@ -53,7 +53,7 @@ def restored(text: str, methods: list[str]) -> Restored:
     if not settings.editor.watchable:
         raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
     plain, steps = plain_settings(settings), settings.editor.steps if settings.editor.stepwise else 0  # 0: the method's
-    return Restored(
+    return RestoredEdit(
         method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in ("device", "compile", "log")},
         model=settings.model, size=settings.size, seed=seed, steps=steps, source=source, target=target,
         words=chosen, image=Path(image).name, digests=digests,

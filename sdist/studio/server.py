@@ -68,7 +68,7 @@ class ContentSecurityPolicy:
         await self.app(scope, receive, with_policy)
 
 
-class Goodbyes:
+class LeaveMiddleware:
     """ASGI middleware that takes a closed page's POST /left/TAB."""
 
     def __init__(self, app: ASGIApp, visitors: Visitors) -> None:
@@ -160,7 +160,7 @@ def _launch(demo: gr.Blocks, door: Address, limits: Limits, visitors: Visitors, 
                 prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
                 show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
                 app_kwargs={
-                    "middleware": [Middleware(ContentSecurityPolicy), Middleware(Goodbyes, visitors)],
+                    "middleware": [Middleware(ContentSecurityPolicy), Middleware(LeaveMiddleware, visitors)],
                     "docs_url": None, "redoc_url": None, "openapi_url": None,
                 },
                 theme=theme(), css=CSS, head=f"<script>{JS}</script>",

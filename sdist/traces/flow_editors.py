@@ -36,7 +36,7 @@ def compare(case: Case) -> dict[str, Deviation]:
 
 
 @dataclass(frozen=True)
-class Watched(VelocityDelta):
+class ObservedVelocityDelta(VelocityDelta):
     """Keeps the predictions that it sees."""
 
     seen: list[Prediction] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Watched(VelocityDelta):
         return super().gradient(p)
 
 
-def method_of(case: Case, recorded: Arrays, model: Backbone) -> tuple[Method, Watched]:
+def method_of(case: Case, recorded: Arrays, model: Backbone) -> tuple[Method, ObservedVelocityDelta]:
     """The recorded method, and its loss."""
     steps = len(levels(recorded))
-    loss = Watched(**LOSSES[case.kind](case, steps))
+    loss = ObservedVelocityDelta(**LOSSES[case.kind](case, steps))
     lr, gamma = _step_sizes(case, levels(recorded)) if case.kind == "dvrf" else (1.0, Constant())
     method = Method(
         loss, gamma=gamma, optimizer=OptimizerSettings(lr=lr), steps=steps, timesteps=timesteps(recorded, model),
@@ -91,7 +91,7 @@ def _step_sizes(case: Case, s: list[float]) -> tuple[float, Gamma]:
 # --- in the trace's terms -----------------------------------------------------------------------------------------------
 
 
-def _quantities(case: Case, method: Method, loss: Watched, steps: list[Step]) -> Arrays:
+def _quantities(case: Case, method: Method, loss: ObservedVelocityDelta, steps: list[Step]) -> Arrays:
     edited = len(steps) - loss.sampled
     arrays = {"z": torch.cat([*(step.z for step in steps[: edited - 1]), steps[-1].z])}
     arrays |= _velocities(case, loss, loss.seen[:edited])
@@ -106,7 +106,7 @@ def _quantities(case: Case, method: Method, loss: Watched, steps: list[Step]) ->
     return arrays
 
 
-def _velocities(case: Case, loss: Watched, seen: list[Prediction]) -> Arrays:
+def _velocities(case: Case, loss: ObservedVelocityDelta, seen: list[Prediction]) -> Arrays:
     if case.kind == "flowalign":
         named = {"v_edit_target": TARGET, "v_edit_source": SOURCE, "v_source_source": SOURCE_SOURCE}
         return {name: torch.cat([p.velocity[branch] for p in seen]) for name, branch in named.items()}

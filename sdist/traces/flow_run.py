@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recorded(Timesteps):
+class RecordedTimesteps(Timesteps):
     """The recorded timesteps, one per step."""
 
     descends = True
@@ -55,11 +55,11 @@ def levels(recorded: Arrays) -> list[float]:
     return [float(s) for name in ("sigma", "sigma_sampling") if name in recorded for s in recorded[name]]
 
 
-def timesteps(recorded: Arrays, model: Backbone) -> Recorded:
+def timesteps(recorded: Arrays, model: Backbone) -> RecordedTimesteps:
     """The model's timesteps of the recorded levels. Raises UserError unless the model is a flow."""
     if not isinstance(model, Flow):
         raise UserError(f"the trace is of a flow model, {model.name} is none; name its model with --model")
-    return Recorded(tuple(model.timestep(s, size_of(recorded["z_src"])) for s in levels(recorded)))
+    return RecordedTimesteps(tuple(model.timestep(s, size_of(recorded["z_src"])) for s in levels(recorded)))
 
 
 def run(model: Backbone, method: Method, recorded: Arrays, forced: bool, gradients: Latents | None = None) -> list[Step]:

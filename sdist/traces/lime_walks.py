@@ -59,7 +59,9 @@ class Walk:
     def _walk(self, levels: Sequence[Level], noise: Iterator[Tensor], hooks: Callable[[int], Iterable[Hook]]) -> Iterator[Step]:
         text = {"instruction": Text(self.recorded["emb_text"]), "null": Text(self.recorded["emb_null"])}
         scales = Scales(*self.case.need("guidance_scale", "image_guidance_scale"))
-        return walk(self.model, self.recorded["image_latents"], text, levels, EulerAncestral(), scales, noise, hooks)
+        return walk(
+            self.model, self.recorded["image_latents"], text, levels, EulerAncestral(), scales, lambda like: next(noise), hooks
+        )
 
     def latents(self, steps: Sequence[Step]) -> Tensor:
         """Before the first step and after each."""

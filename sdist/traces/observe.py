@@ -66,7 +66,7 @@ def _of_step(distiller: ScoreDistiller) -> Arrays:
     arrays = {"direction": gradient.clone()}
     if (masks := last_masks(distiller)) is not None:
         arrays["mask"] = masks[:, 0].clone()
-    if isinstance(loss, _WatchedCDS):
+    if isinstance(loss, _ObservedCDS):
         terms = loss.seen.pop()
         arrays |= {"dds": terms.dds, "cut": terms.cut, "cut_loss": terms.cut_loss}
     return arrays
@@ -75,22 +75,22 @@ def _of_step(distiller: ScoreDistiller) -> Arrays:
 def _of_attempts(distiller: ScoreDistiller) -> Arrays:
     values = {name: torch.cat([r.values[name] for r in distiller.rounds]) for name in ("grad_std", "threshold")}
     accept = distiller.method.filter
-    verdicts = accept.judged if isinstance(accept, _Followed) else [r.accepted for r in distiller.rounds]
+    verdicts = accept.judged if isinstance(accept, _FilterPlayback) else [r.accepted for r in distiller.rounds]
     return {**values, "accepted": torch.cat(verdicts).cpu()}
 
 
 def _watched(method: Method, follow: Trace | None) -> Method:
     loss, accept = method.loss, method.filter
     if isinstance(loss, CDS):
-        loss = _WatchedCDS(**{f.name: getattr(loss, f.name) for f in fields(loss)})
+        loss = _ObservedCDS(**{f.name: getattr(loss, f.name) for f in fields(loss)})
     if accept is not None and follow is not None:
         verdicts = follow.arrays["accepted"]
-        accept = _Followed(redraw_timestep=True, max_attempts=len(verdicts) + 1, judge=accept, verdicts=verdicts)
+        accept = _FilterPlayback(redraw_timestep=True, max_attempts=len(verdicts) + 1, judge=accept, verdicts=verdicts)
     return replace(method, loss=loss, filter=accept)
 
 
 @dataclass(frozen=True)
-class _WatchedCDS(CDS):
+class _ObservedCDS(CDS):
     """Keeps its two terms apart for whoever looks."""
 
     seen: list[Terms] = field(default_factory=list)
@@ -101,7 +101,7 @@ class _WatchedCDS(CDS):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Followed(Filter):
+class _FilterPlayback(Filter):
     """Accepts what was accepted when the trace was recorded, and keeps the verdicts that `judge` would give."""
 
     judge: Filter

@@ -4,9 +4,7 @@ import numpy as np
 import torch
 
 from ..editors.loading import LoadedMethod
-from ..editors.score_distillation import ScoreDistillation
 from ..edits.request import Prepared
-from ..errors import UserError
 from .observe import observe
 from .recorded_run import run_of
 from .trace import Trace, names_of
@@ -15,12 +13,8 @@ from .verify import embedded, scaled
 
 def record(loaded: LoadedMethod, prepared: Prepared) -> Trace:
     """Runs one edit and keeps its draws and quantities. Raises UserError for what the format cannot hold."""
-    editor, backbone = loaded.editor, loaded.model
-    if not isinstance(editor, ScoreDistillation):
-        raise UserError("a trace holds a run of score distillation; this method is another editor")
-    if prepared.mask is not None or editor.prompts.null:
-        raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
-    edit, method = editor.encode(backbone, [prepared]), editor.method(backbone)
+    backbone = loaded.model
+    edit, method = loaded.editor.trace_parts(backbone, prepared)
     values = {
         "source_prompt": prepared.request.source,
         "target_prompt": prepared.request.target,

@@ -22,7 +22,7 @@ COMMON = ("z_src", "emb_target", "emb_null", "z_before", "z_final", "noise", "si
 
 
 @dataclass(frozen=True)
-class Watched(RFDS):
+class ObservedRFDS(RFDS):
     """Keeps the predictions that it sees, and takes the recorded weights."""
 
     recorded: Tensor | None = None  # u of each step
@@ -43,7 +43,7 @@ def compare(case: Case) -> dict[str, Deviation]:
     """
     model, recorded = case.loaded(*COMMON)
     (guidance,) = case.need("guidance_scale")
-    loss = Watched(guidance, reverse=case.kind == "rfds_rev", recorded=recorded.get("u"))
+    loss = ObservedRFDS(guidance, reverse=case.kind == "rfds_rev", recorded=recorded.get("u"))
     elements = recorded["z_src"].numel()
     method = Method(
         loss, optimizer=_optimizer(case, elements), steps=len(recorded["sigma"]), timesteps=timesteps(recorded, model)
@@ -71,12 +71,12 @@ def _optimizer(case: Case, elements: int) -> OptimizerSettings:
     return OptimizerSettings(name, lr, options=options | {"weight_decay": case.settings.get("weight_decay") or 0})
 
 
-def _value(loss: Watched, p: Prediction) -> Tensor:
+def _value(loss: ObservedRFDS, p: Prediction) -> Tensor:
     residual = p.velocity[loss.branches[0]] - (p.draw.noise - p.latents)
     return loss.weights(p).to(residual) * (residual**2).flatten(1).mean(1)
 
 
-def _corrected(loss: Watched, recorded: Arrays) -> Arrays:
+def _corrected(loss: ObservedRFDS, recorded: Arrays) -> Arrays:
     """RFDS-Rev's first prediction, from the noise that it was replaced by: V = noise - clean, and eps = z_s + (1 - s) V."""
     if not loss.reverse:
         return {}

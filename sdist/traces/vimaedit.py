@@ -8,12 +8,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..denoising.alignment import Tokens, refine, stack
-from ..denoising.base import Inverted, Solver, levels
+from ..denoising.base import InversionResult, Solver, levels
 from ..denoising.grounding import Focus, Grounding, Saliency
 from ..denoising.sample import ByName, Plan, sample
 from ..denoising.solvers.ddim import DDIM
 from ..denoising.solvers.dpmpp_2m import DPMSolverPP2M
-from ..denoising.two_branch import Course, Injected
+from ..denoising.two_branch import Course, InjectionSteps
 from ..diffusion import add_noise
 from ..errors import unknown
 from ..files.images import to_pixels
@@ -84,7 +84,7 @@ class Replay:
         start = add_noise(self.source, self.arrays["init_noise"], at[0].alpha, at[0].sigma)
         self.kept["z"].append(torch.cat([start, start]))
         both = {"source": start, "edit": start}
-        inverted = Inverted(start, clean=self.source)
+        inverted = InversionResult(start, clean=self.source)
         with torch.no_grad():
             for _ in sample(self.model, both, texts_of(self.arrays), at, self.solver, self._plan, inverted):
                 pass
@@ -133,7 +133,7 @@ class Replay:
         rows = dict(zip(ROWS, self.arrays["image_rows"].split(1), strict=True))
         return Course(
             branches=(SOURCE_SOURCE.guided(case["source_guidance"]), TARGET.guided(case["target_guidance"])),
-            injected=Injected.of(n, case["cross_text_replace"], case["self_replace"], case["cross_image_replace"], 1),
+            injected=InjectionSteps.of(n, case["cross_text_replace"], case["self_replace"], case["cross_image_replace"], 1),
             tokens=stack([refine(*prompts)], self.model.device),
             noise=self._noise,
             images=guide.adapter.hook(layers, rows, case["image_scale"]),

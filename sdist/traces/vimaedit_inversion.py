@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoising.base import Inversion, Inverted, Level, levels
+from ..denoising.base import Inversion, InversionResult, Level, WalkBack, levels
 from ..denoising.inversions.direct import DirectInversion
 from ..denoising.inversions.edit_friendly import EditFriendlyInversion
 from ..denoising.sample import Plan, sample
@@ -45,10 +45,10 @@ class Walk:
         level = self.at[k]
         return (self.noisy[k : k + 1] - per_image(level.alpha) * self.source) / per_image(level.sigma)
 
-    def inverted(self, inversion: Inversion) -> Inverted:
-        return inversion.start(self.model, self.source, self.text, self.at, self.solver, self.noise)
+    def inverted(self, inversion: Inversion) -> InversionResult:
+        return inversion.start(WalkBack(self.model, self.source, self.text, self.at, self.solver, self.noise))
 
-    def back(self, inverted: Inverted, source_guidance: float) -> Tensor:
+    def back(self, inverted: InversionResult, source_guidance: float) -> Tensor:
         """The last latents of both branches."""
         plan = Plan([SOURCE_SOURCE.guided(source_guidance), TARGET.guided(self.case["target_guidance"])])
         start = {"source": inverted.noisy, "edit": inverted.noisy}

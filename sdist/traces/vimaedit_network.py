@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..denoising.alignment import Tokens, refine, stack
-from ..denoising.two_branch import Injected
-from ..hooks.image_tokens import ImageTokens, Shared
+from ..denoising.two_branch import InjectionSteps
+from ..hooks.image_tokens import ImageTokens, SharedAttention
 from ..hooks.injection import Injection, TokenMap
 from ..image_guidance.catalogue import find_adapter
 from ..image_guidance.guide import Guide, estimate, load_guide
@@ -74,9 +74,9 @@ def predictions(case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Ba
 
 def _hooks(case: Mapping[str, Any], k: int, tokens: TokenMap, images: ImageTokens) -> list[Hook]:
     """Those of step k."""
-    until = Injected.of(case["steps"], case["cross_text_replace"], case["self_replace"], case["cross_image_replace"], LEVEL)
+    until = InjectionSteps.of(case["steps"], case["cross_text_replace"], case["self_replace"], case["cross_image_replace"], LEVEL)
     injection = Injection(SOURCE_SOURCE, TARGET, tokens if k < until.text else None, LEVEL if k < until.self else None)
-    shared = Shared(SOURCE_SOURCE, TARGET, LEVEL) if k < until.image else None
+    shared = SharedAttention(SOURCE_SOURCE, TARGET, LEVEL) if k < until.image else None
     return [injection, replace(images, shared=shared)]
 
 

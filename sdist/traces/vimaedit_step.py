@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoising.base import Added, Inverted, Level, Solver
+from ..denoising.base import InversionResult, Level, Solver, StepNoise
 from ..denoising.sample import corrected
 from ..denoising.solvers.ddim import DDIM
 from ..denoising.solvers.dpmpp_2m import DPMSolverPP2M
@@ -56,15 +56,15 @@ def _walk(name: str, bars: Tensor, arrays: Mapping[str, Tensor]) -> Tensor:
 
 def _estimates(z: Tensor, eps: Tensor, at: Level, clean: Tensor | None) -> dict[str, Estimate]:
     found = {b: Estimate(eps[i : i + 1], z[i : i + 1], at.alpha, at.sigma, "epsilon") for i, b in enumerate(BRANCHES)}
-    return corrected(found, None if clean is None else Inverted(z[:1], clean=clean[None]))
+    return corrected(found, None if clean is None else InversionResult(z[:1], clean=clean[None]))
 
 
-def _step(solver: Solver, estimates: dict[str, Estimate], to: Level, added: Added | None, before: Any = None) -> Tensor:
+def _step(solver: Solver, estimates: dict[str, Estimate], to: Level, added: StepNoise | None, before: Any = None) -> Tensor:
     return torch.cat([solver.step(estimates[b], to, added, (before or {}).get(b)) for b in BRANCHES])
 
 
-def _added(one: Mapping[str, Tensor]) -> Added:
-    return Added(one["noise"][None], one["mask"][None, None].float())
+def _added(one: Mapping[str, Tensor]) -> StepNoise:
+    return StepNoise(one["noise"][None], one["mask"][None, None].float())
 
 
 def _level(bars: Tensor, t: int) -> Level:

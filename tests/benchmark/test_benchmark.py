@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdist.benchmark import plain_loop as reference
-from sdist.benchmark.measure import Timed, report
+from sdist.benchmark.measure import Timing, report
 from sdist.cli import main
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
@@ -29,8 +29,8 @@ def test_the_plain_loop_and_the_queue_take_the_same_draws_to_the_same_end(tiny: 
 
 
 def test_a_report_compares_passes_of_the_same_turn() -> None:
-    def passes(seconds: tuple[float, ...], rows: int, attempts: tuple = ((1, 3),)) -> list[Timed]:
-        return [Timed(s, 0.9 * s, rows, 4, attempts) for s in seconds]
+    def passes(seconds: tuple[float, ...], rows: int, attempts: tuple = ((1, 3),)) -> list[Timing]:
+        return [Timing(s, 0.9 * s, rows, 4, attempts) for s in seconds]
 
     timed = {"reference": passes((4.0, 8.0), 8), "single": passes((2.0, 2.0), 8), "queue": passes((1.0, 4.0), 10)}
     figures = report(timed, (20.0, 10.0), {"reference": 300, "single": 200, "queue": 100}, edits=1)

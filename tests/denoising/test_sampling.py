@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sdist.denoising.base import Inversion, Level, Solver, levels, timesteps
+from sdist.denoising.base import Inversion, Level, Solver, WalkBack, levels, timesteps
 from sdist.denoising.inversions.ddim import DDIMInversion
 from sdist.denoising.inversions.direct import DirectInversion
 from sdist.denoising.inversions.edit_friendly import EditFriendlyInversion
@@ -31,7 +31,7 @@ def walk(network, z: torch.Tensor, branch: Branch, at: list[Level]) -> torch.Ten
 
 
 def inverted(network: Gaussian, source: torch.Tensor, at: list[Level]) -> torch.Tensor:
-    return DDIMInversion().start(network, source, gaussian_edit(B).text, at, DDIM(), lambda k: source).noisy
+    return DDIMInversion().start(WalkBack(network, source, gaussian_edit(B).text, at, DDIM(), lambda k: source)).noisy
 
 
 def spread(network: Gaussian, level: Level) -> torch.Tensor:
@@ -172,7 +172,7 @@ def test_the_source_comes_back(gaussian: Gaussian, inversion: Inversion, solver:
     source, text = gaussian_edit(B).source, gaussian_edit(B).text
     at = levels(gaussian, solver.timesteps(6, 999), source, solver.clean_end or inversion.clean_end)
     noise = torch.randn(7, *source.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = inversion.start(gaussian, source, text, at, solver, noise.__getitem__)
+    found = inversion.start(WalkBack(gaussian, source, text, at, solver, noise.__getitem__))
     start, plan = {"source": found.noisy, "edit": found.noisy}, Plan([SOURCE_SOURCE, TARGET.guided(5)])
     walked = list(sample(gaussian, start, text, at, solver, lambda k: plan, found))
     if isinstance(inversion, EditFriendlyInversion):
@@ -187,7 +187,7 @@ def test_edit_friendly_inversion_needs_noise(gaussian: Gaussian) -> None:
     source = gaussian_edit(B).source
     at = levels(gaussian, timesteps(3), source)
     with pytest.raises(UserError, match="needs a solver that adds noise"):
-        EditFriendlyInversion().start(gaussian, source, gaussian_edit(B).text, at, DDIM(eta=0), lambda k: source)
+        EditFriendlyInversion().start(WalkBack(gaussian, source, gaussian_edit(B).text, at, DDIM(eta=0), lambda k: source))
 
 
 def test_virtual_inversion_walks_by_the_two_predictions_of_dds(gaussian: Gaussian) -> None:
@@ -195,7 +195,7 @@ def test_virtual_inversion_walks_by_the_two_predictions_of_dds(gaussian: Gaussia
     edit, scale = gaussian_edit(B), 7.5
     at = levels(gaussian, timesteps(4), edit.source, clean_end=True)
     noise = torch.randn(edit.source.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = VirtualInversion().start(gaussian, edit.source, edit.text, at, DDIM(), lambda k: noise)
+    found = VirtualInversion().start(WalkBack(gaussian, edit.source, edit.text, at, DDIM(), lambda k: noise))
     start, plan = {"source": found.noisy, "edit": found.noisy}, Plan([SOURCE_SOURCE, TARGET.guided(scale)])
     first = next(iter(sample(gaussian, start, edit.text, at, DDIM(), lambda k: plan, found)))
     draw = make_draw(gaussian, B, int(at[0].t[0]))

@@ -14,7 +14,7 @@ from PIL import Image
 import sdist
 from sdist.cli import main
 from sdist.config.build import load_settings, resolve
-from sdist.distillation.callbacks import Stopping
+from sdist.distillation.callbacks import StopCondition
 from sdist.draws import DrawKey
 from sdist.editors.base import Observers
 from sdist.editors.instruct_pix2pix import STREAM
@@ -244,7 +244,7 @@ def test_steps_can_be_watched(folder: Path, picture: Path) -> None:
 def test_an_edit_can_be_stopped_and_its_card_tells_where(model: Backbone, request_of, tmp_path: Path, capsys) -> None:
     request = request_of()
     edit = LoadedMethod(load_settings("instruct_pix2pix", QUICK, model=str(model.name), device="cpu"), model)
-    stopping = Stopping(lambda walk: bool(walk.step[0] == 2))
+    stopping = StopCondition(lambda walk: bool(walk.step[0] == 2))
     batch = [edit.prepare(replace(request, seed=seed)) for seed in (0, 1)]
     first, second = edit.edit(batch, Observers([stopping], parallel=2))
     assert (first.attempts, second.attempts) == ((1, 1), (1, 1))

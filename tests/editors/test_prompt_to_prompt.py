@@ -11,7 +11,7 @@ from PIL import Image
 
 from sdist.cli import main
 from sdist.config.build import load_settings
-from sdist.denoising.base import levels, timesteps
+from sdist.denoising.base import WalkBack, levels, timesteps
 from sdist.denoising.inversions.ddim import DDIMInversion
 from sdist.denoising.sample import Plan, sample
 from sdist.denoising.solvers.ddim import DDIM
@@ -53,7 +53,7 @@ def test_without_injection_it_is_inversion_and_plain_sampling(tiny: Backbone, re
         text = {
             name: tiny.embed([prompt]) for name, prompt in (("source", "a cat"), ("target", "a cat wearing a hat"), ("null", ""))
         }
-        z = DDIMInversion().start(tiny, source, text, at, DDIM(), lambda k: source).noisy
+        z = DDIMInversion().start(WalkBack(tiny, source, text, at, DDIM(), lambda k: source)).noisy
         *_, plain = sample(tiny, {"edit": z}, text, at, DDIM(), lambda k: Plan([TARGET.guided(7.5)]))
     assert torch.equal(ours, plain["edit"])
     assert not torch.equal(walked(tiny, [request_of("a cat wearing a hat")]), ours)

@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from sdist.hooks.image_tokens import ImageTokens, Shared
+from sdist.hooks.image_tokens import ImageTokens, SharedAttention
 from sdist.image_guidance.adapter import Adapter, read_adapter
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
@@ -85,7 +85,7 @@ def test_shared_attention_to_the_image_is_the_sources(golden: Backbone, adapter:
     images = hook(golden, adapter, {SOURCE_SOURCE: embedding(), TARGET: embedding(seed=1)}, 1.0)
     own = predicted(golden, images)
     for level, changes in ((0, True), (1, True), (9, False)):
-        shared = ImageTokens(images.keys, images.values, 1.0, Shared(SOURCE_SOURCE, TARGET, level))
+        shared = ImageTokens(images.keys, images.values, 1.0, SharedAttention(SOURCE_SOURCE, TARGET, level))
         ours = predicted(golden, shared)
         assert [torch.equal(ours[row], own[row]) for row in ROWS] == [True, True, not changes]
 

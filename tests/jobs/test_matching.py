@@ -8,10 +8,10 @@ import pytest
 
 import sdist
 from sdist.config.build import load_settings
-from sdist.edits.made import Made, image_marks
 from sdist.edits.outputs import stopped_names
 from sdist.edits.request import Request
 from sdist.edits.run_card import describe
+from sdist.edits.stored_results import StoredResult, image_marks
 from sdist.files.names import FreeNames
 from sdist.jobs import matching
 from sdist.jobs.matching import _Matcher
@@ -53,9 +53,9 @@ def test_an_image_is_digested_once_however_many_seeds(
     assert digested == ["picture.png"]
 
 
-def made(folder: Path, image: str, target: str) -> Made:
+def made(folder: Path, image: str, target: str) -> StoredResult:
     job: dict[str, Any] = {"image": f"/before/{image}.png", "sha256": image, "source": "", "target": target, "seed": 0}
-    return Made(folder / f"{image}_seed0.png", "{}", {"job": job}, True)
+    return StoredResult(folder / f"{image}_seed0.png", "{}", {"job": job}, True)
 
 
 @pytest.mark.parametrize(("image", "name"), [("{}.png", "{}_seed0"), ("other{}.png", "{}_2_seed0")])

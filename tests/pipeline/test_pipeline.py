@@ -300,11 +300,11 @@ BAD = {
     "no steps": ({"num_inference_steps": 0}, "steps must be at least 1, got 0"),
     "a picture that is not there": ({"image": "nowhere.png"}, "nowhere.png does not exist"),
     "equal prompts": ({"prompt": "a cat"}, "there is nothing to edit"),
-    "a callback of an editor of diffusers": (
+    "a callback of an editor whose steps are not watched": (
         {"method": "sdedit", "num_inference_steps": None, "settings": (), "callback_on_step_end": replacing},
         "the steps of sdedit cannot be watched",
     ),
-    "steps of an editor of diffusers": ({"method": "sdedit", "settings": ()}, "steps: no setting of the editor sdedit"),
+    "steps of another editor": ({"method": "sdedit", "settings": ()}, "steps: no setting of the editor sdedit"),
 }
 
 

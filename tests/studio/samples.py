@@ -8,7 +8,7 @@ from sdist.distillation.callbacks import Snapshot
 from sdist.models.stable_diffusion import StableDiffusion
 from sdist.studio import handle_edit
 from sdist.studio.edits import Run, Work
-from sdist.studio.form import Wanted, runs_of
+from sdist.studio.form import EditOrder, runs_of
 from sdist.studio.limits import Limits
 from sdist.studio.timeline import Timeline
 from sdist.studio.visitor import Visitor
@@ -32,9 +32,9 @@ def a_timeline(made: int, steps: int) -> Timeline:
     return timeline
 
 
-def wanted(picture: Path, model: Path, **changes) -> Wanted:
+def wanted(picture: Path, model: Path, **changes) -> EditOrder:
     given = {"source": "a cat", "target": "a cat wearing a hat", "methods": ["lusd"], "steps": 3, "overrides": SETTINGS}
-    return Wanted(image=picture, model=str(model), **{**given, **changes})
+    return EditOrder(image=picture, model=str(model), **{**given, **changes})
 
 
 def a_run(picture: Path, model: Path, **changes) -> Run:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sdist.errors import UserError
-from sdist.studio.form import Wanted, reads, runs_of, words_of
+from sdist.studio.form import EditOrder, reads, runs_of, words_of
 from sdist.studio.limits import Limits, plain_overrides
 from sdist.studio.server import methods_here, models_here
 
@@ -57,7 +57,7 @@ REFUSED = {
 def test_what_is_refused(name: str, picture: Path, tiny_folder: Path) -> None:
     changes, message = REFUSED[name]
     with pytest.raises(UserError, match=message):
-        runs_of(Wanted(**{**wanted(picture, tiny_folder).__dict__, **changes}), Limits())
+        runs_of(EditOrder(**{**wanted(picture, tiny_folder).__dict__, **changes}), Limits())
 
 
 def test_plain_settings_are_taken() -> None:

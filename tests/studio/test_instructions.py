@@ -8,7 +8,7 @@ import pytest
 from sdist.errors import UserError
 from sdist.studio.bench import Bench
 from sdist.studio.edits import Run, Work
-from sdist.studio.form import Wanted, runs_of
+from sdist.studio.form import EditOrder, runs_of
 from sdist.studio.handle_edit import progress
 from sdist.studio.handle_source import ask
 from sdist.studio.html import run_stage
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_run(picture: Path, folder: Path, **changes: object) -> Run:
     given = {"source": "", "target": INSTRUCTION, "methods": ["lime"], "overrides": SETTINGS, "model": str(folder)}
-    return runs_of(Wanted(image=picture, **{**given, **changes}), Limits())[0]
+    return runs_of(EditOrder(image=picture, **{**given, **changes}), Limits())[0]
 
 
 def ended(run: Run, limits: Limits = Limits()) -> Work:  # noqa: B008 (it is frozen)

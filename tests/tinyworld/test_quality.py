@@ -14,7 +14,7 @@ from sdist.tinyworld.edits import sample_edit
 from sdist.tinyworld.judge import Facts, Judge, facts
 from sdist.tinyworld.objects import NOUNS
 from sdist.tinyworld.quality import Agreement, agreement, auc, captioned_scenes, held_out_scenes, ratio
-from sdist.tinyworld.truth import distance
+from sdist.tinyworld.truth import autoencoded, distance
 
 
 def test_facts_are_those_of_the_caption() -> None:
@@ -52,16 +52,17 @@ def test_the_area_under_the_curve_of_noise_is_a_half() -> None:
 
 def test_distance_to_the_truth_is_1_for_the_source_and_0_for_the_target() -> None:
     pair = sample_edit(9, 0, "recolour")
-    found = [distance(pair, image, lambda pixels: pixels) for image in (pair.source_image, pair.target_image)]
+    truth = autoencoded(pair, lambda pixels: pixels)
+    found = [distance(pair, image, truth) for image in (pair.source_image, pair.target_image)]
     assert found == pytest.approx([1, 0], abs=1e-6)
     grey = Image.new("RGB", pair.source_image.size, (128, 128, 128))
-    halved = distance(pair, grey, lambda pixels: pixels / 2)  # the reconstruction is what is compared with
+    halved = distance(pair, grey, autoencoded(pair, lambda pixels: pixels / 2))  # the reconstruction is what is compared with
     assert halved == pytest.approx(
         np.linalg.norm(np.asarray(pair.target_image) / 255 - 0.5 - 2 * (128 / 255 - 0.5))
         / np.linalg.norm((np.asarray(pair.source_image) - np.asarray(pair.target_image, float)) / 255),
         rel=1e-4,
     )  # fmt: skip
-    assert distance(sample_edit(9, 0, "add"), grey, lambda pixels: pixels) is None
+    assert distance(sample_edit(9, 0, "add"), grey, truth) is None
 
 
 def test_success_needs_what_was_asked_and_all_the_rest() -> None:

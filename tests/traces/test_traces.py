@@ -114,6 +114,22 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
         assert max(d.max_rel for d in found.values()) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("method", "overrides", "masked", "message"),
+    [
+        ("p2p", [], False, "a trace holds a run of score distillation; this method is another editor"),
+        ("dds", ["prompts.null=snow"], False, "neither a mask image nor a null prompt"),
+        ("dds", [], True, "neither a mask image nor a null prompt"),
+    ],
+)
+def test_what_a_trace_cannot_hold(
+    job: Request, tiny: Backbone, picture: Path, method: str, overrides: list[str], masked: bool, message: str
+) -> None:
+    loaded = LoadedMethod(load_settings(method, overrides), tiny)
+    with pytest.raises(UserError, match=message):
+        record(loaded, loaded.prepare(replace(job, mask=picture if masked else None)))
+
+
 def test_a_recorded_case_means_the_same_method() -> None:
     for name in ("lusd_released", "dds", "sds", "cds_object"):
         method = load_settings(name, steps=7).editor.parts

@@ -1,13 +1,12 @@
 """DDIM backwards. Mokady et al. 2022, arXiv 2211.09794, section 3.1, after Song et al. 2020, arXiv 2010.02502, section 4.3."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ...diffusion import Latents
-from ...prediction import SOURCE_SOURCE, Network, Text, call
+from ...prediction import SOURCE_SOURCE, call
 from ...registry import INVERSIONS
-from ..base import Inversion, Inverted, Level, Solver
+from ..base import Inversion, InversionResult, WalkBack
 from ..solvers.ddim import DDIM
 
 
@@ -16,22 +15,14 @@ from ..solvers.ddim import DDIM
 class DDIMInversion(Inversion):
     """Steps from image to noise with the source prompt and no guidance; a step asks the network at the level that it goes to."""
 
-    def start(
-        self,
-        network: Network,
-        source: Latents,
-        text: Mapping[str, Text],
-        levels: Sequence[Level],
-        solver: Solver,
-        noise: Callable[[int], Latents],
-    ) -> Inverted:
-        return Inverted(backwards(network, source, text, levels)[0])
+    def start(self, walk: WalkBack) -> InversionResult:
+        return InversionResult(backwards(walk)[0])
 
 
-def backwards(network: Network, source: Latents, text: Mapping[str, Text], levels: Sequence[Level]) -> list[Latents]:
+def backwards(walk: WalkBack) -> list[Latents]:
     """The latents at every level, from noise to image; the last are the image's."""
-    found = [source]
-    for at, to in pairwise(reversed(levels)):
-        estimate = call(network, {"source": found[-1]}, to.t, text, [SOURCE_SOURCE])[SOURCE_SOURCE]
+    found = [walk.source]
+    for at, to in pairwise(reversed(walk.levels)):
+        estimate = call(walk.network, {"source": found[-1]}, to.t, walk.text, [SOURCE_SOURCE])[SOURCE_SOURCE]
         found.append(DDIM().step(replace(estimate, alpha=at.alpha, sigma=at.sigma), to))
     return found[::-1]

@@ -1,13 +1,11 @@
 """Virtual inversion. Xu et al. 2023, InfEdit, arXiv 2312.04965, section 3 (denoising diffusion consistent model)."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...diffusion import Latents, add_noise
-from ...prediction import Network, Text
+from ...diffusion import add_noise
 from ...registry import INVERSIONS
-from ..base import Inversion, Inverted, Level, Solver
+from ..base import Inversion, InversionResult, WalkBack
 
 
 @INVERSIONS.register("virtual")
@@ -18,13 +16,6 @@ class VirtualInversion(Inversion):
 
     clean_end: ClassVar[bool] = True
 
-    def start(
-        self,
-        network: Network,
-        source: Latents,
-        text: Mapping[str, Text],
-        levels: Sequence[Level],
-        solver: Solver,
-        noise: Callable[[int], Latents],
-    ) -> Inverted:
-        return Inverted(add_noise(source, noise(0), levels[0].alpha, levels[0].sigma), clean=source)
+    def start(self, walk: WalkBack) -> InversionResult:
+        first = walk.levels[0]
+        return InversionResult(add_noise(walk.source, walk.noise(0), first.alpha, first.sigma), clean=walk.source)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...diffusion import Estimate, Latents, PerImage, add_noise, per_image
 from ...registry import SOLVERS
-from ..base import Added, Level, Solver
+from ..base import Level, Solver, StepNoise
 
 
 @SOLVERS.register("ddim")
@@ -17,7 +17,7 @@ class DDIM(Solver):
 
     eta: float = 1.0  # of DDPM's deviation, where noise is added at all
 
-    def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:
+    def step(self, estimate: Estimate, to: Level, added: StepNoise | None = None, before: Estimate | None = None) -> Latents:
         if added is None:
             return add_noise(estimate.clean, estimate.eps, to.alpha, to.sigma)
         deviation = per_image(self.deviation(estimate, to)) * added.where

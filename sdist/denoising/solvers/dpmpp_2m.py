@@ -8,7 +8,7 @@ import torch
 from ...diffusion import Estimate, Latents, PerImage, per_image
 from ...errors import UserError
 from ...registry import SOLVERS
-from ..base import Added, Level, Solver
+from ..base import Level, Solver, StepNoise
 
 
 @SOLVERS.register("dpmpp_2m")
@@ -29,7 +29,7 @@ class DPMSolverPP2M(Solver):
             raise UserError(f"steps is a number from 1 to {last}, got {steps}")
         return [round(last * (steps - k) / steps) for k in range(steps + 1)]
 
-    def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:
+    def step(self, estimate: Estimate, to: Level, added: StepNoise | None = None, before: Estimate | None = None) -> Latents:
         shrink = _shrink(estimate, to)
         clean = estimate.clean if before is None else _ahead(estimate, before, to)
         scale = per_image(to.sigma / estimate.sigma)

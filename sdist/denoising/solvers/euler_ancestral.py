@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ...diffusion import Estimate, Latents, PerImage
 from ...registry import SOLVERS
-from ..base import Added, Level, Solver
+from ..base import Level, Solver, StepNoise
 from .ddim import DDIM
 
 
@@ -20,7 +20,7 @@ class EulerAncestral(Solver):
 
     stochastic: ClassVar[bool] = True
 
-    def step(self, estimate: Estimate, to: Level, added: Added | None = None, before: Estimate | None = None) -> Latents:
+    def step(self, estimate: Estimate, to: Level, added: StepNoise | None = None, before: Estimate | None = None) -> Latents:
         return DDIM().step(estimate, to, added)
 
     def deviation(self, estimate: Estimate, to: Level) -> PerImage:

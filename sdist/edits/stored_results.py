@@ -25,7 +25,7 @@ OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: i
 
 
 @dataclass(frozen=True)
-class Made:
+class StoredResult:
     """A result that is there, with its card; not whole if cut short, or older than its card."""
 
     image: Path
@@ -78,18 +78,18 @@ def image_marks(job: dict[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, (str(job["sha256"]), name)))
 
 
-def read_made(folder: Path, names: Iterable[str], there: Container[str]) -> list[Made]:
+def read_made(folder: Path, names: Iterable[str], there: Container[str]) -> list[StoredResult]:
     """Those of these names whose image is there, and has a card that can be read. Raises OSError as the place does."""
     files = [output_files(folder, name) for name in names]
     images = [each["image"] for each in files if each["image"].name in there and each["card"].name in there]
     return [made for made in mapped(folder, _read, images) if made is not None]
 
 
-def _read(image: Path) -> Made | None:
+def _read(image: Path) -> StoredResult | None:
     files = output_files(image.parent, image.stem)
     try:
         text, card = _card(files["card"])
-        return Made(image, text, card, is_whole(files, text))
+        return StoredResult(image, text, card, is_whole(files, text))
     except NO_CARD:
         return None
 
