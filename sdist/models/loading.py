@@ -14,8 +14,9 @@ from .base import Backbone
 from .borrowed import unwrapped
 from .catalogue import Model, find_model, hub_problem, is_folder
 from .devices import choose_device, memory_format
-from .folders import Part, families_of, local_folder, matching, read_folder
+from .folders import Part, local_folder, read_folder
 from .hub import fetch
+from .kinds import family_of
 from .library import loading
 from .memory import allocating, is_out_of_memory
 from .own_state import own_state
@@ -147,18 +148,4 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     `options`: what a pipeline's index holds beside its components.
     """
     parts = {name: unwrapped(part) for name, part in parts.items()}
-    family = family_of(parts)
-    missing = [name for name in family.components if parts.get(name) is None and name not in family.optional]
-    if missing:
-        kind = family.components[family.denoiser_name]
-        raise UserError(f"this {kind} needs {', '.join(missing)} beside it, which the pipeline does not have")
-    for name in family.components:
-        if parts.get(name) is not None:
-            family.check_kind(name, [base.__name__ for base in type(parts[name]).__mro__])
-    return family(parts, device, options, conditions)
-
-
-def family_of(parts: Mapping[str, Any]) -> type[Backbone]:
-    """The family that the denoiser among these components belongs to. Raises UserError if it is none of those known."""
-    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in parts.items()})
-    return matching(families, parts[families[0].denoiser_name].config)
+    return family_of(parts)(parts, device, options, conditions)
