@@ -1,4 +1,4 @@
-"""Networks of other classes in a pipeline: a subclass is used and named on the card, anything else is a line with what to give."""
+"""Networks of other classes: a subclass is used and named on the card, anything else is one line with what to give."""
 
 import re
 from collections.abc import Callable
