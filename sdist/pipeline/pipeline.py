@@ -39,7 +39,8 @@ from ..models.catalogue import IN_MEMORY, find_model, is_folder
 from ..models.folders import on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
-from ..models.loading import load_borrowed
+from ..models.loading import FAULTS, load_borrowed, part_problem
+from ..models.memory import is_out_of_memory
 from ..models.own_state import own_state
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
@@ -121,10 +122,10 @@ class ScoreDistillationPipeline(DiffusionPipeline):
                 folder = source if is_folder(name) else cls._fetched(source, safe)
                 safe = {**load_borrowed(Path(folder), model.borrowed), **safe}
                 pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, safe), **safe})
-        except (OSError, ValueError) as error:
-            if isinstance(error, UserError):
+        except FAULTS as error:
+            if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:300]
+            reason = part_problem(Path(folder), safe) or " ".join(str(error).split())[:300]
             raise UserError(f"{pretrained_model_name_or_path} cannot be loaded as a pipeline: {reason}") from error
         pipeline.register_to_config(_name_or_path=source)
         return pipeline

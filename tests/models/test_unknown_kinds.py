@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModelWithProjection
 
+from sdist import ScoreDistillationPipeline
 from sdist.diffusion import discrete_scales
 from sdist.errors import UserError
 from sdist.models.base import Backbone
@@ -404,3 +405,15 @@ def test_weights_without_a_place_are_told(folder: Path, part: str, caplog: pytes
     (said,) = [message for message in caplog.messages if "left out" in message]
     assert said.startswith(f"{part}: 1 weights of its files have no place in a ")
     assert "zzz.weight" in said
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
+def test_weights_of_another_shape_are_one_line_everywhere(folder: Path, part: str) -> None:
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    name = next(key for key, value in weights.items() if value.dim() > 1)
+    weights[name] = weights[name][:-1].clone()
+    save_file(weights, file, metadata={"format": "pt"})
+    for load in (lambda: load_backbone(str(folder), "cpu"), lambda: ScoreDistillationPipeline.from_pretrained(folder)):
+        with pytest.raises(UserError, match=rf"{part}: \S+ has the shape \(.*\), \w+ has \(.*\) there$"):
+            load()
