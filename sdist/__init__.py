@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .environment import check_environment, naming_variables
+
 if TYPE_CHECKING:
     from .api import edit, load
     from .distillation.callbacks import Snapshot
@@ -78,7 +80,10 @@ def __getattr__(name: str) -> Any:
     """The public names are imported when first used (PEP 562), so that `import sdist` needs no torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'sdist' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if _HOMES[name] != "errors":  # which imports no library
+        check_environment()
+    with naming_variables():
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from . import __version__
-from .commands.environment import check_environment
 from .commands.messages import print_error
 from .commands.unknown import hint, is_option
+from .environment import check_environment, naming_variables
 from .errors import UserError
 from .interrupts import interrupts
 from .jobs.console import print_line, set_up_logging
@@ -62,8 +62,9 @@ def _main(argv: list[str] | None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         check_environment()
-        load_plugins(getattr(args, "plugins", ()))
-        return import_module(f"sdist.commands.{args.command}").main(args)
+        with naming_variables():
+            load_plugins(getattr(args, "plugins", ()))
+            return import_module(f"sdist.commands.{args.command}").main(args)
     except (UserError, FloatingPointError) as error:
         return _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt as interrupt:

@@ -13,6 +13,7 @@ from .arguments import Commands, plugin_argument, quiet_argument
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..editors.loading import LoadedMethod
     from ..edits.run_card import Card
 
 log = logging.getLogger("sdist")
@@ -52,11 +53,7 @@ def main(args: argparse.Namespace) -> int:
     _check_changes(card, args.image)
     torch.set_num_threads(card.threads)
     method = load_method(settings)
-    if method.model.fingerprint != card.fingerprint:
-        log.warning("the weights of %s are not those that made this picture: it will differ", settings.model)
-    for name, value in method.editor.weights(method.model).items():
-        if value != (recorded := card.weights.get(name, "one that its card does not name")):
-            log.warning("%s is %s, this picture was made with %s: it will differ", name.replace("_", " "), value, recorded)
+    _check_model(card, method)
     prepared = method.prepare(card.request, (card.words, card.tokens))
     callbacks = [ProgressBar("replay"), StopCondition(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))
@@ -83,6 +80,20 @@ def _check_changes(card: "Card", image: Path) -> None:
             log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
     for name in card.changed:
         log.warning("plugin %s is not as it was when this image was made: it may differ", name)
+
+
+def _check_model(card: "Card", method: "LoadedMethod") -> None:
+    """Says where the model and what is beside it are not those that made the image."""
+    from ..edits.run_card import described
+
+    if method.model.fingerprint != card.fingerprint:
+        log.warning("the weights of %s are not those that made this picture: it will differ", card.settings.model)
+    for name, value in described(method.model).items():
+        if (recorded := card.described.get(name, value)) != value:
+            log.warning("%s of the model is %s, this picture was made with %s: it will differ", name, value, recorded)
+    for name, value in method.editor.weights(method.model).items():
+        if value != (recorded := card.weights.get(name, "one that its card does not name")):
+            log.warning("%s is %s, this picture was made with %s: it will differ", name.replace("_", " "), value, recorded)
 
 
 def _version(name: str) -> str:

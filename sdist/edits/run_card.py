@@ -88,6 +88,11 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     return plain
 
 
+def described(backbone: Backbone) -> dict[str, Any]:
+    """What a card says of a model beside its fingerprint, as json gives it back."""
+    return json.loads(json.dumps({"prediction_type": backbone.prediction_type, **backbone.configuration}))
+
+
 def machine(backbone: Backbone) -> dict[str, Any]:
     """What bit-exactness depends on beside versions."""
     return {
@@ -130,6 +135,7 @@ class Card:
     parallel: int  # under "lanes" in the file
     threads: int
     fingerprint: str
+    described: dict[str, Any]  # what else the model's outputs depended on
     weights: dict[str, str]  # of what an editor computes with beside the model
     versions: dict[str, str]
     changed: list[str]
@@ -162,9 +168,10 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         if parallel < 1 or threads < 1:
             raise ValueError(f"{parallel} draws at once, {threads} threads")
         versions = {"sdist": str(data["sdist"]), **{str(k): str(v) for k, v in data["versions"].items()}}
-        model = str(data["model"]["fingerprint"])
+        model, said = str(data["model"]["fingerprint"]), dict(data["model"].get("configuration", {}))
+        said |= {key: value for key, value in data["model"].items() if key == "prediction_type"}
         weights = {name: str(value) for name, value in data.get("weights", {}).items()}
-        known = (model, weights, versions, changed, _in_memory(data["model"]))
+        known = (model, said, weights, versions, changed, _in_memory(data["model"]))
         return Card(text, settings, request, words, tokens, steps, parallel, threads, *known)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):

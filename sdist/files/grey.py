@@ -1,4 +1,4 @@
-"""Greys of more than 8 bits: which value is white."""
+"""More than 8 bits per channel: which value of a grey is white, and which is transparent."""
 
 import numpy as np
 from PIL import Image
@@ -14,9 +14,10 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_8_bits(image: Image.Image, what: str) -> tuple[Image.Image, list[str]]:
-    """An "L" image of a deep one, and what was taken as white. Raises UserError for values that no rule covers.
+    """An "L" image of a deep one, "LA" where one of its values is transparent, and what was taken as white.
 
-    Whole numbers: the largest value of as few bits as hold all, of 8, 10, 12, 14 and 16. Floats: 1.
+    Raises UserError for values that no rule covers. White is of whole numbers the largest value of as few bits as hold all, of 8,
+    10, 12, 14 and 16, of floats 1.
     """
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all():
@@ -27,8 +28,10 @@ def to_8_bits(image: Image.Image, what: str) -> tuple[Image.Image, list[str]]:
     if top is None or low < -1e-6:
         need = f"{image.mode} files need 0..{tops[-1]}"
         raise UserError(f"{what} has values {low:g}..{high:g}; {need}: scale it, or save it in 8 bits")
-    scaled = (values.clip(0, top) * 255 / top).round().astype(np.uint8)
-    return Image.fromarray(scaled), [f"grey of {image.mode} values {low:g}..{high:g}: {top} is white"]
+    scaled = Image.fromarray((values.clip(0, top) * 255 / top).round().astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        scaled.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return scaled, [f"grey of {image.mode} values {low:g}..{high:g}: {top} is white"]
 
 
 def plain_16_bits(image: Image.Image, what: str) -> Image.Image:
@@ -37,3 +40,10 @@ def plain_16_bits(image: Image.Image, what: str) -> Image.Image:
     if values.min() < 0 or values.max() > top:
         raise UserError(f"{what} has values {values.min():g}..{values.max():g}; {image.mode} files need 0..{top:g}")
     return Image.fromarray((values * 255 / top).round().astype(np.uint8))
+
+
+def transparency_in_8_bits(image: Image.Image) -> None:
+    """The transparent colour of a PNG of 16 bits per channel as that of the 8 bits that Pillow reads of each."""
+    colour = image.info.get("transparency")
+    if isinstance(colour, tuple) and max(colour) > 255:
+        image.info["transparency"] = tuple(value >> 8 for value in colour)

@@ -56,9 +56,9 @@ def read_image(path: Path, plain: bool = False) -> LoadedImage:
     """
     image, notes, faults = first_frame(path)
     if is_deep(image):
-        profile = image.info.get("icc_profile")
+        said = {name: value for name, value in image.info.items() if name != "transparency"}
         image, deep = (plain_16_bits(image, f"image {path}"), []) if plain else to_8_bits(image, f"image {path}")
-        image.info["icc_profile"] = profile
+        image.info |= said
         notes += deep
     if not plain:
         image, done, wrong = to_srgb(image)

@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import UserError
+from .grey import transparency_in_8_bits
 from .paths import picture_path
+from .png_chunks import colour_chunks, note_colours
 
 log = logging.getLogger("sdist")
 
@@ -82,7 +84,9 @@ def _read(file: Any) -> Any:
 
 def _upright(picture: Image.Image) -> Image.Image:
     try:
+        note_colours(picture)
         picture.load()
+        transparency_in_8_bits(picture)
         frames = getattr(picture, "n_frames", 1)
     except Exception as error:  # closed, or of a file that is cut
         raise UserError(f"the PIL image that was given cannot be read (closed or damaged): {error}") from None
@@ -105,8 +109,12 @@ def _encoded(image: Image.Image) -> tuple[bytes, str]:
         image = image.convert("RGBA" if image.mode in ("RGBa", "PA") else "LA" if image.mode == "La" else "RGB")
         image.info["icc_profile"] = profile
     buffer = io.BytesIO()
-    image.save(buffer, "PNG" if image.mode in PNG else "TIFF", icc_profile=image.info.get("icc_profile"))
-    return buffer.getvalue(), ".png" if image.mode in PNG else ".tif"
+    profile = image.info.get("icc_profile")
+    if image.mode in PNG:
+        image.save(buffer, "PNG", icc_profile=profile, pnginfo=colour_chunks(image))
+        return buffer.getvalue(), ".png"
+    image.save(buffer, "TIFF", icc_profile=profile)
+    return buffer.getvalue(), ".tif"
 
 
 def _from_array(array: np.ndarray, is_mask: bool) -> Image.Image:

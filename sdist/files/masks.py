@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .grey import is_deep, to_8_bits
 from .images import LoadedImage, read_image
 from .opening import first_frame
 
@@ -50,6 +51,8 @@ def _is_like(mask: tuple[int, int], image: tuple[int, int]) -> bool:
 
 def _grey(image: Image.Image, what: str) -> tuple[Image.Image, str]:
     """The mask as an "L" image, and the rule that made it one."""
+    if is_deep(image) and "transparency" in image.info:
+        image, _ = to_8_bits(image, what)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA"))
         if np.ptp(rgba[..., 3]) > FLAT:

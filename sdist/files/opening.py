@@ -11,8 +11,9 @@ from PIL.TiffImagePlugin import IMAGEWIDTH, TiffImageFile
 
 from ..errors import UserError
 from .formats import AVIF, HEAD, RAW, foreign_kind, picture_kind
+from .grey import transparency_in_8_bits
 from .named import near_file
-from .png_chunks import SIGNATURE, find_chunk, mended
+from .png_chunks import SIGNATURE, find_chunk, mended, note_colours
 
 T = TypeVar("T")
 
@@ -58,7 +59,9 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _upright(image: Image.Image) -> tuple[Image.Image, list[str], list[str]]:
     frames = _frames(image)
     notes = [f"the first of {frames} frames is taken"] if frames > 1 else []
+    note_colours(image)
     image.load()
+    transparency_in_8_bits(image)
     try:
         return ImageOps.exif_transpose(image), notes, []
     except Exception:  # of any class, where EXIF is damaged

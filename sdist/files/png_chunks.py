@@ -4,13 +4,19 @@ colours, EXIF or checksums)."""
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import IO
+
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk
 CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 PIXELS = (*CRITICAL, b"tRNS", b"acTL", b"fcTL", b"fdAT")  # what the pixels depend on
-KEPT = (*PIXELS, b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf")  # what else changes how they look
+CICP = "cicp"  # what the chunk says, among an image's other information
+UNIT = 100_000  # what stands for 1 in gAMA and cHRM
+KEPT = (*PIXELS, b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"eXIf")  # what else changes how they look
 
 
 def mended(data: bytes) -> Iterator[bytes]:
@@ -33,7 +39,31 @@ def _only(data: bytes, keep: Callable[[bytes, bool], bool]) -> bytes:
     return b"".join(parts)
 
 
-def find_chunk(file: IO[bytes], kind: bytes) -> bytes:
+def note_colours(image: Image.Image) -> None:
+    """Puts what a PNG's cICP chunk says, which Pillow does not read, beside what it does, if the image's file is open."""
+    file = getattr(image, "fp", None)
+    if isinstance(image, PngImageFile) and file is not None:
+        place = file.tell()
+        if code := find_chunk(file, b"cICP"):
+            image.info[CICP] = code
+        file.seek(place)
+
+
+def colour_chunks(image: Image.Image) -> PngInfo:
+    """The chunks that say again what an image that was read from a PNG says of its colours, beside a profile."""
+    chunks, info = PngInfo(), image.info
+    if CICP in info:
+        chunks.add(b"cICP", info[CICP])
+    if "srgb" in info:
+        chunks.add(b"sRGB", bytes([info["srgb"]]))
+    if "gamma" in info:
+        chunks.add(b"gAMA", round(info["gamma"] * UNIT).to_bytes(4, "big"))
+    if "chromaticity" in info:
+        chunks.add(b"cHRM", b"".join(round(value * UNIT).to_bytes(4, "big") for value in info["chromaticity"]))
+    return chunks
+
+
+def find_chunk(file: IO[bytes] | BytesIO, kind: bytes) -> bytes:
     """The data of an open PNG's first chunk of a kind, for which no pixels are read; nothing if it has none."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:

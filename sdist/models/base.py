@@ -77,9 +77,14 @@ class Backbone(ABC):
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
     @classmethod
+    def known_kinds(cls, name: str) -> list[str]:
+        """The classes of a component that are known to do what the family's own does, which is the first."""
+        return [kind.rpartition(".")[2] for kind in (cls.components[name], *cls.accepts.get(name, ()))]
+
+    @classmethod
     def check_kind(cls, name: str, kinds: Sequence[str]) -> None:
         """Raises UserError for a component of a class that is not known to do what the family's own does; `kinds`: and bases."""
-        known = [kind.rpartition(".")[2] for kind in (cls.components[name], *cls.accepts.get(name, ()))]
+        known = cls.known_kinds(name)
         if not {kind.removesuffix("Fast") for kind in kinds} & set(known):
             others = (
                 f" or {len(known) - 1} others (docs/troubleshooting.md)"

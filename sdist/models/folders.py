@@ -87,23 +87,6 @@ def problem(source: str) -> str | None:
     return None
 
 
-def checked_variant(folder: str, given: Collection[str]) -> str | None:
-    """The variant in the names of a pipeline's weights, where it has no others. Raises UserError if a part is missing or unsafe.
-
-    `given` are components that come from elsewhere.
-    """
-    try:
-        contents = read_folder(Path(folder), {}, given)
-    except (MissingError, UserError) as error:
-        raise UserError(f"{folder}: {error}") from None
-    variants = {part.variant for part in contents.parts.values()} - {None}
-    if len(variants) > 1:
-        raise UserError(
-            f"{folder}: parts have weights of the variants {', '.join(sorted(map(str, variants)))} alone: say variant="
-        )
-    return next(iter(variants), None)
-
-
 def on_disk(source: str) -> bool:
     """Whether a source is on this disk with all of its files."""
     return problem(source) is None
@@ -137,15 +120,20 @@ def families_of(kinds: Mapping[str, Any]) -> list[type[Backbone]]:
 
     Raises UserError if there is none.
     """
-    every = sorted((FAMILIES.get(name) for name in FAMILIES.names()), key=_generality)
-    known = {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}
+    known = denoisers()
     families = [family for family, kind in known.items() if kind in kinds.get(family.denoiser_name, ())]
     if families:
         return families
-    denoiser = next((kinds[name][0] for name in ("transformer", "unet", *kinds) if kinds.get(name)), "missing")
-    raise UserError(
-        f"the denoiser of this model is {denoiser}, which is not known here: have {', '.join(sorted({*known.values()}))}"
-    )
+    names = sorted({family.denoiser_name for family in known})
+    denoiser = next((f"the denoiser of this model is {kinds[name][0]}, which" for name in names if kinds.get(name)), None)
+    said = denoiser or f"this model has no {' and no '.join(names)}: another denoiser"
+    raise UserError(f"{said} is not known here: have {', '.join(sorted({*known.values()}))}")
+
+
+def denoisers() -> dict[type[Backbone], str]:
+    """The class of each family's denoiser, the most special family first."""
+    every = sorted((FAMILIES.get(name) for name in FAMILIES.names()), key=_generality)
+    return {family: family.components[family.denoiser_name].rpartition(".")[2] for family in every}
 
 
 def _generality(family: type[Backbone]) -> tuple[bool, int]:

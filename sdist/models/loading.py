@@ -1,7 +1,7 @@
 """Loads the parts of a diffusers pipeline from a folder, the cache or the hub, and puts a backbone of their family together."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from .base import Backbone
 from .borrowed import unwrapped
 from .catalogue import Model, find_model, hub_problem, is_folder
 from .devices import choose_device, memory_format
-from .folders import Part, families_of, local_folder, matching, read_folder
+from .folders import Part, local_folder, read_folder
 from .hub import fetch
+from .kinds import family_of
 from .library import loading
 from .memory import allocating, is_out_of_memory
 from .own_state import own_state
-from .stored import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out
+from .stored import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
 from .weights import MissingError, find_weights
 
 log = logging.getLogger("sdist")
@@ -102,6 +103,17 @@ def load_borrowed(folder: Path, borrowed: Mapping[str, str]) -> dict[str, Any]:
     return {name: _load_part(name, contents.parts[name], Format(), {}) for name in borrowed}
 
 
+def part_problem(folder: Path, given: Collection[str]) -> str | None:
+    """What is wrong with the first part of a pipeline's folder that cannot be loaded, but for those given; None if all can."""
+    for name, part in read_folder(folder, {}, given).parts.items():
+        try:
+            with loading():
+                _load_part(name, part, Format(), {})
+        except (OSError, UserError) as error:
+            return str(error)
+    return None
+
+
 def is_stored(part: Part) -> bool:
     """Whether a part is a network that is read weight by weight: those of diffusers."""
     from diffusers import ModelMixin
@@ -132,7 +144,9 @@ def _load_part(name: str, part: Part, form: Format, stored: dict[str, StoredWeig
 def _load_network(name: str, part: Part) -> Any:
     """A network of transformers in float32. Raises UserError where the libraries would go on with random weights."""
     options = {"dtype": torch.float32, "variant": part.variant, "use_safetensors": True, "output_loading_info": True}
-    network, report = part.kind.from_pretrained(part.folder, local_files_only=True, **options)
+    network, report = part.kind.from_pretrained(part.folder, local_files_only=True, ignore_mismatched_sizes=True, **options)
+    for key, stored, own in sorted(report["mismatched_keys"]):
+        raise wrong_shape(name, key, tuple(stored), part.kind, tuple(own))
     if report["missing_keys"]:
         lacks = report["missing_keys"]
         raise UserError(f"{name} lacks {len(lacks)} weights of {part.kind.__name__}, {min(lacks)} among them")
@@ -147,18 +161,4 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     `options`: what a pipeline's index holds beside its components.
     """
     parts = {name: unwrapped(part) for name, part in parts.items()}
-    family = family_of(parts)
-    missing = [name for name in family.components if parts.get(name) is None and name not in family.optional]
-    if missing:
-        kind = family.components[family.denoiser_name]
-        raise UserError(f"this {kind} needs {', '.join(missing)} beside it, which the pipeline does not have")
-    for name in family.components:
-        if parts.get(name) is not None:
-            family.check_kind(name, [base.__name__ for base in type(parts[name]).__mro__])
-    return family(parts, device, options, conditions)
-
-
-def family_of(parts: Mapping[str, Any]) -> type[Backbone]:
-    """The family that the denoiser among these components belongs to. Raises UserError if it is none of those known."""
-    families = families_of({name: [base.__name__ for base in type(part).__mro__] for name, part in parts.items()})
-    return matching(families, parts[families[0].denoiser_name].config)
+    return family_of(parts)(parts, device, options, conditions)

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from PIL import ImageFile
 
+from .attention_backend import NATIVE, backend, set_backend
 from .float32 import exact, rounding, set_rounding
 
 RANK = cast(Any, rank_zero_only)  # a function whose attribute `rank` says which process may write logs
@@ -24,9 +25,12 @@ class ProcessState(NamedTuple):
     rounding: tuple[Any, ...]  # of float32, which torch may do by halves
     truncated: bool  # whether Pillow takes images that are cut short
     rank: int  # of the process, in what Lightning takes for a group of them: RANK, LOCAL_RANK or SLURM_PROCID
+    attention: str  # diffusers' backend, where a layer names none; DIFFUSERS_ATTN_BACKEND
 
 
-OURS = ProcessState(torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), False, 0)
+OURS = ProcessState(
+    torch.float32, {"lightning_fabric": logging.ERROR, "pytorch_lightning": logging.ERROR}, exact(), False, 0, NATIVE
+)
 
 
 @contextmanager
@@ -59,9 +63,8 @@ class _Process:
         with self._lock:
             if not self._inside:
                 levels = {name: logging.getLogger(name).level for name in OURS.levels}
-                self._before = ProcessState(
-                    torch.get_default_dtype(), levels, rounding(), ImageFile.LOAD_TRUNCATED_IMAGES, RANK.rank
-                )
+                truncated = ImageFile.LOAD_TRUNCATED_IMAGES
+                self._before = ProcessState(torch.get_default_dtype(), levels, rounding(), truncated, RANK.rank, backend())
                 _set(OURS)
             self._inside += 1
 
@@ -77,6 +80,7 @@ def _set(state: ProcessState) -> None:
     set_rounding(state.rounding)
     ImageFile.LOAD_TRUNCATED_IMAGES = state.truncated
     RANK.rank = state.rank
+    set_backend(state.attention)
     for name, level in state.levels.items():
         logging.getLogger(name).setLevel(level)
 

@@ -62,13 +62,18 @@ def load_stored(name: str, kind: Any, folder: Path, files: Sequence[Path], form:
     for key, like in wanted.items():
         value = stored[key]
         if value.shape != like.shape:
-            raise UserError(f"{name}: {key} has the shape {tuple(value.shape)}, {kind.__name__} has {tuple(like.shape)} there")
+            raise wrong_shape(name, key, tuple(value.shape), kind, tuple(like.shape))
         _put(network, key, _cast(value, form))
     for key, buffer in network.named_buffers():
         if key not in wanted:
             _put(network, key, _cast(buffer, form))
     network.register_to_config(_name_or_path=str(folder))
     return network.eval(), stored
+
+
+def wrong_shape(name: str, key: str, stored: tuple[int, ...], kind: Any, own: tuple[int, ...]) -> UserError:
+    """For a weight that a network of its configuration has in another shape."""
+    return UserError(f"{name}: {key} has the shape {stored}, {kind.__name__} has {own} there")
 
 
 def check_formats(name: str, files: Sequence[Path]) -> None:

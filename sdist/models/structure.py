@@ -1,4 +1,4 @@
-"""What a network of diffusers is made of, held against a fresh one of the same configuration."""
+"""What a network of diffusers or transformers is made of, held against a fresh one of the same configuration."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import ModelMixin
 from torch import nn
+from transformers import PreTrainedModel
 
 PLAIN = (bool, int, float, str, type(None))
-SWITCHES = ("training", "gradient_checkpointing", "fused_projections")  # which change no output, or by rounding alone
+SWITCHES = ("training", "gradient_checkpointing", "fused_projections", "name_or_path")  # change no output, or by rounding alone
 
 
 class Part(NamedTuple):
@@ -22,10 +23,11 @@ class Part(NamedTuple):
 
 def differences(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Where a network is another than its configuration says, and how. Of others than diffusers' nothing is known."""
-    if not isinstance(network, ModelMixin):
+    if not isinstance(network, ModelMixin | PreTrainedModel):
         return
     kind: Any = type(network)
-    fresh = _fresh(kind, json.dumps(dict(network.config), sort_keys=True, default=str))
+    config = dict(network.config) if isinstance(network, ModelMixin) else network.config.to_dict()
+    fresh = _fresh(kind, json.dumps(config, sort_keys=True, default=str))
     parts = _parts(network)
     for place, part in fresh.items():
         if place not in parts:
@@ -47,7 +49,8 @@ def _fresh(kind: Any, config: str) -> Mapping[str, Part]:
     """The parts of a network with weights that have no memory; none if it cannot be made so."""
     try:
         with torch.device("meta"):
-            return _parts(kind.from_config(json.loads(config)))
+            make = kind.from_config if issubclass(kind, ModelMixin) else lambda values: kind(kind.config_class.from_dict(values))
+            return _parts(make(json.loads(config)))
     except Exception:  # of any class: it reads values while it is made, or its configuration is not one
         return {}
 

@@ -55,9 +55,11 @@ class PromptEncoder(ABC):
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
             raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
-        words = self._says(which, "vocab_size")
-        if words is not None and max(ids, default=0) >= words:
-            raise UserError(f"the tokenizer gives token {max(ids)}, its text encoder knows {words}: they are not of one model")
+        if which < len(self.encoders) and max(ids, default=0) >= (rows := _embeddings(self.encoders[which])):
+            raise UserError(
+                f"the tokenizer has {len(tokenizer)} tokens and gives number {max(ids)}, its text encoder has {rows} embeddings: "
+                "text_encoder.resize_token_embeddings(len(tokenizer)) makes room for added ones, else they are not of one model"
+            )
         return ids
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
@@ -80,7 +82,7 @@ class PromptEncoder(ABC):
         for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=False):
             added = tokenizer.get_added_vocab() if hasattr(tokenizer, "get_added_vocab") else {}
             for word, token in added.items():
-                if word not in tokenizer.all_special_tokens:
+                if word not in tokenizer.all_special_tokens and token < _embeddings(encoder):
                     row = encoder.get_input_embeddings().weight[token].detach().float().cpu()
                     found[word] = sha256(row.numpy().tobytes()).hexdigest()[:8]
         return found
@@ -97,6 +99,11 @@ class PromptEncoder(ABC):
     def _ids(self, prompts: Sequence[str], which: int) -> Int[Tensor, "b l"]:
         ids = [self.token_ids(prompt, which) for prompt in prompts]
         return torch.tensor(ids, device=self.encoders[which].device)
+
+
+def _embeddings(encoder: Any) -> int:
+    """How many tokens it has vectors for, whatever its configuration says."""
+    return len(encoder.get_input_embeddings().weight)
 
 
 class TextWithT5(PromptEncoder):

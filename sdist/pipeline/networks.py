@@ -11,7 +11,8 @@ from ..config.settings import Settings
 from ..editors.loading import adapt
 from ..models.base import Backbone
 from ..models.borrowed import check_hooks, plain, storage_formats, unwrapped
-from ..models.loading import assemble, family_of
+from ..models.kinds import family_of
+from ..models.loading import assemble
 from ..models.memory import allocating
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
@@ -37,19 +38,6 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
         backbone.name = backbone.source = settings.model
         backbone.stored_formats = stored
         yield adapt(backbone, settings)
-
-
-@contextmanager
-def without_wrappers(pipeline: Any) -> Iterator[None]:
-    """For the time of the block the pipeline has its networks as they are: data parallelism hides what diffusers asks them."""
-    wrapped = {name: part for name, part in pipeline.components.items() if unwrapped(part) is not part}
-    try:
-        for name, part in wrapped.items():
-            setattr(pipeline, name, unwrapped(part))
-        yield
-    finally:
-        for name, part in wrapped.items():
-            setattr(pipeline, name, part)
 
 
 def networks_of(parts: Mapping[str, Any]) -> list[nn.Module]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional, Union
 
@@ -35,14 +36,16 @@ from ..files.in_memory import Picture, in_memory
 from ..given import checked, matches
 from ..models.borrowed import check_hooks, unwrapped
 from ..models.catalogue import IN_MEMORY, find_model, is_folder
-from ..models.folders import checked_variant, on_disk
+from ..models.folders import on_disk
+from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
-from ..models.loading import load_borrowed
+from ..models.loading import FAULTS, load_borrowed, part_problem
+from ..models.memory import is_out_of_memory
 from ..models.own_state import own_state
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
-from .networks import as_backbone, networks_of, restoring_state, without_wrappers
+from .networks import as_backbone, networks_of, restoring_state
 
 OUTPUTS = ("pil", "np", "pt", "latent")
 OWN = ("model", "device", "precision")  # settings that the pipeline has by its components
@@ -113,16 +116,16 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         model = find_model(name)
         name = next((source for source in model.sources if on_disk(source)), model.sources[0])
         source = str(Path(name).resolve()) if is_folder(name) else name
-        safe = {**options, "use_safetensors": True}
+        safe = {**{name: unwrapped(value) for name, value in options.items()}, "use_safetensors": True}
         try:
             with own_state(), loading():  # weights that inference_mode makes have no gradients anywhere
                 folder = source if is_folder(name) else cls._fetched(source, safe)
                 safe = {**load_borrowed(Path(folder), model.borrowed), **safe}
                 pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, safe), **safe})
-        except (OSError, ValueError) as error:
-            if isinstance(error, UserError):
+        except FAULTS as error:
+            if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:300]
+            reason = part_problem(Path(folder), safe) or " ".join(str(error).split())[:300]
             raise UserError(f"{pretrained_model_name_or_path} cannot be loaded as a pipeline: {reason}") from error
         pipeline.register_to_config(_name_or_path=source)
         return pipeline
@@ -136,15 +139,19 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             raise UserError(f"{hub_id}: {' '.join(str(error).split())[:300]}") from error
 
     @classmethod
+    @checked()
     def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> "ScoreDistillationPipeline":
         """A pipeline of the same networks, without a copy; a dtype in the options casts those of the given pipeline too.
 
-        Without one they stay as they are, where diffusers' own would cast them to float32.
+        Without one they stay as they are, where diffusers' own would cast them to float32. Raises UserError for networks of
+        classes that are not known here.
         """
-        networks = [] if {"dtype", "torch_dtype"} & options.keys() else networks_of(pipeline.components)
-        absent = {} if "unet" in pipeline.components else {"unet": None}
-        with loading(), without_wrappers(pipeline), restoring_state(*networks):
-            return super().from_pipe(pipeline, **{**absent, **options})
+        own = signature(cls.__init__).parameters.keys()
+        parts = {name: unwrapped(part) for name, part in {**pipeline.components, **options}.items() if name in own}
+        family_of(parts)  # diffusers would go on without a part of a class that it does not expect
+        networks = [] if {"dtype", "torch_dtype"} & options.keys() else networks_of(parts)
+        with loading(), restoring_state(*networks):
+            return super().from_pipe(pipeline, **{"unet": None, **options, **parts})
 
     @property
     def interrupt(self) -> bool:
@@ -221,10 +228,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
                 f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
             )
         networks = {name: unwrapped(part) for name, part in self.components.items()}
+        kind = family_of(networks).denoiser_name
         check_hooks({name: part for name, part in networks.items() if isinstance(part, torch.nn.Module)})
-        kind = "transformer" if networks["unet"] is None else "unet"
-        if networks[kind] is None:
-            raise UserError("the pipeline has neither a unet nor a transformer, of which it needs one")
         dtype, device = networks[kind].dtype, next(networks[kind].parameters()).device
         if dtype not in NAMES:
             raise UserError(f"the pipeline's {kind} is {dtype}: have {', '.join(map(str, NAMES))}")

@@ -1,6 +1,7 @@
 """Colours and greys of files: profiles are used, wide ranges scaled by a rule that is said, black pictures are said."""
 
 import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import ExifTags, Image, ImageCms
 
 from sdist.errors import UserError
 from sdist.files.images import read_image
+from sdist.files.in_memory import picture_file
+from sdist.files.masks import read_mask
 
 ADOBE = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))  # XYZ of its primaries for D50
 COLOUR = (60, 180, 75)
@@ -143,3 +146,122 @@ def test_nearly_black_is_said(tmp_path: Path) -> None:
     for top, said in ((15, True), (0, True), (16, False)):
         Image.new("RGB", (4, 4), (top, 0, 0)).save(tmp_path / "a.png")
         assert read_image(tmp_path / "a.png").faults == [f"nearly black: its largest value is {top} of 255"] * said
+
+
+# --- chunks of a PNG without a profile -------------------------------------------------------------------------------------
+
+LINEAR, SRGB_GAMMA = (b"gAMA", struct.pack(">I", 100_000)), (b"gAMA", struct.pack(">I", 45_455))
+SRGB, P3, PQ = (b"sRGB", b"\0"), (b"cICP", bytes([12, 13, 0, 1])), (b"cICP", bytes([9, 16, 0, 1]))
+SRGB_PRIMARIES = (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000))
+P3_PRIMARIES = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+ADOBE_PROFILE = (b"iCCP", b"wide\0\0" + zlib.compress(profile()))
+TAKEN = "colours are taken as sRGB"
+
+
+def png(path: Path, values: np.ndarray, *chunks: tuple[bytes, bytes]) -> Path:
+    """A PNG of 8 or 16 bits, (h, w) or (h, w, channels), with these chunks before its pixels."""
+    kind = {2: 0, 3: {2: 4, 3: 2, 4: 6}.get(values.shape[-1])}[values.ndim]
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 8 * values.itemsize, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in values)
+    every = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in every]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+GREYS = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "faults"),
+    [
+        ([], []),
+        ([SRGB], []),
+        ([SRGB_GAMMA], []),
+        ([SRGB_GAMMA, SRGB_PRIMARIES], []),
+        ([SRGB, LINEAR, P3_PRIMARIES], []),
+        ([(b"cICP", bytes([1, 13, 0, 1])), LINEAR], []),
+        ([P3], [f"its cICP says primaries 12, transfer 13, which are not sRGB's (1, 13): {TAKEN}"]),
+        ([PQ, SRGB], [f"its cICP says primaries 9, transfer 16, which are not sRGB's (1, 13): {TAKEN}"]),
+        ([(b"cICP", b"\1")], [f"its cICP says nothing that can be read, which are not sRGB's (1, 13): {TAKEN}"]),
+        ([P3_PRIMARIES], [f"its cHRM says other primaries than sRGB's: {TAKEN}"]),
+        ([SRGB_GAMMA, P3_PRIMARIES], [f"its cHRM says other primaries than sRGB's: {TAKEN}"]),
+        ([(b"gAMA", bytes(4))], [f"its gAMA is 0, which means nothing: {TAKEN}"]),
+    ],
+)
+def test_values_stay_where_they_are_srgb_or_nothing_better_is_known(tmp_path: Path, chunks: list, faults: list[str]) -> None:
+    for values in (GREYS, np.stack([GREYS, GREYS.T, GREYS[::-1]], -1)):
+        read = read_image(png(tmp_path / "a.png", values, *chunks))
+        expected = values if values.ndim == 3 else np.stack([values] * 3, -1)
+        assert np.array_equal(np.asarray(read.image), expected)
+        assert (read.notes, read.faults) == ([], faults)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.55556, 2.2])
+def test_another_gamma_is_converted_and_said(tmp_path: Path, gamma: float) -> None:
+    chunk = (b"gAMA", struct.pack(">I", round(gamma * 1e5)))
+    path = png(tmp_path / "a.png", GREYS, chunk)
+    light = (GREYS / 255) ** (1 / gamma)
+    expected = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    for source in (path, png(tmp_path / "b.png", np.stack([GREYS, np.full_like(GREYS, 255)], -1), chunk)):
+        read = read_image(source)
+        assert np.abs(np.asarray(read.image)[..., 0] - expected).max() <= 0.51
+        assert read.notes == [f"colours converted from its gamma (gAMA {gamma:g}) to sRGB"]
+    assert np.array_equal(np.asarray(read_image(path, plain=True).image)[..., 0], GREYS)
+    deep = read_image(png(tmp_path / "c.png", GREYS.astype(np.uint16) * 257, chunk))
+    assert np.array_equal(np.asarray(deep.image), np.asarray(read_image(path).image))
+
+
+def test_a_profile_comes_before_the_other_chunks(tmp_path: Path) -> None:
+    values = np.full((4, 4, 3), COLOUR, np.uint8)
+    expected = read_image(png(tmp_path / "a.png", values, ADOBE_PROFILE))
+    assert expected.notes == ["colours converted from its profile 'wide' to sRGB"]
+    assert read_image(png(tmp_path / "b.png", values, PQ, ADOBE_PROFILE, LINEAR)).image.tobytes() == expected.image.tobytes()
+
+
+@pytest.mark.parametrize("chunks", [[LINEAR], [LINEAR, SRGB], [P3_PRIMARIES], [PQ], [(b"tRNS", bytes([0, 7]))], [LINEAR, P3]])
+def test_an_image_in_memory_is_read_as_its_file(tmp_path: Path, chunks: list) -> None:
+    path = png(tmp_path / "a.png", GREYS, *chunks)
+    with Image.open(path) as image, picture_file(image) as file:
+        given, expected = read_image(file), read_image(path)
+        assert given.image.tobytes() == expected.image.tobytes()
+        assert (given.notes, given.faults) == (expected.notes, expected.faults)
+
+
+def test_what_was_converted_once_is_not_again(tmp_path: Path) -> None:
+    once = read_image(png(tmp_path / "a.png", GREYS, LINEAR)).image
+    with picture_file(once) as file:
+        assert read_image(file).image.tobytes() == once.tobytes()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_colour_of_a_png_is_put_on_white(tmp_path: Path, channels: int, deep: bool) -> None:
+    values = np.stack([GREYS] * 3, -1) if channels == 3 else GREYS
+    values = values.astype(np.uint16) * 257 if deep else values
+    key = struct.pack(">H", 200 * (257 if deep else 1)) * channels
+    path = png(tmp_path / "a.png", values, (b"tRNS", key))
+    expected = np.where(GREYS == 200, 255, GREYS)
+    with Image.open(path) as image, picture_file(image) as in_memory:
+        for file in (path, in_memory):
+            read = read_image(file)
+            assert np.array_equal(np.asarray(read.image)[..., 0], expected)
+            assert read.notes[-1] == "transparent areas are put on white"
+
+
+def test_a_transparent_colour_of_16_bits_is_no_other_one(tmp_path: Path) -> None:
+    values = np.full((2, 2, 3), 0x2020, np.uint16)
+    values[0, 0] = 0x2A60  # whose lower bits Pillow would take
+    read = read_image(png(tmp_path / "a.png", values, (b"tRNS", struct.pack(">HHH", 0x6020, 0x6020, 0x6020))))
+    assert (np.asarray(read.image) < 64).all()
+    assert read.notes == []
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_mask_with_a_transparent_grey_is_read_by_alpha(tmp_path: Path, deep: bool) -> None:
+    values = np.full((16, 16), 255, np.uint8)
+    values[:8] = 9
+    values = values.astype(np.uint16) * 257 if deep else values
+    read = read_mask(png(tmp_path / "a.png", values, (b"tRNS", struct.pack(">H", int(values[0, 0])))))
+    assert np.asarray(read.image)[:, 0].tolist() == [0] * 8 + [255] * 8
+    assert read.notes == ["by alpha: what is painted may change"]

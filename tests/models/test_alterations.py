@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils.parametrizations import spectral_norm
+from transformers import CLIPTextModel
 
 from sdist.models.alterations import alterations
 from sdist.models.base import Backbone
@@ -76,6 +77,33 @@ def test_what_a_network_is_made_of_is_held_against_its_configuration(tiny_folder
     assert alterations({"unet": unet}, {}) == []
     change(unet)
     assert f"unet: {said}" in alterations({"unet": unet}, {})
+
+
+OF_TEXT: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a setting": (
+        lambda encoder: setattr(encoder.encoder.layers[0].self_attn, "scale", 3.0),
+        "scale=3.0 at encoder.layers.0.self_attn",
+    ),
+    "an activation": (
+        lambda encoder: setattr(encoder.encoder.layers[0].mlp, "activation_fn", nn.ReLU()),
+        "QuickGELUActivation replaced by ReLU at encoder.layers.0.mlp.activation_fn",
+    ),
+    "a layer taken out": (lambda encoder: encoder.encoder.layers.pop(0), "CLIPEncoderLayer taken out at encoder.layers.0"),
+    "other embeddings": (
+        lambda encoder: encoder.set_input_embeddings(nn.Embedding(20, 16)),
+        "num_embeddings=20 at embeddings.token_embedding",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_TEXT)
+def test_a_text_encoder_is_held_against_its_configuration(tiny_folder: Path, name: str) -> None:
+    change, said = OF_TEXT[name]
+    encoder = CLIPTextModel.from_pretrained(tiny_folder, subfolder="text_encoder")
+    encoder.resize_token_embeddings(600)  # which its configuration then says
+    assert alterations({"text_encoder": encoder}, {}) == []
+    change(encoder)
+    assert f"text_encoder: {said}" in alterations({"text_encoder": encoder}, {})
 
 
 def test_hooks_on_every_module_are_named() -> None:

@@ -126,7 +126,7 @@ def test_an_unknown_denoiser_is_named(tiny_folder: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match=message) as raised:
         load_backbone(str(folder), "cpu")
     assert "\n" not in str(raised.value)
-    with pytest.raises(UserError, match="the denoiser of this model is Linear, which"):
+    with pytest.raises(UserError, match=r"the denoiser of this model is Linear of torch\.nn\.modules\.linear, which"):
         assemble({"unet": nn.Linear(1, 1), "vae": None}, "cpu", {})
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 import sdist
 from sdist.editors.loading import model_cache
 from sdist.errors import UserError
+from sdist.models.attention_backend import backend, set_backend
 from sdist.models.float32 import rounding
 from sdist.models.own_state import own_state
 
@@ -53,6 +54,7 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "float32 products in bfloat16": lambda: Default(
         torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"
     ),
+    "attention by another backend": lambda: Default(backend, set_backend, "_native_math"),
     "anomalies are looked for": lambda: torch.autograd.set_detect_anomaly(True),
 }
 
@@ -62,6 +64,7 @@ def state() -> dict[str, Any]:
     return {
         "dtype": torch.get_default_dtype(), "device": torch.get_default_device(), "grad": torch.is_grad_enabled(),
         "float32": rounding(), "inference": torch.is_inference_mode_enabled(), "autocast": torch.is_autocast_enabled("cpu"),
+        "attention": backend(),
         "deterministic": torch.are_deterministic_algorithms_enabled(), "anomaly": torch.is_anomaly_enabled(),
         "torch": torch.get_rng_state().tolist(), "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
         "levels": {name: logging.getLogger(name).level for name in LOGGERS}, "environment": dict(os.environ),

@@ -1,7 +1,9 @@
 """Models that mean something else than they seem to: read as they are meant, or refused by name."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +14,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import CLIPTextModelWithProjection
 
+from sdist import ScoreDistillationPipeline
 from sdist.diffusion import discrete_scales
 from sdist.errors import UserError
 from sdist.models.base import Backbone
@@ -332,15 +336,50 @@ def test_a_tokenizer_without_a_usable_limit_has_its_encoders(folder: Path, tiny:
         model.embed(["cat " * 30])
 
 
-def test_a_tokenizer_of_another_model_is_one_line(tiny: Backbone) -> None:
+def fewer(encoder: Any, tokenizer: Any) -> None:
+    encoder.set_input_embeddings(nn.Embedding(20, 16))
+
+
+def one_less(encoder: Any, tokenizer: Any) -> None:
+    encoder.resize_token_embeddings(len(tokenizer) - 1)
+
+
+def added(encoder: Any, tokenizer: Any) -> None:
+    tokenizer.add_tokens("<thing>")
+
+
+def added_but_not_said(encoder: Any, tokenizer: Any) -> None:
+    """As after loading a configuration that was written for more."""
+    tokenizer.add_tokens("<thing>")
+    encoder.config.vocab_size = len(tokenizer)
+
+
+@pytest.mark.parametrize("change", [fewer, one_less, added, added_but_not_said])
+def test_fewer_embeddings_than_tokens_are_one_line_and_the_advice_works(folder: Path, change: Callable[[Any, Any], None]) -> None:
+    parts = parts_of(load_backbone(str(folder), "cpu"))
+    text_encoder, tokenizer = parts["text_encoder"], parts["tokenizer"]
+    change(text_encoder, tokenizer)
+    model = assemble(parts, "cpu", {})
+    rows = len(text_encoder.get_input_embeddings().weight)
+    assert model.configuration.get("words") is None
+    with pytest.raises(
+        UserError, match=rf"has {len(tokenizer)} tokens and gives number \d+, .* has {rows} embeddings: "
+    ) as raised:
+        model.embed(["a <thing>"])
+    advice = re.search(r"embeddings: (.*) makes room", str(raised.value))
+    assert advice is not None
+    eval(advice[1])
+    assert model.embed(["a <thing>"]).finite
+
+
+def test_an_added_token_that_no_prompt_has_changes_nothing(folder: Path, tiny: Backbone) -> None:
+    parts = parts_of(load_backbone(str(folder), "cpu"))
+    parts["tokenizer"].add_tokens("<thing>")
+    assert torch.equal(assemble(parts, "cpu", {}).embed(["a cat"]).tokens, tiny.embed(["a cat"]).tokens)
+
+
+def test_a_tokenizer_without_padding_is_one_line(tiny: Backbone) -> None:
     text = tiny.text
-    config = text.encoders[0].config
-    before, config.vocab_size = config.vocab_size, 20
-    try:
-        with pytest.raises(UserError, match="its text encoder knows 20: they are not of one model"):
-            text.token_ids("a cat")
-    finally:
-        config.vocab_size = before
     tokenizer = text.tokenizers[0]
     before, tokenizer.pad_token = tokenizer.pad_token, None
     try:
@@ -366,3 +405,15 @@ def test_weights_without_a_place_are_told(folder: Path, part: str, caplog: pytes
     (said,) = [message for message in caplog.messages if "left out" in message]
     assert said.startswith(f"{part}: 1 weights of its files have no place in a ")
     assert "zzz.weight" in said
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
+def test_weights_of_another_shape_are_one_line_everywhere(folder: Path, part: str) -> None:
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    name = next(key for key, value in weights.items() if value.dim() > 1)
+    weights[name] = weights[name][:-1].clone()
+    save_file(weights, file, metadata={"format": "pt"})
+    for load in (lambda: load_backbone(str(folder), "cpu"), lambda: ScoreDistillationPipeline.from_pretrained(folder)):
+        with pytest.raises(UserError, match=rf"{part}: \S+ has the shape \(.*\), \w+ has \(.*\) there$"):
+            load()

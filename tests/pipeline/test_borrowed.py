@@ -220,6 +220,43 @@ def test_a_picture_of_changed_networks_is_not_replayed(
     assert "cannot be replayed: it was made with networks that were changed in memory (unet: FreeU" in capsys.readouterr().err
 
 
+IN_MEMORY: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a scale": (
+        lambda pipe: pipe.vae.register_to_config(scaling_factor=0.9),
+        "scaling_factor of the model is 0.5, .* made with 0.9",
+    ),
+    "a shift": (
+        lambda pipe: pipe.vae.register_to_config(shift_factor=0.3),
+        "shift_factor of the model is None, .* made with 0.3",
+    ),
+    "statistics": (
+        lambda pipe: pipe.vae.register_to_config(latents_mean=[0.5] * 4, latents_std=[2.0] * 4),
+        r"latents_std of the model is None, .* made with \[2.0, 2.0, 2.0, 2.0\]",
+    ),
+    "what is predicted": (
+        lambda pipe: pipe.scheduler.register_to_config(prediction_type="v_prediction"),
+        "prediction_type of the model is epsilon, .* made with v_prediction",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_MEMORY)
+def test_replay_says_where_the_configuration_was_another(
+    pipe: Any, image: Image.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    file, (change, message) = tmp_path / "in.png", IN_MEMORY[name]
+    image.save(file)
+    for changed in (False, True):
+        if changed:
+            change(pipe)
+        ours = ScoreDistillationPipeline.from_pipe(pipe)
+        made = ours("a dog", str(file), "a cat", method="dds", num_inference_steps=2, seed=0)
+        path = tmp_path / f"made{changed}.png"
+        path.write_bytes(png_bytes(made.images[0], json.dumps(made.cards[0])))
+        assert main(["replay", str(path)]) == changed
+        assert bool(re.search(f"{message}: it will differ", caplog.text)) == changed
+
+
 def leaves(pipe: Any) -> None:
     pipe.unet.enable_group_offload(onload_device=CPU, offload_device=CPU, offload_type="leaf_level")
 
