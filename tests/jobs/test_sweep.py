@@ -297,7 +297,7 @@ def test_evaluation_and_comparison_of_all_variants(
     printed = capsys.readouterr().out
     assert "| plain " in printed
     assert "| small " in printed
-    assert (tmp_path / "out" / "comparison" / "success.png").exists()
+    assert (tmp_path / "out" / "comparison" / "comparison.md").exists()
     mine = tmp_path / "out" / "evaluation" / "small" / "per_image.csv"
     assert list(pd.read_csv(mine, dtype={"key": str})["key"]) == ["000", "001", "002"]
     assert sweep(TWO, listed, tiny_folder, tmp_path, *more) == 0
