@@ -54,7 +54,7 @@ def evaluate(args: argparse.Namespace, work: Path, method: str) -> None:
     results = work / "input" / "images" if method == NOTHING else work / method
     where = ["--results", str(results), "--output", str(work / "evaluation" / method), "--cache", str(work / "embeddings")]
     dataset = f"tinyworld:{work / 'input'}"
-    run(["evaluate", "--dataset", dataset, *where, "--clip", "tinyworld", "--profile", args.profile, "--quiet"])
+    run(["evaluate", "--dataset", dataset, *where, "--clip", "tinyworld", "--profile", args.profile, "--overwrite", "--quiet"])
 
 
 def compare(work: Path, name: str, group: str, methods: list[str]) -> str:

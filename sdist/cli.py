@@ -14,6 +14,7 @@ from .commands.messages import print_error
 from .commands.unknown import hint, is_option
 from .environment import check_environment, naming_variables
 from .errors import UserError
+from .files.storage import remove_unused_folders
 from .interrupts import interrupts
 from .jobs.console import print_line, set_up_logging
 from .plugins import load_plugins
@@ -47,7 +48,10 @@ DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 (done, but not all), 2 (bad input), 130 (Ctrl-C), 143 (SIGTERM)."""
     with interrupts.handled():
-        return _main(argv)
+        try:
+            return _main(argv)
+        finally:
+            remove_unused_folders()  # of a command that ended before it wrote anything
 
 
 def _main(argv: list[str] | None) -> int:

@@ -136,6 +136,9 @@ def test_logs(picture: Path, tiny_folder: Path, tmp_path: Path, kind: str) -> No
         assert len([p for p in files if p.suffix == ".png"]) == 2
     if kind == "tensorboard":
         assert not any(b"hp_metric" in p.read_bytes() for p in files)
+    if kind != "wandb":
+        assert edit(picture, tiny_folder, tmp_path / "out", "--log", kind, "--overwrite", "--target", "a dog") == 0
+        assert {p: p.read_bytes() for p in files} == {p: p.read_bytes() for p in files if p.is_file()}
 
 
 def test_what_is_logged_stands_over_accepted_steps(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -164,7 +167,25 @@ def test_what_is_logged_stands_over_accepted_steps(picture: Path, tiny_folder: P
     assert [float(row["attempts"]) for row in rows if float(row["accepted"])] == attempts
     assert not {"epoch", "hp_metric"} & rows[0].keys()
     pictures = sorted(path.name for path in (tmp_path / "out" / "logs").rglob("edit_*.png"))
-    assert pictures == [f"edit_{step:05d}.png" for step in range(attempts[0] == 1, 5)]
+    assert pictures == [f"edit_{step:05d}.png" for step in (1, 2, 3, 4)]
+
+
+def test_every_image_of_a_run_has_its_own_log_and_an_edit_made_again_a_new_one(
+    listed: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    more = ["--log", "csv", "--seeds", "2", "--parallel", "2", "--set", "log.images_every=1"]
+    arguments = [*run_arguments(listed, tiny_folder, tmp_path / "out"), *more]
+    assert main(arguments) == 0
+    results = sorted(path.name.removesuffix("_panel.png") for path in (tmp_path / "out").glob("*_panel.png"))
+    assert sorted(path.name for path in (tmp_path / "out" / "logs" / "csv").iterdir()) == results
+    for name in results:
+        folder = tmp_path / "out" / "logs" / "csv" / name
+        with (folder / "metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["accepted"] == "1"]
+        assert [(row["image"], row["seed"], row["step"]) for row in rows] == [(name, name[-1], "1"), (name, name[-1], "2")]
+        assert len(list(folder.glob("edit_*.png"))) == 2
+    assert main([*arguments, "--overwrite", "--steps", "1"]) == 0
+    assert len(list((tmp_path / "out" / "logs").rglob("*.png"))) == len(results)
 
 
 def test_existing_results_are_not_replaced_unasked(picture: Path, tiny_folder: Path, tmp_path: Path, capsys, caplog) -> None:

@@ -90,5 +90,10 @@ def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Setting
         from_arguments(RunOptions, args, method=v.method, settings=settings[v.name], name=v.name, output=args.output / v.name)
         for v in sweep.variants
     ]
-    evaluation = from_arguments(EvaluationOptions, args, device=args.device or "auto", allow_missing=True) if args.clip else None
+    always = {
+        "device": args.device or "auto",
+        "allow_missing": True,
+        "overwrite": True,
+    }  # of all that is there now
+    evaluation = from_arguments(EvaluationOptions, args, **always) if args.clip else None
     return from_arguments(SweepOptions, args, sweep=sweep, runs=runs, evaluation=evaluation)

@@ -36,6 +36,11 @@ class Pair:
     counted: int = 1  # how often it enters means: in the official profile as often as the benchmark's own tables have it
 
     @property
+    def named(self) -> str:
+        """For messages."""
+        return self.key if self.image.stem == self.key else f"{self.key} ({self.image.name})"
+
+    @property
     def text(self) -> str:
         """What the edited image is compared with."""
         return self.caption or self.target

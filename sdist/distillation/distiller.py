@@ -48,9 +48,9 @@ class ScoreDistiller(LightningModule):
 
     Under a Trainer with a logger it logs the values of every round, see `scalars`, over the accepted steps.
     By default all images are tried at once. Each has its own step, timestep, noise, verdict, mask and standard deviation.
-    `identities` are the (seed, key) of each: its draws depend on nothing else; `names` are for messages. `admit` and `staggered`
-    say when each begins, see Schedule. An image whose gradient is not finite, or of which not even one draw fits in memory, ends
-    in `failures`; the others go on.
+    `identities` are the (seed, key) of each: its draws depend on nothing else; `names` are for messages and logs. `admit` and
+    `staggered` say when each begins, see Schedule. An image whose gradient is not finite, or of which not even one draw fits in
+    memory, ends in `failures`; the others go on.
     """
 
     @checked()
@@ -80,7 +80,7 @@ class ScoreDistiller(LightningModule):
         self.rounds: list[Round] = []
         self.seconds = torch.zeros(len(identities))  # each image's share of the rounds so far
         self.failures: dict[int, str] = {}
-        self._names = names or [f"image {i}" for i in range(len(identities))]
+        self.names = names or [f"image {i}" for i in range(len(identities))]
         self._said: set[tuple[str, int]] = set()  # what is said once per image
         self._logged: set[str] = set()
 
@@ -184,7 +184,7 @@ class ScoreDistiller(LightningModule):
         for image in images.tolist():
             if accept is not None and self._is_news("exhausted", image):
                 text = "%s, step %d: no draw passed in %d attempts, the last one is used (said once per image)"
-                log.warning(text, self._names[image], int(self.step[image]), accept.max_attempts)
+                log.warning(text, self.names[image], int(self.step[image]), accept.max_attempts)
 
     def _say_rejected(self, images: Int[Tensor, " n"]) -> None:
         """Says, once and early, that hardly a draw of an image passes."""
@@ -195,7 +195,7 @@ class ScoreDistiller(LightningModule):
                     "%s: %d of the first %d draws passed the filter, so the edit takes long and may go nowhere; "
                     "prompts that differ more help, or a lower threshold (--set scale.threshold=...)"
                 )
-                log.warning(text, self._names[image], steps, steps + rejects)
+                log.warning(text, self.names[image], steps, steps + rejects)
 
     def _is_news(self, what: str, image: int) -> bool:
         is_news = (what, image) not in self._said

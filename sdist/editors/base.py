@@ -37,6 +37,7 @@ class Observers:
     deliver: Callable[[Result], None] = lambda result: None  # gets each result as soon as it is there
     parallel: int | None = None  # draws tried at once; None: what suits the device
     admit: Callable[[int], bool] | None = None  # asked before an image begins; one that has not begun has no result
+    names: Sequence[str] = ()  # of the results, for messages and logs; without, what they are made of names them
     staggered: bool = False  # the first image early, where that costs little: see Schedule
 
 

@@ -132,7 +132,7 @@ class ScoreDistillation(Editor):
         has_one_shape = model.device.type == "cuda" or model.compiled  # compiled forms are for one
         min_parallel = parallel if has_one_shape else MIN_PARALLEL
         identities = [(p.request.seed, p.key) for p in batch]
-        names = [f"{p.request.image.name}, seed {p.request.seed}" for p in batch]
+        names = [run.names[i] for i in places] if run.names else [f"{p.request.image.name}, seed {p.request.seed}" for p in batch]
         staggered = run.staggered and parallel > 1 and not has_one_shape
         admit = None if run.admit is None else _admit_at(run.admit, places)
         distiller = ScoreDistiller(

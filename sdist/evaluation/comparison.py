@@ -52,16 +52,32 @@ def compare_folders(
     evaluations = {name: read_evaluation(folder) for name, folder in zip(names, folders, strict=True)}
     tables = [load_published(name) for name in published]
     measured = compare(evaluations, group)
-    axes = choose_axes(union(e.summary.index.unique("metric") for e in evaluations.values()), x, y)
+    axes = choose_axes(union(_defined(e.summary) for e in evaluations.values()), x, y)
     table = beside(measured, tables, group)
-    if tables and next(iter(evaluations.values())).profile != "official":
-        log.warning("published numbers were made as in --profile official; what was measured here has another profile")
+    _warn_of_other_measures(next(iter(evaluations.values())), tables)
     if tables and (orders := sorted(set.union(*(marked(e.summary) for e in evaluations.values())))):
         log.warning("%s compare edits with instructions here, published ones with descriptions: not in one column", orders)
     files, problems = write_comparison(writable_folder(output), evaluations, table, tables, group, axes)
     if axes is None:
         log.info("no trade_off.png: the scores have none of how well the rest is kept; see --x and --y")
     return Comparison(table, files, problems)
+
+
+def _defined(summary: pd.DataFrame) -> pd.Index:
+    """The metrics that have a mean."""
+    return summary[summary["mean"].notna()].index.unique("metric")
+
+
+def _warn_of_other_measures(measured: Evaluation, published: Sequence[Published]) -> None:
+    """Says where published numbers were made in another way: with another profile, or another CLIP."""
+    if published and measured.profile != "official":
+        log.warning("published numbers were made as in --profile official; what was measured here has another profile")
+    mine = measured.made_with.get("encoders", {}).get("clip")
+    for other in sorted({table.clip for table in published}) if mine is not None else ():
+        if Path(mine["id"]).name != Path(other).name:
+            log.warning(
+                "published numbers were made with CLIP %s, those measured here with %s: not comparable", other, mine["id"]
+            )
 
 
 def compare(evaluations: Mapping[str, Evaluation], group: str = ALL) -> pd.DataFrame:
@@ -119,14 +135,14 @@ def write_comparison(
 ) -> tuple[list[Path], list[str]]:
     """comparison.md, comparison.tex, report.html, success.png, and with axes trade_off.png; see `write_pages`.
 
-    success.png needs CLIP-R in all evaluations.
+    success.png needs edits with a CLIP-R in all evaluations.
     """
     pages: dict[str, Callable[[], str | bytes]] = {
         "comparison.md": lambda: to_markdown(table) + "\n",
         "comparison.tex": lambda: to_latex(table, published),
         "report.html": lambda: report_page(evaluations, published, group),
     }
-    if all("clip_r" in e.per_image for e in evaluations.values()):
+    if all("clip_r" in e.per_image and e.per_image["clip_r"].notna().any() for e in evaluations.values()):
         ratios = {name: e.per_image["clip_r"].to_numpy(float) for name, e in evaluations.items()}
         pages["success.png"] = lambda: success_curves(ratios)
     if axes is not None:

@@ -28,13 +28,19 @@ class EvaluationOptions:
     device: str = "auto"
     profile: str = "clean"  # official: the published code's quirks; clean: without
     allow_missing: bool = False  # a missing result is undefined instead of an error
+    overwrite: bool = False  # replace the scores of an earlier evaluation
+
+
+def default_output(results: Path) -> Path:
+    """Of the scores of a folder of results."""
+    return Path("evaluations") / results.resolve().name
 
 
 @checked()
 def evaluate(
     dataset: str,
     results: str | os.PathLike[str],
-    output: str | os.PathLike[str] = "evaluation",
+    output: str | os.PathLike[str] | None = None,
     *,
     seed: int = 0,
     progress: Callable[[int], object] = lambda pairs: None,
@@ -42,15 +48,17 @@ def evaluate(
 ) -> "EvaluationResult":
     """Scores the results KEY_seedN.png or KEY.png of a dataset, FORMAT:FOLDER, and writes tables and a page to `output`.
 
+    Without `output` that is evaluations/NAME of the folder of results, so that `sdist compare evaluations/*` shows all of them.
     `options` are those of EvaluationOptions. `progress` gets how many pairs were scored since its last call. Scores are written
     before all pages; a page that cannot be made is an error of the logger "sdist" and one of the result's `problems`. Raises
-    Raises UserError for bad input.
+    UserError for bad input.
     """
     check_options(options, EvaluationOptions, evaluate)
     need("evaluate", "pandas", "pyarrow", "scipy", "tabulate")
     from .evaluator import Evaluator
 
-    result = Evaluator(dataset, EvaluationOptions(**options))(Path(results), Path(output), seed, progress)
+    folder = default_output(Path(results)) if output is None else Path(output)
+    result = Evaluator(dataset, EvaluationOptions(**options))(Path(results), folder, seed, progress)
     for problem in result.problems:
         log.error("%s", problem)
     return result

@@ -13,7 +13,7 @@ from ..files.storage import write_atomic
 from ..metrics.base import Encoders
 from ..metrics.profile import check_profile
 from .evaluate import EvaluationOptions
-from .folder import Evaluation, made_with, shown_pairs, to_json
+from .folder import RECORD, Evaluation, made_with, shown_pairs, to_json
 from .page import report_page
 from .results import check_sizes, find_results
 from .scores import Metrics, as_counted, instructed, load_encoders, measurable, score
@@ -57,7 +57,14 @@ class Evaluator:
     def __call__(
         self, results: Path, output: Path, seed: int = 0, progress: Callable[[int], object] = lambda pairs: None
     ) -> EvaluationResult:
-        """Scores a folder of results. Raises UserError for results that are missing or belong to no pair."""
+        """Scores a folder of results.
+
+        Raises UserError for results that are missing or belong to no pair, and for scores that are there already.
+        """
+        if not self._options.overwrite and (output / RECORD).exists():
+            raise UserError(
+                f"{output} has the scores of an earlier evaluation; --overwrite replaces them, --output names another"
+            )
         files, problems = self._find(results, seed), list[str]()
         folder, (encoders, metrics) = writable_folder(output), self.load()
         per_image = score(self.pairs, files, metrics, encoders, self._profile, problems.append, progress)
@@ -66,14 +73,14 @@ class Evaluator:
         summary = summarize_table(as_counted(per_image, self.pairs), self._profile, orders, problems.append)
         write_atomic(folder / "summary.csv", summary.to_csv().encode())
         evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, files), made_with(encoders))
-        write_atomic(folder / "evaluation.json", to_json(evaluation).encode())
+        write_atomic(folder / RECORD, to_json(evaluation).encode())
         paths, unmade = write_report(folder, evaluation, results.resolve().name)
-        scores = (folder / name for name in ("per_image.csv", "summary.csv", "evaluation.json"))
+        scores = (folder / name for name in ("per_image.csv", "summary.csv", RECORD))
         return EvaluationResult(per_image, summary, (*scores, *paths), (*problems, *unmade))
 
     def _find(self, folder: Path, seed: int) -> Mapping[str, Path | None]:
         results = find_results(folder, self._pairs, seed)
-        missing = [pair.key for pair in self.pairs if results[pair.key] is None]
+        missing = [pair.named for pair in self.pairs if results[pair.key] is None]
         if missing and not self._options.allow_missing:
             raise UserError(
                 f"{len(missing)} of {len(self.pairs)} results are missing in {folder}, the first is {missing[0]}; "

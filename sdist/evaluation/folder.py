@@ -15,6 +15,7 @@ from ..errors import UserError, unknown
 from ..metrics.base import ENCODERS, Encoders
 from ..registry import METRICS
 
+RECORD = "evaluation.json"  # what was scored and with what
 PACKAGES = ("torch", "transformers", "pillow", "numpy", "scipy")  # that scores depend on
 
 
@@ -63,7 +64,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
         summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
         summary = summary.assign(text=summary["text"].fillna("") if "text" in summary else "")
-        record = read_json(folder / "evaluation.json")
+        record = read_json(folder / RECORD)
         pairs = {key: Shown(**record["pairs"][key]) for key in per_image.index}
         profile, made = record["profile"], {name: record[name] for name in ("encoders", "versions") if name in record}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -37,7 +37,7 @@ def read_samples(
             try:
                 samples[pair.key] = _sample(pair, path, needs)
             except Exception as error:  # whatever a format's mask or a damaged image raises
-                report(f"{pair.key} is not scored: {reason_of(error)}")
+                report(f"{pair.named} is not scored: {reason_of(error)}")
     return samples
 
 

@@ -14,6 +14,7 @@ TABLES = Path(__file__).with_name("published.json")
 
 class Published(NamedTuple):
     label: str  # paper, table, benchmark
+    clip: str  # the CLIP that it was measured with
     groups: dict[str, pd.DataFrame]  # one row per method in the paper's order, one column per metric, with the paper's digits
 
 
@@ -24,7 +25,7 @@ def load_published(name: str) -> Published:
         raise unknown("published table", name, tables)
     table = tables[name]
     label = f"published: {table['paper']} (arXiv {table['arxiv']}), {table['where']}, {table['data']}"
-    return Published(label, {group: _frame(rows, table) for group, rows in table["rows"].items()})
+    return Published(label, table["clip"], {group: _frame(rows, table) for group, rows in table["rows"].items()})
 
 
 def beside(measured: pd.DataFrame, published: Sequence[Published], group: str) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def beside(measured: pd.DataFrame, published: Sequence[Published], group: str) -
     Raises UserError for a table that has no such group, or no metric that was measured.
     """
     parts = [measured]
-    for label, groups in published:
+    for label, _, groups in published:
         if group not in groups:
             raise UserError(f"{label} has no group {group!r}: have {', '.join(groups)}")
         if not set(groups[group]) & set(measured):

@@ -41,8 +41,9 @@ def find_results(folder: Path, pairs: Iterable[Pair], seed: int = 0) -> dict[str
     pairs = list(pairs)
     names, owners = _names(files, pairs, seed)
     if not any(names.values()):
-        keys = [pair.key for pair in pairs]
-        raise UserError(f"{folder} has none of the {len(keys)} results, such as {keys[0]}_seed{seed}.png or {keys[0]}.png")
+        first, key = pairs[0], pairs[0].key
+        whose = f"that of {first.named} with its run card for seed {seed}, {key}_seed{seed}.png or {key}.png"
+        raise UserError(f"{folder} has none of the {len(pairs)} results, such as {whose}")
     extra = [path for name, path in files.items() if name not in owners]
     if extra:
         raise UserError(f"{len(extra)} pictures in {folder} belong to no pair of the dataset, the first is {extra[0]}")
@@ -113,7 +114,9 @@ def check_sizes(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> No
     for pair in pairs:
         with suppress(UserError):
             size, other = _two_sizes(results[pair.key], pair.image if pair.mask is not None else pair.truth)
-            said = f"{pair.key} has {size[0]} x {size[1]}, {'its source' if pair.mask else 'the wanted'} {other[0]} x {other[1]}"
+            said = (
+                f"{pair.named} has {size[0]} x {size[1]}, {'its source' if pair.mask else 'the wanted'} {other[0]} x {other[1]}"
+            )
             if pair.mask is not None and size != other:
                 unlike.append(said)
             if pair.mask is None and abs(size[0] * other[1] / (size[1] * other[0]) - 1) > SHAPE:

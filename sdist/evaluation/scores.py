@@ -101,7 +101,7 @@ def score(
 
 def as_counted(table: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
     """The rows as often as their pairs count; the log names pairs that do not count once."""
-    twice, never = ([pair.key for pair in pairs if test(pair.counted)] for test in (lambda n: n > 1, lambda n: n == 0))
+    twice, never = ([pair.named for pair in pairs if test(pair.counted)] for test in (lambda n: n > 1, lambda n: n == 0))
     if twice or never:
         log.info(
             "as in the benchmark's table, %d pairs count more than once and %d never: %s", len(twice), len(never), twice + never
@@ -139,7 +139,8 @@ def _chunk(
         table.loc[list(values), name] = list(values.values())
         for key, reason in reasons.items():
             lost.setdefault((key, reason), []).append(name)
+    named = {pair.key: pair.named for pair in pairs}
     for (key, reason), names in lost.items():
-        whose = "metrics fail" if key == EVERY else f"{key} has not all scores"
+        whose = "metrics fail" if key == EVERY else f"{named[key]} has not all scores"
         report(f"{whose} ({', '.join(names)}): {reason}")
     return table

@@ -30,7 +30,9 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def cell(row: pd.Series) -> tuple[str, str, str]:
-    """A mean, its interval and what was left out, as text; the latter two may be empty."""
+    """A mean, its interval and what was left out, as text; the latter two may be empty, and are where nothing is defined."""
+    if pd.isna(row["mean"]):
+        return "undefined", "", ""
     interval = "" if pd.isna(row["low"]) else f"{row['low']:#.{DIGITS}g} to {row['high']:#.{DIGITS}g}"
     left_out = f"{int(row['undefined'])} of {int(row['n'])} undefined" if row["undefined"] else ""
     return f"{row['mean']:#.{DIGITS}g}", interval, left_out

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 from ..errors import UserError, unknown
 
+_made = list[Path]()  # folders, by this process
 READERS = 16  # questions that a store is asked at once
 LOCAL = ("file", "local")  # protocols of a folder on this machine
 ACCOUNTS = {
@@ -134,9 +135,19 @@ def mapped(folder: Path, function: Callable[[T], R], items: Iterable[T]) -> Iter
 
 def make_folder(folder: Path) -> None:
     """Makes the folder if needed; in an object store there is nothing to make, and a bucket that is not there stays so."""
+    if isinstance(folder, Path):
+        _made.extend(path for path in (folder, *folder.parents) if not path.exists())
     with naming(folder):
         if isinstance(folder, Path) or _moves(folder):
             folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_unused_folders() -> None:
+    """Removes folders that this process has made and nothing was put into."""
+    for folder in sorted(set(_made), key=lambda path: -len(path.parts)):
+        with suppress(OSError):  # it is not empty, or gone
+            folder.rmdir()
+    _made.clear()
 
 
 def _moves(path: Remote) -> bool:

@@ -1,18 +1,21 @@
-"""Loggers of a run (csv, TensorBoard, wandb): the distiller feeds them with values, a callback with images."""
+"""--log tensorboard and wandb: the distiller feeds them with the values of a queue's rounds, a callback with images."""
 
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from ..config.settings import LogSettings
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, last_masks
 from ..errors import NotFiniteError, UserError
 from ..files.images import mask_image, panel, to_images
+from ..files.names import numbered
+from ..files.storage import names as listed
 from ..models.base import Backbone
 from ..models.memory import AllocationError
 from .wandb_account import INSTEAD
@@ -45,16 +48,18 @@ class PictureLogger(Observer):
         return [*images, *(mask_image(mask, images[0].size) for mask in masks[:SHOWN])] if masks is not None else images
 
 
-def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Logger | None:
-    """The Lightning logger of that kind, writing under `folder`; "none" gives None."""
-    if kind == "none":
-        return None
+def run_name(names: Sequence[str]) -> str:
+    """Of a queue, by the names of its results."""
+    return names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
+
+
+def make_logger(kind: str, folder: Path, settings: LogSettings, name: str) -> Logger:
+    """The Lightning logger of that kind, with a new run under `folder`."""
     name = _short(name)
     folder.mkdir(parents=True, exist_ok=True)
-    if kind == "csv":
-        return CSVLogger(folder, name="csv", version=name)
     if kind == "tensorboard":
-        return TensorBoardLogger(folder, name="tensorboard", version=name, default_hp_metric=False)
+        own = numbered(name, map(str.casefold, listed(folder / kind)))
+        return TensorBoardLogger(folder, name=kind, version=own, default_hp_metric=False)
     return _wandb_logger(folder, settings, name)
 
 
@@ -78,20 +83,16 @@ def _short(name: str) -> str:
     return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
-def finish(logger: Logger | None) -> None:
+def finish(logger: Logger) -> None:
     """Writes what the logger still holds; the next batch starts a run of its own."""
-    if logger is not None:
-        logger.finalize("success")
+    logger.finalize("success")
     if isinstance(logger, WandbLogger):
         logger.experiment.finish()
 
 
 def log_picture(logger: Logger, name: str, image: Image.Image, step: int) -> None:
-    """An image in the logger's own way; beside the table for csv."""
+    """An image in the logger's own way."""
     if isinstance(logger, WandbLogger):
         logger.log_image(name, [image], step=step)
     elif isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, np.asarray(image), step, dataformats="HWC")
-    elif isinstance(logger, CSVLogger):
-        Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
-        image.save(Path(logger.log_dir) / f"{name}_{step:05d}.png")

@@ -2,16 +2,15 @@
 
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger
 
 from ..config.settings import Settings
-from ..distillation.callbacks import ProgressBar, StopCondition
+from ..distillation.callbacks import Observer, ProgressBar, StopCondition
 from ..distillation.progress import Bar
 from ..editors.base import Observers
 from ..editors.loading import LoadedMethod, ModelCache, model_cache
@@ -25,8 +24,9 @@ from ..files.storage import names, remove
 from ..interrupts import Interruption, interrupts
 from ..models.own_state import own_state
 from .claims import Claims
+from .csv_log import CsvLog
 from .events import Events
-from .loggers import PictureLogger, finish, make_logger
+from .loggers import PictureLogger, finish, make_logger, run_name
 from .options import SessionOptions
 from .wandb_account import check_account
 
@@ -161,23 +161,28 @@ class Session:
                 bar.update()
 
         stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
-        with own_state(), self._logged(label) as logger, stepping:  # loggers write in it, too
-            callbacks: list[Callback] = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted)]
-            if logger is not None:
-                callbacks.append(PictureLogger(self.method.model, self.settings.log.images_every))
-            observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, staggered)
+        with own_state(), self._logged(names) as (logger, pictures), stepping:  # loggers write in it, too
+            callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *pictures]
+            observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, names, staggered)
             self.method.edit(batch, observers)
         self.unfinished += len(batch) - (self.made + self.elsewhere - before)
 
     @contextmanager
-    def _logged(self, label: str) -> Iterator[Logger | None]:
-        logger = make_logger(self._log, self.folder / "logs", self.settings.log, f"{self.name}-{label}")
-        if logger is not None:
+    def _logged(self, names: Sequence[str]) -> Iterator[tuple[Logger | None, list[Observer]]]:
+        """What logs the values of a queue, and what logs its images."""
+        folder, every = self.folder / "logs", self.settings.log.images_every
+        if self._log == "none":
+            yield None, []
+        elif self._log == "csv":
+            with closing(CsvLog(folder / "csv", self.method.model, every)) as table:
+                yield None, [table]
+        else:
+            logger = make_logger(self._log, folder, self.settings.log, f"{self.name}-{run_name(names)}")
             logger.log_hyperparams(self.settings.plain())
-        try:
-            yield logger
-        finally:
-            finish(logger)
+            try:
+                yield logger, [PictureLogger(self.method.model, every)]
+            finally:
+                finish(logger)
 
     def _write(self, name: str, result: Result) -> None:
         """Writes an image, under a name that says so if it was stopped before its last step; what was left of it before goes."""

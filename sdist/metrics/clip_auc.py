@@ -31,10 +31,12 @@ class ClipAuc(GroupMetric):
 def clip_auc(ratios: Scores, profile: Profile) -> float:
     """The area under the share of edits with CLIP-R > k, from k = 1 to 1.4: 0..0.4, linear in the edits; see `passing`.
 
-    Raises UserError if there is no edit.
+    nan if CLIP-R is undefined for all of them. Raises UserError if there is no edit.
     """
     if len(ratios) == 0:
         raise UserError("CLIP-AUC needs at least one edit, got none")
+    if np.isnan(ratios).all():
+        return float("nan")
     if profile == "clean":
         return float(np.nan_to_num(np.clip(ratios - 1, 0, END - 1)).mean())
     from scipy.integrate import simpson  # of an extra: metrics are listed without it

@@ -11,7 +11,7 @@ from PIL import Image
 from sdist.errors import UserError
 from sdist.evaluation import comparison
 from sdist.evaluation.comparison import compare, write_comparison
-from sdist.evaluation.folder import Evaluation, Shown
+from sdist.evaluation.folder import Evaluation, Shown, to_json
 from sdist.evaluation.plots import FIDELITY, PRESERVATION, choose_axes, trade_off
 from sdist.evaluation.published import beside, load_published, to_latex
 from sdist.evaluation.summary import summarize_table
@@ -147,3 +147,25 @@ def test_the_files_of_a_comparison(evaluations: dict[str, Evaluation], tmp_path:
     assert "| InstructPix2Pix" in (tmp_path / "comparison.md").read_text()
     assert "0.180" in (tmp_path / "comparison.md").read_text()
     assert published[0].label in (tmp_path / "report.html").read_text()
+
+
+def test_what_is_undefined_is_shown_as_that_and_not_drawn(tmp_path: Path) -> None:
+    """CLIP-R is undefined where no source points the way of its target prompt."""
+    one = evaluation(1.0)
+    table = one.per_image.assign(clip_r=np.nan)
+    undefined = one._replace(per_image=table, summary=summarize_table(table, "clean"))
+    shown = compare({"one": undefined})
+    assert tuple(shown.loc["one", ["clip_r", "clip_auc"]]) == ("undefined", "undefined")
+    files, problems = write_comparison(tmp_path, {"one": undefined, "other": evaluation(0.9)}, shown)
+    assert (problems, "success.png" in {path.name for path in files}) == ([], False)
+
+
+def test_published_rows_of_another_clip_or_profile_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    measured = evaluation(1.0)._replace(made_with={"encoders": {"clip": {"id": "tinyworld", "weights": "x"}}, "versions": {}})
+    for name, text in {"per_image.csv": measured.per_image.to_csv(), "summary.csv": measured.summary.to_csv()}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "evaluation.json").write_text(to_json(measured))
+    comparison.compare_folders([tmp_path], tmp_path / "out", ["lusd_table_2"])
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("--profile official" in line for line in warnings)
+    assert any("with CLIP openai/clip-vit-base-patch32, those measured here with tinyworld" in line for line in warnings)

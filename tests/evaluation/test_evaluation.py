@@ -44,6 +44,7 @@ def evaluate(dataset: str, results: Path, output: Path, clip: Path, *more: str) 
             str(output),
             "--clip",
             str(clip),
+            "--overwrite",
             "--quiet",
             *more,
         ]
@@ -144,7 +145,7 @@ def test_evaluation_from_python(lists: Path, tmp_path: Path, clip_folder: Path, 
     write_csv(lists / "index.csv", [["img_path", "source_prompt", "target_prompt"], ["a.png", "", "a cat"]])
     (tmp_path / "results" / "001_seed3.png").unlink()
     with pytest.raises(UserError, match="no metric can be measured with what the dataset has and without encoders"):
-        sdist.evaluate(f"index:{lists}", tmp_path / "results", tmp_path / "out", seed=3, clip=None)
+        sdist.evaluate(f"index:{lists}", tmp_path / "results", tmp_path / "other", seed=3, clip=None)
 
 
 def test_the_metric_of_another_package(lists: Path, tmp_path: Path, clip_folder: Path, monkeypatch) -> None:  # noqa: F811
@@ -210,6 +211,28 @@ def test_missing_and_extra_results_are_named(lists: Path, tmp_path: Path, clip_f
     refused("results of the same name")
 
 
+def test_scores_are_kept_unless_asked_and_a_failing_call_leaves_no_folder(
+    lists: Path, tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys  # noqa: F811
+) -> None:  # fmt: skip
+    for seed, name in enumerate(("000", "001")):
+        noise(tmp_path / "results" / "mine" / f"{name}.png", seed)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    command = ["evaluate", "--dataset", f"index:{lists}", "--results", "results/mine", "--quiet"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "evaluation model openai/clip-vit-base-patch32: not on this disk" in said
+    assert "--clip tinyworld needs no download" in said
+    assert not (tmp_path / "evaluations").exists()
+    command += ["--clip", str(clip_folder)]
+    assert main(command) == 0
+    before = (tmp_path / "evaluations" / "mine" / "evaluation.json").read_bytes()
+    assert main([*command, "--profile", "official"]) == 2
+    assert "has the scores of an earlier evaluation; --overwrite replaces them" in capsys.readouterr().err
+    assert (tmp_path / "evaluations" / "mine" / "evaluation.json").read_bytes() == before
+    assert main([*command, "--profile", "official", "--overwrite"]) == 0
+
+
 def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path, capsys) -> None:  # noqa: F811
     for name, seeds in {"one": (5, 6), "other": (7, 8)}.items():
         for key, seed in enumerate(seeds):
@@ -222,7 +245,8 @@ def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path
     assert "| one" in shown
     assert "| other" in shown
     assert "clip\\_t" in (tmp_path / "both" / "comparison.tex").read_text()
-    assert Image.open(tmp_path / "both" / "success.png").size == (600, 384)
+    undefined = all(pd.read_csv(Path(folder) / "per_image.csv")["clip_r"].isna().all() for folder in folders)
+    assert (tmp_path / "both" / "success.png").exists() != undefined
     assert main(["compare", *folders, "--group", "none", "--output", str(tmp_path / "both")]) == 2
     assert "one has no group 'none': have all, add, change" in capsys.readouterr().err
     record = tmp_path / "scores" / "one" / "evaluation.json"

@@ -51,20 +51,22 @@ def no_picture(path: str) -> Callable[[Path], object]:
 
 BAD = {  # what is done, what is said, metrics that are undefined for the row 001
     "a caption too long": (
-        lambda folder: write_rows(folder, caption="cat " * 60), "001 has not all scores (clip_t): description has", {"clip_t"},
+        lambda folder: write_rows(folder, caption="cat " * 60),
+        "001 (1.png) has not all scores (clip_t): description has", {"clip_t"},
     ),
     "a target prompt too long": (
-        lambda folder: write_rows(folder, target_prompt="cat " * 60), "001 has not all scores (clip_r, clip_t): description has",
+        lambda folder: write_rows(folder, target_prompt="cat " * 60),
+        "001 (1.png) has not all scores (clip_r, clip_t): description has",
         {"clip_r", "clip_t"},
     ),
-    "a result that is no picture": (no_picture("results/001_seed0.png"), "001 is not scored: image", None),
+    "a result that is no picture": (no_picture("results/001_seed0.png"), "001 (1.png) is not scored: image", None),
     "a result cut short": (
         lambda folder: (folder / "results/001_seed0.png").write_bytes((folder / "results/001_seed0.png").read_bytes()[:900]),
-        "001 is not scored: image", None,
+        "001 (1.png) is not scored: image", None,
     ),
-    "no source": (lambda folder: (folder / "in/images/1.png").unlink(), "001 is not scored: image", None),
-    "a source that is no picture": (no_picture("in/images/1.png"), "001 is not scored: image", None),
-    "no truth": (lambda folder: (folder / "in/images/t1.png").unlink(), "001 is not scored: image", None),
+    "no source": (lambda folder: (folder / "in/images/1.png").unlink(), "001 (1.png) is not scored: image", None),
+    "a source that is no picture": (no_picture("in/images/1.png"), "001 (1.png) is not scored: image", None),
+    "no truth": (lambda folder: (folder / "in/images/t1.png").unlink(), "001 (1.png) is not scored: image", None),
 }  # fmt: skip
 
 
@@ -124,7 +126,7 @@ BROKEN = {  # what a metric does, what is said, how many pairs have its score
     "gives one number": (lambda samples: 1.0, "it gave values of shape () for 3 images", 0),
     "gives no numbers": (lambda samples: ["good"] * len(samples), "metrics fail (broken): ValueError: could not convert", 0),
     "gives nothing": (lambda samples: None, "it gave values of shape () for 3 images", 0),
-    "raises for one": (one_of_three, "001 has not all scores (broken): ZeroDivisionError: of this image", 2),
+    "raises for one": (one_of_three, "001 (1.png) has not all scores (broken): ZeroDivisionError: of this image", 2),
     "cannot hold all": (out_of_memory_with_many, "", 3),
 }
 
@@ -179,7 +181,7 @@ def test_nothing_that_can_be_scored_is_one_line(listed: Path, clip_folder: Path,
         (listed / "results" / f"00{i}_seed0.png").write_bytes(b"no picture")
     code, err, _ = scores(listed, clip_folder, capsys)
     assert code == 2
-    assert "nothing can be scored; the first problem of 3: 000 is not scored: image" in err
+    assert "nothing can be scored; the first problem of 3: 000 (0.png) is not scored: image" in err
 
 
 @pytest.mark.parametrize("ending", ["PNG", "jpg", "webp", "bmp", "tiff"])

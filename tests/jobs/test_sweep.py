@@ -271,7 +271,7 @@ def test_runs_of_a_sweep_are_one_wandb_group(listed: Path, tiny_folder: Path, tm
     for variant in ("plain", "small"):
         (path,) = (tmp_path / "out" / variant / "logs" / "wandb").glob("offline-run-*/run-*.wandb")
         run = recorded_run(path)
-        assert (run.run_group, run.display_name) == ("own", f"{variant}-0_seed0-0_seed0")
+        assert (run.run_group, run.display_name) == ("own", f"{variant}-0_seed0")
 
 
 def test_grid_shows_two_keys_as_a_matrix(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -297,7 +297,7 @@ def test_evaluation_and_comparison_of_all_variants(
     printed = capsys.readouterr().out
     assert "| plain " in printed
     assert "| small " in printed
-    assert (tmp_path / "out" / "comparison" / "success.png").exists()
+    assert (tmp_path / "out" / "comparison" / "comparison.md").exists()
     mine = tmp_path / "out" / "evaluation" / "small" / "per_image.csv"
     assert list(pd.read_csv(mine, dtype={"key": str})["key"]) == ["000", "001", "002"]
     assert sweep(TWO, listed, tiny_folder, tmp_path, *more) == 0

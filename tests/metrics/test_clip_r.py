@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from sdist.metrics.base import Encoders
@@ -31,4 +32,11 @@ def test_doing_nothing_never_passes(clip: Clip, profile: str) -> None:
     ratios = ClipR()([sample(seed, result=sample(seed).source) for seed in range(6)], Encoders(clip), profile)
     assert set(ratios[~np.isnan(ratios)]) <= {1.0}
     assert profile == "clean" or not np.isnan(ratios).any()
-    assert clip_auc(ratios, profile) == passing(ratios, 1.0) == 0
+    assert passing(ratios, 1.0) == 0
+    assert np.isnan(ratios).all() or clip_auc(ratios, profile) == 0
+
+
+@BOTH
+def test_without_a_ratio_the_area_is_undefined_and_one_that_is_missing_passes_nowhere(profile: str) -> None:
+    assert np.isnan(clip_auc(np.full(3, np.nan), profile))
+    assert clip_auc(np.array([1.2, np.nan]), profile) == pytest.approx(0.1, abs=0.01)

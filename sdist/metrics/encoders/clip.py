@@ -27,8 +27,8 @@ class Clip:
     """
 
     def __init__(self, source: str, device: str = "auto", cache: Path | None = None) -> None:
-        source = EMBEDDED.get(source, source)
-        self.source, self.model = source, load_network("CLIPModel", source, device)
+        self.id, source = source, EMBEDDED.get(source, source)
+        self.model = load_network("CLIPModel", source, device)
         self.tokenizer = load_pretrained("CLIPTokenizer", source)
         self.name, self._embed = f"{source} {fingerprint([self.model])}", Embeddings(cache)
 
@@ -46,7 +46,7 @@ class Clip:
     @property
     def record(self) -> Record:
         """What scores depend on."""
-        return record(self.source, self.model, input=self.model.config.vision_config.image_size, tokens=self._limit)
+        return record(self.id, self.model, input=self.model.config.vision_config.image_size, tokens=self._limit)
 
     @property
     def _limit(self) -> int:

@@ -15,6 +15,7 @@ from ...models.weights import check_indexes
 
 log = logging.getLogger("sdist")
 
+EMBEDDED = {"CLIPModel": "; --clip tinyworld needs no download: it is in the package, and knows drawn scenes"}
 READ = ["*.json", "*.txt", "*.safetensors"]
 
 
@@ -35,7 +36,7 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
 
     try:
         if not is_folder(source) and not is_cached(source, "config.json"):
-            _fetch(source)
+            _fetch(source, EMBEDDED.get(kind, ""))
         check_indexes(Path(source) if is_folder(source) else _snapshot(source))
         with loading():
             return getattr(transformers, kind).from_pretrained(source, **options)
@@ -53,13 +54,13 @@ def _snapshot(hub_id: str) -> Path:
     return Path(str(try_to_load_from_cache(hub_id, "config.json"))).parent
 
 
-def _fetch(hub_id: str) -> None:
-    """Downloads what is read of a hub id, and says how far it is. Raises UserError if it cannot be had."""
+def _fetch(hub_id: str, instead: str) -> None:
+    """Downloads what is read of a hub id, and says how far it is. Raises UserError, with what serves `instead`, if not."""
     from huggingface_hub import snapshot_download
 
     problem = hub_problem(hub_id)
     if problem:
-        raise UserError(f"evaluation model {hub_id}: {problem}. Give a folder or another id")
+        raise UserError(f"evaluation model {hub_id}: {problem}. Give a folder or another id{instead}")
     log.info("fetching evaluation model %s from the hub", hub_id)
     with hub_says(hub_id):
         snapshot_download(hub_id, allow_patterns=READ, ignore_patterns=["*/*"], tqdm_class=progress_of(hub_id))
