@@ -15,9 +15,7 @@ import sdist
 from sdist.cli import main
 from sdist.config.build import load_settings, resolve
 from sdist.distillation.callbacks import StopCondition
-from sdist.draws import DrawKey
-from sdist.editors.base import Observers
-from sdist.editors.instruct_pix2pix import STREAM
+from sdist.editors.base import Observers, generator_of
 from sdist.editors.loading import LoadedMethod
 from sdist.edits.request import Request
 from sdist.errors import UserError
@@ -70,9 +68,8 @@ def of_diffusers(model: Backbone, request: Request, scales: tuple[float, float])
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     prepared = method(model).prepare(request)
-    generator = DrawKey(request.seed, prepared.key, 0, 0).generator(STREAM)
     return pipeline(
-        request.instruction, prepared.image, STEPS, *scales, generator=generator, output_type="latent"
+        request.instruction, prepared.image, STEPS, *scales, generator=generator_of(prepared), output_type="latent"
     ).images  # fmt: skip
 
 

@@ -125,9 +125,10 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
 def test_what_a_trace_cannot_hold(
     job: Request, tiny: Backbone, picture: Path, method: str, overrides: list[str], masked: bool, message: str
 ) -> None:
-    loaded = LoadedMethod(load_settings(method, overrides), tiny)
+    loaded, mask = LoadedMethod(load_settings(method, overrides), tiny), picture.with_name("mask.png")
+    Image.new("L", (32, 32), 255).save(mask)
     with pytest.raises(UserError, match=message):
-        record(loaded, loaded.prepare(replace(job, mask=picture if masked else None)))
+        record(loaded, loaded.prepare(replace(job, mask=mask if masked else None)))
 
 
 def test_a_recorded_case_means_the_same_method() -> None:
