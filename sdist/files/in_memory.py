@@ -108,13 +108,19 @@ def _encoded(image: Image.Image) -> tuple[bytes, str]:
         profile = image.info.get("icc_profile") if image.mode in ("RGBX", "RGBa", "La", "PA") else None
         image = image.convert("RGBA" if image.mode in ("RGBa", "PA") else "LA" if image.mode == "La" else "RGB")
         image.info["icc_profile"] = profile
+    kind, end = ("PNG", ".png") if image.mode in PNG else ("TIFF", ".tif")
     buffer = io.BytesIO()
-    profile = image.info.get("icc_profile")
-    if image.mode in PNG:
-        image.save(buffer, "PNG", icc_profile=profile, pnginfo=colour_chunks(image))
-        return buffer.getvalue(), ".png"
-    image.save(buffer, "TIFF", icc_profile=profile)
-    return buffer.getvalue(), ".tif"
+    try:
+        chunks = {"pnginfo": colour_chunks(image)} if kind == "PNG" else {}
+        image.save(buffer, kind, icc_profile=image.info.get("icc_profile"), **chunks)
+    except Exception as error:  # of any class, where its info holds what no file can
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        said = ", ".join(map(str, image.info))
+        raise UserError(
+            f"the PIL image that was given cannot be written as a {kind}, by what its info says ({said}; {reason}): "
+            "image.info.clear() leaves the pixels"
+        ) from None
+    return buffer.getvalue(), end
 
 
 def _from_array(array: np.ndarray, is_mask: bool) -> Image.Image:

@@ -11,7 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 PLAIN = (bool, int, float, str, type(None))
-SWITCHES = ("training", "gradient_checkpointing", "fused_projections", "name_or_path")  # change no output, or by rounding alone
+SWITCHES = (  # which change no output, or by rounding alone, or are named elsewhere: tiling
+    "training", "gradient_checkpointing", "fused_projections", "name_or_path", "use_slicing", "use_tiling",
+)  # fmt: skip
 
 
 class Part(NamedTuple):

@@ -1,6 +1,7 @@
 """What code gives as a picture is taken, or refused by the name of its type."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from sdist.errors import UserError
-from sdist.files.images import load_image
+from sdist.files.images import load_image, read_image
 from sdist.files.in_memory import picture_file
 from sdist.files.paths import picture_path
 
@@ -171,3 +172,20 @@ def test_a_pil_image_keeps_its_orientation_and_profile(tmp_path: Path) -> None:
         assert load_image(file).size == (8, 12)
         with Image.open(file) as written:
             assert written.info["icc_profile"] == b"junk"
+
+
+@pytest.mark.parametrize(
+    "info",
+    [{"gamma": -1.0}, {"gamma": "x"}, {"srgb": None}, {"chromaticity": 3}, {"transparency": b"q"}, {"icc_profile": "text"}],
+)
+def test_an_info_that_no_file_holds_is_one_line_and_the_advice_works(info: dict) -> None:
+    image = Image.new("RGB", (4, 4))
+    image.info.update(info)
+    said = rf"cannot be written as a PNG, by what its info says \({next(iter(info))}; "
+    with pytest.raises(UserError, match=said) as raised, picture_file(image):
+        pass
+    advice = re.search(r": (image\.\S+) leaves the pixels$", str(raised.value))
+    assert advice is not None
+    eval(advice[1], {"image": image})
+    with picture_file(image) as file:
+        assert read_image(file).image.tobytes() == image.tobytes()

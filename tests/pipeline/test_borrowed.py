@@ -102,6 +102,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "vae in parallel": lambda pipe: setattr(pipe, "vae", nn.DataParallel(pipe.vae)),
     "text encoder in parallel": lambda pipe: setattr(pipe, "text_encoder", nn.DataParallel(pipe.text_encoder)),
     "FreeU on and off": freed,
+    "slices of a batch": lambda pipe: pipe.vae.enable_slicing(),
     "checkpointing": lambda pipe: pipe.unet.enable_gradient_checkpointing(),
     "a mode": lambda pipe: pipe.unet.train(),
     "a list of sizes": lambda pipe: pipe.unet.register_to_config(sample_size=[8, 8]),
