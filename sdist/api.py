@@ -5,6 +5,7 @@
 >>> result.save("dog.png")
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,13 +15,16 @@ from typing import Any
 
 from .config.build import settings_of
 from .config.settings import Settings
-from .distillation.callbacks import Snapshot, StepObserver
+from .distillation.callbacks import ProgressBar, Snapshot, StepObserver
 from .editors.base import Observers, report_unread
 from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
 from .errors import UserError
 from .files.in_memory import Picture, in_memory, picture_file
+from .files.opening import image_size
 from .given import checked
+
+log = logging.getLogger("sdist")
 
 
 @checked("image", "mask", "model", "settings")
@@ -41,6 +45,7 @@ def edit(
     precision: str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
     on_step: Callable[[Snapshot], None] | None = None,
+    progress: bool = True,
 ) -> Result:
     """The edited image, with its last mask and its run card.
 
@@ -48,7 +53,8 @@ def edit(
     array (height, width) of truth values or numbers. `instruction` says what to do, for methods that read one and need no
     prompts then. `settings` are further values of the method's yaml, {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"];
     arguments win over them, and None leaves a value to the method. `on_step` gets the start (step 0) and every step as it is
-    made. The model stays in memory for the next call. Raises UserError for bad input.
+    made. `progress` shows a bar, and warns if the result has another size than the image. The model stays in memory for the next
+    call. Raises UserError for bad input.
     """
     arguments = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
@@ -61,7 +67,9 @@ def edit(
         mask_file = None if mask is None else stack.enter_context(picture_file(mask, is_mask=True))
         request = Request(file, source, target, resolved.seed, chosen, mask_file, instruction)
         report_unread(resolved.editor, request)
-        result = make(resolved, request, Observers(() if on_step is None else [StepObserver(on_step)]), named)
+        watching = [] if on_step is None else [StepObserver(on_step)]
+        bar = [ProgressBar(quiet=False)] if progress and resolved.editor.stepwise else []
+        result = make(resolved, request, Observers([*bar, *watching]), named, progress)
     return replace(result, card=without_folders(result.card, in_memory(image=image, mask=mask)))
 
 
@@ -88,11 +96,18 @@ def make(
     request: Request,
     run: Observers = Observers(),  # noqa: B008 (it is frozen)
     name: str = "",
+    progress: bool = False,
 ) -> Result:
-    """One edit by a method of that name, from its files to its result; edits with the same model wait for each other."""
+    """One edit by a method of that name, from its files to its result; edits with the same model wait for each other.
+
+    `progress`: warns if the result has another size than the image.
+    """
     method = replace(model_cache.get(settings), name=name)
     with method.model.alone:
-        (result,) = method.edit([method.prepare(request)], run)
+        prepared = method.prepare(request)
+        if progress and image_size(request.file) != prepared.image.size and not log.isEnabledFor(logging.INFO):
+            log.warning("%s", "; ".join(prepared.notes["image"]))  # which the log has already where it shows information
+        (result,) = method.edit([prepared], run)
     return result
 
 

@@ -69,8 +69,8 @@ class Registry(Generic[T]):
         if name not in self._classes:
             if name in self.broken:
                 raise UserError(self.broken[name])
-            error = unknown(self.slot, name, self._classes)
-            raise UserError("; ".join([str(error), *self.broken.values()])) if self.broken else error
+            error = f"{unknown(self.slot, name, self._classes)}; one of your own comes with --plugin FILE.py"
+            raise UserError("; ".join([error, *self.broken.values()]))
         return self._classes[name]
 
     def name_of(self, component: T) -> str:

@@ -32,6 +32,31 @@ def edit(image, model: Path, **options) -> sdist.Result:
     return sdist.edit(image, source="a cat", target="a cat wearing a hat", model=str(model), **options)
 
 
+def test_a_request_takes_what_an_edit_takes(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    method, size = sdist.load(model=str(tiny_folder), settings=SETTINGS), Image.open(picture).size
+    made = []
+    for image in (picture, Image.open(picture), np.asarray(Image.open(picture)), picture.read_bytes()):
+        request = Request(image, "a cat", "a cat wearing a hat", mask=np.ones(size[::-1], bool))
+        (result,) = method.edit([method.prepare(replace(request, seed=1))])
+        made.append(np.asarray(result.image))
+        assert result.card["job"]["mask"] == request.mask.name
+    assert all(np.array_equal(pixels, made[0]) for pixels in made)
+    assert result.card["job"]["image"] == Path(result.card["job"]["image"]).name
+    assert repr(method.model) == f"<StableDiffusion {tiny_folder} on cpu, float32>"
+
+
+def test_an_edit_shows_how_far_it_is_and_says_that_it_shrinks(tiny_folder: Path, tmp_path: Path, capsys, caplog) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 100, 3), np.uint8)).save(tmp_path / "large.png")
+    caplog.set_level("WARNING", "sdist")
+    edit(tmp_path / "large.png", tiny_folder)
+    assert "3/3 steps" in capsys.readouterr().err
+    assert [line for line in caplog.messages if line.startswith("100 x 100 pixels are scaled to 32 x 32")]
+    caplog.clear()
+    edit(tmp_path / "large.png", tiny_folder, progress=False)
+    assert capsys.readouterr().err == ""
+    assert not caplog.messages
+
+
 def test_a_path_a_picture_and_an_array_give_the_same_edit(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     results = [edit(given, tiny_folder) for given in (str(picture), Image.open(picture), np.asarray(Image.open(picture)))]
     pixels = [np.asarray(result.image) for result in results]

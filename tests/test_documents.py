@@ -47,15 +47,20 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
 def test_the_loss_of_the_tutorial_edits_a_picture_from_a_package_of_its_own(
     losses: Registry, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, monkeypatch, "capped_loss", block(LOSS, "python"), "[sdist.loss]\ncapped = capped_loss\n")
-    (tmp_path / "capped.yaml").write_text(block(LOSS, "yaml"))
-    assert losses.get("capped")().cap == 0.5
+    name = "capped_of_the_page"  # who follows the page has a loss of its name in the package
+    source, yaml = (
+        block(LOSS, "python").replace('"capped"', f'"{name}"'),
+        block(LOSS, "yaml").replace("name: capped", f"name: {name}"),
+    )
+    install(tmp_path, monkeypatch, "capped_loss", source, f"[sdist.loss]\n{name} = capped_loss\n")
+    (tmp_path / "capped.yaml").write_text(yaml)
+    assert losses.get(name)().cap == 0.5
     picture = str(ROOT / "assets" / "demo.png")
     command = ["edit", picture, "--source", "a cat", "--target", "a dog", "--method", str(tmp_path / "capped.yaml")]
     assert main([*command, "--model", str(tiny_folder), "--steps", "2", "--output", str(tmp_path / "out"), "--quiet"]) == 0
     assert (tmp_path / "out" / "demo_capped_a-dog_seed0.png").is_file()
     with pytest.raises(UserError, match="cap must be above 0, got 0"):
-        losses.get("capped")(cap=0)
+        losses.get(name)(cap=0)
 
 
 def test_the_python_of_the_page_runs(

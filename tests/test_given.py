@@ -64,7 +64,7 @@ REQUEST = {
     "no image": ((None, "a cat", "a dog"), {}, "image must be a path, got None"),
     "text as seed": (("a.png", "a cat", "a dog"), {"seed": "2"}, "seed must be a whole number, got '2'"),
     "words of numbers": (("a.png", "a cat", "a dog"), {"words": (1,)}, "words must be a list"),
-    "a picture as mask": (("a.png", "a cat", "a dog"), {"mask": Image.new("L", (2, 2))}, "mask must be a path or None, got PIL"),
+    "a number as mask": (("a.png", "a cat", "a dog"), {"mask": 3}, "mask must be a path or None, got 3"),
     "a URL": (("https://a.org/b.png", "a cat", "a dog"), {}, "is a URL"),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from ..errors import nearest
+from ..files.index_file import COLUMNS, MORE
 
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"  # of text programs, which put them in the place of - and --
 
@@ -27,7 +28,8 @@ def hint(word: str, known: Iterable[str], commands: Mapping[str, Iterable[str]])
         return f", did you mean {alike[0]}?"
     elsewhere = [command for command, options in commands.items() if plain in options]
     if elsewhere:
-        return f": it is one of sdist {', '.join(elsewhere)}"
+        of_a_row = f"; a row of index.csv has {', '.join(COLUMNS)}, and may have {', '.join(MORE)}"
+        return f": it is one of sdist {', '.join(elsewhere)}{of_a_row if 'edit' in elsewhere and '--input' in names else ''}"
     near = next((name for name in names if name.startswith(word)), "") or nearest(plain, names)
     if near:
         return f", did you mean {near}?"

@@ -31,6 +31,10 @@ T = TypeVar("T")
 # --- layers -------------------------------------------------------------------------------------------------------------
 
 
+class UnknownKeyError(UserError):
+    """A key that a component does not have."""
+
+
 class Override(NamedTuple):
     """One setting that was given beside the yaml, and what messages call it."""
 
@@ -114,9 +118,11 @@ def _resolved(yaml: str, layers: Sequence[DictConfig], given: Sequence[Override]
     where = given[-1].name if given else yaml
     try:
         return resolve(layered([*layers, _together(given)]), where)
-    except UserError:
+    except UserError as error:
         if given:
             _resolved(yaml, layers, given[:-1])
+        if given and isinstance(error, UnknownKeyError):  # of a component that may be the yaml's
+            raise UserError(f"{error} (the method is {Path(yaml).stem})") from None
         raise
     except (YAMLError, OmegaConfBaseException, TypeError) as error:
         raise UserError(f"{where} cannot be read: {_line(error)}") from error
@@ -272,7 +278,7 @@ def _merge(cls: type, data: Any, where: str) -> DictConfig:
         owner = error.object_type if is_dataclass(error.object_type) else cls
         above, _, key = str(error.full_key).rpartition(".")
         place = f"{above} of {where}" if above else where
-        raise unknown("key", key, _field_names(owner), place) from None
+        raise UnknownKeyError(str(unknown("key", key, _field_names(owner), place))) from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

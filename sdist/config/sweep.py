@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError, unknown
-from .methods import find_yaml
+from .methods import find_yaml, shipped
 from .texts import quoted
 from .yaml_files import read_yaml
 
@@ -103,7 +103,8 @@ def _variant(name: str, entry: Any, base: Any) -> Variant:
     keys = dict(entry or {})
     method = keys.pop("base", base)
     if not isinstance(method, str):
-        raise UserError(f"variant {name} has no base; name a method, for it or for the sweep")
+        example = name if name in shipped("method") else "lusd"
+        raise UserError(f"variant {name} has no base: write {name}: METHOD (such as {name}: {example}), or base: METHOD for all")
     return Variant(name, method, tuple(f"{key}={as_text(value)}" for key, value in keys.items()))
 
 

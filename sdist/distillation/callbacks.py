@@ -39,13 +39,13 @@ class Observer(Callback):
 class ProgressBar(Observer):
     """Accepted steps of all images, with the gradient's SD and the draws per step; on the bar of a longer run if there is one."""
 
-    def __init__(self, label: str = "edit", run: Bar | None = None) -> None:
-        self._label, self._bar, self._is_own = label, run, run is None
+    def __init__(self, label: str = "edit", run: Bar | None = None, quiet: bool | None = None) -> None:
+        self._label, self._bar, self._is_own, self._quiet = label, run, run is None, quiet
         self._steps = self._draws = self._rounds = 0
 
     def on_start(self, distiller: ScoreDistiller) -> None:
         if self._bar is None:
-            self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label)
+            self._bar = steps_bar(distiller.method.steps * len(distiller.step), self._label, quiet=self._quiet)
 
     def on_round(self, distiller: ScoreDistiller) -> None:
         if self._bar is None:

@@ -12,9 +12,12 @@ log = logging.getLogger("sdist")
 PARTS, PAUSE = 10, 30.0  # a line at every tenth, or after so many seconds
 
 
-def steps_bar(total: int, label: str, unit: str = "step") -> "Bar":
-    """A bar with the time that is left, lines where stderr is neither a terminal nor a notebook's; nothing under --quiet."""
-    quiet = not log.isEnabledFor(logging.INFO)
+def steps_bar(total: int, label: str, unit: str = "step", quiet: bool | None = None) -> "Bar":
+    """A bar with the time that is left, lines where stderr is neither a terminal nor a notebook's.
+
+    `quiet`: nothing; None: nothing under --quiet.
+    """
+    quiet = not log.isEnabledFor(logging.INFO) if quiet is None else quiet
     if quiet or sys.stderr.isatty() or "ipykernel" in sys.modules:
         return tqdm(total=total, desc=label, unit=unit, mininterval=0.2, smoothing=0.1, disable=quiet)
     return Lines(total, label, unit)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files.images import FORMATS, image_bytes, mask_image, panel, png_bytes
+from ..files.in_memory import PICTURES, kept_file
 from ..files.paths import picture_path
 from ..files.storage import make_folder, storage_path, write
 from ..given import check_fields, checked, native
@@ -27,7 +28,7 @@ log = logging.getLogger("sdist")
 class Request:
     """One image to make; `words` names what the mask follows, instead of the nouns that differ.
 
-    Paths may be given as text, words as a list or as one word.
+    Paths may be given as text, words as a list or as one word, image and mask as what `sdist.edit` takes.
     """
 
     image: Path
@@ -57,8 +58,11 @@ class Request:
     def _convert(self) -> None:
         """Other forms of a path, of words and of a seed become those of the annotations."""
         for name in ("image", "mask", "copy"):
-            if isinstance(path := getattr(self, name), (str, os.PathLike)):
-                object.__setattr__(self, name, picture_path(path))
+            given = getattr(self, name)
+            if isinstance(given, (str, os.PathLike)):
+                object.__setattr__(self, name, picture_path(given))
+            elif isinstance(given, PICTURES) and name != "copy":
+                object.__setattr__(self, name, kept_file(given, is_mask=name == "mask"))
         if isinstance(self.words, (str, list)):
             object.__setattr__(self, "words", (self.words,) if isinstance(self.words, str) else tuple(self.words))
         object.__setattr__(self, "seed", native(self.seed))

@@ -20,6 +20,7 @@ from ..config.settings import Settings
 from ..config.yaml_files import check_values
 from ..errors import UserError
 from ..files.images import CARD_KEY
+from ..files.in_memory import is_kept
 from ..models.base import Backbone
 from ..models.catalogue import IN_MEMORY
 from ..plugins import check_recorded, plugins_of
@@ -107,17 +108,22 @@ def file_digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+def _where(path: Path) -> str:
+    """A file as a card names it; one that will not stay by its name alone."""
+    return path.name if is_kept(path) else str(path.resolve())
+
+
 def describe(request: Request, digest: Callable[[Path], str] = file_digest) -> dict[str, Any]:
     """What a card says about one job, beside the tokens that were found. `digest` may remember the files of many requests."""
     return {
-        "image": str(request.image.resolve()),
+        "image": _where(request.image),
         "sha256": digest(request.file),
         "source": request.source,
         "target": request.target,
         "seed": request.seed,
         "words": list(request.words),
         "instruction": request.instruction or None,
-        "mask": None if request.mask is None else str(request.mask.resolve()),
+        "mask": None if request.mask is None else _where(request.mask),
         "mask_sha256": None if request.mask is None else digest(request.mask),
     }
 

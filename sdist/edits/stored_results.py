@@ -1,6 +1,7 @@
 """What is in an output folder already: results are found by what their run cards say, whatever they are called."""
 
 import json
+import logging
 from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ..files.storage import mapped, read
 from ..plugins import check_recorded
 from .outputs import has_card, is_whole, output_files
 from .run_card import plain_settings
+
+log = logging.getLogger("sdist")
 
 JOB = ("sha256", "source", "target", "seed", "words", "instruction", "mask_sha256")  # of a card: what was asked for
 SAID = {  # of what differs, as messages have it
@@ -115,10 +118,21 @@ def in_the_way(folder: Path, name: str, there: Container[str], job: dict[str, An
     return found[0] if found else None
 
 
-def is_stopped(folder: Path, name: str, job: dict[str, Any]) -> bool:
-    """Whether that name is one of this job's image, stopped before its last step, by the card beside it and inside."""
+def is_stopped(folder: Path, name: str, wanted: dict[str, Any]) -> bool:
+    """Whether that name is one of the image of this card, stopped before its last step, by the card beside it and inside.
+
+    The log says if it is, but was made with other settings.
+    """
     files = output_files(folder, name)
     with suppress(*NO_CARD):
         text, card = _card(files["card"])
-        return "stopped_at" in card and content(card["job"]) == content(job) and has_card(files["image"], text)
+        if "stopped_at" in card and content(card["job"]) == content(wanted["job"]) and has_card(files["image"], text):
+            other = [
+                key for key, value in wanted["settings"].items() if key not in OUTSIDE and card["settings"].get(key) != value
+            ]
+            if other:
+                log.info(
+                    "%s stays: it was stopped at step %s, with another value of %s", files["image"], card["stopped_at"], other[0]
+                )
+            return not other
     return False

@@ -31,6 +31,12 @@ class EvaluationResult:
     files: tuple[Path, ...]
     problems: tuple[str, ...]  # pairs and metrics without scores, and pages that could not be made, one line each
 
+    def __repr__(self) -> str:
+        """In one line."""
+        metrics = ", ".join(map(str, self.summary.index.unique("metric")))
+        where = f"{len(self.per_image)} pairs in {self.files[0].parent}"
+        return f"<EvaluationResult of {where}, {len(self.problems)} problems: {metrics}>"
+
 
 class Evaluator:
     """A dataset and encoders, loaded once for the results of any number of methods."""

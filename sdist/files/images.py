@@ -118,14 +118,20 @@ def fitted_size(original: tuple[int, int], size: str, native: int, factor: int) 
     width, height = _goal(original, size, native, factor)
     if width % factor or height % factor or min(width, height) < factor:
         given = f"--size {size}" if size != "keep" else f"--size keep of {original[0]} x {original[1]} pixels"
-        raise UserError(f"{given}: this model needs sides divisible by {factor}, {factor} at least; try --size native")
+        near = "native" if size == "keep" else _near((width, height), native, factor)
+        raise UserError(f"{given}: this model needs sides divisible by {factor}, {factor} at least; try --size {near}")
     if max(width, height) > (most := int(MAX_RATIO * native)):
-        long, short = most // factor * factor, native // factor * factor
-        fitting = f"{long}x{short}" if width > height else f"{short}x{long}"
         given = f"{original[0]} x {original[1]} pixels at --size {size} are {width} x {height}"
-        remedy = f"--size {fitting} cuts the rest away around the centre"
+        remedy = f"--size {_near((width, height), native, factor)} scales it, and cuts what is beyond away around the centre"
         raise UserError(f"{given}: the long side may have {most} pixels on this model; {remedy}")
     return width, height
+
+
+def _near(size: tuple[int, int], native: int, factor: int) -> str:
+    """The nearest size below that the model takes: as wide to high, if no side gets shorter than the model's own by that."""
+    scale = min(1.0, MAX_RATIO * native / max(*size, 1))
+    width, height = (max(int(scale * side / factor + 1e-6), min(side, native) // factor, 1) * factor for side in size)
+    return f"{width}x{height}"
 
 
 def _goal(original: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:

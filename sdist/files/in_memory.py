@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,24 @@ def picture_file(picture: Any, is_mask: bool = False) -> Iterator[Path]:
             yield path
         except UserError as error:
             raise UserError(str(error).replace(str(path), f"given as {type(picture).__name__}")) from None
+
+
+@cache
+def _kept() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+def kept_file(picture: Any, is_mask: bool = False) -> Path:
+    """What is in memory as a file, named after its content, until this process ends. Raises UserError for what is no image."""
+    data, end = _content(picture, is_mask)
+    path = Path(_kept().name) / f"{sha256(data).hexdigest()[:16]}{end}"
+    path.write_bytes(data)
+    return path
+
+
+def is_kept(path: Path) -> bool:
+    """Whether the file is one that this process has made of what was in memory."""
+    return bool(_kept.cache_info().currsize) and path.parent == Path(_kept().name)
 
 
 def _content(picture: Any, is_mask: bool) -> tuple[bytes, str]:

@@ -191,7 +191,7 @@ class Session:
         if not (is_whole or made):
             return
         card = result.card
-        before = {stopped for stopped in self._partial.get(name, ()) if is_stopped(self.folder, stopped, card["job"])}
+        before = {stopped for stopped in self._partial.get(name, ()) if is_stopped(self.folder, stopped, card)}
         own = name if is_whole else self._stopped_name(name, made, before)
         files = output_files(self.folder, own)
         write_result(files, result, card if is_whole else card | {"stopped_at": made})

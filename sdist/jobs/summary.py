@@ -32,6 +32,10 @@ class RunResult(NamedTuple):
     changed: int = 0  # there, but made for what their row was before; `changed` makes them again
     elsewhere: int = 0  # that another process is making, or has made meanwhile
 
+    def __repr__(self) -> str:
+        """In one line."""
+        return f"<RunResult in {self.folder}: {summary([self])[0]}, {len(self.problems)} problems>"
+
 
 def run_result(session: Session, plan: Plan, seconds: float, problems: Sequence[str]) -> RunResult:
     """What a session has made of its plan."""

@@ -76,6 +76,11 @@ class Backbone(ABC):
         self.reads: torch.dtype | None = None  # what the denoiser is given, where that is not the format of its weights
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
+    def __repr__(self) -> str:
+        """In one line."""
+        precision = str(self.denoiser.dtype).removeprefix("torch.")
+        return f"<{type(self).__name__} {self.name} on {self.device}, {precision}>"
+
     @classmethod
     def known_kinds(cls, name: str) -> list[str]:
         """The classes of a component that are known to do what the family's own does, which is the first."""

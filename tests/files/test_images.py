@@ -118,7 +118,11 @@ def test_fit(given: tuple[int, int], size: str, expected: tuple[int, int]) -> No
         ((64, 64), "big", "WIDTHxHEIGHT"),
         ((64, 64), "0x0", "divisible by 4"),
         ((64, 64), "9999999999x4", "WIDTHxHEIGHT"),
-        ((64, 64), "4000x4000", "may have 512"),
+        ((64, 64), "4000x4000", "may have 512.*--size 512x512"),
+        ((64, 64), "70x131", "try --size 68x128"),
+        ((524, 345), "keep", "--size 512x336 scales it"),
+        ((345, 524), "keep", "--size 336x512 scales it"),
+        ((3000, 500), "native", "--size 512x128 scales it"),
     ],
 )
 def test_sizes_that_do_not_fit(given: tuple[int, int], size: str, message: str) -> None:

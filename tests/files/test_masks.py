@@ -171,14 +171,18 @@ def test_the_rule_and_the_part_are_said_once_and_stand_on_the_card(
         caplog.clear()
         return sdist.edit(tmp_path / "a.png", "a cat", "a dog", mask=mask, model=str(tiny_folder), steps=1)
 
-    card = edit(tmp_path / "mask.png").card
+    first = edit(tmp_path / "mask.png")
+    card = first.card
     said = [line for line in caplog.messages if line.startswith(("a.png", "mask"))]
     assert said == [
         "a.png: 60 x 40 pixels are scaled to 48 x 32",
         "mask.png: by alpha: what is painted may change; 12 x 8 pixels are scaled to 48 x 32",
         "mask mask.png: 50% of the image may change",
         "a.png: the mask follows dog",
+        said[-1],
     ]
+    outside = np.abs(np.asarray(first.image, float) - np.asarray(first.prepared.image))[np.asarray(first.prepared.mask) < 128]
+    assert said[-1].startswith(f"a.png: outside the mask values moved by {outside.mean():.1f} of 255 on average")
     assert card["read"] == {"image": [said[0].partition(": ")[2]], "mask": said[1].partition(": ")[2].split("; ")}
     edit(np.zeros((8, 12), bool))
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and "empty" in r.getMessage()]

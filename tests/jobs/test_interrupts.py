@@ -52,7 +52,7 @@ def told(capsys: pytest.CaptureFixture) -> str:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -94,6 +94,19 @@ def test_a_stopped_image_takes_no_others_name_and_goes_with_its_own_request_alon
     assert files(out) == whole | stopped
     assert edit(picture, tiny_folder, x, "--steps", "6", "--overwrite") == 0
     assert files(out) == whole
+
+
+def test_a_stopped_image_of_other_settings_stays_and_is_named(
+    picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:  # fmt: skip
+    caplog.set_level("INFO", "sdist")
+    with monkeypatch.context() as patch:
+        send(patch, 3, signal.SIGINT)
+        assert edit(picture, tiny_folder, tmp_path / "out", "--steps", "6") == 130
+    stopped = files(tmp_path / "out")
+    assert edit(picture, tiny_folder, tmp_path / "out", "--steps", "5") == 0
+    assert stopped < files(tmp_path / "out")
+    assert f"{NAME}_seed0_step3.png stays: it was stopped at step 3, with another value of steps" in caplog.text
 
 
 def test_a_second_signal_does_not_wait(picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:

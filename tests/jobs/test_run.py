@@ -32,6 +32,11 @@ def test_python_makes_what_the_command_makes(listed: Path, tiny_folder: Path, tm
     assert (again.made, again.there, again.left) == (3, 5, 0)
 
 
+def test_the_repr_of_what_a_run_gives_is_one_line(tmp_path: Path) -> None:
+    result = sdist.RunResult(tmp_path, 3, 1, 1, ("a_seed0",), 0, ("a: broken",), 1.0)
+    assert repr(result) == f"<RunResult in {tmp_path}: 1 of 3 made, 1 already there, 1 failed, 1 problems>"
+
+
 def test_problems_are_told_when_they_are_found_and_in_the_result(
     listed: Path, tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture  # noqa: F811
 ) -> None:  # fmt: skip
