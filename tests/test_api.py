@@ -32,7 +32,7 @@ def edit(image, model: Path, **options) -> sdist.Result:
     return sdist.edit(image, source="a cat", target="a cat wearing a hat", model=str(model), **options)
 
 
-def test_a_request_takes_what_an_edit_takes(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_request_takes_what_an_edit_takes(unchecked: None, picture: Path, tiny_folder: Path) -> None:
     method, size = sdist.load(model=str(tiny_folder), settings=SETTINGS), Image.open(picture).size
     made = []
     for image in (picture, Image.open(picture), np.asarray(Image.open(picture)), picture.read_bytes()):
