@@ -17,7 +17,7 @@ from ..models.catalogue import Scale, find_model
 from ..plugins import load_plugins
 from ..registry import EDITORS, SLOTS, Registry
 from .kinds import check_finite, wrong_value
-from .layers import kept_rate, layered, merged, name_in, overlaid, spelled
+from .layers import kept_rate, layered, merged, name_in, overlaid, spelled, with_steps
 from .methods import find_yaml, yaml_folder
 from .settings import FLAT, Settings, common_keys
 from .texts import check_texts, quoted, quoted_override
@@ -115,9 +115,9 @@ def _together(given: Sequence[Override]) -> DictConfig:
 
 def _resolved(yaml: str, layers: Sequence[DictConfig], given: Sequence[Override]) -> Settings:
     """The settings. An error is that of the first thing that was given with which there is one, else the yaml's."""
-    where = given[-1].name if given else yaml
+    where, together = given[-1].name if given else yaml, _together(given)
     try:
-        return resolve(layered([*layers, _together(given)]), where)
+        return resolve(with_steps(layered([*layers, together]), together), where)
     except UserError as error:
         if given:
             _resolved(yaml, layers, given[:-1])
@@ -191,7 +191,8 @@ def _check_keys(config: DictConfig, editor: str, where: str) -> None:
             raise unknown("key", key, allowed, where)
     if foreign:
         own = [f"editor.{name}" for name in _field_names(EDITORS.get(editor))]
-        here = "".join(f"; its own is editor.{key} (--set editor.{key}=VALUE)" for key in foreign if f"editor.{key}" in own)
+        called = [f"editor.{EDITORS.get(editor).steps_field if key == 'steps' else key}" for key in foreign]
+        here = "".join(f"; its own is {key} (--set {key}=VALUE)" for key in called if key in own)
         all_of_them = ", ".join([*allowed, *own])
         raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}{here}; it has {all_of_them}")
 
@@ -223,7 +224,7 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """
     check_texts(cls, data, where)
     merged = _merge(cls, data, where)
-    check_finite(cls, data, where)
+    check_finite(cls, {key: value for key, value in _plain(merged).items() if key in data}, where)
     values = {f.name: _value(f.metadata, merged[f.name], f.name, where) for f in _fields(cls)}
     try:
         return cls(**values)

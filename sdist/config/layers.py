@@ -51,6 +51,16 @@ def spelled(layer: DictConfig) -> DictConfig:
     return layer
 
 
+def with_steps(config: DictConfig, given: DictConfig) -> DictConfig:
+    """`steps` that were given are the field of the chosen editor that counts them, whatever it is called."""
+    name = name_in(config.get("editor"))
+    if "steps" not in given or name not in EDITORS.names():
+        return config
+    config = merged(config)
+    config["editor"][EDITORS.get(name).steps_field] = config.pop("steps")
+    return config
+
+
 def slots() -> dict[str, str | None]:
     """The keys that choose a component, and which one where none is named."""
     return {"editor": FLAT, **slot_defaults(EDITORS.get(FLAT))}

@@ -46,13 +46,15 @@ class Editor(ABC):
 
     If it is `stepwise`, its steps can be watched, logged, recorded, stopped and decoded; if it `queues`, several draws or images
     go through the network at once, as many as --parallel says. `conditions` latents are read by its
-    denoiser beside the noisy one. `ignores` are settings that mean nothing to it: giving one is an error.
+    denoiser beside the noisy one. `ignores` are settings that mean nothing to it: giving one is an error. `steps_field` is the
+    field that --steps sets.
     """
 
     stepwise: ClassVar[bool] = False
     queues: ClassVar[bool] = False
     conditions: ClassVar[int] = 0
     ignores: ClassVar[frozenset[str]] = frozenset()
+    steps_field: ClassVar[str] = "steps"
 
     @property
     @abstractmethod

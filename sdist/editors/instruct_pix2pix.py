@@ -32,6 +32,7 @@ class InstructPix2Pix(Denoising):
     solver: Any = one_of("solver", "euler_ancestral")
 
     conditions: ClassVar[int] = 1  # the source image's latents
+    steps_field: ClassVar[str] = "num_inference_steps"
 
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:
@@ -51,6 +52,9 @@ class InstructPix2Pix(Denoising):
         return ("source", "target") if request.instruction.strip() else ("source",)
 
     def check_model(self, model: Backbone) -> None:
+        """Raises UserError for a model that reads no image, and for too few timesteps."""
+        if not isinstance(model, instruct_pix2pix.InstructPix2Pix):
+            raise UserError(f"{model.name}: this model reads no image, it is no InstructPix2Pix; --model instruct-pix2pix is one")
         check_steps(self.steps, model)
 
     def check(self, model: Backbone, request: Request) -> None:

@@ -34,6 +34,7 @@ class LeditsPP(DiffusersPipeline):
     use_intersect_mask: bool = True  # both masks; false: that of the noise prediction alone
 
     divisor: ClassVar[int] = 32
+    steps_field: ClassVar[str] = "num_inversion_steps"
 
     def __post_init__(self) -> None:
         if self.num_inversion_steps < 1 or not 0 <= self.skip < 1 or self.edit_warmup_steps < 0:

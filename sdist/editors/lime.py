@@ -43,10 +43,10 @@ class LIME(InstructPix2Pix):
     guidance_scale: float = 2.0
     num_inference_steps: int = 30
     localize_guidance_scale: float = 5.5  # s_T of the first walk
-    recorded_step: int = 10  # of the first walk, from 0
+    recorded_step: int | None = None  # of the first walk, from 0; null: a third of the steps
     region: Any = one_of("region", "segments")
     tokens: TokenRule = "paper"  # which words are related
-    penalized_steps: int = 27  # of the second walk, the first ones
+    penalized_steps: int | None = None  # of the second walk, the first ones; null: nine tenths
     penalized_levels: tuple[int, ...] = (0, 1)  # cross-attention at 1 / 2^level of the latent's side, where there is any
     penalized_rows: Literal["all", "instructed"] = "all"  # of the three rows per image, or the one that reads the instruction
 
@@ -54,13 +54,20 @@ class LIME(InstructPix2Pix):
         super().__post_init__()
         if self.region is None:
             raise UserError("region cannot be null: for an edit without one take the method instruct_pix2pix")
-        if not 0 <= self.recorded_step < self.num_inference_steps:
-            last = self.num_inference_steps - 1
-            raise UserError(f"recorded_step is one of the num_inference_steps, 0..{last}, got {self.recorded_step}")
-        if not 0 <= self.penalized_steps <= self.num_inference_steps:
-            raise UserError(
-                f"penalized_steps is a part of num_inference_steps, 0..{self.num_inference_steps}, got {self.penalized_steps}"
-            )
+        if not 0 <= self.recorded < self.steps:
+            raise UserError(f"recorded_step is one of the num_inference_steps, 0..{self.steps - 1}, got {self.recorded}")
+        if not 0 <= self.penalized <= self.steps:
+            raise UserError(f"penalized_steps is a part of num_inference_steps, 0..{self.steps}, got {self.penalized}")
+
+    @property
+    def recorded(self) -> int:
+        """The step of the first walk that is looked at, its last."""
+        return self.steps // 3 if self.recorded_step is None else self.recorded_step
+
+    @property
+    def penalized(self) -> int:
+        """How many steps of the second walk are penalized."""
+        return 9 * self.steps // 10 if self.penalized_steps is None else self.penalized_steps
 
     @property
     def reads(self) -> frozenset[str]:
@@ -107,8 +114,8 @@ class LIME(InstructPix2Pix):
         """By the first walk."""
         hook = self.region.hook(INSTRUCTED, SEEING)
         scales = Scales(self.localize_guidance_scale, self.image_guidance_scale)
-        steps = self.walked(model, batch, scales, lambda k: [hook] if k == self.recorded_step else [])
-        seen = next(islice(steps, self.recorded_step, None)).outputs.recorded[hook]
+        steps = self.walked(model, batch, scales, lambda k: [hook] if k == self.recorded else [])
+        seen = next(islice(steps, self.recorded, None)).outputs.recorded[hook]
         generators = [generator_of(p, "kmeans") for p in batch]
         return self.region.regions(seen, [p.tokens for p in batch], generators)
 
@@ -123,7 +130,7 @@ class LIME(InstructPix2Pix):
         rows = ROWS if self.penalized_rows == "all" else (INSTRUCTED,)
         allowed = self.allowed(model, batch)
         penalty = Penalty(rows, tuple(self.penalized_levels), area, allowed, model.latent_size(batch[0].image.size))
-        return lambda k: [penalty] if k < self.penalized_steps else []
+        return lambda k: [penalty] if k < self.penalized else []
 
     def allowed(self, model: Backbone, batch: Sequence[Prepared]) -> Tensor:
         """(b, tokens): what may be looked at inside a region, the words that were named among them."""

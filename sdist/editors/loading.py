@@ -77,9 +77,14 @@ class LoadedMethod:
         self.model.check_size(*size)
         with naming("editor", self.editor):
             self.editor.check(self.model, request)
-        for prompt in () if request.plain else (request.source, request.target, request.instruction):
+        for prompt in () if request.plain else self._read(request):
             check_words(self.model, prompt)
         return size
+
+    def _read(self, request: Request) -> list[str]:
+        """The texts that the editor reads."""
+        unread = self.editor.unread(request)
+        return [getattr(request, name) for name in ("source", "target", "instruction") if name not in unread]
 
     @checked()
     def prepare(self, request: Request, localized: Localized | None = None) -> Prepared:
@@ -95,7 +100,7 @@ class LoadedMethod:
             read["mask"] = self._fitted(request.mask, read_mask(request.mask, request.plain), size)
             _report_coverage(request.mask.name, read["mask"].image)
         if not request.plain:
-            report_words(self.model, [request.source, request.target, request.instruction])
+            report_words(self.model, self._read(request))
         notes = {name: [*one.notes, *one.faults] for name, one in read.items()}
         with naming("editor", self.editor):
             words, tokens = localized or self.editor.words(self.model, request)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..denoising.base import LAST, Level, StepNoise, levels
 from ..denoising.noise import noise_of
@@ -30,6 +30,8 @@ class SDEdit(Denoising):
     guidance_scale: float = 7.5
     num_inference_steps: int = 50  # of the whole schedule
     solver: Any = one_of("solver", "ddim")
+
+    steps_field: ClassVar[str] = "num_inference_steps"
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1 or self.steps < 1:

@@ -11,7 +11,7 @@ from ..hooks.attention import Attention, AttentionRecorder
 from ..hooks.layers import AttentionLayout
 from ..prediction import Branch, Hook
 from ..registry import REGIONS
-from .base import Region, RegionSource, grid_of
+from .base import Region, RegionSource, at_least_one, grid_of
 
 
 @REGIONS.register("attention")
@@ -22,10 +22,15 @@ class AttentionRegion(RegionSource):
     threshold: float = 0.5
     cross_level: int = 1  # cross-attention at 1 / 2^level of the latent's side
     self_level: int = 1  # self-attention that refines it
+    iterations: int = 1  # of refining
+    keep: float = 0.0  # part of the map before that each keeps
 
     def __post_init__(self) -> None:
+        at_least_one(self, "iterations")
         if not 0 < self.threshold <= 1:
             raise UserError(f"threshold of a region must be within 0..1, not 0, got {self.threshold}")
+        if not 0 <= self.keep < 1:
+            raise UserError(f"keep of a region must be within 0..1, not 1, got {self.keep}")
 
     def check(self, layout: AttentionLayout) -> None:
         layout.at("cross", self.cross_level)
@@ -39,7 +44,7 @@ class AttentionRegion(RegionSource):
         focus = keys.new_zeros(len(related), keys.shape[1])
         for row, tokens in enumerate(related):
             focus[row, list(tokens)] = 1.0
-        maps = F.interpolate(seen.refined(focus), grid_of(seen.size), mode="bicubic")[:, 0]
+        maps = F.interpolate(seen.refined(focus, self.iterations, self.keep), grid_of(seen.size), mode="bicubic")[:, 0]
         return [self.region(attention) for attention in maps]
 
     def region(self, attention: torch.Tensor) -> Region:

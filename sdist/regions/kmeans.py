@@ -36,7 +36,10 @@ def lloyd(features: FeatureMaps, centroids: Float[Tensor, "k c"], rounds: int = 
 
 
 def kmeans(features: FeatureMaps, k: int, generator: torch.Generator, starts: int = 1) -> Clustering:
-    """The best of several runs from k-means++ starts; the generator is a CPU's."""
+    """The best of several runs from k-means++ starts; the generator is a CPU's. As many clusters as cells: each has its own."""
+    cells = features.norms.numel()
+    if k >= cells:
+        return Clustering(torch.arange(cells, device=features.norms.device).view(features.grid), 0.0)
     runs = [lloyd(features, features.at(plus_plus(features, k, generator))) for _ in range(starts)]
     return min(runs, key=lambda run: run.inertia)
 

@@ -52,7 +52,7 @@ class Segments(RegionSource):
         cells = attention.numel()
         if cells < max(self.clusters, self.points):
             log.warning("%d clusters, %d points: the image has %d cells, no more are taken", self.clusters, self.points, cells)
-        labels = kmeans(features, min(self.clusters, cells), generator, self.starts).labels
+        labels = kmeans(features, self.clusters, generator, self.starts).labels
         points = strongest(attention, min(self.points, cells))
         return Region(holding(labels, points), labels, attention, points)
 

@@ -51,9 +51,8 @@ class ClusterMask(AveragedMask):
 
     def segments(self, seen: Localization, row: int, attention: Tensor, key: DrawKey) -> Bool[Tensor, "1 h w"]:
         """Those of one image, at the latents' resolution."""
-        cells = attention.numel()
-        found = kmeans(features_of(seen, row, seen.size), min(self.clusters, cells), key.generator("kmeans"))
-        return holding(found.labels, strongest(attention, min(self.points, cells)))[None]
+        found = kmeans(features_of(seen, row, seen.size), self.clusters, key.generator("kmeans"))
+        return holding(found.labels, strongest(attention, min(self.points, attention.numel())))[None]
 
     def applies(self, p: Prediction) -> Bool[Tensor, " b"]:
         return p.edit.focus.any(1)

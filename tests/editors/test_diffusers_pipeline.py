@@ -162,11 +162,10 @@ def test_a_velocity_model_and_a_longer_side(name: str, edit: Edit, tmp_path: Pat
 # --- what is refused ---------------------------------------------------------------------------------------------------
 
 FOREIGN = {
-    "steps": (
-        ["--steps", "5"],
-        "steps: no setting of the editor ledits_pp; it has model, device, precision, size, seed, editor, editor.concepts",
+    "a loss": (
+        ["--set", "loss=sds"],
+        "loss: no setting of the editor ledits_pp; it has model, device, precision, size, seed, editor, editor.concepts",
     ),
-    "a loss": (["--set", "loss=sds"], "loss: no setting of the editor ledits_pp"),
     "compile": (["--compile"], "compile: no setting of the editor ledits_pp"),
     "words": (["--words", "hat"], "words: not read by this method"),
     "a mask": (["--mask", "mask.png"], "mask: not read by this method"),

@@ -279,6 +279,7 @@ def test_what_it_cannot_use_is_one_line(what: str, edit: Edit, picture: Path, tm
         ("editor.solver=null", "solver cannot be null"),
         ("editor.guidance_scale=.nan", "guidance_scale must be finite, got nan"),
         ("editor.image_guidance_scale=.inf", "image_guidance_scale must be finite, got inf"),
+        ("editor.image_guidance_scale=nan", "image_guidance_scale must be finite, got nan"),
         ("editor.solver=eulr", "unknown solver 'eulr'"),
         ("compile=true", "compile: no setting of the editor instruct_pix2pix"),
     ],
@@ -287,6 +288,12 @@ def test_bad_settings_are_one_line(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         load_settings("instruct_pix2pix", [override])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["instruct_pix2pix", "lime"])
+def test_a_loaded_model_that_reads_no_image_is_refused(name: str, tiny_folder: Path) -> None:
+    with pytest.raises(UserError, match="this model reads no image, it is no InstructPix2Pix; --model instruct-pix2pix is one"):
+        LoadedMethod(load_settings(name), load_backbone(str(tiny_folder), "cpu"))
 
 
 def test_more_steps_than_the_model_has(model: Backbone) -> None:

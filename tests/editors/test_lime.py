@@ -12,10 +12,12 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.config.methods import shipped
+from sdist.denoising.instructed import INSTRUCTED, SEEING, Scales
 from sdist.editors.base import Observers
 from sdist.editors.lime import tokens_of
 from sdist.editors.loading import LoadedMethod
@@ -252,6 +254,29 @@ def test_an_attention_region_has_bounds_too(model: Backbone) -> None:
         AttentionRegion(threshold=0)
     with pytest.raises(UserError, match="no cross-attention at level 5"):
         AttentionRegion(cross_level=5).check(model.layout)
+
+
+def test_a_grounding_spreads_attention_further(model: Backbone, request_of) -> None:
+    """s_i = keep s_{i-1} + (1 - keep) A s_{i-1}, five times, on the grid of the region."""
+    lime = method(model, "editor.region=grounding")
+    prepared = lime.prepare(request_of())
+    hook = lime.editor.region.hook(INSTRUCTED, SEEING)
+    with torch.no_grad():
+        seen = next(iter(lime.editor.walked(model, [prepared], Scales(5.0, 1.5), lambda k: [hook]))).outputs.recorded[hook]
+        (region,) = lime.editor.region.regions(seen, [prepared.tokens], [])
+    focus = torch.zeros(1, model.text.length)
+    focus[0, list(prepared.tokens)] = 1
+    matrix = seen.spread()(torch.eye(seen.grid[0] * seen.grid[1])[None])
+    column = F.interpolate(seen.cross_map(focus), seen.grid, mode="bicubic").flatten(2).mT
+    for _ in range(5):
+        column = (column + matrix @ column) / 2
+    wanted = F.interpolate(column.mT.unflatten(2, seen.grid), region.mask.shape, mode="bicubic")[0, 0]
+    assert torch.allclose(region.attention, wanted, atol=1e-7)
+    assert torch.equal(region.mask, wanted >= wanted.min() + 0.5 * (wanted.max() - wanted.min()))
+    with pytest.raises(UserError, match=r"keep of a region must be within 0..1, not 1, got 1"):
+        AttentionRegion(keep=1)
+    with pytest.raises(UserError, match="iterations must be at least 1, got 0"):
+        AttentionRegion(iterations=0)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -304,7 +304,6 @@ BAD = {
         {"method": "sdedit", "num_inference_steps": None, "settings": (), "callback_on_step_end": replacing},
         "the steps of sdedit cannot be watched",
     ),
-    "steps of another editor": ({"method": "sdedit", "settings": ()}, "steps: no setting of the editor sdedit"),
 }
 
 

@@ -54,6 +54,12 @@ def test_lloyd_is_scikit_learns_from_the_same_start(k: int) -> None:
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-9)
 
 
+@pytest.mark.parametrize("k", [240, 10**6])
+def test_with_as_many_clusters_as_cells_each_has_its_own(k: int) -> None:
+    made = kmeans(FeatureMaps.of(maps(), GRID), k, torch.Generator())
+    assert (made.labels.flatten().tolist(), made.inertia) == (list(range(240)), 0.0)
+
+
 def islands() -> FeatureMaps:
     """Three kinds of cells, far from each other."""
     kinds = torch.arange(240).reshape(GRID) * 3 // 240

@@ -21,7 +21,6 @@ from sdist.studio.visitor import Visitor
 from ..conftest import save_tiny_pipeline
 
 INSTRUCTION = "a red hat in the snow"
-SETTINGS = "editor.num_inference_steps=4\neditor.recorded_step=1\neditor.penalized_steps=3"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_run(picture: Path, folder: Path, **changes: object) -> Run:
-    given = {"source": "", "target": INSTRUCTION, "methods": ["lime"], "overrides": SETTINGS, "model": str(folder)}
+    given = {"source": "", "target": INSTRUCTION, "methods": ["lime"], "steps": 4, "model": str(folder)}
     return runs_of(EditOrder(image=picture, **{**given, **changes}), Limits())[0]
 
 

@@ -1,6 +1,7 @@
 """tinyworld-instruct, the instruction editor that the package carries, and tinyworld's IP-Adapter."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sdist.cli import main
+from sdist.config.build import load_settings
+from sdist.editors.loading import LoadedMethod
+from sdist.edits.request import Request
+from sdist.errors import UserError
 from sdist.image_guidance.catalogue import AUTO, find_adapter
 from sdist.models.base import Backbone
 from sdist.models.catalogue import MODELS, TINYWORLD, find_model
@@ -47,10 +52,18 @@ def test_the_new_weights_are_small() -> None:
     assert sum(added) <= 22e6
 
 
+def test_prompts_that_are_not_read_need_no_known_word(instruct: Backbone) -> None:
+    method = LoadedMethod(load_settings("lime"), instruct)
+    request = Request(ROOT / "assets/demo.png", "xyz", "qwv", instruction="put a red balloon in the sky")
+    assert method.prepare(request).words
+    with pytest.raises(UserError, match="knows no word of the prompt 'qwv'"):
+        method.check(replace(request, instruction=""))
+
+
 def test_lime_follows_an_instruction_and_replays(tmp_path: Path) -> None:
     command = ["edit", str(ROOT / "assets/demo.png"), "--instruction", "put a red balloon in the sky"]
     command += ["--model", "tinyworld-instruct", "--method", "lime", "--output", str(tmp_path), "--quiet"]
-    command += ["--set", "editor.num_inference_steps=12", "editor.recorded_step=4", "editor.penalized_steps=10"]
+    command += ["--steps", "12"]
     assert main(command) == 0
     (path,) = tmp_path.glob("demo_*_seed0.json")
     assert json.loads(path.read_text())["settings"]["model"] == "tinyworld-instruct"
