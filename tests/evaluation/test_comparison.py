@@ -17,7 +17,10 @@ from sdist.evaluation.published import beside, load_published, to_latex
 from sdist.evaluation.summary import summarize_table
 from sdist.registry import METRICS
 
-NAMES = ("lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1")
+NAMES = (
+    "lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1",
+    "lime_table_1", "lime_table_1_multi_turn", "lime_table_4",
+)  # fmt: skip
 
 
 def evaluation(shift: float, names: tuple[str, ...] = ("clip_t", "clip_r", "l1")) -> Evaluation:
@@ -51,7 +54,10 @@ def test_published_numbers_have_the_papers_digits_and_our_units() -> None:
     pie = load_published("vimaedit_table_1").groups["all"].loc["VI, DDIM(50), ViMAEdit"]
     assert list(pie) == ["0.01265", "28.27", "0.04567", "0.003029", "0.8565", "25.91", "22.96"]
     assert load_published("lusd_table_3").groups["Add"].loc["LUSD", "clip_auc"] == "0.080"
-    with pytest.raises(UserError, match=r"unknown published table 'lusd_table_5': have lusd_table_2, .*did you mean"):
+    lime = load_published("lime_table_1").groups["all"]
+    assert list(lime.loc["InstructPix2Pix, MagicBrush + LIME"]) == ["0.056", "0.017", "0.939", "0.911", "0.297"]
+    assert load_published("lime_table_4").groups["all"].loc["HIVE + LIME", "structure_distance"] == "0.03705"
+    with pytest.raises(UserError, match=r"unknown published table 'lusd_table_5': have .*lusd_table_2, .*did you mean"):
         load_published("lusd_table_5")
 
 
