@@ -62,7 +62,7 @@ def main() -> int:
     pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in numbers]
     args.work /= f"from_{args.first}"
     write_pairs(args.work / "input", pairs, instructions_of(pairs))
-    model = load_backbone("tinyworld", "cpu")
+    model = load_backbone("tinyworld", "cpu")  # its autoencoder is that of all models of this world
     rows, truths = [], [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
     for method in args.methods.split(","):
         if method != NOTHING:
@@ -75,7 +75,7 @@ def main() -> int:
 
 def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
-    more = ["--seeds", str(args.seeds), "--quiet"]
+    more = ["--seeds", str(args.seeds), "--model", args.model, "--quiet", *(("--set", *args.set) if args.set else ())]
     if load_settings(method).editor.stepwise:
         more += ["--parallel", str(args.batch)]
     code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
@@ -169,8 +169,8 @@ def line(method: str, rows: list[Measured]) -> str:
 
 PART = """    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}{more}
 
-{pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration per method: that of its yaml in experiments/.
-In brackets 95 % bootstrap intervals over edits.
+{pairs} held-out edit pairs of tinyworld, {seeds} seed(s), one configuration per method: that of its
+yaml in experiments/{changed}. In brackets 95 % bootstrap intervals over edits.
 
 - **success**: the judge sees the target's place and all its things in their colours, and nothing that was to go. The columns on
   the right are success by kind of edit.
@@ -195,15 +195,17 @@ def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[Ed
     shown = pairs[: 2 * len(KINDS)]
     stem = "results" if args.part == "methods" else f"results_{args.part}"
     more = "" if args.part == "methods" else f" --part {args.part} --methods {args.methods}"
+    more += f" --model {args.model}" if args.model != "tinyworld" else ""
+    more += f" --set {' '.join(args.set)}" if args.set else ""
     text = PART.format(
         pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(by_method), shown=len(shown),
-        stem=stem, more=more,
+        stem=stem, more=more, changed=", but with what --set says" if args.set else "",
     )  # fmt: skip
     fill(args.output / "results.md", args.part, text)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
             "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
     (args.output / f"{stem}.json").write_text(json.dumps(data) + "\n")
-    grid(args, list(by_method), shown).save(args.output / f"{stem}.jpg", quality=80)
+    grid(args, list(by_method), shown).save(args.output / f"{stem}.jpg", quality=args.quality)
 
 
 def fill(page: Path, part: str, text: str) -> None:
@@ -260,6 +262,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pair-seed", type=int, default=2026)
     parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--model", default="tinyworld", help="that edits; its autoencoder must be tinyworld's")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every method, as for sdist run")
+    parser.add_argument("--quality", type=int, default=80, help="of the picture's JPEG")
     return parser.parse_args()
 
 
