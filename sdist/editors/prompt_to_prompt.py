@@ -1,8 +1,10 @@
 """Prompt-to-Prompt on an inverted image: the edit attends where its source does. Hertz et al. 2022, arXiv 2208.01626."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
 
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
 from ..denoising.base import LAST, Inverted, Level, levels
@@ -17,12 +19,16 @@ from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET, Text
 from ..prompts import differing_nouns, named_words, token_indices
 from ..registry import EDITORS, one_of
-from .denoising import Denoising
+from .denoising import Denoising, Walked
+
+Planning = Callable[[int], Plan]
+Masking = Callable[[], Sequence[Tensor | None]]
 
 
 class Begun(NamedTuple):
     """A walk that is about to begin, of some images."""
 
+    source: Latents
     text: Mapping[str, Text]
     levels: Sequence[Level]
     tokens: TokenMap
@@ -64,6 +70,10 @@ class PromptToPrompt(Denoising):
                 raise UserError(f"{name} is a part of the steps, 0..1, got {getattr(self, name)}")
 
     @property
+    def watchable(self) -> bool:
+        return True
+
+    @property
     def reads(self) -> frozenset[str]:
         return frozenset({"words"} if self.reweight != 1 else ())
 
@@ -93,10 +103,19 @@ class PromptToPrompt(Denoising):
         return reweight(align(source, target), tokens, self.reweight)
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        *_, last = self.walk_steps(model, batch)
+        return last.latents
+
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[Walked]:
         begun = self.begin(model, batch)
-        plan = self.plan(begun.tokens, to_the_end=begun.inverted.clean is not None)
-        *_, last = sample(model, begun.start, begun.text, begun.levels, self.solver, plan, begun.inverted)
-        return last["edit"]
+        yield Walked(begun.source, [None] * len(batch))
+        plan, masks = self.planned(model, batch, begun)
+        for step in sample(model, begun.start, begun.text, begun.levels, self.solver, plan, begun.inverted):
+            yield Walked(step.clean["edit"], masks())
+
+    def planned(self, model: Backbone, batch: Sequence[Prepared], begun: Begun) -> tuple[Planning, Masking]:
+        """What each step asks for, and a function that says after a step which mask each image kept to."""
+        return self.plan(begun.tokens, to_the_end=begun.inverted.clean is not None), lambda: [None] * len(batch)
 
     def begin(self, model: Backbone, batch: Sequence[Prepared]) -> Begun:
         """The inverted images, and what the way back needs."""
@@ -109,9 +128,9 @@ class PromptToPrompt(Denoising):
         at = levels(model, times, source, self.solver.clean_end or self.inversion.clean_end)
         noises = Noises([(p.request.seed, p.key) for p in batch], source)
         inverted = self.inversion.start(model, source, text, at, self.solver, noises.of_level)
-        return Begun(text, at, tokens, noises, inverted)
+        return Begun(source, text, at, tokens, noises, inverted)
 
-    def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Callable[[int], Plan]:
+    def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Planning:
         """What each step asks for: both branches while something is injected or to the end, else the target alone."""
         source, target = SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)
         cross_steps, self_steps = int(self.cross_replace * (self.steps + 1)), int(self.self_replace * self.steps)
