@@ -1,6 +1,6 @@
 """How well masks from attention hit the true mask, by timestep, as in Figure 6a of ViMAEdit (arXiv 2410.10496).
 
-    python experiments/mask_iou.py --pairs 24
+    python experiments/mask_iou.py --pairs 24 --set editor.grounding.iterations=10
 
 One walk of `vimaedit` edits pairs of tinyworld in which a thing changes where it stands; in every step three masks are made of
 the attention of one call, and held against where the two scenes differ: cross-attention alone and iterated (of both branches,
@@ -40,12 +40,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the pairs")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rows", type=int, default=10, help="of the table, each the mean of some steps")
+    parser.add_argument("--set", nargs="+", default=[], dest="overrides", metavar="KEY=VALUE")
     args = parser.parse_args()
     pairs = [sample_edit(args.seed, i, KINDS[i % len(KINDS)]) for i in range(args.pairs)]
-    times, maps = walk(pairs, args.steps)
+    times, maps = walk(pairs, [f"editor.steps={args.steps}", *args.overrides])
     truth, threshold = true_masks(pairs, maps.shape[-1]), Grounding().threshold
     print(f"| t | {' | '.join(NAMES)} |\n|---|---|---|---|")
-    for part in np.array_split(np.arange(args.steps), args.rows):
+    for part in np.array_split(np.arange(len(maps)), args.rows):
         print(row(f"{times[part[0]]}..{times[part[-1]]}", iou(maps[part] > threshold, truth).mean((0, 2))))
     print(row("mean map", iou(unit_range(maps.mean(0)) > threshold, truth).mean(1)))
 
@@ -66,9 +67,9 @@ def iou(masks: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def walk(pairs: list[EditPair], steps: int) -> tuple[list[int], torch.Tensor]:
+def walk(pairs: list[EditPair], overrides: list[str]) -> tuple[list[int], torch.Tensor]:
     """The timesteps, and maps in 0..1: (steps, names, pairs, side, side)."""
-    loaded = load_method(load_settings("vimaedit", [f"editor.steps={steps}"]))
+    loaded = load_method(load_settings("vimaedit", overrides))
     editor, found = cast(TwoBranch, loaded.editor), list[torch.Tensor]()
     with TemporaryDirectory() as folder:
         paths = [Path(folder, f"{i}.png") for i in range(len(pairs))]
@@ -96,7 +97,8 @@ def maps_of(course: Course, k: int, outputs: Outputs) -> list[Mask]:
     """Of one step: those of NAMES, at the latents' size."""
     assert course.saliency is not None
     attention, focus = [outputs.recorded[recorder] for recorder in course.recorders], course.saliency.focus
-    text, shared = course.tokens if k < course.injected.text else None, k < course.injected.self
+    text = course.tokens if k < course.injected.text else None
+    shared = k < course.injected.self and course.levels[1] >= course.injected.level
     like, found = outputs.estimates[course.branches[1].bare].z_t, list[Mask]()
     for iterations in (0, course.saliency.settings.iterations):
         saliency = Saliency(replace(course.saliency.settings, iterations=iterations), focus)

@@ -17,7 +17,7 @@ from sdist.evaluation.published import beside, load_published, to_latex
 from sdist.evaluation.summary import summarize_table
 from sdist.registry import METRICS
 
-NAMES = ("lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1")
+NAMES = ("lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1", "vimaedit_table_2")
 
 
 def evaluation(shift: float, names: tuple[str, ...] = ("clip_t", "clip_r", "l1")) -> Evaluation:
