@@ -2,6 +2,7 @@
 
     python experiments/compare_methods.py --work runs/compare --pairs 60          # resumable; hours on two cores
     python experiments/compare_methods.py --work runs/compare --pairs 60 --methods lusd,dds --seeds 2
+    python experiments/compare_methods.py --work runs/compare --part more --methods lusd,lusd:steps=100+loss.scale=2  # variant
 
 Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, a grid of pictures and its part
 of results.md (--part) to --output. Measured are, for every edit:
@@ -19,6 +20,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -75,10 +77,12 @@ def main() -> int:
 
 def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
-    more = ["--seeds", str(args.seeds), "--model", args.model, "--quiet", *(("--set", *args.set) if args.set else ())]
-    if load_settings(method).editor.stepwise:
+    name, _, changed = method.partition(":")
+    settings = [*args.set, *(changed.split("+") if changed else [])]
+    more = ["--seeds", str(args.seeds), "--model", args.model, "--quiet", *(["--set", *settings] if settings else [])]
+    if load_settings(name).editor.stepwise:
         more += ["--parallel", str(args.batch)]
-    code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", method, *more])
+    code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", name, *more])
     if code:
         raise SystemExit(code)
 
@@ -192,9 +196,9 @@ def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[Ed
     """results.json, results.jpg and the part of results.md."""
     args.output.mkdir(parents=True, exist_ok=True)
     by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
-    shown = pairs[: 2 * len(KINDS)]
+    shown = pairs[: args.shown]
     stem = "results" if args.part == "methods" else f"results_{args.part}"
-    more = "" if args.part == "methods" else f" --part {args.part} --methods {args.methods}"
+    more = "" if args.part == "methods" else f" --part {args.part} --methods {args.methods} --shown {args.shown}"
     more += f" --model {args.model}" if args.model != "tinyworld" else ""
     more += f" --set {' '.join(args.set)}" if args.set else ""
     text = PART.format(
@@ -204,8 +208,17 @@ def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[Ed
     fill(args.output / "results.md", args.part, text)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
             "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
-    (args.output / f"{stem}.json").write_text(json.dumps(data) + "\n")
+    (args.output / f"{stem}.json").write_text(json.dumps(rounded(data)) + "\n")
     grid(args, list(by_method), shown).save(args.output / f"{stem}.jpg", quality=args.quality)
+
+
+def rounded(data: Any) -> Any:
+    """Plain data with five significant digits."""
+    if isinstance(data, dict):
+        return {key: rounded(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [rounded(value) for value in data]
+    return float(f"{data:.5g}") if isinstance(data, float) else data
 
 
 def fill(page: Path, part: str, text: str) -> None:
@@ -265,6 +278,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tinyworld", help="that edits; its autoencoder must be tinyworld's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every method, as for sdist run")
     parser.add_argument("--quality", type=int, default=80, help="of the picture's JPEG")
+    parser.add_argument("--shown", type=int, default=2 * len(KINDS), help="pairs in the grid of pictures")
     return parser.parse_args()
 
 

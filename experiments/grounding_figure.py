@@ -3,11 +3,12 @@
     python experiments/grounding_figure.py --output docs/figures/grounding.png
 
 Rows: the map of the target's words before and after its iterations of self-attention, the mask that both branches' maps give,
-and the image that the target branch is taken to stand for. Columns: some steps of the walk.
+and the image that the target branch is taken to stand for. Columns: some steps of the walk. The edit is a pair of tinyworld.
 """
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import torch
@@ -22,8 +23,9 @@ from sdist.edits.request import Request
 from sdist.files.images import to_images
 from sdist.prediction import Outputs
 from sdist.regularizers.mask import unit_range
+from sdist.tinyworld.edits import KINDS, sample_edit
 
-SIDE = 128
+SIDE = 96
 STEPS = (0, 5, 10, 20, 30, 40, 49)
 ROWS = ("cross-attention", "iterated", "mask", "target")
 
@@ -66,12 +68,15 @@ def tiles(image: Path, source: str, target: str) -> dict[int, list[Image.Image]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", type=Path, default=Path("assets/demo.png"))
-    parser.add_argument("--source", default="a field of snow")
-    parser.add_argument("--target", default="a red balloon in the snow")
+    parser.add_argument("--kind", choices=list(KINDS), default="recolour")
+    parser.add_argument("--pair", type=int, default=3, help="number of the pair")
+    parser.add_argument("--seed", type=int, default=7, help="of the pairs")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    found, left, top = tiles(args.image, args.source, args.target), 100, 20
+    pair = sample_edit(args.seed, args.pair, args.kind)
+    with TemporaryDirectory() as folder:
+        pair.source_image.save(image := Path(folder, "image.png"))
+        found, left, top = tiles(image, pair.source, pair.target), 100, 20
     sheet = Image.new("RGB", (left + (SIDE + 4) * len(STEPS), top + (SIDE + 4) * len(ROWS)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, name in enumerate(ROWS):
@@ -80,7 +85,7 @@ def main() -> None:
         draw.text((left + column * (SIDE + 4) + 4, 4), f"step {k + 1}", fill="black")
         for row, picture in enumerate(shown):
             sheet.paste(picture, (left + column * (SIDE + 4), top + row * (SIDE + 4)))
-    sheet.save(args.output, optimize=True)
+    sheet.quantize(128).save(args.output, optimize=True)
 
 
 if __name__ == "__main__":

@@ -107,12 +107,14 @@ class Saliency:
         """1 for images of which a branch has words, (b, 1, 1, 1)."""
         return (self.focus.source.any(1) | self.focus.target.any(1)).float()[:, None, None, None]
 
+    def scaled(self, size: tuple[int, int]) -> Mask:
+        """The larger of both branches' maps, each scaled to 0..1; a branch without words has none."""
+        assert self.maps is not None
+        has_words = torch.stack([f.any(1) for f in (self.focus.source, self.focus.target)], 1)[..., None, None]
+        return F.interpolate((unit_range(self.maps) * has_words).amax(1, keepdim=True), size, mode="nearest")
+
     def masks(self, size: tuple[int, int]) -> Masks:
         """Of images without any words all ones, and no noise."""
-        assert self.maps is not None
-        scaled = unit_range(self.maps)
-        has_words = torch.stack([f.any(1) for f in (self.focus.source, self.focus.target)], 1)[..., None, None]
-        most = F.interpolate((scaled * has_words).amax(1, keepdim=True), size, mode="nearest")
-        without = ~has_words.any(1, keepdim=True)
-        edit = (most > self.settings.threshold) | without
-        return Masks(edit.to(most), (most > self.settings.critical_threshold).to(most))
+        most = self.scaled(size)
+        edit = torch.maximum((most > self.settings.threshold).to(most), 1 - self.has_words)
+        return Masks(edit, (most > self.settings.critical_threshold).to(most))

@@ -12,6 +12,13 @@ ByName = dict[str, Latents]
 SOURCE = "source"  # the branch that an inversion brings back
 
 
+class Step(NamedTuple):
+    """By branch, the latents after a step, and what it took the image to be: at the end the latents."""
+
+    noisy: ByName
+    clean: ByName
+
+
 class Plan(NamedTuple):
     """What one step asks of the network: the branches that walk on, each with latents of its own, and hooks.
 
@@ -33,8 +40,8 @@ def sample(
     solver: Solver,
     plan: Callable[[int], Plan],
     inverted: InversionResult | None = None,
-) -> Iterator[ByName]:
-    """The latents of the planned branches, by name, after each step from the first level to the last.
+) -> Iterator[Step]:
+    """The planned branches after each step from the first level to the last.
 
     `plan` says what step k = 0, 1, .. asks for. A branch that is no longer planned has ended: its latents are dropped.
     What was inverted keeps the branch "source" on its way.
@@ -51,7 +58,8 @@ def sample(
         if inverted is not None and inverted.latents is not None and SOURCE in walked:
             walked[SOURCE] = inverted.latents[k]
         noisy, before = after(walked), estimates
-        yield noisy
+        ends = k == len(levels) - 2
+        yield Step(noisy, noisy if ends else {name: estimate.clean for name, estimate in estimates.items()})
 
 
 def corrected(estimates: Mapping[str, Estimate], inverted: InversionResult | None) -> dict[str, Estimate]:

@@ -1,8 +1,10 @@
 """Prompt-to-Prompt on an inverted image: the edit attends where its source does. Hertz et al. 2022, arXiv 2208.01626."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
 
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
 from ..denoising.base import LAST, InversionResult, Level, WalkBack, levels
@@ -17,12 +19,16 @@ from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET, Text
 from ..prompts import differing_nouns, named_words, token_indices
 from ..registry import EDITORS, one_of
-from .denoising import Denoising
+from .denoising import Denoising, WalkOutput
+
+Planning = Callable[[int], Plan]
+Masking = Callable[[], Sequence[Tensor | None]]
 
 
 class WalkSetup(NamedTuple):
     """A walk that is about to begin, of some images."""
 
+    source: Latents
     text: Mapping[str, Text]
     levels: Sequence[Level]
     tokens: TokenMap
@@ -64,6 +70,10 @@ class PromptToPrompt(Denoising):
                 raise UserError(f"{name} is a part of the steps, 0..1, got {getattr(self, name)}")
 
     @property
+    def watchable(self) -> bool:
+        return True
+
+    @property
     def reads(self) -> frozenset[str]:
         return frozenset({"words"} if self.reweight != 1 else ())
 
@@ -93,10 +103,19 @@ class PromptToPrompt(Denoising):
         return reweight(align(source, target), tokens, self.reweight)
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        *_, last = self.walk_steps(model, batch)
+        return last.latents
+
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         setup = self.begin(model, batch)
-        plan = self.plan(setup.tokens, to_the_end=setup.inverted.clean is not None)
-        *_, last = sample(model, setup.start, setup.text, setup.levels, self.solver, plan, setup.inverted)
-        return last["edit"]
+        yield WalkOutput(setup.source, [None] * len(batch))
+        plan, masks = self.planned(model, batch, setup)
+        for step in sample(model, setup.start, setup.text, setup.levels, self.solver, plan, setup.inverted):
+            yield WalkOutput(step.clean["edit"], masks())
+
+    def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
+        """What each step asks for, and a function that says after a step which mask each image kept to."""
+        return self.plan(setup.tokens, to_the_end=setup.inverted.clean is not None), lambda: [None] * len(batch)
 
     def begin(self, model: Backbone, batch: Sequence[Prepared]) -> WalkSetup:
         """The inverted images, and what the way back needs."""
@@ -109,9 +128,9 @@ class PromptToPrompt(Denoising):
         at = levels(model, times, source, self.solver.clean_end or self.inversion.clean_end)
         noises = Noises([(p.request.seed, p.key) for p in batch], source)
         inverted = self.inversion.start(WalkBack(model, source, text, at, self.solver, noises.of_level))
-        return WalkSetup(text, at, tokens, noises, inverted)
+        return WalkSetup(source, text, at, tokens, noises, inverted)
 
-    def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Callable[[int], Plan]:
+    def plan(self, tokens: TokenMap, to_the_end: bool = False) -> Planning:
         """What each step asks for: both branches while something is injected or to the end, else the target alone."""
         source, target = SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)
         cross_steps, self_steps = int(self.cross_replace * (self.steps + 1)), int(self.self_replace * self.steps)

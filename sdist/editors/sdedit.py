@@ -73,7 +73,7 @@ class SDEdit(Denoising):
         plan = Plan([TARGET.guided(self.guidance_scale)], added=added)
         noisy = {"edit": add_noise(z, noise(z), at[0].alpha, at[0].sigma)}
         *_, last = sample(model, noisy, text, at, self.solver, lambda k: plan)
-        return last["edit"]
+        return last.noisy["edit"]
 
     def levels(self, model: Backbone, like: Latents) -> list[Level]:
         """The last of the schedule; at its end is the image itself, unless the model's scheduler says that timestep 0 is."""

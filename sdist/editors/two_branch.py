@@ -9,9 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ..denoising.grounding import Focus, Grounding, Saliency
-from ..denoising.sample import sample
 from ..denoising.two_branch import Course, InjectionSteps, Variance
-from ..diffusion import Latents
 from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..hooks.image_tokens import ImageTokens
@@ -23,7 +21,7 @@ from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
 from ..prompts import Word, differing_nouns, named_words, token_indices, words
 from ..registry import EDITORS, one_of
 from .mask_images import mask_rows
-from .prompt_to_prompt import PromptToPrompt, WalkSetup
+from .prompt_to_prompt import Masking, Planning, PromptToPrompt, WalkSetup
 
 log = logging.getLogger("sdist")
 
@@ -110,11 +108,9 @@ class TwoBranch(PromptToPrompt):
         _, chosen = self.both_words(request)
         return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
 
-    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        setup = self.begin(model, batch)
+    def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
         course = self.course(model, batch, setup)
-        *_, last = sample(model, setup.start, setup.text, setup.levels, self.solver, course.plan, setup.inverted)
-        return last["edit"]
+        return course.plan, lambda: [None] * len(batch) if course.masks is None else [*course.masks.edit]
 
     def course(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> Course:
         """Which attention is injected and looked at, and what is read of images."""

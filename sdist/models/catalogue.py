@@ -24,14 +24,16 @@ class Scale:
     threshold: float  # eta_0 of LUSD's filter
     cross_level: int  # of the mask's cross-attention: 1 / 2^level of the latent's side
     self_level: int  # of the mask's self-attention
+    inject_level: int  # finest self-attention that Prompt-to-Prompt injects; finer layers keep their own
 
 
-# step and threshold: measured on tinyworld, see sdist/tinyworld/weights/README.md
-OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1)
+# measured on tinyworld: step and threshold, see sdist/tinyworld/weights/README.md; inject_level, see docs/two_branch.md
+OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1, inject_level=2)
 
-STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1)
+STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1, inject_level=1)
 
-FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1)  # step and threshold: not measured on a large model
+# step and threshold: not measured on a large model
+FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1, inject_level=1)
 
 
 @dataclass(frozen=True)

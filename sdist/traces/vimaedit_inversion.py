@@ -53,7 +53,7 @@ class Walk:
         plan = Plan([SOURCE_SOURCE.guided(source_guidance), TARGET.guided(self.case["target_guidance"])])
         start = {"source": inverted.noisy, "edit": inverted.noisy}
         *_, last = sample(self.model, start, self.text, self.at, self.solver, lambda k: plan, inverted)
-        return torch.cat([last["source"], last["edit"]])
+        return torch.cat([last.noisy["source"], last.noisy["edit"]])
 
     def offsets(self, latents: list[Tensor], guidance: float) -> Tensor:
         """What is between the kept latents and a step of DDIM from the ones before."""

@@ -27,7 +27,7 @@ B = 2
 def walk(network, z: torch.Tensor, branch: Branch, at: list[Level]) -> torch.Tensor:
     """The last latents of one branch alone."""
     *_, last = sample(network, {branch.latent: z}, gaussian_edit(B).text, at, DDIM(), lambda k: Plan([branch]))
-    return last[branch.latent]
+    return last.noisy[branch.latent]
 
 
 def inverted(network: Gaussian, source: torch.Tensor, at: list[Level]) -> torch.Tensor:
@@ -136,9 +136,9 @@ def test_branches_walk_side_by_side_and_end_when_they_are_no_longer_planned(gaus
             lambda k: both if k < 2 else Plan([TARGET.guided(3)]),
         )
     )
-    assert [sorted(latents) for latents in walked] == [["edit", "source"]] * 2 + [["edit"]] * 2
-    torch.testing.assert_close(walked[1]["source"], walk(gaussian, z, SOURCE_SOURCE, at[:3]))
-    torch.testing.assert_close(walked[-1]["edit"], walk(gaussian, z, TARGET.guided(3), at))
+    assert [sorted(step.noisy) for step in walked] == [["edit", "source"]] * 2 + [["edit"]] * 2
+    torch.testing.assert_close(walked[1].noisy["source"], walk(gaussian, z, SOURCE_SOURCE, at[:3]))
+    torch.testing.assert_close(walked[-1].noisy["edit"], walk(gaussian, z, TARGET.guided(3), at))
 
 
 # --- solvers of the second order, inversions that bring the source back -----------------------------------------------
@@ -152,7 +152,7 @@ def test_a_solver_of_the_second_order_comes_nearer_much_faster(gaussian: Gaussia
         last = levels(gaussian, [at[-1].t[0].item()], source)[0]
         z = transported(gaussian, source, MEANS["source"], last, at[0])
         *_, walked = sample(gaussian, {"source": z}, gaussian_edit(B).text, at, solver, lambda k: Plan([SOURCE_SOURCE]))
-        errors.append(float((walked["source"] - source).abs().max()))
+        errors.append(float((walked.noisy["source"] - source).abs().max()))
     assert all(coarse / fine > 3 for coarse, fine in pairwise(errors))
 
 
@@ -177,10 +177,10 @@ def test_the_source_comes_back(gaussian: Gaussian, inversion: Inversion, solver:
     walked = list(sample(gaussian, start, text, at, solver, lambda k: plan, found))
     if isinstance(inversion, EditFriendlyInversion):
         kept = add_noise(source, noise[5], at[5].alpha, at[5].sigma)
-        torch.testing.assert_close(walked[4]["source"], kept, rtol=0, atol=1e-9)
+        torch.testing.assert_close(walked[4].noisy["source"], kept, rtol=0, atol=1e-9)
     else:
-        torch.testing.assert_close(walked[-1]["source"], source, rtol=0, atol=1e-9)
-    assert (walked[-1]["edit"] - source).abs().max() > 0.5
+        torch.testing.assert_close(walked[-1].noisy["source"], source, rtol=0, atol=1e-9)
+    assert (walked[-1].noisy["edit"] - source).abs().max() > 0.5
 
 
 def test_edit_friendly_inversion_needs_noise(gaussian: Gaussian) -> None:
@@ -203,4 +203,4 @@ def test_virtual_inversion_walks_by_the_two_predictions_of_dds(gaussian: Gaussia
     p = predict(gaussian, edit.source, edit, replace(draw, noise=noise), branches)
     delta = p.eps[TARGET.guided(scale)] - p.eps[SOURCE_SOURCE.guided(1)]
     moved = per_image(at[1].sigma - at[1].alpha * at[0].sigma / at[0].alpha) * delta
-    torch.testing.assert_close(first["edit"] - first["source"], moved, rtol=0, atol=1e-9)
+    torch.testing.assert_close(first.noisy["edit"] - first.noisy["source"], moved, rtol=0, atol=1e-9)

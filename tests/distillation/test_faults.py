@@ -131,8 +131,8 @@ def test_a_component_is_named_in_settings_not_made(picture: Path, tiny_folder: P
 
 
 def test_steps_that_cannot_be_watched_are_said(picture: Path, tiny_folder: Path) -> None:
-    with pytest.raises(UserError, match="on_step: the steps of p2p cannot be watched"):
-        sdist.edit(picture, "a cat", "a dog", model=str(tiny_folder), method="p2p", on_step=print)
+    with pytest.raises(UserError, match="on_step: the steps of sdedit cannot be watched"):
+        sdist.edit(picture, "a cat", "a dog", model=str(tiny_folder), method="sdedit", on_step=print)
 
 
 def test_a_family_says_what_it_is_made_of_and_predicts(tiny: Backbone) -> None:

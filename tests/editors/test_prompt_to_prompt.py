@@ -16,6 +16,7 @@ from sdist.denoising.inversions.ddim import DDIMInversion
 from sdist.denoising.sample import Plan, sample
 from sdist.denoising.solvers.ddim import DDIM
 from sdist.editors.base import Observers
+from sdist.editors.denoising import Walked
 from sdist.editors.loading import LoadedMethod
 from sdist.editors.prompt_to_prompt import PromptToPrompt
 from sdist.edits.request import Prepared, Request, Result
@@ -55,7 +56,7 @@ def test_without_injection_it_is_inversion_and_plain_sampling(tiny: Backbone, re
         }
         z = DDIMInversion().start(WalkBack(tiny, source, text, at, DDIM(), lambda k: source)).noisy
         *_, plain = sample(tiny, {"edit": z}, text, at, DDIM(), lambda k: Plan([TARGET.guided(7.5)]))
-    assert torch.equal(ours, plain["edit"])
+    assert torch.equal(ours, plain.noisy["edit"])
     assert not torch.equal(walked(tiny, [request_of("a cat wearing a hat")]), ours)
 
 
@@ -67,7 +68,7 @@ def test_a_prompt_that_means_the_same_is_injected_into_itself(tiny: Backbone, re
     torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("share", ["editor.cross_replace=0", "editor.self_replace=0", "editor.self_level=2"])
+@pytest.mark.parametrize("share", ["editor.cross_replace=0", "editor.self_replace=0", "editor.self_level=1"])
 def test_each_share_and_the_level_count(tiny: Backbone, request_of, share: str) -> None:
     request = request_of("a cat wearing a hat")
     assert not torch.equal(walked(tiny, [request], share), walked(tiny, [request]))
@@ -116,7 +117,7 @@ def test_words_are_weighted_where_a_factor_is_set(tiny: Backbone, request_of) ->
 
 
 def test_the_source_branch_ends_with_the_injection() -> None:
-    p2p = load_settings("p2p", ["editor.steps=10"]).editor
+    p2p = load_settings("p2p", ["editor.steps=10", "editor.self_level=1"]).editor
     plan = p2p.plan(TokenMap(torch.eye(3)[None], torch.zeros(1, 3)))
     hooks = [hook for k in range(6) for hook in plan(k).hooks]
     assert [plan(k).branches for k in range(10)] == [[SOURCE_SOURCE.guided(1.0), TARGET.guided(7.5)]] * 6 + [
@@ -165,7 +166,7 @@ def small(model: Backbone, request: Request, n: int) -> tuple[LoadedMethod, list
 def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
     tiny: Backbone, request_of, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sizes, walk = list[int](), PromptToPrompt.walk
+    sizes, walk = list[int](), PromptToPrompt.walk_steps
 
     def scarce(self, model, batch):
         sizes.append(len(batch))
@@ -173,7 +174,7 @@ def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
             raise RuntimeError("CUDA out of memory")
         return walk(self, model, batch)
 
-    monkeypatch.setattr(PromptToPrompt, "walk", scarce)
+    monkeypatch.setattr(PromptToPrompt, "walk_steps", scarce)
     p2p, batch = small(tiny, request_of("a dog"), 5)
     limit, delivered = 2, list[Result]()
     results = p2p.edit(batch, Observers(deliver=delivered.append, parallel=5))
@@ -189,7 +190,7 @@ def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
 
 def test_other_errors_are_not_mistaken_for_memory(tiny: Backbone, request_of, monkeypatch: pytest.MonkeyPatch) -> None:
     p2p, batch = small(tiny, request_of("a dog"), 2)
-    monkeypatch.setattr(PromptToPrompt, "walk", failing)
+    monkeypatch.setattr(PromptToPrompt, "walk_steps", failing)
     with pytest.raises(UserError, match="editor PromptToPrompt: RuntimeError: inside"):
         p2p.edit(batch, Observers())
 
@@ -202,7 +203,7 @@ def test_an_image_that_fails_leaves_the_others(tiny: Backbone, request_of, monke
     p2p, batch = small(tiny, request_of("a dog"), 3)
     latents = torch.zeros(3, 4, 8, 8)
     latents[1, 0, 0, 0] = torch.nan
-    monkeypatch.setattr(PromptToPrompt, "walk", lambda *_: latents)
+    monkeypatch.setattr(PromptToPrompt, "walk_steps", lambda *_: [Walked(latents, [None] * 3)])
     delivered: list[Result] = []
     with pytest.raises(PicturesError, match=r"picture\.png: the denoiser \(unet\) gave values that are not") as error:
         p2p.edit(batch, Observers(deliver=delivered.append, parallel=3))

@@ -206,3 +206,23 @@ def test_image_guidance_moves_the_edit_and_the_card_names_it(golden: Backbone, r
     assert method(golden, "editor.image_scale=0").editor.weights(golden) == {"image_guidance": "none"}
     edited = [walked(golden, [request], *more, "editor.steps=2") for more in ((adapter,), ("editor.adapter=null",))]
     assert not torch.equal(*edited)
+
+
+@pytest.mark.parametrize("preset", ["vimaedit", "p2p"])
+def test_steps_can_be_watched_with_their_masks(tiny: Backbone, request_of, picture: Path, preset: str) -> None:
+    """From the encoded source to the edit; where a mask follows words, it is seen as it changes."""
+    loaded = method(tiny, preset=preset)
+    with torch.no_grad():
+        steps = list(loaded.editor.walk_steps(tiny, [loaded.prepare(request_of("a dog"))]))
+    torch.testing.assert_close(steps[0].latents, tiny.encode(to_pixels([Image.open(picture)])))
+    assert len(steps) == 6
+    assert torch.equal(steps[-1].latents, walked(tiny, [request_of("a dog")], preset=preset))
+    shapes = {None if step.masks[0] is None else tuple(step.masks[0].shape) for step in steps[1:]}
+    assert shapes == ({None} if preset == "p2p" else {(1, 8, 8)})
+
+
+def test_the_finest_self_attention_is_left_alone() -> None:
+    """Of Stable Diffusion that at the latents' size; tinyworld's is at half of it."""
+    for preset in ("vimaedit", "p2p"):
+        found = {model: load_settings(preset, model=model).editor.self_level for model in ("sd15", "tinyworld")}
+        assert found == {"sd15": 1, "tinyworld": 2}

@@ -18,7 +18,7 @@ from sdist.evaluation.summary import summarize_table
 from sdist.registry import METRICS
 
 NAMES = (
-    "lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1",
+    "lusd_table_2", "lusd_table_3", "lusd_table_4", "lusd_table_6", "pie_bench", "vimaedit_table_1", "vimaedit_table_2",
     "lime_table_1", "lime_table_1_multi_turn", "lime_table_4",
 )  # fmt: skip
 

@@ -73,3 +73,13 @@ def test_one_edit_at_a_time_in_the_order_of_asking() -> None:
     wait_until(lambda: not bench._line)
     bench.ask(tasks[1])  # the thread begins anew
     wait_until(lambda: order == [0, 2, 1])
+
+
+@pytest.mark.parametrize("method", ["vimaedit", "p2p"])
+def test_two_branches_are_watched_with_their_mask(picture: Path, tiny_folder: Path, method: str) -> None:
+    run = a_run(picture, tiny_folder, methods=[method], steps=0, overrides="editor.steps=3")
+    work = work_of(run)
+    work()
+    assert (work.problem, run.timeline.made, run.timeline.steps) == ("", 3, 3)
+    assert np.array_equal(np.asarray(run.picture(3)), np.asarray(run.result.image))
+    assert all((frame.mask is not None) == (method == "vimaedit") for frame in run.timeline.frames[1:])
