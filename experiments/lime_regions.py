@@ -12,12 +12,12 @@ anywhere, so its regions are not compared.
 
 import argparse
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from compare_methods import background_error, interval, is_success
 from PIL import Image, ImageDraw
 from train_tinyworld_instruct import held_out_edit
@@ -25,17 +25,15 @@ from train_tinyworld_instruct import held_out_edit
 import sdist
 from sdist.editors.base import Observers
 from sdist.edits.request import Request, Result
-from sdist.files.images import mask_image
+from sdist.files.images import mask_image, to_images
 from sdist.models.loading import load_backbone
 from sdist.tinyworld.edits import KINDS, EditPair
 from sdist.tinyworld.judge import Facts, look
-from sdist.tinyworld.truth import distance
+from sdist.tinyworld.truth import Truth, autoencoded, distance
 
 PLAIN = "instruct_pix2pix"
 COMMON = ("guidance_scale=5", "image_guidance_scale=1.5", "num_inference_steps=30")
 AT_A_TIME = 20
-
-load = cache(load_backbone)
 
 
 class Made(NamedTuple):
@@ -49,14 +47,17 @@ class Made(NamedTuple):
 def main() -> None:
     args = parse()
     pairs, texts = zip(*(held_out_edit(args.seed, i) for i in range(args.edits)), strict=True)
+    model = load_backbone("tinyworld", "cpu")
+    truths = [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
+    lost = [background_error(*row) for row in zip(pairs, to_images(torch.stack([t.source for t in truths])), strict=True)]
+    print(f"background error of one trip of the source through the autoencoder: {np.mean(lost):.2f}", flush=True)
     rows, results = dict[str, list[Made]](), dict[str, list[Result]]()
     with TemporaryDirectory() as folder:
         requests = [save(Path(folder), i, pair, text) for i, (pair, text) in enumerate(zip(pairs, texts, strict=True))]
         for name in [PLAIN, *args.regions.split(",")]:
             results[name] = edited(name, args.set, requests)
-            rows[name] = [
-                measured(*row) for row in zip(pairs, results[name], look([r.image for r in results[name]]), strict=True)
-            ]
+            seen = look([result.image for result in results[name]])
+            rows[name] = [measured(*row) for row in zip(pairs, truths, results[name], seen, strict=True)]
             print(line(name, rows[name], rows[PLAIN]), flush=True)
     if args.figure:
         figure(results).save(args.figure, quality=75)
@@ -81,9 +82,8 @@ def edited(name: str, settings: list[str], requests: list[tuple[Request, Path]])
     return results
 
 
-def measured(pair: EditPair, result: Result, seen: Facts) -> Made:
-    model = load("tinyworld", "cpu")
-    far = distance(pair, result.image, lambda x: model.decode(model.encode(x)))
+def measured(pair: EditPair, truth: Truth, result: Result, seen: Facts) -> Made:
+    far = distance(pair, result.image, truth)
     overlap = None if result.mask is None or pair.kind == "add" else iou(result, pair.mask > 0.5)
     return Made(pair.kind, is_success(pair, seen), background_error(pair, result.image), far, overlap)
 

@@ -22,7 +22,7 @@ from PIL import Image
 from sdist.config.build import load_settings
 from sdist.denoising.sample import Plan
 from sdist.editors.base import Observers
-from sdist.editors.lime import latent_size, tokens_of
+from sdist.editors.lime import tokens_of
 from sdist.editors.loading import LoadedMethod
 from sdist.editors.mask_images import mask_pixels
 from sdist.editors.prompt_to_prompt import PromptToPrompt
@@ -46,7 +46,7 @@ class Penalized(PromptToPrompt):
         return frozenset({"mask"})
 
     def walk(self, model: Any, batch: Sequence[Any]) -> Any:
-        size = latent_size(model, batch[0])
+        size = model.latent_size(batch[0].image.size)
         allowed = torch.zeros(len(batch), model.text.length, dtype=torch.bool)
         for row, p in enumerate(batch):
             allowed[row, list(tokens_of(model.text, p.request.target, "paper").effective)] = True
