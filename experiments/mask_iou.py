@@ -96,15 +96,15 @@ def walk(pairs: list[EditPair], overrides: list[str]) -> tuple[list[int], torch.
 def maps_of(course: Course, k: int, outputs: Outputs) -> list[Mask]:
     """Of one step: those of NAMES, at the latents' size."""
     assert course.saliency is not None
-    attention, focus = [outputs.recorded[recorder] for recorder in course.recorders], course.saliency.focus
+    (source, target), focus = (outputs.recorded[recorder] for recorder in course.recorders), course.saliency.focus
     text = course.tokens if k < course.injected.text else None
     shared = k < course.injected.self and course.levels[1] >= course.injected.level
     like, found = outputs.estimates[course.branches[1].bare].z_t, list[Mask]()
     for iterations in (0, course.saliency.settings.iterations):
         saliency = Saliency(replace(course.saliency.settings, iterations=iterations), focus)
-        saliency.look(*attention, text, shared)
+        saliency.look(source, target, text, shared)
         found.append(saliency.scaled((like.shape[-2], like.shape[-1])))
-    return [*found, unit_range(resize(attention[1].refined(focus.target), like))]
+    return [*found, unit_range(resize(target.refined(focus.target), like))]
 
 
 if __name__ == "__main__":
