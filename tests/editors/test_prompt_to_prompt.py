@@ -16,7 +16,7 @@ from sdist.denoising.inversions.ddim import DDIMInversion
 from sdist.denoising.sample import Plan, sample
 from sdist.denoising.solvers.ddim import DDIM
 from sdist.editors.base import Observers
-from sdist.editors.denoising import Walked
+from sdist.editors.denoising import WalkOutput
 from sdist.editors.loading import LoadedMethod
 from sdist.editors.prompt_to_prompt import PromptToPrompt
 from sdist.edits.request import Prepared, Request, Result
@@ -203,7 +203,7 @@ def test_an_image_that_fails_leaves_the_others(tiny: Backbone, request_of, monke
     p2p, batch = small(tiny, request_of("a dog"), 3)
     latents = torch.zeros(3, 4, 8, 8)
     latents[1, 0, 0, 0] = torch.nan
-    monkeypatch.setattr(PromptToPrompt, "walk_steps", lambda *_: [Walked(latents, [None] * 3)])
+    monkeypatch.setattr(PromptToPrompt, "walk_steps", lambda *_: [WalkOutput(latents, [None] * 3)])
     delivered: list[Result] = []
     with pytest.raises(PicturesError, match=r"picture\.png: the denoiser \(unet\) gave values that are not") as error:
         p2p.edit(batch, Observers(deliver=delivered.append, parallel=3))
