@@ -89,7 +89,7 @@ def _main(argv: list[str] | None) -> int:
 
 def _out_of_memory(error: Exception) -> int:
     """One line for a failed allocation that nothing else has met. Raises any other error."""
-    from .models.memory import is_out_of_memory  # imports torch
+    from .faults import is_out_of_memory  # imports torch
 
     if not is_out_of_memory(error):
         raise error

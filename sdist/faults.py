@@ -1,4 +1,4 @@
-"""What a component's own code gets wrong becomes one line that names the component and the place in its file."""
+"""What a component's or a network's own code gets wrong becomes one line that names the component and the place in its file."""
 
 import traceback
 from collections.abc import Iterator
@@ -6,11 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .errors import UserError
-from .models.memory import is_out_of_memory
 from .prediction import Branch
+
+SIGNS = (
+    *("out of memory", "can't allocate memory", "not enough memory"),  # CUDA and MPS; the CPU on Linux; on Windows
+    *("cannot allocate memory", "alloc_failed"),  # the system (ENOMEM); the libraries of CUDA
+)
 
 
 @contextmanager
@@ -29,6 +34,13 @@ def naming(slot: str, component: Any) -> Iterator[None]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         raise UserError(f"{slot} {type(component).__name__}: {_reason(error)} ({where})") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(sign in str(error).lower() for sign in SIGNS)
 
 
 def check_shape(slot: str, component: Any, what: str, value: Tensor, expected: tuple[int, ...]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..diffusion import Estimate, OutputKind, PerImage, size_of
 from ..errors import NotFiniteError, UserError
+from ..faults import naming
 from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
 from .alterations import alterations
@@ -250,7 +251,8 @@ class Backbone(ABC):
         if height % self.multiple or width % self.multiple:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
-        found = through_autoencoder(self.vae, rows, "encoder", lambda row: part(self.vae.encode(row).latent_dist).float().cpu())
+        with naming("autoencoder of", self):
+            found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.vae.encode(x).latent_dist).float().cpu())
         return found.to(self.device)
 
     @torch.no_grad()
@@ -259,11 +261,13 @@ class Backbone(ABC):
         if not latents.isfinite().all():
             raise NotFiniteError("the latents to decode are not finite")
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
-        return through_autoencoder(self.vae, z, "decoder", lambda row: self.vae.decode(row).sample.float().cpu()).clamp(-1, 1)
+        with naming("autoencoder of", self):
+            return through_autoencoder(self.vae, z, "decoder", lambda row: self.vae.decode(row).sample.float().cpu()).clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
-        text = embed_where_it_fits(self.text, prompts, self.device)
+        with naming("text encoders of", self):
+            text = embed_where_it_fits(self.text, prompts, self.device)
         if not text.finite:
             with checking_encoders(self.encoders):
                 self.text.embed(prompts)

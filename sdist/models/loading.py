@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..errors import UserError
+from ..faults import is_out_of_memory
 from .allocator import keep_freed_memory
 from .base import Backbone
 from .borrowed import unwrapped
@@ -18,7 +19,7 @@ from .folders import Part, local_folder, read_folder
 from .hub import fetch
 from .kinds import family_of
 from .library import loading
-from .memory import allocating, is_out_of_memory
+from .memory import allocating
 from .own_state import own_state
 from .stored import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
 from .weights import MissingError, find_weights

@@ -1,4 +1,4 @@
-"""What to do when the memory does not suffice: tell such an error from others, and say what was needed."""
+"""What to do when the memory does not suffice: say what was needed, and give back what can be."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,9 @@ from contextlib import contextmanager
 import torch
 
 from ..errors import UserError
+from ..faults import is_out_of_memory
 
 GIB = 2**30
-SIGNS = (
-    *("out of memory", "can't allocate memory", "not enough memory"),  # CUDA and MPS; the CPU on Linux; on Windows
-    *("cannot allocate memory", "alloc_failed"),  # the system (ENOMEM); the libraries of CUDA
-)
 
 
 class AllocationError(UserError):
@@ -34,13 +31,6 @@ def allocating(device: torch.device | str, what: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise AllocationError(what, describe(error, torch.device(device))) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, (RuntimeError, OSError)) and any(sign in str(error).lower() for sign in SIGNS)
 
 
 def describe(error: BaseException, device: torch.device) -> str:

@@ -32,6 +32,7 @@ from ..editors.base import Observers
 from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
+from ..faults import is_out_of_memory
 from ..files.in_memory import Picture, in_memory
 from ..given import checked, matches
 from ..models.borrowed import check_hooks, unwrapped
@@ -40,7 +41,6 @@ from ..models.folders import on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
 from ..models.loading import FAULTS, load_borrowed, part_problem
-from ..models.memory import is_out_of_memory
 from ..models.own_state import own_state
 from ..models.precision import DTYPES
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of

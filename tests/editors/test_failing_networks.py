@@ -16,10 +16,11 @@ from sdist.editors.base import Observers
 from sdist.editors.loading import LoadedMethod, adapt, model_cache
 from sdist.edits.request import Request
 from sdist.errors import NotFiniteError, PicturesError, UserError
+from sdist.faults import is_out_of_memory
 from sdist.models.autoencoder import through_autoencoder
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
-from sdist.models.memory import AllocationError, is_out_of_memory
+from sdist.models.memory import AllocationError
 from sdist.models.precision import measure
 
 METHODS = {"dds": ["steps=1"], "p2p": ["editor.steps=1"], "sdedit": ["editor.num_inference_steps=2"]}

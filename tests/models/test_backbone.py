@@ -3,11 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from sdist.errors import UserError
 from sdist.models.base import Backbone
@@ -32,6 +34,34 @@ def test_encoding_is_the_scaled_mean_of_the_posterior(tiny: Backbone, tiny_v: Ba
 def test_a_size_that_the_vae_does_not_divide_is_refused(tiny: Backbone) -> None:
     with pytest.raises(UserError, match="18 x 16; this model needs both sides divisible by 4"):
         tiny.encode(torch.zeros(1, 3, 16, 18))
+
+
+@pytest.mark.parametrize(
+    ("change", "use", "message"),
+    [
+        (
+            lambda model: setattr(model.text.encoders[0].embeddings, "position_embedding", nn.Embedding(5, 16)),
+            lambda model: model.embed(["a cat"]),
+            "text encoders of StableDiffusion: .*Error",
+        ),
+        (
+            lambda model: setattr(model.vae, "quant_conv", nn.Conv2d(3, 8, 1)),
+            lambda model: model.encode(torch.zeros(1, 3, 16, 16)),
+            "autoencoder of StableDiffusion: RuntimeError: .*channels",
+        ),
+        (
+            lambda model: setattr(model.vae.decoder, "conv_in", nn.Conv2d(3, 8, 1)),
+            lambda model: model.decode(torch.zeros(1, 4, 4, 4)),
+            "autoencoder of StableDiffusion: .*Error",
+        ),
+    ],
+)
+def test_what_a_network_raises_is_one_line_that_names_it(tiny_folder: Path, change: Any, use: Any, message: str) -> None:
+    model = load_backbone(str(tiny_folder), "cpu")
+    change(model)
+    with pytest.raises(UserError, match=message) as caught:
+        use(model)
+    assert "\n" not in str(caught.value)
 
 
 def test_embeddings_are_those_of_the_diffusers_pipeline(tiny: Backbone, tiny_folder: Path) -> None:
