@@ -60,6 +60,8 @@ def to_json(evaluation: Evaluation) -> str:
 
 def read_evaluation(folder: Path) -> Evaluation:
     """What `sdist evaluate` wrote. Raises UserError if it did not, or if a metric is not registered here."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; sdist evaluate leaves evaluations/NAME for the results in a folder NAME")
     try:
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"key": str, "category": str}).set_index("key")
         summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])

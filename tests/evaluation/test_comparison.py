@@ -166,6 +166,11 @@ def test_what_is_undefined_is_shown_as_that_and_not_drawn(tmp_path: Path) -> Non
     assert (problems, "success.png" in {path.name for path in files}) == ([], False)
 
 
+def test_an_evaluation_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder .*dds; sdist evaluate leaves evaluations/NAME"):
+        comparison.compare_folders([tmp_path / "dds"], tmp_path / "out")
+
+
 def test_published_rows_of_another_clip_or_profile_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     measured = evaluation(1.0)._replace(made_with={"encoders": {"clip": {"id": "tinyworld", "weights": "x"}}, "versions": {}})
     for name, text in {"per_image.csv": measured.per_image.to_csv(), "summary.csv": measured.summary.to_csv()}.items():
