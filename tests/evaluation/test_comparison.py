@@ -167,7 +167,7 @@ def test_what_is_undefined_is_shown_as_that_and_not_drawn(tmp_path: Path) -> Non
 
 
 def test_an_evaluation_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no folder .*dds; sdist evaluate leaves evaluations/NAME"):
+    with pytest.raises(UserError, match=r"there is no folder .*dds; sdist evaluate leaves evaluations/NAME"):
         comparison.compare_folders([tmp_path / "dds"], tmp_path / "out")
 
 

@@ -246,7 +246,7 @@ def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path
     assert "| one" in shown
     assert "| other" in shown
     assert "clip\\_t" in (tmp_path / "both" / "comparison.tex").read_text()
-    undefined = all(pd.read_csv(Path(folder) / "per_image.csv")["clip_r"].isna().all() for folder in folders)
+    undefined = any(pd.read_csv(Path(folder) / "per_image.csv")["clip_r"].isna().all() for folder in folders)
     assert (tmp_path / "both" / "success.png").exists() != undefined
     assert main(["compare", *folders, "--group", "none", "--output", str(tmp_path / "both")]) == 2
     assert "one has no group 'none': have all, add, change" in capsys.readouterr().err
