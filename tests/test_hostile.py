@@ -103,6 +103,7 @@ def test_a_yaml_of_megabytes_is_refused(tmp_path: Path) -> None:
 @given(st.lists(ODD | st.builds("{}={}".format, st.sampled_from(KEYS) | ODD, ODD), max_size=3))
 @example(["size=" + "[" * 100_000])
 @example(["scale=${scale.step}"])
+@example(["loss=${0}"])
 def test_overrides_are_settings_or_an_error(overrides: list[str]) -> None:
     with suppress(UserError):
         assert isinstance(load_settings("dds", overrides), Settings)

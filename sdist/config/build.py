@@ -115,8 +115,9 @@ def _together(given: Sequence[Override]) -> DictConfig:
 
 def _resolved(yaml: str, layers: Sequence[DictConfig], given: Sequence[Override]) -> Settings:
     """The settings. An error is that of the first thing that was given with which there is one, else the yaml's."""
-    where, together = given[-1].name if given else yaml, _together(given)
+    where = given[-1].name if given else yaml
     try:
+        together = _together(given)
         return resolve(with_steps(layered([*layers, together]), together), where)
     except UserError as error:
         if given:

@@ -80,7 +80,8 @@ class Visitor:
         self.find(css).send_keys(Keys.CONTROL, "a", Keys.NULL, text)
 
     def click(self, css: str) -> None:
-        self.driver.execute_script("arguments[0].click()", self.find(css))
+        """Of what stands there when it is clicked: the page may draw it anew in between."""
+        self.until(lambda: self.driver.execute_script("arguments[0].click(); return true", self.find(css)))
 
     def upload(self, path: Path) -> None:
         self.find("#picture input[type=file]").send_keys(str(path))
