@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS as safetensors (default: no LPIPS)")
     command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")
     command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
-    command.add_argument("--overwrite", action="store_true", help="replace the scores of an earlier evaluation")
+    command.add_argument("--overwrite", action="store_true", help="replace the scores of another evaluation")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--json", action="store_true", help="print JSON")
     plugin_argument(command)

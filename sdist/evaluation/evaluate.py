@@ -28,7 +28,7 @@ class EvaluationOptions:
     device: str = "auto"
     profile: str = "clean"  # official: the published code's quirks; clean: without
     allow_missing: bool = False  # a missing result is undefined instead of an error
-    overwrite: bool = False  # replace the scores of an earlier evaluation
+    overwrite: bool = False  # replace the scores of another evaluation
 
 
 def default_output(results: Path) -> Path:

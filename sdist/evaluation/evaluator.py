@@ -13,7 +13,7 @@ from ..files.storage import write_atomic
 from ..metrics.base import Encoders
 from ..metrics.profile import check_profile
 from .evaluate import EvaluationOptions
-from .folder import RECORD, Evaluation, made_with, shown_pairs, to_json
+from .folder import RECORD, Evaluation, is_of_another, made_with, shown_pairs, to_json
 from .page import report_page
 from .results import check_sizes, find_results
 from .scores import Metrics, as_counted, instructed, load_encoders, measurable, score
@@ -65,20 +65,20 @@ class Evaluator:
     ) -> EvaluationResult:
         """Scores a folder of results.
 
-        Raises UserError for results that are missing or belong to no pair, and for scores that are there already.
+        Raises UserError for results that are missing or belong to no pair, and for scores of something else that are there.
         """
-        if not self._options.overwrite and (output / RECORD).exists():
-            raise UserError(
-                f"{output} has the scores of an earlier evaluation; --overwrite replaces them, --output names another"
-            )
         files, problems = self._find(results, seed), list[str]()
-        folder, (encoders, metrics) = writable_folder(output), self.load()
+        encoders, metrics = self.load()
+        shown, means = shown_pairs(self.pairs, files), made_with(encoders)
+        if not self._options.overwrite and is_of_another(output, self._profile, shown, means):
+            raise UserError(f"{output} has the scores of another evaluation; --overwrite replaces them, --output names another")
+        folder = writable_folder(output)
         per_image = score(self.pairs, files, metrics, encoders, self._profile, problems.append, progress)
         write_atomic(folder / "per_image.csv", per_image.to_csv().encode())
         orders = instructed(self.pairs, metrics)
         summary = summarize_table(as_counted(per_image, self.pairs), self._profile, orders, problems.append)
         write_atomic(folder / "summary.csv", summary.to_csv().encode())
-        evaluation = Evaluation(per_image, summary, self._profile, shown_pairs(self.pairs, files), made_with(encoders))
+        evaluation = Evaluation(per_image, summary, self._profile, shown, means)
         write_atomic(folder / RECORD, to_json(evaluation).encode())
         paths, unmade = write_report(folder, evaluation, results.resolve().name)
         scores = (folder / name for name in ("per_image.csv", "summary.csv", RECORD))

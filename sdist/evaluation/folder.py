@@ -58,6 +58,18 @@ def to_json(evaluation: Evaluation) -> str:
     return json.dumps({"profile": evaluation.profile, **evaluation.made_with, "pairs": pairs}, indent=1)
 
 
+def is_of_another(folder: Path, profile: str, pairs: Mapping[str, Shown], made: Mapping[str, Any]) -> bool:
+    """Whether the folder has scores, and they are not of these pairs and result files, by this profile and these encoders."""
+    if not (folder / RECORD).exists():
+        return False
+    try:
+        record = read_json(folder / RECORD)
+        there = [record["profile"], record["encoders"], record["pairs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return there != json.loads(json.dumps([profile, made["encoders"], {key: pair._asdict() for key, pair in pairs.items()}]))
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """What `sdist evaluate` wrote. Raises UserError if it did not, or if a metric is not registered here."""
     if not folder.is_dir():

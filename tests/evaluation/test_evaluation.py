@@ -229,8 +229,9 @@ def test_scores_are_kept_unless_asked_and_a_failing_call_leaves_no_folder(
     assert main(command) == 0
     before = (tmp_path / "evaluations" / "mine" / "evaluation.json").read_bytes()
     assert main([*command, "--profile", "official"]) == 2
-    assert "has the scores of an earlier evaluation; --overwrite replaces them" in capsys.readouterr().err
+    assert "has the scores of another evaluation; --overwrite replaces them" in capsys.readouterr().err
     assert (tmp_path / "evaluations" / "mine" / "evaluation.json").read_bytes() == before
+    assert main(command) == 0  # the same once more
     assert main([*command, "--profile", "official", "--overwrite"]) == 0
 
 
