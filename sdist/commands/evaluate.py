@@ -28,7 +28,9 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS as safetensors (default: no LPIPS)")
     command.add_argument("--seed", type=int, default=0, help="of the results KEY_seedN.png (default: 0)")
     command.add_argument("--allow-missing", action="store_true", help="a missing result is undefined instead of an error")
-    command.add_argument("--overwrite", action="store_true", help="replace the scores of another evaluation")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the scores of another evaluation, as a folder named by --output does"
+    )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--json", action="store_true", help="print JSON")
     plugin_argument(command)
@@ -42,6 +44,7 @@ def main(args: argparse.Namespace) -> int:
     from ..evaluation.evaluator import Evaluator
     from ..evaluation.tables import format_table
 
+    args.overwrite |= args.output is not None  # a folder that is named is the user's choice, and what it had is said
     evaluator = Evaluator(args.dataset, from_arguments(EvaluationOptions, args))
     with steps_bar(len(evaluator.pairs), "scored", "pair") as bar:
         result = evaluator(args.results, args.output or default_output(args.results), args.seed, bar.update)

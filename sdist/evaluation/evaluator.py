@@ -1,5 +1,6 @@
 """From a dataset and the results of a method to the folder of an evaluation: scores first, then pages of them."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from .scores import Metrics, as_counted, instructed, load_encoders, measurable, 
 from .summary import summarize_table
 from .tables import format_table, to_markdown
 from .writing import write_pages
+
+log = logging.getLogger("sdist")
 
 
 @dataclass(frozen=True)

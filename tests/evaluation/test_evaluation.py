@@ -233,6 +233,8 @@ def test_scores_are_kept_unless_asked_and_a_failing_call_leaves_no_folder(
     assert (tmp_path / "evaluations" / "mine" / "evaluation.json").read_bytes() == before
     assert main(command) == 0  # the same once more
     assert main([*command, "--profile", "official", "--overwrite"]) == 0
+    assert main([*command, "--output", "evaluations/mine"]) == 0  # a folder that is named
+    assert (tmp_path / "evaluations" / "mine" / "evaluation.json").read_bytes() == before
 
 
 def test_evaluations_side_by_side(lists: Path, tmp_path: Path, clip_folder: Path, capsys) -> None:  # noqa: F811
