@@ -8,7 +8,7 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jaxtyping
@@ -22,6 +22,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sdist.diffusion import Estimate, discrete_scales
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.draws import DrawKey, RandomSampler
+from sdist.editors.loading import LoadedMethod
+from sdist.edits.request import Request
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import Branch, Draw, Edit, Progress, Text
@@ -187,6 +189,12 @@ def tiny_edit(backbone: Backbone, b: int = 1, h: int = 8, w: int = 8) -> Edit:
 
 def branches_of(edit: Edit) -> list[Branch]:
     return [Branch(latent, prompt) for latent in ("edit", "source") for prompt in edit.text]
+
+
+def walk_together(loaded: LoadedMethod, requests: Sequence[Request]) -> torch.Tensor:
+    """The edited latents of requests, all at once, by an editor that walks noisy latents."""
+    with torch.no_grad():
+        return loaded.editor.walk(loaded.model, [loaded.prepare(request) for request in requests])
 
 
 def read_json(path: Path) -> dict:

@@ -90,10 +90,6 @@ def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Setting
         from_arguments(RunOptions, args, method=v.method, settings=settings[v.name], name=v.name, output=args.output / v.name)
         for v in sweep.variants
     ]
-    always = {
-        "device": args.device or "auto",
-        "allow_missing": True,
-        "overwrite": True,
-    }  # of all that is there now
-    evaluation = from_arguments(EvaluationOptions, args, **always) if args.clip else None
+    of_what_is_there = {"device": args.device or "auto", "allow_missing": True, "overwrite": True}
+    evaluation = from_arguments(EvaluationOptions, args, **of_what_is_there) if args.clip else None
     return from_arguments(SweepOptions, args, sweep=sweep, runs=runs, evaluation=evaluation)

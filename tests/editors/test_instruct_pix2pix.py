@@ -23,7 +23,7 @@ from sdist.models.base import Backbone
 from sdist.models.instruct_pix2pix import InstructPix2Pix
 from sdist.models.loading import load_backbone
 
-from ..conftest import read_json, save_tiny_pipeline
+from ..conftest import read_json, save_tiny_pipeline, walk_together
 
 STEPS = 4
 QUICK = (f"editor.num_inference_steps={STEPS}", "size=keep")
@@ -46,9 +46,7 @@ def method(model: Backbone, *overrides: str) -> LoadedMethod:
 
 def walked(model: Backbone, requests: Sequence[Request], *overrides: str) -> torch.Tensor:
     """The edited latents of those requests, all at once."""
-    edit = method(model, *overrides)
-    with torch.no_grad():
-        return edit.editor.walk(model, [edit.prepare(request) for request in requests])
+    return walk_together(method(model, *overrides), requests)
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from sdist.hooks.injection import TokenMap
 from sdist.models.base import Backbone
 from sdist.prediction import SOURCE_SOURCE, TARGET
 
+from ..conftest import walk_together
+
 QUICK = ("editor.steps=4", "size=keep")
 PLAIN = ("editor.cross_replace=0", "editor.self_replace=0")
 
@@ -36,9 +38,7 @@ def method(model: Backbone, *overrides: str) -> LoadedMethod:
 
 def walked(model: Backbone, requests: Sequence[Request], *overrides: str) -> torch.Tensor:
     """The edited latents of those requests, all at once."""
-    p2p = method(model, *overrides)
-    with torch.no_grad():
-        return p2p.editor.walk(model, [p2p.prepare(request) for request in requests])
+    return walk_together(method(model, *overrides), requests)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.registry import SOLVERS
 
-from ..conftest import read_json, save_tiny_pipeline
+from ..conftest import read_json, save_tiny_pipeline, walk_together
 from ..models.test_flux import save_tiny_flux
 from ..models.test_stable_diffusion_3 import save_tiny_sd3
 
@@ -36,9 +36,7 @@ def method(model: Backbone, *overrides: str) -> LoadedMethod:
 
 def walked(model: Backbone, requests: Sequence[Request], *overrides: str) -> torch.Tensor:
     """The edited latents of those requests, all at once."""
-    sdedit = method(model, *overrides)
-    with torch.no_grad():
-        return sdedit.editor.walk(model, [sdedit.prepare(request) for request in requests])
+    return walk_together(method(model, *overrides), requests)
 
 
 @pytest.fixture

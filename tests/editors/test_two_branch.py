@@ -21,6 +21,8 @@ from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET, Branch
 
+from ..conftest import walk_together
+
 QUICK = ("editor.steps=5", "size=keep")
 
 
@@ -30,9 +32,7 @@ def method(model: Backbone, *overrides: str, preset: str = "vimaedit") -> Loaded
 
 def walked(model: Backbone, requests: Sequence[Request], *overrides: str, preset: str = "vimaedit") -> torch.Tensor:
     """The edited latents of those requests, all at once."""
-    loaded = method(model, *overrides, preset=preset)
-    with torch.no_grad():
-        return loaded.editor.walk(model, [loaded.prepare(request) for request in requests])
+    return walk_together(method(model, *overrides, preset=preset), requests)
 
 
 @pytest.fixture

@@ -92,8 +92,8 @@ OTHERS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
 }
 
 
-def refusals(folders: dict[str, Path], family: str, part: str, change: Callable[[Any], Any]) -> list[str]:
-    """What is said of the changed part in a pipeline of diffusers, in one of ours, and given as an option."""
+def refusals(folders: dict[str, Path], family: str, part: str, change: Callable[[Any], Any], kind: str) -> list[str]:
+    """What is said of the changed part in a pipeline of diffusers, in one of ours, and given as an option: lines that name it."""
     pipe, ours = load(folders, family), ScoreDistillationPipeline.from_pretrained(folders[family])
     changed = change(getattr(pipe, part))
     setattr(pipe, part, changed)
@@ -107,7 +107,10 @@ def refusals(folders: dict[str, Path], family: str, part: str, change: Callable[
     for call in calls:
         with pytest.raises(UserError) as raised:
             call()
-        said.append(str(raised.value))
+        line = str(raised.value)
+        assert f"is a {kind}, which is not known here" in line.replace("the denoiser of this model is ", "is a ")
+        assert "\n" not in line
+        said.append(line)
     return said
 
 
@@ -115,9 +118,7 @@ def refusals(folders: dict[str, Path], family: str, part: str, change: Callable[
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_a_wrapper_is_named_and_the_advice_works(folders: dict[str, Path], name: str, family: str, part: str) -> None:
     change, kind = WRAPPERS[name]
-    for line in refusals(folders, family, part, change):
-        assert f"is a {kind}, which is not known here" in line.replace("the denoiser of this model is ", "is a ")
-        assert "\n" not in line
+    for line in refusals(folders, family, part, change, kind):
         advice = re.search(r"; give the one in it, (.*)$", line)
         assert advice is not None
     pipe = load(folders, family)
@@ -130,10 +131,8 @@ def test_a_wrapper_is_named_and_the_advice_works(folders: dict[str, Path], name:
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_no_network_of_the_libraries_is_named(folders: dict[str, Path], name: str, family: str, part: str) -> None:
     change, kind = OTHERS[name]
-    for line in refusals(folders, family, part, change):
-        assert f"is a {kind}, which is not known here" in line.replace("the denoiser of this model is ", "is a ")
+    for line in refusals(folders, family, part, change, kind):
         assert re.search(rf"; give \w+\.from_pretrained\(MODEL, subfolder='{part}'\)$", line)
-        assert "\n" not in line
 
 
 @pytest.mark.parametrize(("family", "part"), PARTS)
