@@ -44,7 +44,7 @@ RESAMPLES = 10_000  # of the bootstrap
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One edit; `seconds` are its share of its batch's optimization."""
 
     method: str
@@ -87,7 +87,7 @@ def edit_all(args: argparse.Namespace, method: str) -> None:
         raise SystemExit(code)
 
 
-def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths: list[Truth]) -> list[Measured]:
+def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths: list[Truth]) -> list[Measurement]:
     rows = []
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
@@ -95,7 +95,7 @@ def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths
             seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
             draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # where steps are not counted
             error, far = background_error(pair, picture), distance(pair, picture, truths[i])
-            rows.append(Measured(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, far, seconds, draws))
+            rows.append(Measurement(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, far, seconds, draws))
     return rows
 
 
@@ -146,7 +146,7 @@ def interval(values: Sequence[float], statistic: Callable = np.mean) -> tuple[fl
     return float(statistic(data)), float(low), float(high)
 
 
-def summary(rows: list[Measured]) -> dict[str, tuple[float, float, float]]:
+def summary(rows: list[Measurement]) -> dict[str, tuple[float, float, float]]:
     return {
         "success": interval([100.0 * r.success for r in rows]),
         "background_error": interval([r.background_error for r in rows]),
@@ -157,12 +157,12 @@ def summary(rows: list[Measured]) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def known(rows: list[Measured]) -> list[float]:
+def known(rows: list[Measurement]) -> list[float]:
     """Distances to the truth, where there is one."""
     return [r.distance for r in rows if r.distance is not None] or [np.nan]
 
 
-def line(method: str, rows: list[Measured]) -> str:
+def line(method: str, rows: list[Measurement]) -> str:
     """One row of the Markdown table: figures with intervals, then success by kind."""
     shown, digits = summary(rows), {"success": 1, "background_error": 1, "distance": 2, "nearer": 0}
     cells = ["{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*shown[name], d=d) for name, d in digits.items()]
@@ -192,7 +192,7 @@ yaml in experiments/{changed}. In brackets 95 % bootstrap intervals over edits.
 """
 
 
-def write_results(args: argparse.Namespace, rows: list[Measured], pairs: list[EditPair]) -> None:
+def write_results(args: argparse.Namespace, rows: list[Measurement], pairs: list[EditPair]) -> None:
     """results.json, results.jpg and the part of results.md."""
     args.output.mkdir(parents=True, exist_ok=True)
     by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
@@ -229,7 +229,7 @@ def fill(page: Path, part: str, text: str) -> None:
     page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
-def table(by_method: dict[str, list[Measured]]) -> str:
+def table(by_method: dict[str, list[Measurement]]) -> str:
     head = [
         "method",
         "success, %",

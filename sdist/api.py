@@ -20,9 +20,9 @@ from .editors.base import Observers, report_unread
 from .editors.loading import LoadedMethod, model_cache
 from .edits.request import Request, Result
 from .errors import UserError
-from .files.in_memory import Picture, in_memory, picture_file
+from .errors.arguments import checked
+from .files.in_memory import Picture, image_file, in_memory
 from .files.opening import image_size
-from .given import checked
 
 log = logging.getLogger("sdist")
 
@@ -63,8 +63,8 @@ def edit(
     chosen = (words,) if isinstance(words, str) else tuple(words)
     named = os.fspath(method)
     with ExitStack() as stack:
-        file = stack.enter_context(picture_file(image))
-        mask_file = None if mask is None else stack.enter_context(picture_file(mask, is_mask=True))
+        file = stack.enter_context(image_file(image))
+        mask_file = None if mask is None else stack.enter_context(image_file(mask, is_mask=True))
         request = Request(file, source, target, resolved.seed, chosen, mask_file, instruction)
         report_unread(resolved.editor, request)
         watching = [] if on_step is None else [StepObserver(on_step)]

@@ -15,8 +15,8 @@ from .commands.unknown import hint, is_option
 from .environment import check_environment, naming_variables
 from .errors import UserError
 from .files.storage import remove_unused_folders
-from .interrupts import interrupts
 from .jobs.console import print_line, set_up_logging
+from .jobs.interrupts import interrupts
 from .plugins import load_plugins
 
 COMMANDS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import UserError
-from ..files.paths import picture_path
+from ..files.paths import image_path
 from ..files.storage import storage_path
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ def storage_folder(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def picture_file(text: str) -> Path:
+def image_file(text: str) -> Path:
     """An image's path, as an argument's type."""
     try:
-        return picture_path(text)
+        return image_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

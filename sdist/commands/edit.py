@@ -11,8 +11,8 @@ from .arguments import (
     Commands,
     edit_arguments,
     from_arguments,
+    image_file,
     method_argument,
-    picture_file,
     settings_from,
     storage_folder,
 )  # fmt: skip
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
         description="Edits one image. Leaves IMAGE_METHOD_PROMPT_seedN.png with its run card inside, a panel (source, mask, "
         "edit) and the card as json; a request that was made already is not made again.",
     )
-    command.add_argument("image", type=picture_file, help="the photograph: a file of any usual format")
+    command.add_argument("image", type=image_file, help="the photograph: a file of any usual format")
     command.add_argument("--source", default="", metavar="PROMPT", help="what the image shows (default: nothing is said)")
     command.add_argument("--target", default="", metavar="PROMPT",
                          help="what it should show instead (default: none, which needs --instruction)")  # fmt: skip
@@ -45,7 +45,7 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument(
         "--mask",
-        type=picture_file,
+        type=image_file,
         metavar="IMAGE",
         help="white, or painted, where the edit may happen; as wide to high as the image (default: none)",
     )

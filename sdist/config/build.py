@@ -12,7 +12,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from ..errors import UserError, unknown
-from ..given import matches, native, shown
+from ..errors.arguments import matches, native, shown
 from ..models.catalogue import Scale, find_model
 from ..plugins import load_plugins
 from ..registry import EDITORS, SLOTS, Registry

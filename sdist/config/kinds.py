@@ -9,7 +9,7 @@ from omegaconf import Container, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..given import MOST, taken
+from ..errors.arguments import MOST, taken
 
 
 def wrong_value(cls: Any, data: Mapping[str, Any], where: str) -> UserError | None:

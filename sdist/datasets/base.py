@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError
+from ..errors.arguments import check_fields, shown
 from ..faults import naming
 from ..files.csv_rows import read_rows
-from ..given import check_fields, shown
 from ..metrics.pixels import Mask
 from ..metrics.profile import Profile
 from ..registry import DATASETS

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from ..diffusion import Latents, PerImage
 from ..draws import DrawKey, Sampler
 from ..errors import UserError
-from ..given import checked
+from ..errors.arguments import checked
 from ..models.memory import AllocationError
 from ..optimizer import PerImageOptimizer
 from ..prediction import Edit, Network

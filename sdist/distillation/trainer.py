@@ -12,7 +12,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
-from ..models.own_state import own_state
+from ..models.process_state import process_state
 from .distiller import ScoreDistiller
 
 MIN_PARALLEL = 2  # draws of a round at least on a CPU, unless only one is tried at a time; see Schedule
@@ -34,7 +34,7 @@ def optimize(distiller: ScoreDistiller, device: torch.device, callbacks: Sequenc
     """Runs the distiller to its end with a silent Lightning trainer that writes nothing by itself."""
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     before = signal.getsignal(signal.SIGINT)
-    with own_state(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with process_state(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         trainer = _trainer(
             accelerator=accelerator,

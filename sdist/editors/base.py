@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from ..distillation.method import Method
 from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
-from ..errors import NotFiniteError, PicturesError, UserError
+from ..errors import ImagesError, NotFiniteError, UserError
 from ..models.base import Backbone
 from ..models.memory import AllocationError
 from ..models.precision import Precision
@@ -128,7 +128,7 @@ class Editor(ABC):
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         """Edits images of one size; each result is what it would be alone, up to float rounding.
 
-        Raises PicturesError at the end if an image failed; the others are delivered.
+        Raises ImagesError at the end if an image failed; the others are delivered.
         """
 
 
@@ -152,7 +152,7 @@ def report_unread(editor: Editor, request: Request) -> None:
 def without_faulty(batch: Sequence[Prepared], compute: Callable[[Sequence[Prepared]], T]) -> tuple[list[int], T, dict[int, str]]:
     """What `compute` makes of a batch, or, where that fails, of those images that do not fail alone.
 
-    Gives their places, what was made of them, and why the others failed, by place. Raises PicturesError if all did.
+    Gives their places, what was made of them, and why the others failed, by place. Raises ImagesError if all did.
     """
     try:
         return list(range(len(batch))), compute(batch), {}
@@ -164,7 +164,7 @@ def without_faulty(batch: Sequence[Prepared], compute: Callable[[Sequence[Prepar
         except FAULTS as error:
             failures[place] = reason_of(prepared, error)
     if len(failures) == len(batch):
-        raise PicturesError(failures)
+        raise ImagesError(failures)
     places = [place for place in range(len(batch)) if place not in failures]
     return places, compute([batch[place] for place in places]), failures
 

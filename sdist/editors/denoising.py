@@ -16,7 +16,7 @@ from ..diffusion import Latents
 from ..distillation.callbacks import Snapshot, StepObserver, StopCondition
 from ..distillation.trainer import default_parallel
 from ..edits.request import Prepared, Result
-from ..errors import PicturesError
+from ..errors import ImagesError
 from ..files.images import to_images
 from ..models.base import Backbone
 from ..models.finite import check_finite
@@ -82,7 +82,7 @@ class Denoising(Editor):
                     run.deliver(one)
             done += len(group)
         if failures:
-            raise PicturesError(failures)
+            raise ImagesError(failures)
         return results
 
     def _edit_group(self, model: Backbone, batch: Sequence[Prepared], callbacks: Sequence[Callback]) -> list[Result | str]:

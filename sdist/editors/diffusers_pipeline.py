@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..edits.request import Prepared, Request, Result
-from ..errors import PicturesError, UserError
+from ..errors import ImagesError, UserError
 from ..models.base import Backbone
 from ..models.finite import checking_autoencoder, checking_encoders
 from ..models.library import quiet
@@ -99,7 +99,7 @@ class DiffusersPipeline(Editor):
             results.append(Result(prepared, Image.fromarray((pixels * 255).round().astype(np.uint8)), None, (), 1, seconds))
             run.deliver(results[-1])
         if failures:
-            raise PicturesError(failures)
+            raise ImagesError(failures)
         return results
 
     def _around(self, model: Backbone) -> Any:

@@ -16,20 +16,20 @@ from ..config.settings import Settings
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import make_card
 from ..errors import UserError
+from ..errors.arguments import checked
 from ..faults import naming
 from ..files.images import LoadedImage, fit, fit_note, fitted_size, read_image
 from ..files.masks import check_shape, coverage, read_mask
 from ..files.opening import image_size
-from ..given import checked
 from ..models.base import Backbone
-from ..models.borrowed import check_casting, plain
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
 from ..models.memory import allocating
-from ..models.own_state import own_state
 from ..models.precision import DTYPES, format_on
+from ..models.process_state import process_state
 from ..models.vocabulary import check_words, report_words
+from ..models.wrappers import check_casting, plain
 from ..registry import EDITORS
 from .base import Editor, Observers
 
@@ -133,7 +133,7 @@ class LoadedMethod:
             finished[id(result)] = (result, self._finished(result))
             run.deliver(finished[id(result)][1])
 
-        with self.model.alone, own_state(), plain(self.model.networks), self._naming():
+        with self.model.alone, process_state(), plain(self.model.networks), self._naming():
             check_casting(self.model.named_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
@@ -183,7 +183,7 @@ def _report_outside(result: Result, mask: Image.Image) -> None:
 
 def load_method(settings: Settings) -> LoadedMethod:
     """The method with a model of its own, which nothing else uses."""
-    with own_state():
+    with process_state():
         number_format = format_on(choose_device(settings.device).partition(":")[0], settings.precision)
         backbone = load_backbone(settings.model, settings.device, settings.editor.conditions, DTYPES[number_format])
         return LoadedMethod(settings, adapt(backbone, settings))

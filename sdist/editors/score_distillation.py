@@ -14,9 +14,9 @@ from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
 from ..distillation.trainer import MIN_PARALLEL, default_parallel, optimize
 from ..edits.request import Prepared, Request, Result
-from ..errors import PicturesError, UserError
+from ..errors import ImagesError, UserError
+from ..errors.arguments import check_count
 from ..files.images import to_images, to_pixels
-from ..given import check_count
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
@@ -143,7 +143,7 @@ class ScoreDistillation(Editor):
         optimize(distiller, model.device, [delivery, *run.callbacks], run.logger)
         late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | delivery.failures
         if failures := failures | {places[i]: text for i, text in late.items()}:
-            raise PicturesError(dict(sorted(failures.items())))
+            raise ImagesError(dict(sorted(failures.items())))
         return [delivery.results[i] for i in sorted(delivery.results)]
 
     def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
+from ..errors.arguments import check_fields, checked, native
 from ..files.images import FORMATS, image_bytes, mask_image, panel, png_bytes
 from ..files.in_memory import PICTURES, kept_file
-from ..files.paths import picture_path
+from ..files.paths import image_path
 from ..files.storage import make_folder, storage_path, write
-from ..given import check_fields, checked, native
 from ..spelling import check_text, clean, escaped
 from .prompt_checks import check_prompts
 
@@ -60,7 +60,7 @@ class Request:
         for name in ("image", "mask", "copy"):
             given = getattr(self, name)
             if isinstance(given, (str, os.PathLike)):
-                object.__setattr__(self, name, picture_path(given))
+                object.__setattr__(self, name, image_path(given))
             elif isinstance(given, PICTURES) and name != "copy":
                 object.__setattr__(self, name, kept_file(given, is_mask=name == "mask"))
         if isinstance(self.words, (str, list)):

@@ -13,7 +13,7 @@ from ..files.helpers import is_helper
 from .folder import Evaluation, read_evaluation
 from .page import report_page, union
 from .plots import choose_axes, success_curves, trade_off
-from .published import Published, beside, load_published, to_latex
+from .published import PublishedTable, beside, load_published, to_latex
 from .summary import ALL
 from .tables import format_table, marked, to_markdown
 from .writing import write_pages
@@ -68,7 +68,7 @@ def _defined(summary: pd.DataFrame) -> pd.Index:
     return summary[summary["mean"].notna()].index.unique("metric")
 
 
-def _warn_of_other_measures(measured: Evaluation, published: Sequence[Published]) -> None:
+def _warn_of_other_measures(measured: Evaluation, published: Sequence[PublishedTable]) -> None:
     """Says where published numbers were made in another way: with another profile, or another CLIP."""
     if published and measured.profile != "official":
         log.warning("published numbers were made as in --profile official; what was measured here has another profile")
@@ -129,7 +129,7 @@ def write_comparison(
     folder: Path,
     evaluations: Mapping[str, Evaluation],
     table: pd.DataFrame,
-    published: Sequence[Published] = (),
+    published: Sequence[PublishedTable] = (),
     group: str = ALL,
     axes: tuple[str, str] | None = None,
 ) -> tuple[list[Path], list[str]]:

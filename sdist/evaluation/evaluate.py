@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors.arguments import check_options, checked
 from ..extras import need
-from ..given import check_options, checked
 
 if TYPE_CHECKING:
     from .evaluator import EvaluationResult

@@ -14,7 +14,7 @@ from ..files.storage import write_atomic
 from ..metrics.base import Encoders
 from ..metrics.profile import check_profile
 from .evaluate import EvaluationOptions
-from .folder import RECORD, Evaluation, is_of_another, made_with, shown_pairs, to_json
+from .folder import RECORD, Evaluation, is_of_another, made_with, scored_pairs, to_json
 from .page import report_page
 from .results import check_sizes, find_results
 from .scores import Metrics, as_counted, instructed, load_encoders, measurable, score
@@ -72,7 +72,7 @@ class Evaluator:
         """
         files, problems = self._find(results, seed), list[str]()
         encoders, metrics = self.load()
-        shown, means = shown_pairs(self.pairs, files), made_with(encoders)
+        shown, means = scored_pairs(self.pairs, files), made_with(encoders)
         if not self._options.overwrite and is_of_another(output, self._profile, shown, means):
             raise UserError(f"{output} has the scores of another evaluation; --overwrite replaces them, --output names another")
         folder = writable_folder(output)

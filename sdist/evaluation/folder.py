@@ -19,7 +19,7 @@ RECORD = "evaluation.json"  # what was scored and with what
 PACKAGES = ("torch", "transformers", "pillow", "numpy", "scipy")  # that scores depend on
 
 
-class Shown(NamedTuple):
+class ScoredPair(NamedTuple):
     """A pair and its result, as paths: the images may be moved later."""
 
     source_prompt: str
@@ -35,14 +35,14 @@ class Evaluation(NamedTuple):
     per_image: pd.DataFrame
     summary: pd.DataFrame
     profile: str
-    pairs: dict[str, Shown]  # by key
+    pairs: dict[str, ScoredPair]  # by key
     made_with: Mapping[str, Any] = MappingProxyType({})  # "encoders" and "versions" of packages; empty in older ones
 
 
-def shown_pairs(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> dict[str, Shown]:
+def scored_pairs(pairs: Iterable[Pair], results: Mapping[str, Path | None]) -> dict[str, ScoredPair]:
     """Prompts and absolute paths of pairs and their results, by key."""
     return {
-        p.key: Shown(p.source, p.target, str(p.image.resolve()), _path(results[p.key]), _path(p.truth)) for p in pairs
+        p.key: ScoredPair(p.source, p.target, str(p.image.resolve()), _path(results[p.key]), _path(p.truth)) for p in pairs
     }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def to_json(evaluation: Evaluation) -> str:
     return json.dumps({"profile": evaluation.profile, **evaluation.made_with, "pairs": pairs}, indent=1)
 
 
-def is_of_another(folder: Path, profile: str, pairs: Mapping[str, Shown], made: Mapping[str, Any]) -> bool:
+def is_of_another(folder: Path, profile: str, pairs: Mapping[str, ScoredPair], made: Mapping[str, Any]) -> bool:
     """Whether the folder has scores, and they are not of these pairs and result files, by this profile and these encoders."""
     if not (folder / RECORD).exists():
         return False
@@ -79,7 +79,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         summary = pd.read_csv(folder / "summary.csv", dtype={"group": str}).set_index(["group", "metric"])
         summary = summary.assign(text=summary["text"].fillna("") if "text" in summary else "")
         record = read_json(folder / RECORD)
-        pairs = {key: Shown(**record["pairs"][key]) for key in per_image.index}
+        pairs = {key: ScoredPair(**record["pairs"][key]) for key in per_image.index}
         profile, made = record["profile"], {name: record[name] for name in ("encoders", "versions") if name in record}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not a folder that sdist evaluate wrote: {' '.join(str(error).split())[:200]}") from None

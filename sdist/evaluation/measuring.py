@@ -16,7 +16,7 @@ Report = Callable[[str], None]  # takes one problem, in one line
 EVERY = ""  # in the place of a key: what a metric fails with on all images
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """What a metric gave for images, by key."""
 
     values: dict[str, float]
@@ -41,23 +41,23 @@ def read_samples(
     return samples
 
 
-def measure(metric: ImageMetric, samples: Mapping[str, Sample], encoders: Encoders, profile: Profile) -> Measured:
+def measure(metric: ImageMetric, samples: Mapping[str, Sample], encoders: Encoders, profile: Profile) -> Measurement:
     """All images at once, and where that fails, one by one."""
     try:
         values = _asked(metric, list(samples.values()), encoders, profile)
-        return Measured(dict(zip(samples, values, strict=True)), {})
+        return Measurement(dict(zip(samples, values, strict=True)), {})
     except WrongCountError as error:
-        return Measured({}, {EVERY: reason_of(error)})
+        return Measurement({}, {EVERY: reason_of(error)})
     except Exception as error:  # a metric may be anybody's
         first = reason_of(error)
-    alone = Measured({}, {})
+    alone = Measurement({}, {})
     for key, sample in samples.items():
         try:
             alone.values[key] = _asked(metric, [sample], encoders, profile)[0]
         except Exception as error:
             alone.reasons[key] = reason_of(error)
     is_same = len(samples) > 1 and len(alone.reasons) == len(samples) and {*alone.reasons.values()} == {first}
-    return Measured({}, {EVERY: first}) if is_same else alone
+    return Measurement({}, {EVERY: first}) if is_same else alone
 
 
 def reason_of(error: Exception) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..registry import METRICS
 from .folder import Evaluation
-from .published import Published
+from .published import PublishedTable
 from .summary import ALL
 from .tables import MARK, cell, marked
 from .thumbnails import Thumbnails
@@ -26,7 +26,7 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
-def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[Published] = (), group: str = ALL) -> bytes:
+def report_page(evaluations: Mapping[str, Evaluation], published: Sequence[PublishedTable] = (), group: str = ALL) -> bytes:
     """The page, which shows `group` first; images that are no longer where they were are left out, with a warning."""
     thumbnails = Thumbnails()
     first = next(iter(evaluations.values()))
@@ -70,7 +70,7 @@ def _script_safe(data: object) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _summary(evaluations: Mapping[str, Evaluation], published: Sequence[Published]) -> dict[str, Any]:
+def _summary(evaluations: Mapping[str, Evaluation], published: Sequence[PublishedTable]) -> dict[str, Any]:
     """Of each group the measured rows, and the published ones under their label."""
     summaries = [e.summary for e in evaluations.values()]
     every = [frame.columns for p in published for frame in p.groups.values()]

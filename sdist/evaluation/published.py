@@ -12,23 +12,23 @@ from ..errors import UserError, unknown
 TABLES = Path(__file__).with_name("published.json")
 
 
-class Published(NamedTuple):
+class PublishedTable(NamedTuple):
     label: str  # paper, table, benchmark
     clip: str  # the CLIP that it was measured with
     groups: dict[str, pd.DataFrame]  # one row per method in the paper's order, one column per metric, with the paper's digits
 
 
-def load_published(name: str) -> Published:
+def load_published(name: str) -> PublishedTable:
     """The published table of that name. Raises a UserError that names all."""
     tables = json.loads(TABLES.read_text())
     if name not in tables:
         raise unknown("published table", name, tables)
     table = tables[name]
     label = f"published: {table['paper']} (arXiv {table['arxiv']}), {table['where']}, {table['data']}"
-    return Published(label, table["clip"], {group: _frame(rows, table) for group, rows in table["rows"].items()})
+    return PublishedTable(label, table["clip"], {group: _frame(rows, table) for group, rows in table["rows"].items()})
 
 
-def beside(measured: pd.DataFrame, published: Sequence[Published], group: str) -> pd.DataFrame:
+def beside(measured: pd.DataFrame, published: Sequence[PublishedTable], group: str) -> pd.DataFrame:
     """The measured rows, then each table's label and its rows in the paper's order; metrics that only it has come last.
 
     Raises UserError for a table that has no such group, or no metric that was measured.
@@ -43,7 +43,7 @@ def beside(measured: pd.DataFrame, published: Sequence[Published], group: str) -
     return pd.concat([part.astype(object) for part in parts]).fillna("")
 
 
-def to_latex(table: pd.DataFrame, published: Sequence[Published]) -> str:
+def to_latex(table: pd.DataFrame, published: Sequence[PublishedTable]) -> str:
     """The table with a rule and one wide cell where a published part begins."""
     labels = {p.label for p in published}
     lines = [

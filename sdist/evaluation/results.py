@@ -136,5 +136,5 @@ def _two_sizes(result: Path | None, other: Path | None) -> tuple[tuple[int, int]
 
 
 def _is_result(path: Path) -> bool:
-    is_picture = path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel")
-    return is_picture and LOGS not in path.parts and not is_helper(path) and not STOPPED.search(path.stem)
+    is_image = path.suffix.lower() in ENDINGS and not path.stem.endswith("_panel")
+    return is_image and LOGS not in path.parts and not is_helper(path) and not STOPPED.search(path.stem)

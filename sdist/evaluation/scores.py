@@ -15,7 +15,7 @@ from ..metrics.encoders.dino import Dino
 from ..metrics.encoders.lpips import load_lpips
 from ..metrics.profile import Profile
 from ..registry import METRICS
-from .measuring import EVERY, Measured, Report, measure, read_samples
+from .measuring import EVERY, Measurement, Report, measure, read_samples
 
 log = logging.getLogger("sdist")
 
@@ -135,7 +135,7 @@ def _chunk(
     for name, metric in metrics.items():
         table[name] = float("nan")
         able = {pair.key: samples[pair.key] for pair in pairs if pair.key in samples and not _lacks(pair, metric)}
-        values, reasons = measure(metric, able, encoders, profile) if able else Measured({}, {})
+        values, reasons = measure(metric, able, encoders, profile) if able else Measurement({}, {})
         table.loc[list(values), name] = list(values.values())
         for key, reason in reasons.items():
             lost.setdefault((key, reason), []).append(name)

@@ -82,10 +82,10 @@ def foreign_kind(head: bytes) -> Kind | None:
         return next((BRANDS[brand] for brand in brands if brand in BRANDS), VIDEO)
     plain = head.removeprefix(b"\xef\xbb\xbf")
     kind = next((kind for kind, patterns in PATTERNS.items() if any(re.match(p, plain, re.DOTALL) for p in patterns)), None)
-    return kind or (TEXT if _is_text(head) and picture_kind(head) is None else None)
+    return kind or (TEXT if _is_text(head) and image_kind(head) is None else None)
 
 
-def picture_kind(head: bytes) -> str | None:
+def image_kind(head: bytes) -> str | None:
     """The name of the image format that a file begins as."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from ..errors import UserError
 from .grey import transparency_in_8_bits
-from .paths import picture_path
+from .paths import image_path
 from .png_chunks import colour_chunks, note_colours
 
 log = logging.getLogger("sdist")
@@ -34,13 +34,13 @@ def in_memory(**pictures: Any) -> list[str]:
 
 
 @contextmanager
-def picture_file(picture: Any, is_mask: bool = False) -> Iterator[Path]:
+def image_file(picture: Any, is_mask: bool = False) -> Iterator[Path]:
     """Where an image is; one in memory becomes a temporary file, named after its content. Raises UserError.
 
     A mask may also be an array of numbers or truth values.
     """
     if isinstance(picture, (str, os.PathLike)):
-        yield picture_path(picture)
+        yield image_path(picture)
         return
     data, end = _content(picture, is_mask)
     with TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import IMAGEWIDTH, TiffImageFile
 
 from ..errors import UserError
-from .formats import AVIF, HEAD, RAW, foreign_kind, picture_kind
+from .formats import AVIF, HEAD, RAW, foreign_kind, image_kind
 from .grey import transparency_in_8_bits
 from .named import near_file
 from .png_chunks import SIGNATURE, find_chunk, mended, note_colours
@@ -136,7 +136,7 @@ def _refusal(path: Path, error: Exception, what: str) -> UserError:
         head = file.read(HEAD)
     if isinstance(error, Image.DecompressionBombError):
         return UserError(f"{what} {path} cannot be read: {error}")
-    kind, name = foreign_kind(head), picture_kind(head)
+    kind, name = foreign_kind(head), image_kind(head)
     if kind is AVIF and "avif" in features.modules and features.check_module("avif"):
         kind, name = None, "AVIF"
     if kind is not None:

@@ -9,7 +9,7 @@ from ..errors import UserError
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")  # of two letters at least: C:\ is a drive
 
 
-def picture_path(path: str | os.PathLike[str]) -> Path:
+def image_path(path: str | os.PathLike[str]) -> Path:
     """The path of an image. Raises UserError for a URL, unless it is one of a file here."""
     text = os.fspath(path)
     scheme = SCHEME.match(text) if isinstance(path, str) else None

@@ -1,6 +1,6 @@
 """Options that count something."""
 
-from ..given import check_count
+from ..errors.arguments import check_count
 
 
 def at_least_one(**counts: int | None) -> None:

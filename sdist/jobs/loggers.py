@@ -38,7 +38,7 @@ class PictureLogger(Observer):
         if logger is not None and step % self._every == 0 and step != self._pictured:
             self._pictured = step
             try:
-                log_picture(logger, "edit", panel(self._pictures(distiller), gap=2), step)
+                log_image(logger, "edit", panel(self._pictures(distiller), gap=2), step)
             except (AllocationError, NotFiniteError) as error:
                 log.warning("no picture of step %d in the log: %s", step, error)
 
@@ -90,7 +90,7 @@ def finish(logger: Logger) -> None:
         logger.experiment.finish()
 
 
-def log_picture(logger: Logger, name: str, image: Image.Image, step: int) -> None:
+def log_image(logger: Logger, name: str, image: Image.Image, step: int) -> None:
     """An image in the logger's own way."""
     if isinstance(logger, WandbLogger):
         logger.log_image(name, [image], step=step)

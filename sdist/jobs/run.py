@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Any
 
 from ..config.build import settings_of
+from ..errors.arguments import check_options, checked
 from ..extras import need
 from ..files.storage import storage_path
-from ..given import check_options, checked
 from .dry_run import dry_run
 from .options import RunOptions
 from .problems import Report

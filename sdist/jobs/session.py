@@ -21,11 +21,11 @@ from ..edits.stored_results import StoredResult, is_stopped, read_made
 from ..errors import UserError
 from ..files.names import numbered
 from ..files.storage import names, remove
-from ..interrupts import Interruption, interrupts
-from ..models.own_state import own_state
+from ..models.process_state import process_state
 from .claims import Claims
 from .csv_log import CsvLog
 from .events import Events
+from .interrupts import Interruption, interrupts
 from .loggers import PictureLogger, finish, make_logger, run_name
 from .options import SessionOptions
 from .wandb_account import check_account
@@ -161,7 +161,7 @@ class Session:
                 bar.update()
 
         stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
-        with own_state(), self._logged(names) as (logger, pictures), stepping:  # loggers write in it, too
+        with process_state(), self._logged(names) as (logger, pictures), stepping:  # loggers write in it, too
             callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *pictures]
             observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, names, staggered)
             self.method.edit(batch, observers)

@@ -29,7 +29,7 @@ from .compiled import CompiledForward
 from .devices import memory_format
 from .fingerprint import fingerprint
 from .finite import checking_encoders
-from .stored import StoredWeights
+from .stored_weights import StoredWeights
 from .text import PromptEncoder
 from .text_memory import embed_where_it_fits
 from .vae import LATENTS, check_vae, native_side, scale_of, shift_of

@@ -40,7 +40,7 @@ FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1, inje
 class Model:
     sources: tuple[str, ...]  # hub ids or folders, tried in this order
     scale: Scale
-    borrowed: Mapping[str, str] = field(default_factory=dict)  # components that it has from tinyworld, by their folders there
+    shared_parts: Mapping[str, str] = field(default_factory=dict)  # components that it has from tinyworld, by their folders there
 
 
 MODELS: dict[str, Model] = {

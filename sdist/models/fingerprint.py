@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from .stored import StoredWeights
+from .stored_weights import StoredWeights
 
 
 def fingerprint(networks: Sequence[Any], stored: StoredWeights | None = None) -> str:

@@ -47,10 +47,10 @@ class Contents:
     parts: dict[str, Part]
 
 
-def read_folder(folder: Path, borrowed: Mapping[str, str], given: Collection[str] = ()) -> Contents:
+def read_folder(folder: Path, shared_parts: Mapping[str, str], given: Collection[str] = ()) -> Contents:
     """The parts that the model's family names but for those `given`, with all of their files.
 
-    `borrowed` are folders of tinyworld by part.
+    `shared_parts` are folders of tinyworld by part.
 
     Raises MissingError for a file that is not there, UserError for a model that cannot be used or is unsafe.
     """
@@ -62,8 +62,8 @@ def read_folder(folder: Path, borrowed: Mapping[str, str], given: Collection[str
     wanted = {name: kind for name, kind in family.components.items() if name in listed or name not in family.optional}
     parts = {}
     for name, kind in ((name, kind) for name, kind in wanted.items() if name not in given):
-        if name in borrowed and not (folder / name).is_dir():
-            parts[name] = _read_part(name, find_class(kind), TINYWORLD / borrowed[name])
+        if name in shared_parts and not (folder / name).is_dir():
+            parts[name] = _read_part(name, find_class(kind), TINYWORLD / shared_parts[name])
             continue
         parts[name] = _read_part(name, find_class(_kind(name, family, listed, folder / name)), folder / name)
     return Contents(index, family, parts)
@@ -81,7 +81,7 @@ def problem(source: str) -> str | None:
     if folder is None:
         return "not on this disk"
     try:
-        read_folder(folder, find_model(source).borrowed)
+        read_folder(folder, find_model(source).shared_parts)
     except (OSError, UserError) as error:
         return str(error)
     return None

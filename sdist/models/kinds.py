@@ -8,9 +8,9 @@ from torch import nn
 
 from ..errors import UserError
 from .base import Backbone
-from .borrowed import unwrapped
 from .folders import denoisers, families_of, matching, read_folder
 from .weights import MissingError
+from .wrappers import unwrapped
 
 
 def family_of(parts: Mapping[str, Any]) -> type[Backbone]:

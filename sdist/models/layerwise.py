@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .stored import StoredWeights
+from .stored_weights import StoredWeights
 
 Own = list[tuple[str, Tensor]]  # the weights of one layer, by their names in the network
 

@@ -12,7 +12,6 @@ from ..errors import UserError
 from ..faults import is_out_of_memory
 from .allocator import keep_freed_memory
 from .base import Backbone
-from .borrowed import unwrapped
 from .catalogue import Model, find_model, hub_problem, is_folder
 from .devices import choose_device, memory_format
 from .folders import Part, local_folder, read_folder
@@ -20,9 +19,10 @@ from .hub import fetch
 from .kinds import family_of
 from .library import loading
 from .memory import allocating
-from .own_state import own_state
-from .stored import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
+from .process_state import process_state
+from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
 from .weights import MissingError, find_weights
+from .wrappers import unwrapped
 
 log = logging.getLogger("sdist")
 
@@ -36,7 +36,7 @@ def load_backbone(name: str, device: str = "auto", conditions: int = 0, dtype: t
     """
     model, where = find_model(name), choose_device(device)
     keep_freed_memory()
-    with own_state():
+    with process_state():
         backbone = _load_first(name, model, where, conditions, dtype)
     backbone.name = name
     log.info("model %s from %s on %s", name, backbone.source, where)
@@ -46,7 +46,7 @@ def load_backbone(name: str, device: str = "auto", conditions: int = 0, dtype: t
 def _load_first(name: str, model: Model, device: str, conditions: int, dtype: torch.dtype) -> Backbone:
     failures = []
     for source in model.sources:
-        backbone, problem = _try_load(source, device, conditions, model.borrowed, dtype)
+        backbone, problem = _try_load(source, device, conditions, model.shared_parts, dtype)
         if backbone is not None:
             return backbone
         failures.append(f"{source}: {problem}")
@@ -57,7 +57,7 @@ def _load_first(name: str, model: Model, device: str, conditions: int, dtype: to
 
 
 def _try_load(
-    source: str, device: str, conditions: int, borrowed: Mapping[str, str], dtype: torch.dtype
+    source: str, device: str, conditions: int, shared_parts: Mapping[str, str], dtype: torch.dtype
 ) -> tuple[Backbone | None, str]:
     """The model, or why it cannot be had; what the disk has only in part is fetched."""
     here, problem = local_folder(source), ""
@@ -67,7 +67,7 @@ def _try_load(
             return None, f"{problem}, and {blocked}" if problem else blocked
         try:
             with allocating(device, "the model"):
-                backbone = _load(fetch(source) if folder is None else folder, device, conditions, borrowed, dtype)
+                backbone = _load(fetch(source) if folder is None else folder, device, conditions, shared_parts, dtype)
             backbone.source = source
             return backbone, ""
         except UserError as error:
@@ -79,12 +79,12 @@ def _try_load(
     return None, problem
 
 
-def _load(folder: Path, device: str, conditions: int, borrowed: Mapping[str, str], dtype: torch.dtype) -> Backbone:
+def _load(folder: Path, device: str, conditions: int, shared_parts: Mapping[str, str], dtype: torch.dtype) -> Backbone:
     """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone.
 
     Text encoders come first, since their libraries need room for the files, too.
     """
-    contents = read_folder(folder, borrowed)
+    contents = read_folder(folder, shared_parts)
     denoiser, parts, stored = contents.family.denoiser_name, dict[str, Any](), dict[str, StoredWeights]()
     with loading():
         for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
@@ -96,12 +96,12 @@ def _load(folder: Path, device: str, conditions: int, borrowed: Mapping[str, str
     return backbone
 
 
-def load_borrowed(folder: Path, borrowed: Mapping[str, str]) -> dict[str, Any]:
+def load_shared_parts(folder: Path, shared_parts: Mapping[str, str]) -> dict[str, Any]:
     """The components of a pipeline's folder that tinyworld lends, by their names."""
-    if not borrowed:
+    if not shared_parts:
         return {}
-    contents = read_folder(folder, borrowed)
-    return {name: _load_part(name, contents.parts[name], Format(), {}) for name in borrowed}
+    contents = read_folder(folder, shared_parts)
+    return {name: _load_part(name, contents.parts[name], Format(), {}) for name in shared_parts}
 
 
 def part_problem(folder: Path, given: Collection[str]) -> str | None:

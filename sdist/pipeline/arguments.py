@@ -13,7 +13,7 @@ from torch import Tensor
 from ..edits.request import Request
 from ..errors import UserError
 from ..files.images import to_pixels
-from ..files.in_memory import PICTURES, picture_file
+from ..files.in_memory import PICTURES, image_file
 
 KINDS: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
@@ -79,7 +79,7 @@ def size_of(height: int | None, width: int | None) -> str | None:
 
 def to_request(row: dict[str, Any], seed: int, files: ExitStack) -> Request:
     """The request of a row, with images in memory put on disk until `files` closes; `seed` where the row has none."""
-    image, mask = files.enter_context(picture_file(row["image"])), row["mask_image"]
-    mask_file = None if mask is None else files.enter_context(picture_file(mask, is_mask=True))
+    image, mask = files.enter_context(image_file(row["image"])), row["mask_image"]
+    mask_file = None if mask is None else files.enter_context(image_file(mask, is_mask=True))
     seed = seed if row["seed"] is None else row["seed"]
     return Request(image, row["source_prompt"], row["prompt"], seed, row["words"], mask_file)

@@ -10,10 +10,10 @@ from torch import nn
 from ..config.settings import Settings
 from ..editors.loading import adapt
 from ..models.base import Backbone
-from ..models.borrowed import check_hooks, plain, storage_formats, unwrapped
 from ..models.kinds import family_of
 from ..models.loading import assemble
 from ..models.memory import allocating
+from ..models.wrappers import check_hooks, plain, storage_formats, unwrapped
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
 

@@ -32,17 +32,17 @@ from ..editors.base import Observers
 from ..editors.loading import LoadedMethod
 from ..edits.request import Prepared, Result
 from ..errors import UserError, unknown
+from ..errors.arguments import checked, matches
 from ..faults import is_out_of_memory
 from ..files.in_memory import Picture, in_memory
-from ..given import checked, matches
-from ..models.borrowed import check_hooks, unwrapped
 from ..models.catalogue import IN_MEMORY, find_model, is_folder
 from ..models.folders import on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
-from ..models.loading import FAULTS, load_borrowed, part_problem
-from ..models.own_state import own_state
+from ..models.loading import FAULTS, load_shared_parts, part_problem
 from ..models.precision import DTYPES
+from ..models.process_state import process_state
+from ..models.wrappers import check_hooks, unwrapped
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
 from .networks import as_backbone, networks_of, restoring_state
@@ -118,9 +118,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         source = str(Path(name).resolve()) if is_folder(name) else name
         safe = {**{name: unwrapped(value) for name, value in options.items()}, "use_safetensors": True}
         try:
-            with own_state(), loading():  # weights that inference_mode makes have no gradients anywhere
+            with process_state(), loading():  # weights that inference_mode makes have no gradients anywhere
                 folder = source if is_folder(name) else cls._fetched(source, safe)
-                safe = {**load_borrowed(Path(folder), model.borrowed), **safe}
+                safe = {**load_shared_parts(Path(folder), model.shared_parts), **safe}
                 pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, safe), **safe})
         except FAULTS as error:
             if isinstance(error, UserError) or is_out_of_memory(error):
@@ -191,7 +191,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         True` ends the run after the present round, each image as it then is. "np" and "pt" are the 8-bit images over 255,
         "latent" is (b, c, h, w) in the VAE's scaling.
 
-        Raises UserError (a ValueError) for bad input, and PicturesError if a gradient is not finite.
+        Raises UserError (a ValueError) for bad input, and ImagesError if a gradient is not finite.
         """
         self._interrupt = False
         if output_type not in OUTPUTS:
@@ -247,7 +247,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         return name
 
     def _edit(self, settings: Settings, rows: list[dict[str, Any]], step_end: StepEnd) -> list[Result]:
-        with own_state(), ExitStack() as stack:
+        with process_state(), ExitStack() as stack:
             backbone = stack.enter_context(as_backbone(self.components, settings, self.config))
             method = LoadedMethod(settings, backbone)
             batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]

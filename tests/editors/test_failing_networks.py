@@ -15,7 +15,7 @@ from sdist.config.build import load_settings
 from sdist.editors.base import Observers
 from sdist.editors.loading import LoadedMethod, adapt, model_cache
 from sdist.edits.request import Request
-from sdist.errors import NotFiniteError, PicturesError, UserError
+from sdist.errors import ImagesError, NotFiniteError, UserError
 from sdist.faults import is_out_of_memory
 from sdist.models.autoencoder import through_autoencoder
 from sdist.models.base import Backbone
@@ -67,7 +67,7 @@ def test_a_network_that_gives_nan_or_infinity_is_named(
     with torch.no_grad():
         tensor[(0,) * tensor.dim()] = value
     ready = loaded(fresh, method)
-    with pytest.raises(PicturesError, match=rf"^0\.png: {named.strip()} gave values that are not finite"):
+    with pytest.raises(ImagesError, match=rf"^0\.png: {named.strip()} gave values that are not finite"):
         ready.edit([ready.prepare(request) for request in requests(tmp_path, 1)])
 
 
@@ -94,7 +94,7 @@ def test_memory_that_runs_out_for_one_image_leaves_the_others(fresh: Backbone, t
     reasons = {}
     try:
         ready.edit(batch, Observers(deliver=delivered.append, parallel=1 if method == "p2p" else None))
-    except PicturesError as error:
+    except ImagesError as error:
         reasons = error.reasons
     assert failing.calls >= 3
     assert len(delivered) == 3 - len(reasons)
@@ -110,7 +110,7 @@ def test_memory_that_never_suffices_is_one_line_per_image(fresh: Backbone, tmp_p
         Failing(fresh.text.encoders[0], "forward", set(range(100)))
     else:
         Failing(fresh.vae, place, set(range(100)))
-    with pytest.raises(PicturesError) as raised:
+    with pytest.raises(ImagesError) as raised:
         ready.edit(batch)
     assert list(raised.value.reasons) == [0, 1]
     for number, reason in raised.value.reasons.items():

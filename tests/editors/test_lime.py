@@ -28,7 +28,7 @@ from sdist.models.loading import load_backbone
 from sdist.regions.attention import AttentionRegion
 
 from ..conftest import read_json, save_tiny_pipeline
-from ..pipeline.test_borrowed import ToMeBlock
+from ..pipeline.test_changed_networks import ToMeBlock
 from .test_instruct_pix2pix import of_diffusers
 
 INSTRUCTION = "a red hat in the snow"

@@ -20,7 +20,7 @@ from sdist.editors.denoising import WalkOutput
 from sdist.editors.loading import LoadedMethod
 from sdist.editors.prompt_to_prompt import PromptToPrompt
 from sdist.edits.request import Prepared, Request, Result
-from sdist.errors import PicturesError, UserError
+from sdist.errors import ImagesError, UserError
 from sdist.files.images import to_pixels
 from sdist.hooks.injection import TokenMap
 from sdist.models.base import Backbone
@@ -184,7 +184,7 @@ def test_images_that_do_not_fit_together_are_edited_in_smaller_groups(
     assert "a group of 5 images does not fit in memory: CUDA out of memory" in caplog.text
     assert "going on with 2" in caplog.text
     limit = 0
-    with pytest.raises(PicturesError, match=r"picture\.png: one image of this size does not fit in memory: CUDA out of memory"):
+    with pytest.raises(ImagesError, match=r"picture\.png: one image of this size does not fit in memory: CUDA out of memory"):
         p2p.edit(batch[:1], Observers())
 
 
@@ -205,7 +205,7 @@ def test_an_image_that_fails_leaves_the_others(tiny: Backbone, request_of, monke
     latents[1, 0, 0, 0] = torch.nan
     monkeypatch.setattr(PromptToPrompt, "walk_steps", lambda *_: [WalkOutput(latents, [None] * 3)])
     delivered: list[Result] = []
-    with pytest.raises(PicturesError, match=r"picture\.png: the denoiser \(unet\) gave values that are not") as error:
+    with pytest.raises(ImagesError, match=r"picture\.png: the denoiser \(unet\) gave values that are not") as error:
         p2p.edit(batch, Observers(deliver=delivered.append, parallel=3))
     assert list(error.value.reasons) == [1]
     assert [result.prepared.request.seed for result in delivered] == [0, 2]

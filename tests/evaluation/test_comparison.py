@@ -11,7 +11,7 @@ from PIL import Image
 from sdist.errors import UserError
 from sdist.evaluation import comparison
 from sdist.evaluation.comparison import compare, write_comparison
-from sdist.evaluation.folder import Evaluation, Shown, to_json
+from sdist.evaluation.folder import Evaluation, ScoredPair, to_json
 from sdist.evaluation.plots import FIDELITY, PRESERVATION, choose_axes, trade_off
 from sdist.evaluation.published import beside, load_published, to_latex
 from sdist.evaluation.summary import summarize_table
@@ -28,7 +28,7 @@ def evaluation(shift: float, names: tuple[str, ...] = ("clip_t", "clip_r", "l1")
     table = pd.DataFrame({"category": ["Add", "Other"] * 10, **{name: shift + rng.random(20) for name in names}})
     table.index = pd.Index([f"{i:03d}" for i in range(20)], name="key")
     return Evaluation(
-        table, summarize_table(table, "clean"), "clean", {key: Shown("", "", "", None, None) for key in table.index}
+        table, summarize_table(table, "clean"), "clean", {key: ScoredPair("", "", "", None, None) for key in table.index}
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sdist.cli import main
-from sdist.evaluation.folder import Evaluation, Shown, to_json
+from sdist.evaluation.folder import Evaluation, ScoredPair, to_json
 from sdist.evaluation.page import PLACE, TEMPLATE, report_page, visible
 from sdist.evaluation.published import load_published
 from sdist.evaluation.summary import summarize_table
@@ -38,7 +38,7 @@ def evaluation(folder: Path, colour: str, seed: int) -> Evaluation:
     table.loc["003", "psnr"], table.loc["004", "psnr"] = np.nan, np.inf
     source, truth = flat(folder / "source.png", "red"), flat(folder / "truth.png", "green")
     edit = flat(folder / f"{colour}.png", colour)
-    shown = {key: Shown("a red cat", HOSTILE if key == "001" else f"a blue cat {key}", source, edit, truth) for key in keys}
+    shown = {key: ScoredPair("a red cat", HOSTILE if key == "001" else f"a blue cat {key}", source, edit, truth) for key in keys}
     shown["002"] = shown["002"]._replace(result=None)
     return Evaluation(table, summarize_table(table, "clean"), "clean", shown)
 

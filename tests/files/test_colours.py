@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from sdist.errors import UserError
 from sdist.files.images import read_image
-from sdist.files.in_memory import picture_file
+from sdist.files.in_memory import image_file
 from sdist.files.masks import read_mask
 
 ADOBE = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))  # XYZ of its primaries for D50
@@ -222,7 +222,7 @@ def test_a_profile_comes_before_the_other_chunks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunks", [[LINEAR], [LINEAR, SRGB], [P3_PRIMARIES], [PQ], [(b"tRNS", bytes([0, 7]))], [LINEAR, P3]])
 def test_an_image_in_memory_is_read_as_its_file(tmp_path: Path, chunks: list) -> None:
     path = png(tmp_path / "a.png", GREYS, *chunks)
-    with Image.open(path) as image, picture_file(image) as file:
+    with Image.open(path) as image, image_file(image) as file:
         given, expected = read_image(file), read_image(path)
         assert given.image.tobytes() == expected.image.tobytes()
         assert (given.notes, given.faults) == (expected.notes, expected.faults)
@@ -230,7 +230,7 @@ def test_an_image_in_memory_is_read_as_its_file(tmp_path: Path, chunks: list) ->
 
 def test_what_was_converted_once_is_not_again(tmp_path: Path) -> None:
     once = read_image(png(tmp_path / "a.png", GREYS, LINEAR)).image
-    with picture_file(once) as file:
+    with image_file(once) as file:
         assert read_image(file).image.tobytes() == once.tobytes()
 
 
@@ -242,7 +242,7 @@ def test_the_transparent_colour_of_a_png_is_put_on_white(tmp_path: Path, channel
     key = struct.pack(">H", 200 * (257 if deep else 1)) * channels
     path = png(tmp_path / "a.png", values, (b"tRNS", key))
     expected = np.where(GREYS == 200, 255, GREYS)
-    with Image.open(path) as image, picture_file(image) as in_memory:
+    with Image.open(path) as image, image_file(image) as in_memory:
         for file in (path, in_memory):
             read = read_image(file)
             assert np.array_equal(np.asarray(read.image)[..., 0], expected)

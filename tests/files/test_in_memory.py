@@ -13,8 +13,8 @@ from PIL import ExifTags, Image, ImageCms
 
 from sdist.errors import UserError
 from sdist.files.images import load_image, read_image
-from sdist.files.in_memory import picture_file
-from sdist.files.paths import picture_path
+from sdist.files.in_memory import image_file
+from sdist.files.paths import image_path
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (8, 12, 3), np.uint8)
 IMAGE = Image.fromarray(PIXELS)
@@ -60,7 +60,7 @@ TAKEN: dict[str, Callable[[Path], Any]] = {
 def test_pictures_are_taken_as_they_come(tmp_path: Path, name: str) -> None:
     path = tmp_path / "ein Bild #1.png"
     path.write_bytes(png())
-    with picture_file(TAKEN[name](path)) as file:
+    with image_file(TAKEN[name](path)) as file:
         assert np.array_equal(np.asarray(load_image(file)), PIXELS)
 
 
@@ -70,7 +70,7 @@ def test_grey_of_16_bits_in_the_other_order_of_bytes_keeps_its_values() -> None:
     assert [image.mode for image in given] == ["I;16", "I;16B"]
     found = []
     for image in given:
-        with picture_file(image) as file:
+        with image_file(image) as file:
             found.append(np.asarray(load_image(file)))
     assert np.array_equal(*found)
     assert found[0].mean() == 127.5
@@ -79,7 +79,7 @@ def test_grey_of_16_bits_in_the_other_order_of_bytes_keeps_its_values() -> None:
 def test_a_buffer_is_read_from_its_beginning() -> None:
     buffer = io.BytesIO()
     IMAGE.save(buffer, "PNG")
-    with picture_file(buffer) as file:
+    with image_file(buffer) as file:
         assert load_image(file).size == (12, 8)
 
 
@@ -103,7 +103,7 @@ def test_pil_images_of_every_mode_are_taken(mode: str) -> None:
     assert image.mode == mode
     grey = {"La": "L", "LA": "L", "F": "L", "I": "L", "I;16": "L", "PA": "P"}
     wanted = np.asarray(IMAGE.convert(grey.get(mode, mode if mode in ("1", "L", "P") else "RGB")).convert("RGB"), int)
-    with picture_file(image) as file:
+    with image_file(image) as file:
         read = np.asarray(load_image(file), int)
     assert read.shape == (8, 12, 3)
     tolerance = {"YCbCr": 3, "HSV": 8, "CMYK": 2, "LAB": 25}.get(mode, 1)
@@ -153,22 +153,22 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_picture_is_refused_by_name(name: str) -> None:
     make, message = REFUSED[name]
-    with pytest.raises(UserError, match=rf"^[^\n]*{message}[^\n]*$"), picture_file(make()) as file:
+    with pytest.raises(UserError, match=rf"^[^\n]*{message}[^\n]*$"), image_file(make()) as file:
         load_image(file)
 
 
 def test_a_file_that_looks_like_a_url_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a:b.png").touch()
-    assert picture_path("a:b.png") == Path("a:b.png")
-    assert picture_path("C:\\a.png") == Path("C:\\a.png")
+    assert image_path("a:b.png") == Path("a:b.png")
+    assert image_path("C:\\a.png") == Path("C:\\a.png")
 
 
 def test_a_pil_image_keeps_its_orientation_and_profile(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     IMAGE.save(tmp_path / "a.png", exif=exif, icc_profile=b"junk")
-    with Image.open(tmp_path / "a.png") as image, picture_file(image) as file:
+    with Image.open(tmp_path / "a.png") as image, image_file(image) as file:
         assert load_image(file).size == (8, 12)
         with Image.open(file) as written:
             assert written.info["icc_profile"] == b"junk"
@@ -182,10 +182,10 @@ def test_an_info_that_no_file_holds_is_one_line_and_the_advice_works(info: dict)
     image = Image.new("RGB", (4, 4))
     image.info.update(info)
     said = rf"cannot be written as a PNG, by what its info says \({next(iter(info))}; "
-    with pytest.raises(UserError, match=said) as raised, picture_file(image):
+    with pytest.raises(UserError, match=said) as raised, image_file(image):
         pass
     advice = re.search(r": (image\.\S+) leaves the pixels$", str(raised.value))
     assert advice is not None
     eval(advice[1], {"image": image})
-    with picture_file(image) as file:
+    with image_file(image) as file:
         assert read_image(file).image.tobytes() == image.tobytes()

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 import sdist
 from sdist.errors import UserError
-from sdist.files.in_memory import picture_file
+from sdist.files.in_memory import image_file
 from sdist.files.masks import check_shape, coverage, read_mask
 
 LEFT = np.zeros((8, 12), bool)
@@ -81,13 +81,13 @@ def test_a_mask_file_is_read_by_what_it_holds(tmp_path: Path, name: str) -> None
 def test_a_mask_of_numbers_is_read_by_its_numbers(kind: type, white: int, shape: tuple[int, ...]) -> None:
     if white > np.iinfo(kind).max if np.issubdtype(kind, np.integer) else kind is bool and white > 1:
         return
-    with picture_file((LEFT * np.array(white).astype(kind)).reshape(shape), is_mask=True) as file:
+    with image_file((LEFT * np.array(white).astype(kind)).reshape(shape), is_mask=True) as file:
         assert np.array_equal(np.asarray(read_mask(file).image), WHITE)
 
 
 def test_soft_masks_stay_soft(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 96).reshape(8, 12)
-    with picture_file(ramp, is_mask=True) as file:
+    with image_file(ramp, is_mask=True) as file:
         assert np.abs(np.asarray(read_mask(file).image) / 255 - ramp).max() < 0.003
     Image.fromarray((ramp * 200).astype(np.uint8)).save(tmp_path / "soft.png")
     assert np.asarray(read_mask(tmp_path / "soft.png").image).max() == 200
@@ -203,5 +203,5 @@ def test_what_is_no_array_of_a_mask_is_named() -> None:
         "of complex128": lambda: np.zeros((4, 4), complex),
     }
     for message, make in wrong.items():
-        with pytest.raises(UserError, match=message), picture_file(make(), is_mask=True):
+        with pytest.raises(UserError, match=message), image_file(make(), is_mask=True):
             pass

@@ -30,7 +30,7 @@ def test_it_has_its_autoencoder_and_tokenizers_from_tinyworld(flow: Backbone) ->
 
 
 def test_its_folder_is_the_same_model() -> None:
-    assert find_model(str(TINYWORLD / "flow")).borrowed == MODELS["tinyworld-flow"].borrowed
+    assert find_model(str(TINYWORLD / "flow")).shared_parts == MODELS["tinyworld-flow"].shared_parts
     assert load_backbone(str(TINYWORLD / "flow"), "cpu").fingerprint == load_backbone("tinyworld-flow", "cpu").fingerprint
 
 

@@ -34,7 +34,7 @@ def instruct() -> Backbone:
 def test_its_autoencoder_is_tinyworlds(instruct: Backbone) -> None:
     assert not (INSTRUCT / "vae").exists()
     assert instruct.denoiser.config.in_channels == 8
-    assert find_model(str(INSTRUCT)).borrowed == MODELS["tinyworld-instruct"].borrowed == {"vae": "vae"}
+    assert find_model(str(INSTRUCT)).shared_parts == MODELS["tinyworld-instruct"].shared_parts == {"vae": "vae"}
 
 
 def test_it_knows_the_words_of_instructions(instruct: Backbone) -> None:

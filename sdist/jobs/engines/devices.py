@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 from ...errors import UserError
 from ...models.allocator import keep_freed_memory
 from ...models.devices import choose_device
-from ...models.own_state import own_state
+from ...models.process_state import process_state
 from ..console import set_up_logging
 from ..options import RunOptions
 from ..plan import Plan, plan_run
@@ -61,7 +61,7 @@ def make(options: RunOptions, show: Report) -> RunResult:
     """Plans a run and makes its images. Under torchrun only the first process returns."""
     among = _is_started_by_torchrun()
     alone = _without_variables(*(("LT_",) if among else GROUP))
-    with own_state(), alone, _processes():
+    with process_state(), alone, _processes():
         fabric = _fabric(options)  # it looks into arguments, and refuses those that are frozen
         result = fabric.launch(partial(_work, options=options, show=show, verbose=log.isEnabledFor(logging.INFO)))
     if among and fabric.global_rank:

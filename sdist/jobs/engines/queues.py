@@ -7,7 +7,7 @@ from itertools import groupby
 from ...distillation.progress import Bar
 from ...edits.outputs import ERRORS, remove_parts, write_error
 from ...edits.request import Prepared
-from ...errors import NotFiniteError, PicturesError
+from ...errors import ImagesError, NotFiniteError
 from ...models.memory import AllocationError, allocating
 from ..plan import Plan, Task
 from ..problems import Report
@@ -99,7 +99,7 @@ def _edit(session: Session, ready: Sequence[Ready], parallel: int, bar: Bar | No
         try:
             with allocating(session.method.model.device, "the edit"):
                 session.edit(batch, [task.name for task in tasks], label, parallel, bar, admit)
-        except PicturesError as error:
+        except ImagesError as error:
             for index, reason in error.reasons.items():
                 fail(tasks[index], reason)
         except (AllocationError, NotFiniteError) as error:  # outside of what editors do for single images

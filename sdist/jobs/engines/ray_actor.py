@@ -12,7 +12,7 @@ from ..session import Session
 from .queues import Sizes, edit_queue
 
 
-class SentTask(NamedTuple):
+class TaskWithImage(NamedTuple):
     """A task, and the bytes of its image, whose folder the actor need not see."""
 
     task: Task
@@ -49,7 +49,7 @@ class Worker:
     def load(self) -> None:
         self._session.load()
 
-    def edit(self, sent: list[SentTask], sizes: Sizes) -> Outcome:
+    def edit(self, sent: list[TaskWithImage], sizes: Sizes) -> Outcome:
         """Makes the images and writes them; what ends a run, such as a full disk, is raised."""
         failed, warnings = dict[str, str](), Warnings()
         made, elsewhere, events = self._session.made, self._session.elsewhere, self._session.events
@@ -74,7 +74,7 @@ class Worker:
         )
 
 
-def _with_copy(sent: SentTask, folder: Path) -> Task:
+def _with_copy(sent: TaskWithImage, folder: Path) -> Task:
     copy = folder / sent.task.name / sent.task.request.image.name
     copy.parent.mkdir()
     copy.write_bytes(sent.image)

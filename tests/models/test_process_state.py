@@ -19,7 +19,7 @@ from sdist.editors.loading import model_cache
 from sdist.errors import UserError
 from sdist.models.attention_backend import backend, set_backend
 from sdist.models.float32 import rounding
-from sdist.models.own_state import own_state
+from sdist.models.process_state import process_state
 
 from ..conftest import save_tiny_pipeline
 
@@ -118,7 +118,7 @@ def test_the_state_is_as_before_after_an_error_too(tiny_folder: Path, picture: P
 
 def test_threads_that_overlap_put_back_what_was_there_before_both() -> None:
     with Default(torch.get_default_dtype, torch.set_default_dtype, torch.float64):
-        first, second = own_state(), own_state()
+        first, second = process_state(), process_state()
         first.__enter__()
         second.__enter__()
         assert torch.get_default_dtype() == torch.float32

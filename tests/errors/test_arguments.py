@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import sdist
-from sdist.given import checked, matches, shown, taken
+from sdist.errors.arguments import checked, matches, shown, taken
 
 METHOD: dict[str, Any] = {"method": "dds", "settings": {"steps": 2}}
 

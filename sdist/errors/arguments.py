@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import UserError, unknown
+from . import UserError, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -31,8 +31,8 @@ import sdist
 from sdist import ScoreDistillationPipeline, UserError
 from sdist.cli import main
 from sdist.files.images import png_bytes
-from sdist.models.borrowed import unwrapped
 from sdist.models.text import ClipText
+from sdist.models.wrappers import unwrapped
 
 CPU = torch.device("cpu")
 SETTINGS = {"scale": {"threshold": 1e-4, "cross_level": 1, "self_level": 0}}

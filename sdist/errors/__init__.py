@@ -28,7 +28,7 @@ class NotFiniteError(FloatingPointError):
     """A network gave NaN or infinity; the message names it."""
 
 
-class PicturesError(FloatingPointError):
+class ImagesError(FloatingPointError):
     """Some images of a batch came to nothing, the others are delivered; `reasons` says why by their places in the batch."""
 
     def __init__(self, reasons: dict[int, str]) -> None:

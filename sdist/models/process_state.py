@@ -34,7 +34,7 @@ OURS = ProcessState(
 
 
 @contextmanager
-def own_state() -> Iterator[None]:
+def process_state() -> Iterator[None]:
     """In the block numbers are made in float32 on the CPU unless said otherwise, float32 is not rounded to TF32 or bfloat16,
     gradients can be had, and Lightning is silent and takes the process for the only one.
 

@@ -16,7 +16,7 @@ from sdist.models.base import Backbone
 from sdist.models.layerwise import layerwise
 from sdist.models.loading import load_backbone
 from sdist.models.precision import PROMPTS, Floor, _difference, lower, measure
-from sdist.models.stored import Format, load_stored
+from sdist.models.stored_weights import Format, load_stored
 from sdist.models.text_memory import embed_where_it_fits
 from sdist.models.weights import find_weights
 
