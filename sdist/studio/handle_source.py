@@ -1,5 +1,6 @@
 """Handlers for what a visitor gives: a picture, a scene, a mask, words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..files.images import load_image
+from ..tinyworld.instructions import instructions_of
 from .form import CARD, edited_size, read_by, reads, words_of
 from .html import problem, sized, source_stage, status
 from .limits import reason
@@ -68,11 +70,13 @@ def sized_here(visitor: Visitor) -> str:
 
 
 def choose_scene(visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
-    """A drawn scene with the prompts of an edit."""
+    """A drawn scene with the prompts of an edit, or its instruction where nothing else is read."""
     pair = scenes()[event.index]
     visitor.source = visitor.take_image(pair.source_image, f"scene_{event.index}")
-    visitor.form.source, visitor.form.target = pair.source, pair.target
-    return {**placed(visitor), "source": pair.source, "target": pair.target, "words": offered(visitor)}
+    instructed = _instructed(visitor.form.methods)
+    target = instructions_of(scenes())[event.index] if instructed and all(instructed) else pair.target
+    visitor.form.source, visitor.form.target = pair.source, target
+    return {**placed(visitor), "source": pair.source, "target": target, "words": offered(visitor)}
 
 
 def paint(visitor: Visitor, editor: dict[str, Any] | None) -> dict[str, Any]:
@@ -83,11 +87,15 @@ def paint(visitor: Visitor, editor: dict[str, Any] | None) -> dict[str, Any]:
 
 def ask(visitor: Visitor, methods: list[str] | None) -> dict[str, Any]:
     """What the prompts are for: methods that read an instruction need no other."""
-    instructed = [m != CARD and "instruction" in read_by(m) for m in methods or ()]
+    instructed = _instructed(methods or ())
     label = "What to do" if instructed and all(instructed) else "What should be there"
     if any(instructed) and not all(instructed):
         label += ", or what to do"
     return {"source": gr.update(visible=not (instructed and all(instructed))), "target": gr.update(label=label)}
+
+
+def _instructed(methods: Sequence[str]) -> list[bool]:
+    return [m != CARD and "instruction" in read_by(m) for m in methods]
 
 
 def tick(visitor: Visitor, target: str, words: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,19 @@ def models_here(first: str) -> list[str]:
     return list(dict.fromkeys([first, *(name for name, model in MODELS.items() if any(map(on_disk, model.sources)))]))
 
 
+def load_first(model: str, methods: Sequence[str]) -> tuple[Backbone, list[str]]:
+    """The model, and the methods with one that it can run at their head. Raises the first one's UserError if there is none."""
+    kinds = {load_settings(name).editor.conditions: name for name in reversed(methods)}  # the first of each kind
+    problems = []
+    for name in sorted(kinds.values(), key=methods.index):
+        try:
+            loaded = model_cache.get(load_settings(name, model=model)).model
+            return loaded, sorted(methods, key=lambda other: other != name)
+        except UserError as error:
+            problems.append(error)
+    raise problems[0]
+
+
 def example_of(model: Backbone) -> list[tuple[str, str]]:
     """Source and target prompt that stand for any, where the model knows drawn scenes alone; else none."""
     return [(scenes()[0].source, scenes()[0].target)] if word_list(model) is not None else []
@@ -108,12 +121,12 @@ def example_of(model: Backbone) -> list[tuple[str, str]]:
 @contextmanager
 def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
     """The studio at its address, until the block is left. Raises UserError if the model is not there, or the port is taken."""
-    loaded = model_cache.get(load_settings("lusd", model=model)).model  # so that the first edit begins at once
+    loaded, methods = load_first(model, methods_here())  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "visitors"
         root.mkdir()
         bench = Bench(limits.queue)
-        offer = Offer(limits, methods_here(), models_here(model), root, bench, *example_of(loaded))
+        offer = Offer(limits, methods, models_here(model), root, bench, *example_of(loaded))
         visitors = Visitors(offer)
         demo = build(visitors, offer)
         with visitors.swept():

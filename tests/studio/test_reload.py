@@ -140,3 +140,6 @@ def test_a_scene_brings_its_prompts(visitor: Visitor) -> None:
     assert answer["words"]["value"]
     visitor.form.methods = ["dds"]
     assert not handle_source.choose_scene(visitor, gradio.SelectData(None, {"index": 1, "value": None}))["words"]["visible"]
+    visitor.form.methods = ["lime", "instruct_pix2pix"]
+    told = handle_source.choose_scene(visitor, gradio.SelectData(None, {"index": 0, "value": None}))
+    assert told["target"] == visitor.form.target != answer["target"]

@@ -12,7 +12,7 @@ from sdist.commands.app import read_login
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
 from sdist.studio.limits import Limits
-from sdist.studio.server import Address, serving
+from sdist.studio.server import Address, load_first, serving
 
 
 def test_options_of_the_command(tmp_path: Path, capsys, monkeypatch) -> None:
@@ -70,6 +70,14 @@ def test_the_server_lets_in_who_it_should_and_serves_its_own(tiny_folder: Path, 
             own = client.post("/gradio_api/upload", files={"files": ("x.png", small_png())}).json()[0]
             assert _take(client, own) == 200
             assert _take(client, "/etc/hostname") == 500  # not uploaded
+
+
+def test_a_model_is_offered_with_a_method_that_it_can_run(tiny_folder: Path) -> None:
+    assert load_first("tinyworld-instruct", ["lusd", "sdedit", "lime", "dds"])[1] == ["lime", "lusd", "sdedit", "dds"]
+    model, methods = load_first(str(tiny_folder), ["lime", "lusd"])
+    assert (model.conditions, methods) == (0, ["lusd", "lime"])
+    with pytest.raises(UserError, match="unknown model 'nowhere'"):
+        load_first("nowhere", ["lusd", "lime"])
 
 
 PROXIES = {
