@@ -220,7 +220,7 @@ def predicted(network: Backbone, component: Any, rows: Sequence[int] = (0, 1)) -
     where, whole = torch.tensor(rows), an_edit(network)
     if isinstance(component, MaskRegularizer) and not isinstance(component, AveragedMask):
         whole = replace(whole, mask=torch.rand(whole.source[:, :1].shape, generator=torch.Generator().manual_seed(6)))
-    edit, draw = whole.narrow(where), _draw(network, whole.source).narrow(where)
+    edit, draw = whole.narrow(where), _draw(network, whole.source, getattr(component, "gap", None)).narrow(where)
     z = (edit.source + 0.1).requires_grad_(getattr(component, "graph", False))
     progress = Progress(where, torch.full_like(where, STEPS // 2), STEPS)
     branches = component.branches or (TARGET,)  # a network call has at least one row
@@ -229,11 +229,16 @@ def predicted(network: Backbone, component: Any, rows: Sequence[int] = (0, 1)) -
     return replace(p, state=State(2))
 
 
-def _draw(network: Backbone, like: Latents) -> Draw:
+def _draw(network: Backbone, like: Latents, gap: int | None) -> Draw:
+    """`gap`: timesteps down to the next level; None: clean data."""
     t, noise = torch.tensor([300, 700]), _noise(like.shape, 0)
     alpha, sigma = (scale.float() for scale in network.scales(t, size_of(like)))
+    following = (torch.ones_like(alpha), torch.zeros_like(sigma))
+    if gap is not None:
+        below, noisier = network.scales(t - gap, size_of(like))
+        following = below.float(), noisier.float()
     keys = tuple(DrawKey(0, str(image), STEPS // 2, 0) for image in range(2))
-    return Draw(t, noise, alpha, sigma, torch.ones_like(alpha), torch.zeros_like(sigma), keys, RandomSampler())
+    return Draw(t, noise, alpha, sigma, *following, keys, RandomSampler())
 
 
 def _noise(shape: Sequence[int], seed: int) -> Tensor:

@@ -119,10 +119,16 @@ class Method:
         redrawn = self.filter is not None and self.filter.redraw_timestep
         timed = [replace(key, sample=0, attempt=key.attempt if redrawn else 0) for key in keys]
         t = torch.tensor([self.timesteps.at(key, self.steps, last) for key in timed], device=like.device)
-        following = [self.timesteps.after(key, self.steps, last) for key in keys]
+        following = self._following(t, timed, last)
         noise = torch.stack([sampler.noise(self.loss.noise_key(key, self.steps), like.shape[1:]) for key in keys]).to(like)
         scales = (*network.scales(t, size_of(like)), *_scales_or_clean(network, following, noise))
         return Draw(t, noise, *scales, tuple(keys), sampler)
+
+    def _following(self, t: Real[Tensor, " b"], keys: Sequence[DrawKey], last: int) -> list[float | None]:
+        """The timestep of the next level of each draw, as the loss or else the timesteps have it; None is clean data."""
+        if self.loss.gap is None:
+            return [self.timesteps.after(key, self.steps, last) for key in keys]
+        return [max(0.0, float(at) - self.loss.gap) for at in t]
 
     def _predict(
         self, network: Network, latents: Latents, edit: Edit, draw: Draw, images: Int[Tensor, " b"], states: States

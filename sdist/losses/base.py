@@ -29,6 +29,11 @@ class Loss(ABC):
         return False
 
     @property
+    def gap(self) -> int | None:
+        """How many timesteps below its own the next level of a draw lies; None: what the timesteps say."""
+        return None
+
+    @property
     def hooks(self) -> tuple[Hook, ...]:
         """The activations that `gradient` reads."""
         return ()
