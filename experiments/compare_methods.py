@@ -278,7 +278,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tinyworld", help="that edits; its autoencoder must be tinyworld's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every method, as for sdist run")
     parser.add_argument("--quality", type=int, default=80, help="of the picture's JPEG")
-    parser.add_argument("--shown", type=int, default=2 * len(KINDS), help="pairs in the grid of pictures")
+    parser.add_argument("--shown", type=int, default=8, help="pairs in the grid of pictures")
     return parser.parse_args()
 
 
