@@ -27,7 +27,6 @@ INPUTS = {"z_src", "emb_null", "emb_source", "emb_target", "image_rows", "timest
 TARGETS = {"target_released", "target_paper", "image_rows", "image_rows_paper", "ip_tokens"}
 PIECES = {
     "vimaedit_ddim": INPUTS | {"saliency", "mask", "critical", "z_final"},
-    "vimaedit_dpmpp": INPUTS | {"saliency", "mask", "critical", "z_final"},
     "vimaedit_grounding": {"iterations", "saliency", "masks"},
     "vimaedit_step": {"ddim_plain", "ddim_virtual", "dpm6_plain", "dpm6_virtual"},
     "vimaedit_inversion": {"direct_final", "ef_xts", "ef_final"},
@@ -75,7 +74,7 @@ def test_what_was_recorded_is_recomputed(name: str) -> None:
         ("vimaedit_grounding", {"gamma": 0.4}, {"iterations", "saliency", "masks"}),
         ("vimaedit_grounding", {"focus": [[2], [2]]}, {"iterations", "saliency", "masks"}),
         ("vimaedit_ddim", {"cross_image_replace": 0.0}, {"saliency", "mask", "critical", "z_final"}),
-        ("vimaedit_dpmpp", {"critical_threshold": 0.79}, {"saliency", "mask", "critical", "z_final"}),
+        ("vimaedit_ddim", {"critical_threshold": 0.79}, {"saliency", "mask", "critical", "z_final"}),
     ],
 )
 def test_another_setting_is_noticed(name: str, change: dict[str, Any], expected: set[str]) -> None:
