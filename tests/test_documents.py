@@ -138,6 +138,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "sdist/tinyworld/weights").rglob("README.md")),
 ]
+IMAGINED = ("tests/metrics/test_NAME.py", "sdist/losses/capped.py")  # which a reader writes
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -150,6 +151,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_of_this_repository_that_pages_name_are_there(page: Path) -> None:
+    named = re.findall(r"(?<![\w/.-])((?:sdist|tests|experiments|docs)/[\w./-]*\w)", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists() and path not in IMAGINED] == []
 
 
 def test_the_configuration_reference_is_that_of_the_code(capsys: pytest.CaptureFixture) -> None:

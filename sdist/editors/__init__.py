@@ -1,1 +1,1 @@
-"""Diffusers' own editing pipelines, run as any method is: what score distillation is compared with."""
+"""Editors: one file each; what a yaml's `editor` names, score distillation where it names none."""

@@ -65,7 +65,7 @@ class DiffusersPipeline(Editor):
         return self  # its fields decide whether the pipeline can use the model
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
-        """All networks in the precision; Raises UserError for a model that the pipeline does not know."""
+        """All networks in the precision. Raises UserError for a model that the pipeline does not know."""
         lower_all(model, precision)
         if len(model.text.encoders) > 1:
             raise UserError(f"model '{model.name}' has two text encoders; {type(self).__name__} is for Stable Diffusion 1 and 2")

@@ -1,1 +1,1 @@
-"""Losses: one file a method; the file's name is the registry key."""
+"""Losses: one file each; the file's name is the registry key."""

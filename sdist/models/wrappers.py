@@ -113,7 +113,7 @@ def _check_weights(name: str, network: nn.Module) -> None:
     quantizer = getattr(network, "hf_quantizer", None)
     odd = next((p for p in network.parameters() if not p.is_floating_point()), None)
     if quantizer is not None or odd is not None:
-        how = type(quantizer).__name__ if quantizer is not None else f"{type(odd).__name__} of {odd.dtype}"  # type: ignore[union-attr]
+        how = f"{type(odd).__name__} of {odd.dtype}" if quantizer is None and odd is not None else type(quantizer).__name__
         raise UserError(f"{name} has quantized weights ({how}), which are not read here: give the network that they were made of")
     if any(p.is_inference() for p in network.parameters()):
         raise UserError(

@@ -1,1 +1,1 @@
-"""Who works the queues of sdist run off: this process, several on this machine, or the actors of a Ray cluster."""
+"""Execution backends of `sdist run`: this process, several on this machine, or the actors of a Ray cluster."""
