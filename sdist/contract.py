@@ -25,8 +25,8 @@ from .models.base import Backbone
 from .models.catalogue import find_model
 from .models.loading import load_backbone
 from .normalizers import Normalizer
-from .prediction import TARGET, Draw, Edit, Prediction, Progress, State, predict
-from .regions.base import RegionSource
+from .prediction import NULL, TARGET, Draw, Edit, Prediction, Progress, State, predict
+from .regions.base import Region, RegionSource, grid_of
 from .regularizers.base import Regularizer
 from .regularizers.mask import AveragedMask, MaskRegularizer
 from .timesteps import Timesteps
@@ -35,6 +35,7 @@ SIDE = 16  # of latents, at most
 STEPS = 10  # of a run
 LAST = 999  # timestep of a model
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # what company may change, by rounding
+FEW = 0.02  # part of a region's cells whose cluster rounding may change
 EXACT = {"rtol": 0.0, "atol": 0.0}
 PROMPTS = {"target": "a red balloon in the snow", "source": "a field of snow", "null": "", "negative": "snow"}
 
@@ -186,6 +187,28 @@ def _check_inversion(inversion: Inversion, network: Backbone) -> None:
         same("what it finds for one image alone", alone, ours[1:], {"rtol": 1e-3, "atol": 1e-4})
 
 
+def _check_region(source: RegionSource, network: Backbone) -> None:
+    whole, hook = an_edit(network), source.hook(TARGET, NULL)
+    source.check(network.layout)
+
+    def found(rows: Sequence[int]) -> list[Region]:
+        where = torch.tensor(rows)
+        edit, draw = whole.narrow(where), _draw(network, whole.source, None).narrow(where)
+        progress = Progress(where, torch.full_like(where, STEPS // 2), STEPS)
+        p = predict(network, edit.source, edit, draw, (TARGET, NULL), (hook,), progress)
+        generators = [torch.Generator().manual_seed(row) for row in rows]
+        return source.regions(p.recorded[hook], [[3]] * len(rows), generators)
+
+    both, again, alone, grid = found([0, 1]), found([0, 1]), found([1])[0], grid_of(size_of(whole.source))
+    promise(len(both) == 2, f"it has one region per image, not {len(both)} for two")
+    for region, other in zip(both, again, strict=True):
+        promise(region.mask.shape == grid, f"its mask has the shape {grid}, not {tuple(region.mask.shape)}")
+        promise(region.mask.dtype == torch.bool, f"its mask holds truth values, not {region.mask.dtype}")
+        promise(torch.equal(region.mask, other.mask), "it finds the same region when asked again")
+    agree = (alone.mask == both[1].mask).double().mean().item()
+    promise(agree > 1 - FEW, f"it finds the region of one image alone in company, but for {100 * (1 - agree):.0f} % of the cells")
+
+
 QUESTIONS: dict[type, Callable[..., None]] = {
     Loss: _check_loss,
     Regularizer: _check_regularizer,
@@ -195,7 +218,7 @@ QUESTIONS: dict[type, Callable[..., None]] = {
     Timesteps: _check_timesteps,
     Solver: _check_solver,
     Inversion: _check_inversion,
-    RegionSource: lambda component, network: None,  # no question beyond those to its class
+    RegionSource: _check_region,
 }
 
 

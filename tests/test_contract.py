@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from sdist.losses.sbp import SBP
 from sdist.models.base import Backbone
 from sdist.normalizers import Normalizer
 from sdist.prediction import Prediction
+from sdist.regions.attention import AttentionRegion
+from sdist.regions.base import Region
 from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGIONS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
 from sdist.regularizers.base import Regularizer
 from sdist.regularizers.mask import Mask, MaskRegularizer
@@ -168,6 +170,23 @@ class Beyond(Timesteps):
         return self.value
 
 
+@dataclass(frozen=True)
+class SharedRegion(AttentionRegion):
+    """The region of the first image for all; or of none, or another at every call."""
+
+    how: str = "first"
+
+    def regions(self, *seen: Any) -> list[Region]:
+        found = super().regions(*seen)
+        if self.how == "random":
+            return [replace(region, mask=torch.rand(region.mask.shape) > 0.5) for region in found]
+        return (
+            found[:1]
+            if self.how == "few"
+            else [found[0] if len(found) > 1 else replace(found[0], mask=~found[0].mask)] * len(found)
+        )
+
+
 BROKEN = {
     "one": (lambda: Bad(how="one"), "its gradient has the shape of the latents"),
     "double": (lambda: Bad(how="double"), "its gradient is torch.float32, not torch.float64"),
@@ -185,6 +204,9 @@ BROKEN = {
     "negative": (Negative, "its values are above 0"),
     "everything": (Everything, "it accepts some of four gradients"),
     "upwards": (Upwards, "its timesteps go down"),
+    "few regions": (lambda: SharedRegion(how="few"), "it has one region per image, not 1 for two"),
+    "a region of company": (SharedRegion, "it finds the region of one image alone in company"),
+    "a random region": (lambda: SharedRegion(how="random"), "it finds the same region when asked again"),
     "beyond": (Beyond, r"its timesteps are numbers within 0\.\.999"),
     "no number": (lambda: Beyond(float("nan")), r"its timesteps are numbers within 0\.\.999"),
     "a truth value": (lambda: Beyond(True), r"its timesteps are numbers within 0\.\.999"),
