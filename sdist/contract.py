@@ -128,10 +128,11 @@ def _check_gamma(gamma: Gamma, network: Backbone) -> None:
 def _check_filter(component: Filter, network: Backbone) -> None:
     size = per_image(torch.tensor([1e-6, 1e-3, 1.0, 1e3]))
     gradient, attempt = size * _noise((4, 4, 8, 8), 1), torch.tensor([0, 1, 2, 3])
-    verdict = component.accept(gradient, attempt)
+    past = torch.tensor([[0.5, 2.0]]).repeat(4, 1)
+    verdict = component.accept_after(gradient, attempt, past)[0]
     promise(verdict.shape == (4,) and verdict.dtype == torch.bool, "it has one truth value per image")
     promise(bool(verdict.any()) and not verdict.all(), "it accepts some of four gradients of SD 1e-6, 1e-3, 1 and 1000, not all")
-    alone = [component.accept(gradient[row : row + 1], attempt[row : row + 1]) for row in range(4)]
+    alone = [component.accept_after(gradient[row : row + 1], attempt[row : row + 1], past[:1])[0] for row in range(4)]
     promise(torch.equal(torch.cat(alone), verdict), "its verdict on an image does not depend on those beside it")
 
 

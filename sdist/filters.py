@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .diffusion import Latents, PerImage, std
 from .errors import UserError
 from .registry import FILTERS
+
+Past = Float[Tensor, "b n"]  # SDs of the draws of the same image before, each row in any order, nan where there are fewer
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Filter(ABC):
     @abstractmethod
     def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         """Whether each image's gradient is good enough."""
+
+    def accept_after(self, gradient: Latents, attempt: Int[Tensor, " b"], past: Past) -> tuple[Bool[Tensor, " b"], PerImage]:
+        """Whether each gradient is accepted, and the threshold that it had to reach; most filters do not read the `past`."""
+        return self.accept(gradient, attempt), self.threshold_at(attempt)
 
 
 @FILTERS.register("std_threshold")
@@ -55,3 +62,35 @@ class StdThreshold(Filter):
 
     def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         return std(gradient) >= self.threshold_at(attempt)
+
+
+@FILTERS.register("std_quantile")
+@dataclass(frozen=True)
+class StdQuantile(Filter):
+    """Accepts if SD(g) >= the quantile of the SDs of this image's draws so far, at level x decay^attempt; the first draw passes.
+
+    Needs no number of a model's scale, and bounds what an edit costs: at most about 1 / (1 - level) draws per step. All draws of
+    the image count, those of earlier steps and rejected ones too. No threshold is known in advance: none allows half precision.
+    """
+
+    level: float = 0.4  # share of an image's draws that are refused, roughly
+    decay: float = 0.8  # of the level, per reject
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.level < 1 or not 0 < self.decay <= 1:
+            raise UserError(
+                "filter std_quantile: need level within 0..1, not 1, and decay within 0..1, not 0; "
+                f"got level={self.level}, decay={self.decay}"
+            )
+
+    def threshold_at(self, attempt: Int[Tensor, " b"]) -> PerImage:
+        return torch.zeros(len(attempt), device=attempt.device)
+
+    def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        return self.accept_after(gradient, attempt, gradient.new_full((len(gradient), 1), torch.nan))[0]
+
+    def accept_after(self, gradient: Latents, attempt: Int[Tensor, " b"], past: Past) -> tuple[Bool[Tensor, " b"], PerImage]:
+        level = self.level * self.decay ** attempt.to(past)
+        threshold = torch.nanquantile(past, level, dim=1).diagonal().nan_to_num(0.0)
+        return std(gradient) >= threshold, threshold

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdist.distillation.past import PastDraws
 from sdist.errors import UserError
-from sdist.filters import StdThreshold
+from sdist.filters import StdQuantile, StdThreshold
 from sdist.gammas import DVRF, Constant, Cosine, Linear, ReverseSigmoid
 from sdist.normalizers import UnitStd
 
@@ -37,6 +38,39 @@ def test_the_threshold_decays_with_every_attempt_and_images_are_judged_apart() -
 def test_bad_filters_are_refused(fields: dict) -> None:
     with pytest.raises(UserError):
         StdThreshold(**fields)
+
+
+def test_a_quantile_is_of_the_images_own_draws_whatever_their_scale() -> None:
+    accept, past = StdQuantile(level=0.5, decay=0.5), torch.tensor([[1.0, 2, 3, 4, 5], [10, 20, 30, 40, torch.nan]])
+    gradient = torch.cat([UnitStd()(latents(0, 1)) * 2.6, UnitStd()(latents(1, 1)) * 24.9])
+    good, threshold = accept.accept_after(gradient, torch.tensor([0, 0]), past)
+    torch.testing.assert_close(threshold, torch.tensor([3.0, 25.0]))
+    assert good.tolist() == [False, False]
+    good, threshold = accept.accept_after(gradient, torch.tensor([1, 2]), past)  # levels 0.25 and 0.125
+    torch.testing.assert_close(threshold, torch.tensor([2.0, 13.75]))
+    assert good.tolist() == [True, True]
+
+
+def test_the_first_draw_of_an_image_passes_a_quantile() -> None:
+    gradient, attempt = latents(0) * 1e-6, torch.tensor([0, 0])
+    assert StdQuantile().accept(gradient, attempt).all()
+    assert torch.equal(StdQuantile().threshold_at(attempt), torch.zeros(2))
+
+
+@pytest.mark.parametrize("fields", [{"level": -0.1}, {"level": 1.0}, {"decay": 0}, {"decay": 1.1}])
+def test_bad_quantiles_are_refused(fields: dict) -> None:
+    with pytest.raises(UserError, match="std_quantile"):
+        StdQuantile(**fields)
+
+
+def test_draws_come_after_those_of_their_own_image_alone() -> None:
+    past = PastDraws(3)
+    past.add(torch.tensor([0, 0, 2]), torch.tensor([1.0, 2, 3]))
+    past.add(torch.tensor([2]), torch.tensor([4.0]))
+    found = past.before(torch.tensor([0, 1, 1, 2]), torch.tensor([5.0, 6, 7, 8]))
+    expected = [[1.0, 2], [], [6.0], [3.0, 4]]
+    assert [row[~row.isnan()].tolist() for row in found] == expected
+    assert PastDraws(1).before(torch.tensor([0]), torch.tensor([1.0])).isnan().all()
 
 
 # --- normalizer --------------------------------------------------------------------------------------------------------

@@ -166,9 +166,8 @@ class ScoreDistiller(LightningModule):
 
     def _round(self, images: Int[Tensor, " b"], attempt: Int[Tensor, " b"], step: Step) -> Round:
         """Of the draws that count."""
-        verdict, accept = step.verdict, self.method.filter
-        threshold = torch.zeros(len(attempt)) if accept is None else accept.threshold_at(attempt)
-        values = {"grad_std": verdict.sd, "threshold": threshold, **_spread(step.values, step.rows, len(images))}
+        verdict = step.verdict
+        values = {"grad_std": verdict.sd, "threshold": verdict.threshold, **_spread(step.values, step.rows, len(images))}
         counts = step.counts
         return Round(
             images[counts],

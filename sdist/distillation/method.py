@@ -23,6 +23,7 @@ from ..regularizers.base import Regularizer
 from ..regularizers.mask import MaskRegularizer
 from ..regularizers.user_mask import UserMask
 from ..timesteps import Timesteps, Uniform
+from .past import PastDraws
 from .schedule import first_until
 
 
@@ -31,6 +32,7 @@ class States(NamedTuple):
 
     loss: State
     regularizers: dict[str, State]
+    past: PastDraws
 
 
 class Verdict(NamedTuple):
@@ -41,6 +43,7 @@ class Verdict(NamedTuple):
     finite: Bool[Tensor, " b"]
     t: Real[Tensor, " b"]
     sd: PerImage
+    threshold: PerImage  # that it had to reach; 0 without a filter
 
 
 class Step(NamedTuple):
@@ -90,9 +93,10 @@ class Method:
         nothing has changed.
         """
         p, gradient = self._predict(network, latents, edit, draw, images, states)
-        verdict = self._judge(gradient, p.draw)
+        verdict = self._judge(gradient, p.draw, images, states.past)
         faults = [] if verdict.finite.all() else self._faults(network, p)
         counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
+        states.past.add(images.cpu()[counts], verdict.sd[counts])
         rows = (counts & verdict.good).nonzero()[:, 0]
         if not len(rows):
             return Step(verdict, counts, rows, gradient[rows], {}, faults)
@@ -156,16 +160,18 @@ class Method:
         first = torch.arange(0, len(z), self.noises, device=z.device)
         return p.narrow(first), gradient.unflatten(0, (-1, self.noises)).mean(1)
 
-    def _judge(self, gradient: Latents, draw: Draw) -> Verdict:
+    def _judge(self, gradient: Latents, draw: Draw, images: Int[Tensor, " b"], past: PastDraws) -> Verdict:
         """What the host must know to go on; here, and only here, it waits for the device."""
         accept, sd = self.filter, std(gradient)
         attempt = torch.tensor([key.attempt for key in draw.keys])
         finite = gradient.isfinite().flatten(1).all(1)
-        passed = torch.ones_like(finite) if accept is None else accept.accept(gradient, attempt.to(gradient.device))
-        facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd]).cpu()
+        passed, threshold = torch.ones_like(finite), torch.zeros_like(sd)
+        if accept is not None:
+            passed, threshold = accept.accept_after(gradient, attempt.to(sd.device), past.before(images, sd))
+        facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd, threshold.to(sd)]).cpu()
         passed, finite = facts[:2].bool()
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
-        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].to(draw.t.dtype), facts[3])
+        return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].to(draw.t.dtype), *facts[3:])
 
     def _faults(self, network: Network, p: Prediction) -> list[str]:
         """Where the first value of each row may come from that is not finite: the latents, the denoiser, or the loss."""
@@ -183,7 +189,7 @@ class Method:
 
     def states(self, images: int) -> States:
         """Those of a run that begins."""
-        return States(State(images), {name: State(images) for name in self.regularizers})
+        return States(State(images), {name: State(images) for name in self.regularizers}, PastDraws(images))
 
     @property
     def branches(self) -> tuple[Branch, ...]:

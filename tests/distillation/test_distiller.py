@@ -18,7 +18,7 @@ from sdist.distillation.schedule import first_until
 from sdist.distillation.trainer import optimize
 from sdist.draws import DrawKey, RandomSampler
 from sdist.errors import UserError
-from sdist.filters import StdThreshold
+from sdist.filters import StdQuantile, StdThreshold
 from sdist.gammas import ReverseSigmoid
 from sdist.losses.cds import CDS
 from sdist.losses.dds import DDS
@@ -130,6 +130,21 @@ def test_parallel_changes_the_time_and_not_the_result(tiny: Backbone, parallel: 
     counted = torch.bincount(torch.cat([r.images for r in other.rounds]))
     assert (counted <= other.schedule.tried).all()
     assert parallel > 1 or torch.equal(counted, other.schedule.tried)
+
+
+@pytest.mark.parametrize("parallel", [1, 3, 16])
+def test_a_quantile_is_that_of_an_image_alone(tiny: Backbone, parallel: int) -> None:
+    """Whatever is beside it, and whatever was tried ahead in vain; a run that is made again has the same bits."""
+    method = replace(lusd(), filter=StdQuantile(level=0.6))
+    together = distill(tiny, method, list(range(5)), parallel=parallel)
+    assert torch.equal(together.latents, distill(tiny, method, list(range(5)), parallel=parallel).latents)
+    attempts = [attempts_of(together, i) for i in range(5)]
+    assert all(made[0] == 1 for made in attempts)
+    assert 1.2 < sum(map(sum, attempts)) / sum(map(len, attempts)) < 1 / (1 - 0.6)
+    for i in range(5):
+        alone = distill(tiny, method, [i])
+        assert attempts_of(alone, 0) == attempts[i]
+        torch.testing.assert_close(alone.latents[0], together.latents[i], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("fits", [3, 1, 0])

@@ -9,7 +9,7 @@ from sdist.diffusion import Latents
 from sdist.distillation.distiller import ScoreDistiller, attempts_of
 from sdist.distillation.method import Method
 from sdist.draws import DrawKey
-from sdist.filters import StdThreshold
+from sdist.filters import StdQuantile, StdThreshold
 from sdist.gammas import ReverseSigmoid
 from sdist.losses.cds import CDS
 from sdist.losses.sbp import SBP
@@ -58,8 +58,15 @@ def loop(network, edit: Edit, method: Method, identities: list[tuple[int, str]])
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"loss": CDS()}, {"timesteps": Annealed()}, {"filter": None}, {"filter": StdThreshold(redraw_timestep=True)}],
-    ids=["whole", "graph", "annealed", "no filter", "redrawn"],
+    [
+        {},
+        {"loss": CDS()},
+        {"timesteps": Annealed()},
+        {"filter": None},
+        {"filter": StdThreshold(redraw_timestep=True)},
+        {"filter": StdQuantile()},
+    ],
+    ids=["whole", "graph", "annealed", "no filter", "redrawn", "quantile"],
 )
 def test_a_loop_of_ones_own_agrees_with_the_distiller(tiny: Backbone, changes: dict) -> None:
     own = replace(method(), **changes)
