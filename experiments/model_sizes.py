@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from architectures import UNETS
-from diffusers import AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, ChromaTransformer2DModel, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
@@ -67,6 +67,7 @@ def models() -> Iterator[tuple[str, nn.Module, list[nn.Module], nn.Module]]:
         yield name, SD3Transformer2DModel(**config), [*both, t5()], vae(16)
     for name, dev in {"flux-dev": True, "flux-schnell": False}.items():
         yield name, FluxTransformer2DModel(guidance_embeds=dev), [clip(CLIP_L), t5()], vae(16)
+    yield "chroma", ChromaTransformer2DModel(), [t5()], vae(16)
 
 
 def billions(*networks: nn.Module) -> float:

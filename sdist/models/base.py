@@ -100,9 +100,12 @@ class Backbone(ABC):
             raise UserError(f"{name} is a {kinds[0]}, which is not known here: have {known[0]}{others}")
 
     def __init_subclass__(cls) -> None:
-        """Raises TypeError for a family that does not say what it is made of: loading asks every one."""
+        """Raises TypeError for a family that does not say what it is made of: loading asks every one.
+
+        A class that names ABC among its bases is what families have in common, and none itself.
+        """
         missing = [name for name in ("components", "denoiser_name") if not hasattr(cls, name)]
-        if missing:
+        if missing and ABC not in cls.__bases__:
             raise TypeError(f"the family {cls.__name__} has no {' and no '.join(missing)}")
 
     # --- what a family answers ------------------------------------------------------------------------------------------
@@ -182,7 +185,9 @@ class Backbone(ABC):
     def layout(self) -> AttentionLayout:
         """Its attention layers. Raises UserError where a family does not know them."""
         name = type(self.denoiser).__name__
-        raise UserError(f"attention of a {name} cannot be read here, which this method needs")
+        raise UserError(
+            f"attention of a {name} cannot be read here, which this method needs; lusd_difference, dds and flowedit go without"
+        )
 
     # --- what is the same for all ---------------------------------------------------------------------------------------
 

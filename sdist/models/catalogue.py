@@ -61,6 +61,7 @@ MODELS: dict[str, Model] = {
     "sd35-large": Model(("stabilityai/stable-diffusion-3.5-large",), FLOW),
     "flux-dev": Model(("black-forest-labs/FLUX.1-dev",), FLOW),
     "flux-schnell": Model(("black-forest-labs/FLUX.1-schnell",), FLOW),
+    "chroma": Model(("lodestones/Chroma1-HD",), FLOW),
 }
 
 

@@ -1,5 +1,6 @@
 """What flow transformers have in common: levels that their scheduler shifts, and attention that text and image share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from ..diffusion import OutputKind, PerImage, flow_scales
 from ..hooks.layers import AttentionLayout, Kind, Layer, refuse_fused
+from .base import Backbone
+from .packing import PATCH
+from .vae import native_side
 
 
 class Flow(ABC):
@@ -33,6 +37,33 @@ class Flow(ABC):
         """The timestep of a noise level in 0..1: the inverse of `level`."""
         shift = self.shift(size)
         return self.last_timestep * s / (shift - (shift - 1) * s)
+
+
+class PatchedFlow(Flow, Backbone, ABC):
+    """A flow whose tokens are squares of latents, and whose scheduler may shift levels by how many there are."""
+
+    denoiser_name = "transformer"
+
+    @property
+    def multiple(self) -> int:
+        return self.factor * PATCH
+
+    @property
+    def native_side(self) -> int:
+        return native_side(None, self.vae.config, self.factor)
+
+    def shift(self, size: tuple[int, int]) -> float:
+        """exp of a line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), if shifting is dynamic."""
+        config, tokens = self.scheduler.config, size[0] * size[1] / PATCH**2
+        if not config.use_dynamic_shifting:
+            return float(config.shift)
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        return math.exp(config.base_shift + slope * (tokens - config.base_image_seq_len))
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        shifts = ("use_dynamic_shifting", "shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
+        return {**super().configuration, **{name: self.scheduler.config[name] for name in shifts}}
 
 
 class JointLayout(AttentionLayout):

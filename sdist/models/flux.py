@@ -1,6 +1,5 @@
 """FLUX.1, dev and schnell. Black Forest Labs 2024; the network as diffusers has it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,14 +13,13 @@ from ..diffusion import size_of
 from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
 from ..prediction import Guidance, Text
 from ..registry import FAMILIES
-from .base import Backbone, check_widths
-from .flow import Flow, JointLayout
+from .base import check_widths
+from .flow import JointLayout, PatchedFlow
+from .packing import PATCH, pack, places, unpack
 from .schedules import check_flow
 from .text import PromptEncoder, TextWithT5
-from .vae import native_side
 
 T5_TOKENS = 512  # that the model reads of a prompt
-PATCH = 2  # latents per token, along each side
 MASKING_BLOCKS = {19: (11, 12, 14, 17, 18)}  # by number of double blocks: whose maps segment best, arXiv 2508.07519
 
 
@@ -41,14 +39,13 @@ class FluxText(TextWithT5):
 
 
 @FAMILIES.register("flux")
-class Flux(Flow, Backbone):
+class Flux(PatchedFlow):
     """A transformer in which packed latents and tokens of text attend jointly, trained as a rectified flow.
 
     Its dev variant reads the guidance scale as an input. Levels are shifted as its scheduler shifts them: by the number of the
     image's tokens where that is dynamic, which schnell's is not.
     """
 
-    denoiser_name = "transformer"
     components: ClassVar[Mapping[str, str]] = {
         "transformer": "FluxTransformer2DModel",
         "vae": "AutoencoderKL",
@@ -76,39 +73,20 @@ class Flux(Flow, Backbone):
     def guidance(self) -> Guidance:
         return "embedded" if self.denoiser.config.guidance_embeds else "cfg"
 
-    @property
-    def multiple(self) -> int:
-        return self.factor * PATCH
-
-    @property
-    def native_side(self) -> int:
-        return native_side(None, self.vae.config, self.factor)
-
-    def shift(self, size: tuple[int, int]) -> float:
-        """exp of a line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), if shifting is dynamic."""
-        config, tokens = self.scheduler.config, size[0] * size[1] / PATCH**2
-        if not config.use_dynamic_shifting:
-            return float(config.shift)
-        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        return math.exp(config.base_shift + slope * (tokens - config.base_image_seq_len))
-
     def denoise(
         self, z_t: Float[Tensor, "n c h w"], t: Real[Tensor, " n"], text: Text, guidance: Float[Tensor, " n"] | None
     ) -> Float[Tensor, "n c h w"]:
-        h, w = (side // PATCH for side in size_of(z_t))
-        packed = rearrange(z_t, "n c (h y) (w x) -> n (h w) (c y x)", y=PATCH, x=PATCH)
-        places = torch.cartesian_prod(torch.zeros(1), torch.arange(float(h)), torch.arange(float(w))).to(z_t)
-        level = self.level(t, size_of(z_t)) / self.last_timestep
+        size, at = size_of(z_t), places(size_of(z_t), z_t)
+        level = self.level(t, size) / self.last_timestep
         velocity = self.forward(
-            packed, encoder_hidden_states=text.tokens, pooled_projections=text.pooled, timestep=level,
-            img_ids=places, txt_ids=places.new_zeros(text.tokens.shape[1], 3), guidance=guidance,
+            pack(z_t), encoder_hidden_states=text.tokens, timestep=level, img_ids=at,
+            txt_ids=at.new_zeros(text.tokens.shape[1], 3), **self.conditioning(text, guidance, len(at)),
         )  # fmt: skip
-        return rearrange(velocity, "n (h w) (c y x) -> n c (h y) (w x)", h=h, y=PATCH, x=PATCH)
+        return unpack(velocity, size)
 
-    @property
-    def configuration(self) -> dict[str, Any]:
-        shifts = ("use_dynamic_shifting", "shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
-        return {**super().configuration, **{name: self.scheduler.config[name] for name in shifts}}
+    def conditioning(self, text: Text, guidance: Float[Tensor, " n"] | None, places: int) -> dict[str, Tensor | None]:
+        """What the transformer reads beside tokens of text and `places` tokens of the image."""
+        return {"pooled_projections": text.pooled, "guidance": guidance}
 
     @cached_property
     def layout(self) -> AttentionLayout:

@@ -1,0 +1,157 @@
+"""Flows whose attention is not read: prompts and Euler steps of diffusers' own pipelines, the six answers, editors."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, ChromaPipeline, ChromaTransformer2DModel, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from transformers import T5Config, T5EncoderModel
+
+from sdist.cli import main
+from sdist.models.base import Backbone
+from sdist.models.loading import load_backbone
+from sdist.models.packing import pack, places, unpack
+from sdist.prediction import TARGET, call
+
+from .test_stable_diffusion_3 import t5_tokenizer
+
+SIZE = (6, 8)  # latents that are not square, so that swapped positions or sides show
+PROMPTS = ["a cat", "a dog wearing a hat", ""]
+
+
+def tiny_vae(channels: int = 4, **changed: Any) -> AutoencoderKL:
+    """Four pixels per latent."""
+    return AutoencoderKL(
+        block_out_channels=(4, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1, norm_num_groups=2, latent_channels=channels, scaling_factor=0.5, shift_factor=0.1, sample_size=32,
+        use_quant_conv=False, use_post_quant_conv=False, **changed,
+    )  # fmt: skip
+
+
+def chroma() -> DiffusionPipeline:
+    t5 = T5Config(vocab_size=len(t5_tokenizer()), d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    return ChromaPipeline(
+        transformer=ChromaTransformer2DModel(
+            in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+            joint_attention_dim=24, axes_dims_rope=(2, 2, 4), approximator_num_channels=8, approximator_hidden_dim=16,
+            approximator_layers=1,
+        ),
+        vae=tiny_vae(), text_encoder=T5EncoderModel(t5), tokenizer=t5_tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+    )  # fmt: skip
+
+
+def chroma_text(pipeline: Any, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens, _, mask, *_ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
+    return tokens, mask.bool()
+
+
+BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {"chroma": chroma}
+TEXTS = {"chroma": chroma_text}
+PACKED = {"chroma"}
+
+
+@pytest.fixture(scope="module", params=BUILDERS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("flows") / request.param
+    BUILDERS[request.param]().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Backbone:
+    return load_backbone(str(folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> Any:
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def noise(model: Backbone, b: int = 1) -> torch.Tensor:
+    return torch.randn(b, model.channels, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def test_prompts_are_those_of_the_pipeline(folder: Path, model: Backbone, pipeline: Any) -> None:
+    tokens, mask = TEXTS[folder.name](pipeline, PROMPTS)
+    text = model.embed(PROMPTS)
+    torch.testing.assert_close(text.tokens, tokens, rtol=0, atol=5e-5)
+    assert torch.equal(text.mask, mask)
+    assert text.tokens.shape[1] == model.text.length == len(model.text.token_spans("a cat"))
+
+
+def test_euler_steps_are_those_of_the_pipeline(folder: Path, model: Backbone, pipeline: Any, monkeypatch: Any) -> None:
+    """So sign, time, packing, positions and guidance are its own: three guided steps from the same noise."""
+    z = noise(model)
+    if folder.name == "chroma":  # which masks nothing with its floats, see sdist/models/chroma.py
+        prepare = type(pipeline)._prepare_attention_mask
+        monkeypatch.setattr(pipeline, "_prepare_attention_mask", lambda *a, **k: prepare(pipeline, *a, **k).bool(), raising=False)
+    given = pack(z) if folder.name in PACKED else z
+    theirs = pipeline(
+        "a cat", negative_prompt="", latents=given, num_inference_steps=3, guidance_scale=GUIDANCE.get(folder.name, 3.0),
+        height=SIZE[0] * model.factor, width=SIZE[1] * model.factor, output_type="latent",
+    )[0]  # fmt: skip
+    text, guided = {"target": model.embed(["a cat"]), "null": model.embed([""])}, TARGET.guided(3.0)
+    sigmas = pipeline.scheduler.sigmas.double().tolist()
+    for s, following in pairwise(sigmas):
+        t = torch.tensor([model.timestep(s, SIZE)])
+        z = z + (following - s) * call(model, {"edit": z}, t, text, (guided,)).velocity[guided]
+    torch.testing.assert_close(z, unpack(theirs, SIZE) if folder.name in PACKED else theirs, rtol=0, atol=2e-5)
+
+
+GUIDANCE: dict[str, float] = {}  # of pipelines that do not count it from 1
+
+
+def test_clean_and_noise_make_up_the_noisy_latents_at_every_level(model: Backbone) -> None:
+    t, z_t = torch.tensor([0, 1, 500, 1000]), noise(model, 4)
+    estimate = model.estimate(z_t, t, model.embed(["a cat"]).repeat(4))
+    a, g = (x[:, None, None, None] for x in model.scales(t, SIZE))
+    torch.testing.assert_close(a * estimate.clean + g * estimate.eps, z_t, rtol=0, atol=1e-5)
+    torch.testing.assert_close(estimate.eps - estimate.clean, estimate.velocity, rtol=0, atol=1e-5)
+
+
+def test_a_row_does_not_depend_on_those_beside_it(model: Backbone) -> None:
+    """Prompts have their own lengths, and rows their own levels."""
+    z_t, t, text = noise(model, 3), torch.tensor([900, 500, 100]), model.embed(PROMPTS)
+    together = model.estimate(z_t, t, text).velocity
+    for i in range(3):
+        alone = model.estimate(z_t[i : i + 1], t[i : i + 1], text[i : i + 1]).velocity
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-5)
+
+
+def test_images_go_through_the_autoencoder_in_the_pipelines_scaling(model: Backbone, pipeline: Any) -> None:
+    pixels = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    mean = pipeline.vae.encode(pixels).latent_dist.mean
+    torch.testing.assert_close(model.encode(pixels), model.from_vae(mean))
+    torch.testing.assert_close(model.to_vae(model.from_vae(mean)), mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lusd_difference", "dds", "flowedit"])
+def test_editors_edit_with_it(folder: Path, picture: Path, tmp_path: Path, method: str) -> None:
+    command = ["edit", str(picture), "--source", "a cat", "--target", "a cat wearing a hat", "--model", str(folder)]
+    options = ["--steps", "2", "--quiet", "--set", "size=32x32", "scale.threshold=0.0001"]
+    assert main([*command, "--method", method, "--output", str(tmp_path / "out.png"), *options]) == 0
+
+
+@pytest.mark.parametrize("method", ["lusd", "cds"])
+def test_what_reads_attention_is_refused_in_one_line(
+    folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    command = ["edit", str(picture), "--source", "a cat", "--target", "a dog", "--model", str(folder), "--steps", "1"]
+    assert main([*command, "--method", method, "--output", str(tmp_path / "out"), "--quiet"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "cannot be read here, which this method needs" in last
+    assert "lusd_difference" in last
+
+
+def test_packing_is_undone_by_unpacking_and_places_go_by_rows() -> None:
+    z = torch.arange(2 * 4 * 6 * 8.0).reshape(2, 4, 6, 8)
+    assert torch.equal(unpack(pack(z), SIZE), z)
+    assert torch.equal(pack(z)[0, 1, :4], z[0, 0, :2, 2:4].flatten())
+    assert places(SIZE, z)[5].tolist() == [0, 1, 1]
