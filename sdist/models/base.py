@@ -292,11 +292,11 @@ class Backbone(ABC):
         noisy = z_t[:, : self.channels]
         return Estimate(out.float().contiguous(), noisy, *self.scales(t, size_of(z_t)), self.prediction_type)
 
-    def forward(self, *inputs: Any, **options: Any) -> Tensor:
-        """The denoiser's first output, compiled if it is."""
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """The denoiser's first output, compiled if it is: a tensor, of some classes a list with one per row."""
         return (self.compiled or self._plain)(*inputs, **options)
 
-    def _plain(self, *inputs: Any, **options: Any) -> Tensor:
+    def _plain(self, *inputs: Any, **options: Any) -> Any:
         return self.denoiser(*inputs, **options, return_dict=False)[0]
 
 

@@ -45,19 +45,19 @@ class CompiledForward:
         finally:
             self._tapes = [other for other in self._tapes if other is not tape]
 
-    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
         run = self._forward if torch.is_grad_enabled() else self._run_compiled
         out, seen = run(*inputs, **options)
         for tape in self._tapes:
             tape.update(seen)
         return out
 
-    def _run_compiled(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Any]]:
+    def _run_compiled(self, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         if not self._options.get(GRAPHS):
             return self._compiled()(*inputs, **options)
         torch.compiler.cudagraph_mark_step_begin()  # nobody holds what the last replay returned
         out, seen = self._compiled()(*inputs, **options)
-        return out.clone(), tree_map(torch.clone, seen) if self._tapes else {}
+        return tree_map(torch.clone, out), tree_map(torch.clone, seen) if self._tapes else {}
 
     def _compiled(self) -> Any:
         if self._function is None:
@@ -66,7 +66,7 @@ class CompiledForward:
             self._function = torch.compile(self._forward, dynamic=False, options=self._options)
         return self._function
 
-    def _forward(self, *inputs: Any, **options: Any) -> tuple[Tensor, dict[str, Any]]:
+    def _forward(self, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         self._seen = {}
         out = self._network(*inputs, **options, return_dict=False)[0]
         return out, self._seen

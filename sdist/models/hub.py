@@ -11,7 +11,7 @@ from .weights import SUFFIX, MissingError, choose, read_json, variant_of
 
 log = logging.getLogger("sdist")
 
-TEXTS = (".json", ".txt", ".model")  # configurations and vocabularies
+TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies and templates
 
 
 def fetch(hub_id: str) -> Path:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import UserError
@@ -45,12 +45,16 @@ class PromptEncoder(ABC):
             )
         return min(limits)
 
+    def wrapped(self, prompt: str) -> str:
+        """What a tokenizer is given of a prompt: itself, or a template around it."""
+        return prompt
+
     def token_ids(self, prompt: str, which: int = 0) -> list[int]:
         """The prompt's tokens, padded. Raises UserError if the tokenizer's limit does not hold them."""
         tokenizer, limit = self.tokenizers[which], self.limit(which)
         if getattr(tokenizer, "pad_token", "") is None:
             raise UserError(f"the tokenizer ({type(tokenizer).__name__}) has no pad_token: write one in tokenizer_config.json")
-        read = tokenizer(prompt, padding="max_length", max_length=limit, truncation=False).input_ids
+        read = tokenizer(self.wrapped(prompt), padding="max_length", max_length=limit, truncation=False).input_ids
         ids = [token for token, _ in with_all_vectors(tokenizer, read, read)]
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
@@ -93,8 +97,12 @@ class PromptEncoder(ABC):
 
     def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
         options = {"padding": "max_length", "max_length": self.limit(which)}
-        read = self.tokenizers[which](prompt, return_offsets_mapping=True, **options)
-        return [span for _, span in with_all_vectors(self.tokenizers[which], read.input_ids, read.offset_mapping)]
+        whole = self.wrapped(prompt)
+        read, before = self.tokenizers[which](whole, return_offsets_mapping=True, **options), whole.index(prompt)
+        found = [span for _, span in with_all_vectors(self.tokenizers[which], read.input_ids, read.offset_mapping)]
+        return [
+            (start - before, end - before) if before <= start and end <= before + len(prompt) else (0, 0) for start, end in found
+        ]
 
     def _ids(self, prompts: Sequence[str], which: int) -> Int[Tensor, "b l"]:
         ids = [self.token_ids(prompt, which) for prompt in prompts]
@@ -114,6 +122,30 @@ class TextWithT5(PromptEncoder):
 
     def limit(self, which: int) -> int:
         return self.t5_tokens if which == self.t5 else super().limit(which)
+
+
+class TemplateText(PromptEncoder):
+    """One language model, which reads a prompt in a template of its chat, and of whose layers some are shown."""
+
+    tokens: ClassVar[int]  # that it reads of a prompt and its template
+
+    @abstractmethod
+    def wrapped(self, prompt: str) -> str: ...
+
+    def limit(self, which: int) -> int:
+        return self.tokens
+
+    @torch.no_grad()
+    def hidden_states(self, prompts: Sequence[str]) -> tuple[Sequence[Float[Tensor, "b l d"]], Bool[Tensor, "b l"]]:
+        """What each layer makes of the prompts' tokens, the embedding first, and which of them are no padding."""
+        ids = self._ids(prompts, 0)
+        read = ids != self.tokenizers[0].pad_token_id
+        return self.encoders[0](ids, attention_mask=read.long(), output_hidden_states=True).hidden_states, read
+
+    def chat(self, prompt: str, **options: bool) -> str:
+        """The prompt as the user's words in the tokenizer's own template, to be answered."""
+        said = [{"role": "user", "content": prompt}]
+        return str(self.tokenizers[0].apply_chat_template(said, tokenize=False, add_generation_prompt=True, **options))
 
 
 class ClipText(PromptEncoder):

@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, ChromaPipeline, ChromaTransformer2DModel, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from transformers import T5Config, T5EncoderModel
+from diffusers import (
+    AutoencoderKL,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
 
 from sdist.cli import main
 from sdist.models.base import Backbone
@@ -44,14 +53,50 @@ def chroma() -> DiffusionPipeline:
     )  # fmt: skip
 
 
-def chroma_text(pipeline: Any, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """Letters, and a template of chats."""
+    letters = sorted(ByteLevel.alphabet())
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer(vocab={token: i for i, token in enumerate([*letters, *marks])}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+        "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+    )
+    return tokenizer
+
+
+def qwen3(layers: int = 2) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=300, hidden_size=16, intermediate_size=16, num_hidden_layers=layers, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+
+
+def z_image() -> DiffusionPipeline:
+    return ZImagePipeline(
+        transformer=ZImageTransformer2DModel(
+            in_channels=4, dim=16, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[2, 2, 4],
+            axes_lens=[1024, 64, 64],
+        ),
+        vae=tiny_vae(), text_encoder=Qwen3Model(qwen3()), tokenizer=qwen_tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )  # fmt: skip
+
+
+def z_image_text(pipeline: Any, prompts: list[str]) -> list[torch.Tensor]:
+    return pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False)[0]
+
+
+def chroma_text(pipeline: Any, prompts: list[str]) -> list[torch.Tensor]:
     tokens, _, mask, *_ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
-    return tokens, mask.bool()
+    return [row[read.bool()] for row, read in zip(tokens, mask, strict=True)]
 
 
-BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {"chroma": chroma}
-TEXTS = {"chroma": chroma_text}
-PACKED = {"chroma"}
+BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {"chroma": chroma, "z_image": z_image}
+TEXTS = {"chroma": chroma_text, "z_image": z_image_text}  # what a pipeline's transformer reads of each prompt
+PACKED = {"chroma"}  # pipelines whose latents are sequences
+GUIDANCE = {"z_image": 2.0}  # of pipelines that do not count it from 1
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -79,11 +124,19 @@ def noise(model: Backbone, b: int = 1) -> torch.Tensor:
 
 
 def test_prompts_are_those_of_the_pipeline(folder: Path, model: Backbone, pipeline: Any) -> None:
-    tokens, mask = TEXTS[folder.name](pipeline, PROMPTS)
-    text = model.embed(PROMPTS)
-    torch.testing.assert_close(text.tokens, tokens, rtol=0, atol=5e-5)
-    assert torch.equal(text.mask, mask)
-    assert text.tokens.shape[1] == model.text.length == len(model.text.token_spans("a cat"))
+    theirs, text = TEXTS[folder.name](pipeline, PROMPTS), model.embed(PROMPTS)
+    for row, read, expected in zip(text.tokens, text.mask, theirs, strict=True):
+        torch.testing.assert_close(row[read], expected, rtol=0, atol=5e-5)
+    assert text.tokens.shape[1] == model.text.length
+
+
+def test_tokens_know_their_characters(model: Backbone) -> None:
+    """Whatever a template adds around the prompt."""
+    prompt = "a dog wearing a hat"
+    spans = model.text.token_spans(prompt)
+    assert len(spans) == model.text.length
+    assert {place for span in spans for place in range(*span)} >= {i for i, letter in enumerate(prompt) if letter != " "}
+    assert max(end for _, end in spans) == len(prompt)
 
 
 def test_euler_steps_are_those_of_the_pipeline(folder: Path, model: Backbone, pipeline: Any, monkeypatch: Any) -> None:
@@ -103,9 +156,6 @@ def test_euler_steps_are_those_of_the_pipeline(folder: Path, model: Backbone, pi
         t = torch.tensor([model.timestep(s, SIZE)])
         z = z + (following - s) * call(model, {"edit": z}, t, text, (guided,)).velocity[guided]
     torch.testing.assert_close(z, unpack(theirs, SIZE) if folder.name in PACKED else theirs, rtol=0, atol=2e-5)
-
-
-GUIDANCE: dict[str, float] = {}  # of pipelines that do not count it from 1
 
 
 def test_clean_and_noise_make_up_the_noisy_latents_at_every_level(model: Backbone) -> None:
