@@ -62,6 +62,8 @@ MODELS: dict[str, Model] = {
     "flux-dev": Model(("black-forest-labs/FLUX.1-dev",), FLOW),
     "flux-schnell": Model(("black-forest-labs/FLUX.1-schnell",), FLOW),
     "chroma": Model(("lodestones/Chroma1-HD",), FLOW),
+    "flux2-klein-4b": Model(("black-forest-labs/FLUX.2-klein-base-4B",), FLOW),
+    "flux2-klein-9b": Model(("black-forest-labs/FLUX.2-klein-base-9B",), FLOW),
     "z-image": Model(("Tongyi-MAI/Z-Image",), FLOW),
     "z-image-turbo": Model(("Tongyi-MAI/Z-Image-Turbo",), FLOW),
 }

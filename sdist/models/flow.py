@@ -1,6 +1,5 @@
 """What flow transformers have in common: levels that their scheduler shifts, and attention that text and image share."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +11,7 @@ from ..diffusion import OutputKind, PerImage, flow_scales
 from ..hooks.layers import AttentionLayout, Kind, Layer, refuse_fused
 from .base import Backbone
 from .packing import PATCH
+from .schedules import exponential_shift
 from .vae import native_side
 
 
@@ -55,10 +55,8 @@ class PatchedFlow(Flow, Backbone, ABC):
     def shift(self, size: tuple[int, int]) -> float:
         """exp of a line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), if shifting is dynamic."""
         config, tokens = self.scheduler.config, size[0] * size[1] / PATCH**2
-        if not config.use_dynamic_shifting:
-            return float(config.shift)
         slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        return math.exp(config.base_shift + slope * (tokens - config.base_image_seq_len))
+        return exponential_shift(self.scheduler, config.base_shift + slope * (tokens - config.base_image_seq_len))
 
     @property
     def configuration(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Only of known classes is it known that they mean what the keys say.
 """
 
 from hashlib import sha256
+from math import exp
 from typing import Any
 
 import torch
@@ -69,6 +70,11 @@ def flow_shift(scheduler: Any) -> float:
         raise UserError("scheduler: it shifts levels by the size of the image (use_dynamic_shifting), which this model does not")
     check_flow(scheduler)
     return float(getattr(scheduler, "shift", None) or scheduler.config["shift"])
+
+
+def exponential_shift(scheduler: Any, mu: float) -> float:
+    """exp(mu) if a scheduler in FLOW shifts levels by the size of the image, else the number that it shifts them by."""
+    return exp(mu) if scheduler.config.use_dynamic_shifting else float(scheduler.config.shift)
 
 
 def check_flow(scheduler: Any) -> None:

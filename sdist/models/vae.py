@@ -19,8 +19,9 @@ def check_vae(config: Any) -> None:
     """Raises UserError for a VAE of images in other than three channels, and for numbers that scale nothing."""
     if (config.in_channels, config.out_channels) != (3, 3):
         raise UserError(f"vae: it makes {config.out_channels} channels of {config.in_channels}, an image has 3")
-    if not _is_number(config.scaling_factor) or config.scaling_factor == 0:
-        raise UserError(f"vae: scaling_factor must be a number other than 0, got {config.scaling_factor!r}")
+    scaling = getattr(config, "scaling_factor", 1.0)  # of some classes there is none
+    if not _is_number(scaling) or scaling == 0:
+        raise UserError(f"vae: scaling_factor must be a number other than 0, got {scaling!r}")
     if not _is_number(getattr(config, "shift_factor", None) or 0):
         raise UserError(f"vae: shift_factor must be a number, got {config.shift_factor!r}")
     for name in STATISTICS:
