@@ -16,11 +16,18 @@ TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies an
 
 def fetch(hub_id: str) -> Path:
     """The folder of its files in the cache, downloaded where they are not there. Raises MissingError where the hub fails."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError
+
     try:
         with hub_says(f"model {hub_id}"):
             return _fetch(hub_id)
     except UserError:
         raise
+    except GatedRepoError:
+        raise MissingError(
+            f"gated: accept its licence at {constants.ENDPOINT}/{hub_id}, then log in with `hf auth login`"
+        ) from None
     except Exception as error:  # whatever the network or the hub raises, the model is out of reach
         raise MissingError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 

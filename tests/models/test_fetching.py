@@ -25,6 +25,7 @@ FAULTS = {  # of what a mirror answers, and the files or questions that it does 
     "answers 500": LARGE,
     "answers 403": LARGE,
     "answers 401": "/api/",
+    "is gated": "model_index.json",
     "answers 404": "/api/",
     "answers with a page": "/api/",
     "answers with another list": "/api/",
@@ -71,6 +72,8 @@ class Hub(BaseHTTPRequestHandler):
         names = [str(file.relative_to(self.folder)) for file in self.folder.rglob("*") if file.is_file()]
         if fault.startswith("answers ") and fault[-3:].isdigit():
             self.answer(int(fault[-3:]), b"no")
+        elif fault == "is gated":
+            self.answer(401, X_Error_Code="GatedRepo", X_Error_Message="Access to model first/model is restricted.")
         elif fault == "answers with a page":
             self.answer(200, b"<html>log in</html>")
         elif fault == "answers with another list":
@@ -138,3 +141,9 @@ def test_mirrors_that_all_fail_are_one_line(hub: type[Hub]) -> None:
     with pytest.raises(UserError, match=r"model 'two' could not be loaded \(first/model: .*; second/model: .*\)") as refused:
         load_backbone("two", "cpu")
     assert "\n" not in str(refused.value)
+
+
+def test_a_gated_model_says_how_to_have_it(hub: type[Hub]) -> None:
+    hub.faults = {"first": "is gated", "second": "is gated"}
+    with pytest.raises(UserError, match=r"first/model: gated: accept its licence at http\S+/first/model, then log in with .hf auth login.;"):
+        load_backbone("two", "cpu")
