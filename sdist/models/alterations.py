@@ -13,7 +13,10 @@ from .structure import differences
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "sdist")
 # processors of attention that are equal to rounding
-PLAIN_PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor")
+PLAIN_PROCESSORS = (
+    "AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0", "FluxAttnProcessor", "Flux2AttnProcessor",
+    "Flux2ParallelSelfAttnProcessor", "QwenDoubleStreamAttnProcessor2_0", "ZSingleStreamAttnProcessor",
+)  # fmt: skip
 FREEU = ("s1", "s2", "b1", "b2")
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,13 @@ from .memory import AllocationError, allocating, release
 log = logging.getLogger("sdist")
 
 Part = Literal["encoder", "decoder"]
+
+
+class Posterior(NamedTuple):
+    """Of latents, given an image."""
+
+    mean: Tensor
+    std: Tensor
 
 
 def through_autoencoder(vae: Any, rows: Tensor, part: Part, compute: Callable[[Tensor], Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 1. `components`, `accepts`, `optional`, `denoiser_name`, `matches`: which parts it is made of, and which denoisers are its own.
 2. `make_text`: how prompts are embedded, and which token stands for which characters.
-3. `factor`, `multiple`, `check_size`, `channels`, `native_side`, `from_vae`, `to_vae`: its latents.
+3. `factor`, `multiple`, `check_size`, `channels`, `native_side`, `posterior`, `pixels`, `from_vae`, `to_vae`: its latents.
 4. `prediction_type`, `scales`, `last_timestep`, `denoise`: its levels of noise, what its denoiser predicts, how it is called.
 5. `guidance`: whether guidance needs a null prompt or is embedded.
 6. `layout`: which attention layers can be read.
@@ -23,7 +23,7 @@ from ..faults import naming
 from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
 from .alterations import alterations
-from .autoencoder import through_autoencoder
+from .autoencoder import Posterior, through_autoencoder
 from .catalogue import IN_MEMORY
 from .compiled import CompiledForward
 from .devices import memory_format
@@ -163,6 +163,15 @@ class Backbone(ABC):
         """The inverse of `from_vae`."""
         return latents / scale_of(self.vae) + shift_of(self.vae)
 
+    def posterior(self, pixels: Float[Tensor, "b 3 height width"]) -> Posterior:
+        """What the VAE makes of images, in its own scaling."""
+        found = self.vae.encode(pixels).latent_dist
+        return Posterior(found.mean, found.std)
+
+    def pixels(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 height width"]:
+        """What the VAE makes of latents in its own scaling."""
+        return self.vae.decode(z).sample
+
     @property
     @abstractmethod
     def last_timestep(self) -> int:
@@ -250,14 +259,14 @@ class Backbone(ABC):
         mean, deviation = self._encoded(pixels, lambda posterior: torch.cat([posterior.mean, posterior.std], 1)).chunk(2, 1)
         return self.from_vae(mean + deviation * noise(mean))
 
-    def _encoded(self, pixels: Float[Tensor, "b 3 height width"], part: Callable[[Any], Tensor]) -> Tensor:
+    def _encoded(self, pixels: Float[Tensor, "b 3 height width"], part: Callable[[Posterior], Tensor]) -> Tensor:
         """That of the VAE's posterior."""
         height, width = pixels.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
         with naming("autoencoder of", self):
-            found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.vae.encode(x).latent_dist).float().cpu())
+            found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.posterior(x)).float().cpu())
         return found.to(self.device)
 
     @torch.no_grad()
@@ -267,7 +276,7 @@ class Backbone(ABC):
             raise NotFiniteError("the latents to decode are not finite")
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
         with naming("autoencoder of", self):
-            return through_autoencoder(self.vae, z, "decoder", lambda row: self.vae.decode(row).sample.float().cpu()).clamp(-1, 1)
+            return through_autoencoder(self.vae, z, "decoder", lambda row: self.pixels(row).float().cpu()).clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""

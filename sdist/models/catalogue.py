@@ -64,6 +64,7 @@ MODELS: dict[str, Model] = {
     "chroma": Model(("lodestones/Chroma1-HD",), FLOW),
     "flux2-klein-4b": Model(("black-forest-labs/FLUX.2-klein-base-4B",), FLOW),
     "flux2-klein-9b": Model(("black-forest-labs/FLUX.2-klein-base-9B",), FLOW),
+    "qwen-image": Model(("Qwen/Qwen-Image",), FLOW),
     "z-image": Model(("Tongyi-MAI/Z-Image",), FLOW),
     "z-image-turbo": Model(("Tongyi-MAI/Z-Image-Turbo",), FLOW),
 }

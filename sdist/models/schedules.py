@@ -77,10 +77,13 @@ def exponential_shift(scheduler: Any, mu: float) -> float:
     return exp(mu) if scheduler.config.use_dynamic_shifting else float(scheduler.config.shift)
 
 
-def check_flow(scheduler: Any) -> None:
-    """Raises UserError for a scheduler in FLOW whose levels are not shifted 1/1000 to 1."""
+def check_flow(scheduler: Any, stretched: bool = False) -> None:
+    """Raises UserError for a scheduler in FLOW whose levels are not shifted 1/1000 to 1.
+
+    If `stretched` it may stretch their end for sampling, which says nothing of the levels that a network was trained on.
+    """
     config, shift = scheduler.config, getattr(scheduler, "shift", None) or scheduler.config.get("shift")
-    for key in ("invert_sigmas", "shift_terminal"):
+    for key in ("invert_sigmas", *(() if stretched else ("shift_terminal",))):
         if config.get(key):
             raise UserError(f"scheduler: its noise levels are changed in a way that is not known here ({key})")
     if config.get("use_dynamic_shifting") and config.get("time_shift_type", "exponential") != "exponential":

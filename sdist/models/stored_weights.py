@@ -1,5 +1,6 @@
 """A network of diffusers from its files, in the format that it runs in, one weight at a time: files are never held whole."""
 
+import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
@@ -106,7 +107,18 @@ def _without_weights(kind: Any, folder: Path) -> Any:
         return kind.from_config(config)
     stored = network.state_dict()
     computed = [name for name, _ in (*network.named_buffers(), *network.named_parameters()) if name not in stored]
-    return kind.from_config(config) if computed else network
+    return kind.from_config(config) if computed or not _has_values(network) else network
+
+
+def _has_values(network: nn.Module) -> bool:
+    """Whether tensors that are neither weights nor buffers have values; the modules that hold some are made again for that."""
+    for path, module in list(network.named_modules()):
+        if any(isinstance(value, Tensor) and value.is_meta for value in vars(module).values()):
+            wanted = inspect.signature(type(module)).parameters
+            if not path or module.state_dict() or not all(hasattr(module, name) for name in wanted):
+                return False
+            network.set_submodule(path, type(module)(**{name: getattr(module, name) for name in wanted}))
+    return True
 
 
 def _cast(value: Tensor, form: Format) -> Tensor:

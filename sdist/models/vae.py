@@ -17,18 +17,20 @@ LATENTS = ("scaling_factor", *OFFSETS)
 
 def check_vae(config: Any) -> None:
     """Raises UserError for a VAE of images in other than three channels, and for numbers that scale nothing."""
-    if (config.in_channels, config.out_channels) != (3, 3):
-        raise UserError(f"vae: it makes {config.out_channels} channels of {config.in_channels}, an image has 3")
+    reads = _either(config, "in_channels", "input_channels")
+    if (reads, makes := getattr(config, "out_channels", reads)) != (3, 3):
+        raise UserError(f"vae: it makes {makes} channels of {reads}, an image has 3")
     scaling = getattr(config, "scaling_factor", 1.0)  # of some classes there is none
     if not _is_number(scaling) or scaling == 0:
         raise UserError(f"vae: scaling_factor must be a number other than 0, got {scaling!r}")
     if not _is_number(getattr(config, "shift_factor", None) or 0):
         raise UserError(f"vae: shift_factor must be a number, got {config.shift_factor!r}")
+    channels = _either(config, "latent_channels", "z_dim")
     for name in STATISTICS:
         values = getattr(config, name, None)
-        is_list = isinstance(values, list | tuple) and len(values) == config.latent_channels
+        is_list = isinstance(values, list | tuple) and len(values) == channels
         if values is not None and not (is_list and all(map(_is_number, values))):
-            raise UserError(f"vae: {name} must be {config.latent_channels} numbers, one per channel, got {values!r}")
+            raise UserError(f"vae: {name} must be {channels} numbers, one per channel, got {values!r}")
     if any(value <= 0 for value in getattr(config, "latents_std", None) or ()):
         raise UserError(f"vae: latents_std must be above 0, got {config.latents_std!r}")
     if sum(getattr(config, name, None) is not None for name in STATISTICS) == 1:
@@ -63,11 +65,17 @@ def shift_of(vae: Any) -> float | Tensor:
 def scale_of(vae: Any) -> float | Tensor:
     """What the difference is multiplied by."""
     std = getattr(vae.config, "latents_std", None)
-    return vae.config.scaling_factor if std is None else vae.config.scaling_factor / _per_channel(std, vae)
+    scaling = getattr(vae.config, "scaling_factor", 1.0)
+    return scaling if std is None else scaling / _per_channel(std, vae)
 
 
 def _per_channel(values: Any, vae: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=vae.device)[:, None, None]
+
+
+def _either(config: Any, usual: str, other: str) -> Any:
+    """A setting that autoencoders of videos have under another name."""
+    return getattr(config, usual) if hasattr(config, usual) else getattr(config, other)
 
 
 def _is_number(value: Any) -> bool:

@@ -145,5 +145,7 @@ def test_mirrors_that_all_fail_are_one_line(hub: type[Hub]) -> None:
 
 def test_a_gated_model_says_how_to_have_it(hub: type[Hub]) -> None:
     hub.faults = {"first": "is gated", "second": "is gated"}
-    with pytest.raises(UserError, match=r"first/model: gated: accept its licence at http\S+/first/model, then log in with .hf auth login.;"):
+    with pytest.raises(
+        UserError, match=r"first/model: gated: accept its licence at http\S+/first/model, then log in with .hf auth login.;"
+    ):
         load_backbone("two", "cpu")

@@ -11,18 +11,30 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     ChromaPipeline,
     ChromaTransformer2DModel,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, T5Config, T5EncoderModel
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 from sdist.cli import main
 from sdist.models.base import Backbone
@@ -115,20 +127,50 @@ def flux2_text(pipeline: Any, prompts: list[str]) -> list[torch.Tensor]:
     return pipeline.encode_prompt(prompts)[0]
 
 
+def qwen_image() -> DiffusionPipeline:
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default"}
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**sizes, "num_key_value_heads": 2, "vocab_size": 300, "rope_parameters": {**rope, "rope_theta": 1e6}}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    return QwenImagePipeline(
+        transformer=QwenImageTransformer2DModel(
+            in_channels=16, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16,
+            axes_dims_rope=(2, 2, 4),
+        ),
+        vae=AutoencoderKLQwenImage(
+            base_dim=4, z_dim=4, dim_mult=[1, 2, 4], num_res_blocks=1, temperal_downsample=[False, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.5, 2.0, 1.0],
+        ),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)),
+        tokenizer=qwen_tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9),
+    )  # fmt: skip
+
+
+def qwen_image_text(pipeline: Any, prompts: list[str]) -> list[torch.Tensor]:
+    return [pipeline.encode_prompt(prompt)[0][0] for prompt in prompts]
+
+
 def chroma_text(pipeline: Any, prompts: list[str]) -> list[torch.Tensor]:
     tokens, _, mask, *_ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
     return [row[read.bool()] for row, read in zip(tokens, mask, strict=True)]
 
 
-BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {"chroma": chroma, "z_image": z_image, "flux2": flux2}
-TEXTS = {
+BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {
+    "chroma": chroma,
+    "z_image": z_image,
+    "flux2": flux2,
+    "qwen_image": qwen_image,
+}
+TEXTS: dict[str, Callable[[Any, list[str]], Any]] = {  # what transformers read of each prompt
     "chroma": chroma_text,
     "z_image": z_image_text,
     "flux2": flux2_text,
-}  # what transformers read of prompts
-PACKED = {"chroma"}  # pipelines whose latents are sequences
+    "qwen_image": qwen_image_text,
+}
+PACKED = {"chroma", "qwen_image"}  # pipelines whose latents are sequences
 RAW = {"flux2"}  # pipelines whose latents leave in the scaling of the autoencoder
-GUIDANCE = {"z_image": 2.0}  # of pipelines that do not count it from 1
+GUIDANCE: dict[str, dict[str, float]] = {"z_image": {"guidance_scale": 2.0}, "qwen_image": {}}  # where scale 3 is not theirs
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -173,17 +215,17 @@ def test_tokens_know_their_characters(model: Backbone) -> None:
 
 
 def test_euler_steps_are_those_of_the_pipeline(folder: Path, model: Backbone, pipeline: Any, monkeypatch: Any) -> None:
-    """So sign, time, packing, positions and guidance are its own: three guided steps from the same noise."""
+    """So sign, time, packing, positions and guidance are its own: three steps, guided where theirs is ours."""
     z = noise(model)
     if folder.name == "chroma":  # which masks nothing with its floats, see sdist/models/chroma.py
         prepare = type(pipeline)._prepare_attention_mask
         monkeypatch.setattr(pipeline, "_prepare_attention_mask", lambda *a, **k: prepare(pipeline, *a, **k).bool(), raising=False)
     given = pack(z) if folder.name in PACKED else z
     theirs = pipeline(
-        prompt="a cat", latents=given, num_inference_steps=3, guidance_scale=GUIDANCE.get(folder.name, 3.0),
+        prompt="a cat", latents=given, num_inference_steps=3, **(options := GUIDANCE.get(folder.name, {"guidance_scale": 3.0})),
         height=SIZE[0] * model.factor, width=SIZE[1] * model.factor, output_type="latent",
     )[0]  # fmt: skip
-    text, guided = {"target": model.embed(["a cat"]), "null": model.embed([""])}, TARGET.guided(3.0)
+    text, guided = {"target": model.embed(["a cat"]), "null": model.embed([""])}, TARGET.guided(3.0) if options else TARGET
     sigmas = pipeline.scheduler.sigmas.double().tolist()
     for s, following in pairwise(sigmas):
         t = torch.tensor([model.timestep(s, SIZE)])
@@ -214,7 +256,7 @@ def test_a_row_does_not_depend_on_those_beside_it(model: Backbone) -> None:
 
 def test_images_go_through_the_autoencoder_in_the_pipelines_scaling(model: Backbone, pipeline: Any) -> None:
     pixels = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    mean = pipeline.vae.encode(pixels).latent_dist.mean
+    mean = model.posterior(pixels).mean
     torch.testing.assert_close(model.encode(pixels), model.from_vae(mean))
     torch.testing.assert_close(model.to_vae(model.from_vae(mean)), mean, rtol=0, atol=1e-6)
 
@@ -224,6 +266,8 @@ def test_editors_edit_with_it(folder: Path, picture: Path, tmp_path: Path, metho
     command = ["edit", str(picture), "--source", "a cat", "--target", "a cat wearing a hat", "--model", str(folder)]
     options = ["--steps", "2", "--quiet", "--set", "size=32x32", "scale.threshold=0.0001"]
     assert main([*command, "--method", method, "--output", str(tmp_path / "out.png"), *options]) == 0
+    if method == "dds":
+        assert main(["replay", str(tmp_path / "out.png"), "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("method", ["lusd", "cds"])
