@@ -11,9 +11,31 @@ from typing import Any
 
 import torch
 from architectures import UNETS
-from diffusers import AutoencoderKL, ChromaTransformer2DModel, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    ChromaTransformer2DModel,
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+    ZImageTransformer2DModel,
+)
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 GIB, ROOM = 2**30, 2.0  # bytes; GiB
 CARDS = (8, 12, 16, 24)  # GB as sold, each about 0.93 GiB
@@ -30,6 +52,13 @@ T5_XXL: Config = {
     "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
     "feed_forward_proj": "gated-gelu",
 }  # fmt: skip
+QWEN3_4B: Config = {
+    "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "head_dim": 128, "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN3_8B: Config = QWEN3_4B | {"hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False}
+KLEIN_4B: Config = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 3 * 2560}
+KLEIN_9B: Config = {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 3 * 4096}
 SD3: Config = {
     "sample_size": 128, "num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "out_channels": 16,
     "joint_attention_dim": 4096, "pooled_projection_dim": 2048,
@@ -44,6 +73,18 @@ def clip(config: Config, projected: bool = False) -> nn.Module:
 
 def t5() -> nn.Module:
     return T5EncoderModel(T5Config(**T5_XXL))
+
+
+def qwen3(config: Config, kind: type[nn.Module] = Qwen3Model) -> nn.Module:
+    return kind(Qwen3Config(vocab_size=151936, **config))
+
+
+def qwen_vl() -> nn.Module:
+    """Qwen2.5-VL 7B, with its eyes."""
+    sizes = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28}
+    text = {**sizes, "num_key_value_heads": 4, "vocab_size": 152064}
+    eyes = {"hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "depth": 32, "out_hidden_size": 3584}
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=eyes))
 
 
 def unet(name: str) -> nn.Module:
@@ -68,6 +109,15 @@ def models() -> Iterator[tuple[str, nn.Module, list[nn.Module], nn.Module]]:
     for name, dev in {"flux-dev": True, "flux-schnell": False}.items():
         yield name, FluxTransformer2DModel(guidance_embeds=dev), [clip(CLIP_L), t5()], vae(16)
     yield "chroma", ChromaTransformer2DModel(), [t5()], vae(16)
+    for name, klein, encoder in (("flux2-klein-4b", KLEIN_4B, QWEN3_4B), ("flux2-klein-9b", KLEIN_9B, QWEN3_8B)):
+        yield (
+            name,
+            Flux2Transformer2DModel(guidance_embeds=False, **klein),
+            [qwen3(encoder, Qwen3ForCausalLM)],
+            AutoencoderKLFlux2(),
+        )
+    yield "qwen-image", QwenImageTransformer2DModel(), [qwen_vl()], AutoencoderKLQwenImage()
+    yield "z-image, z-image-turbo", ZImageTransformer2DModel(), [qwen3(QWEN3_4B)], vae(16)
 
 
 def billions(*networks: nn.Module) -> float:
