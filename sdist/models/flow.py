@@ -1,18 +1,21 @@
 """What flow transformers have in common: levels that their scheduler shifts, and attention that text and image share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxtyping import Float, Real
 from torch import Tensor
 
 from ..diffusion import OutputKind, PerImage, flow_scales
+from ..errors import UserError
 from ..hooks.layers import AttentionLayout, Kind, Layer, refuse_fused
 from .base import Backbone
 from .packing import PATCH
 from .schedules import exponential_shift
 from .vae import native_side
+
+INSTRUCTED = ("Kontext", "ImageEdit", "ImageLayered")  # in the names of pipelines that read an image
 
 
 class Flow(ABC):
@@ -43,6 +46,15 @@ class PatchedFlow(Flow, Backbone, ABC):
     """A flow whose tokens are squares of latents, and whose scheduler may shift levels by how many there are."""
 
     denoiser_name = "transformer"
+
+    def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
+        """Raises UserError for the parts of an editor by instruction, which have the classes of what it was made from."""
+        pipeline = str(options.get("_class_name"))
+        if any(word in pipeline for word in INSTRUCTED):
+            raise UserError(
+                f"a {pipeline} reads an instruction and the image, which is not known here: give the model for text to image"
+            )
+        super().__init__(parts, device, options, conditions)
 
     @property
     def multiple(self) -> int:

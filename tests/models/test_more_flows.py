@@ -37,6 +37,7 @@ from transformers import (
 )
 
 from sdist.cli import main
+from sdist.errors import UserError
 from sdist.models.base import Backbone
 from sdist.models.flux2 import Flux2
 from sdist.models.loading import load_backbone
@@ -293,3 +294,11 @@ def test_levels_of_flux2_are_shifted_as_for_fifty_steps(tokens: int) -> None:
     flux2 = object.__new__(Flux2)
     flux2.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     assert flux2.shift((1, tokens)) == pytest.approx(math.exp(compute_empirical_mu(tokens, 50)))
+
+
+def test_an_editor_by_instruction_is_refused_in_one_line(tmp_path: Path) -> None:
+    qwen_image().save_pretrained(tmp_path)
+    index = tmp_path / "model_index.json"
+    index.write_text(index.read_text().replace("QwenImagePipeline", "QwenImageEditPipeline"))
+    with pytest.raises(UserError, match="a QwenImageEditPipeline reads an instruction and the image"):
+        load_backbone(str(tmp_path), "cpu")
