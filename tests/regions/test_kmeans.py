@@ -1,4 +1,4 @@
-"""Clusters of feature maps against the stack that is never made, and against scikit-learn where it is installed."""
+"""Clusters of feature maps against the stack that is never made, and against scikit-learn."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from sdist.regions.kmeans import Clustering, kmeans, lloyd, plus_plus
 from sdist.regions.maps import FeatureMaps
+
+from ..need import need
 
 GRID = (12, 20)
 
@@ -45,7 +47,7 @@ def test_a_map_that_is_zero_somewhere_is_no_nan() -> None:
 
 @pytest.mark.parametrize("k", [2, 5, 9])
 def test_lloyd_is_scikit_learns_from_the_same_start(k: int) -> None:
-    cluster = pytest.importorskip("sklearn.cluster")
+    cluster = need("sklearn.cluster")
     features, x = FeatureMaps.of(maps(), GRID), stacked(maps())
     start = plus_plus(features, k, torch.Generator().manual_seed(k))
     theirs = cluster.KMeans(k, init=x[start].numpy(), n_init=1, algorithm="lloyd", tol=0, max_iter=500).fit(x.numpy())
