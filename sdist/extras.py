@@ -6,7 +6,7 @@ from .errors import UserError
 
 
 def need(command: str, *packages: str, extra: str = "evaluate") -> None:
-    """UserError, with what to install, if one of the packages of that extra is not there."""
+    """Raises UserError, with what to install, if one of the packages of that extra is not there."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise UserError(f"sdist {command} needs {missing[0]}: pip install 'sdist[{extra}]'")

@@ -142,7 +142,10 @@ def _places(phrase: str, have: Sequence[Word], rule: Difference) -> list[Word]:
 
 
 def token_indices(spans: Sequence[tuple[int, int]], chosen: Sequence[Word], pieces: Literal["all", "last"]) -> list[int]:
-    """Positions of the tokens of those words; of a word that is split into several, all or only the last (release)."""
+    """Positions of the tokens of those words; of a word that is split into several, all or only the last (release).
+
+    Raises UserError for a word of which the tokenizer makes no token.
+    """
     indices = []
     for word in chosen:
         stop = word.end - (len(word.text) - len(word.stem)) if word.stem else word.end

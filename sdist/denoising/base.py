@@ -28,7 +28,8 @@ class Level:
 def timesteps(steps: int, last: int = LAST) -> list[int]:
     """From noise to image, `steps` apart from the 0 at their end: of a schedule to 999, 50 steps are 981, 961, .., 1, 0.
 
-    The spacing is that of DDIM in Stable Diffusion (diffusers: leading, with an offset of 1).
+    The spacing is that of DDIM in Stable Diffusion (diffusers: leading, with an offset of 1). Raises UserError
+    for more steps than that leaves levels apart.
     """
     every = last + 1
     if not 1 <= steps <= every // 2:

@@ -23,6 +23,7 @@ def passing_area(values: Scores, ratios: Scores, profile: Profile) -> float:
     """L1* and CLIP-I*: the area under the mean of `values` over edits that pass k, from k = 1 to 1.22.
 
     Divide it by 0.22 for the mean over k. nan if no edit passes some k, or if an edit that passes has the value nan.
+    Raises UserError unless there are as many values as ratios.
     """
     if len(values) != len(ratios):
         raise UserError(f"L1* and CLIP-I* need a value and a ratio for each edit, got {len(values)} and {len(ratios)}")

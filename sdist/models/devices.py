@@ -11,7 +11,7 @@ def memory_format(device: str) -> torch.memory_format:
 
 
 def choose_device(device: str) -> str:
-    """The given device if this machine has it; "auto" takes CUDA, else MPS, else the CPU."""
+    """The given device; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if this machine does not have it."""
     have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return next(d for d in ("cuda", "mps", "cpu") if have[d])

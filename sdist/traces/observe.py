@@ -42,22 +42,31 @@ def observe(
     method = replace(_watched(method, follow), timesteps=tap)
     distiller = ScoreDistiller(network, edit, method, [identity], sampler=tap)
     optimizer = distiller.configure_optimizers()
-    kept = defaultdict[str, list[Tensor]](list)
+    arrays = defaultdict[str, list[Tensor]](list)
     until = method.steps if follow is None else follow.steps
     while (k := int(distiller.step[0])) < until:
         if forced and follow is not None:
             distiller.latents.data.copy_(follow.arrays["z_before"][k : k + 1])
-        before = distiller.latents.detach().clone()
-        optimizer.zero_grad()
-        distiller.training_step(None, 0).backward()
-        optimizer.step()
-        if distiller.failures:
-            raise FloatingPointError(distiller.failures[0])
-        if len(distiller.accepted):
-            for name, value in {"z_before": before, "z": distiller.latents.detach().clone(), **_of_step(distiller)}.items():
-                kept[name].append(value.cpu())
-    arrays = {name: torch.cat(values) for name, values in kept.items()}
-    return {**arrays, **tap.arrays(), **_of_attempts(distiller), "z_final": distiller.latents.detach().cpu().clone()}
+        for name, value in _round(distiller, optimizer).items():
+            arrays[name].append(value.cpu())
+    steps = {name: torch.cat(values) for name, values in arrays.items()}
+    return {**steps, **tap.arrays(), **_of_attempts(distiller), "z_final": distiller.latents.detach().cpu().clone()}
+
+
+def _round(distiller: ScoreDistiller, optimizer: torch.optim.Optimizer) -> Arrays:
+    """One call of the network, and the step if the draw was accepted: then what is known of it, one row of each array.
+
+    Raises FloatingPointError for what is not finite.
+    """
+    before = distiller.latents.detach().clone()
+    optimizer.zero_grad()
+    distiller.training_step(None, 0).backward()
+    optimizer.step()
+    if distiller.failures:
+        raise FloatingPointError(distiller.failures[0])
+    if not len(distiller.accepted):
+        return {}
+    return {"z_before": before, "z": distiller.latents.detach().clone(), **_of_step(distiller)}
 
 
 def _of_step(distiller: ScoreDistiller) -> Arrays:
