@@ -129,6 +129,14 @@ class Hook(Protocol):
         """
 
 
+@runtime_checkable
+class ImageHook(Hook, Protocol):
+    """A hook that knows something of each image."""
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "ImageHook":
+        """The same for some images."""
+
+
 @dataclass(frozen=True)
 class Edit:
     """What is edited, one row per image: source latents, embedded prompts by name, noun tokens, an optional user mask."""
@@ -138,12 +146,15 @@ class Edit:
     focus: Float[Tensor, "b l"]  # 1 at the tokens that the mask follows, else 0; a row of zeros: no mask
     mask: Float[Tensor, "b 1 h w"] | None = None  # the user's, 1 where the edit may happen
     masked: Bool[Tensor, " b"] | None = None  # which images have a mask of their own, where `mask` is there; None: all
+    steering: ImageHook | None = None  # what steers every network call by the image
+    source_focus: Float[Tensor, "b l"] | None = None  # `focus` of the source prompt's tokens; None: it has none
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Edit":
         """The same for some images."""
         text = {prompt: value[rows] for prompt, value in self.text.items()}
-        mask, masked = (None if value is None else value[rows] for value in (self.mask, self.masked))
-        return Edit(self.source[rows], text, self.focus[rows], mask, masked)
+        mask, masked, source = (None if value is None else value[rows] for value in (self.mask, self.masked, self.source_focus))
+        steering = None if self.steering is None else self.steering.narrow(rows)
+        return Edit(self.source[rows], text, self.focus[rows], mask, masked, steering, source)
 
 
 @dataclass(frozen=True)
@@ -365,4 +376,5 @@ def predict(
     noisy = {name: add_noise(clean[name], draw.noise, draw.alpha, draw.sigma) for name in read}
     if shift is not None and "edit" in noisy:
         noisy["edit"] = noisy["edit"] + per_image(shift * draw.sigma) * (latents - edit.source)
+    hooks = (*hooks, *([] if edit.steering is None else [edit.steering]))
     return Prediction(latents, edit, draw, call(network, noisy, draw.t, edit.text, branches, hooks), *progress)

@@ -134,6 +134,32 @@ def named_words(target: str, named: Sequence[str], where: str = "the target prom
     return sorted(set(matches), key=lambda w: w.start)
 
 
+def words_of_both(source: str, target: str, named: Sequence[str], rule: Difference = "paper") -> tuple[list[Word], list[Word]]:
+    """The words of the source and of the target that an edit is about: those that are named, else the nouns that differ.
+
+    Raises UserError for a word that is in neither prompt.
+    """
+    if not named:
+        return differing_nouns(target, source, rule), differing_nouns(source, target, rule)
+    found: tuple[list[Word], list[Word]] = ([], [])
+    for phrase in named:
+        places = [_named_or_none(prompt, phrase) for prompt in (source, target)]
+        if not any(places):
+            have = ", ".join(dict.fromkeys(w.text for prompt in (source, target) for w in words(prompt) if w.stem))
+            raise UserError(f"word {phrase!r} is in neither prompt; they have {have}")
+        for words_of_prompt, more in zip(found, places, strict=True):
+            words_of_prompt.extend(more)
+    return found
+
+
+def _named_or_none(prompt: str, phrase: str) -> list[Word]:
+    """Where a phrase stands in a prompt; nothing if it does not."""
+    try:
+        return named_words(prompt, [phrase])
+    except UserError:
+        return []
+
+
 def _places(phrase: str, have: Sequence[Word], rule: Difference) -> list[Word]:
     """The words of the phrase wherever they follow each other."""
     parts, keys = [key(w.text) for w in words(clean(phrase), rule)], [key(w.text) for w in have]

@@ -207,6 +207,11 @@ class Method:
         return frozenset[str]().union(*(regularizer.reads for regularizer in self.regularizers.values()))
 
     @property
+    def follows(self) -> frozenset[str]:
+        """The prompts whose words its components follow."""
+        return frozenset[str]().union(*(regularizer.follows for regularizer in self.regularizers.values()))
+
+    @property
     def mask(self) -> str | None:
         """Which of the regularizers is its mask."""
         return next(iter(self._masks), None)

@@ -17,12 +17,13 @@ from ..edits.request import Prepared, Request, Result
 from ..errors import ImagesError, UserError
 from ..errors.arguments import check_count
 from ..files.images import to_images, to_pixels
+from ..image_guidance.settings import ImageGuidance
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
 from ..optimizer import OptimizerSettings
-from ..prediction import Edit, rows_of
-from ..prompts import Difference, differing_nouns, named_words, token_indices
+from ..prediction import Branch, Edit, rows_of
+from ..prompts import Difference, Word, differing_nouns, named_words, token_indices, words_of_both
 from ..registry import EDITORS, many_of, one_of
 from ..spelling import check_text
 from ..taggers import default_tagger
@@ -65,6 +66,7 @@ class ScoreDistillation(Editor):
     normalizer: Any = one_of("normalizer")
     gamma: Any = one_of("gamma", "constant")
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    image_guidance: ImageGuidance = field(default_factory=ImageGuidance)
 
     def __post_init__(self) -> None:
         if None in (self.loss, self.gamma, self.timesteps):
@@ -83,8 +85,9 @@ class ScoreDistillation(Editor):
         return self.parts.reads | {"mask"}
 
     def unread(self, request: Request) -> tuple[str, ...]:
-        """The source, if no branch and no words depend on it."""
-        is_read = "words" in self.reads or any(branch.prompt == "source" for branch in self.parts.branches)
+        """The source, if no branch, no words and no image embedding depend on it."""
+        by_network = any(branch.prompt == "source" for branch in self.branches)
+        is_read = by_network or "words" in self.reads or self.image_guidance.is_on
         return () if is_read else ("source",)
 
     @property
@@ -102,6 +105,11 @@ class ScoreDistillation(Editor):
     def check_model(self, model: Backbone) -> None:
         self.timesteps.check(self.steps, model.last_timestep)
         check_levels(self.timesteps, self.steps, model.last_timestep)
+        self.weights(model)
+
+    def weights(self, model: Backbone) -> dict[str, str]:
+        """Raises UserError if image guidance is on and cannot be had."""
+        return {"image_guidance": self.image_guidance.guide(model).fingerprint} if self.image_guidance.is_on else {}
 
     def check(self, model: Backbone, request: Request) -> None:
         prompts = (request.source, request.target, self.prompts.null, self.prompts.negative)
@@ -110,10 +118,17 @@ class ScoreDistillation(Editor):
             raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        source, target = request.source, request.target
-        chosen = named_words(target, request.words) if request.words else differing_nouns(source, target, self.prompts.difference)
-        tokens = token_indices(model.text.token_spans(target), chosen, self.prompts.pieces)
+        _, chosen = self.followed(request)
+        tokens = token_indices(model.text.token_spans(request.target), chosen, self.prompts.pieces)
         return tuple(word.text for word in chosen), tuple(tokens)
+
+    def followed(self, request: Request) -> tuple[list[Word], list[Word]]:
+        """The words of the source and of the target that its parts follow. Raises UserError for a word that is not there."""
+        source, target = request.source, request.target
+        if "source" in self.parts.follows:
+            return words_of_both(source, target, request.words, self.prompts.difference)
+        named = request.words
+        return [], named_words(target, named) if named else differing_nouns(source, target, self.prompts.difference)
 
     def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
         parallel = default_parallel(model.device, images, size, self.filter is not None)
@@ -122,7 +137,7 @@ class ScoreDistillation(Editor):
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         start, method = time.perf_counter(), self.method(model)
         if "words" in self.reads:
-            _log_words(batch)
+            self._log_words(batch)
         places, edit, failures = without_faulty(batch, partial(self.encode, model))
         batch = [batch[place] for place in places]
         has_mask = method.mask is not None
@@ -155,20 +170,47 @@ class ScoreDistillation(Editor):
             "null": [self.prompts.null] * len(batch),
             "negative": [self.prompts.negative] * len(batch),
         }
-        needed = dict.fromkeys(row.prompt for row in rows_of(self.parts.branches, model.guidance))
+        rows = rows_of(self.branches, model.guidance)
+        needed = dict.fromkeys(row.prompt for row in rows)
         if foreign := [prompt for prompt in needed if prompt not in texts]:
             raise UserError(f"a branch of the method names the prompt {foreign[0]!r}: have {', '.join(texts)}")
         text = {prompt: model.embed(texts[prompt]) for prompt in needed}
-        focus = torch.zeros(len(batch), model.text.length, device=model.device)
+        focus, source_focus = torch.zeros(2, len(batch), model.text.length, device=model.device)
         for row, p in enumerate(batch):
             focus[row, list(p.tokens)] = 1.0
+            source_focus[row, self.source_tokens(model, p.request)] = 1.0
         mask = mask_rows(batch, source)
         masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
-        return Edit(source, text, focus, mask, masked)
+        steering = self.image_guidance.hook(model, batch, rows) if self.image_guidance.is_on else None
+        return Edit(source, text, focus, mask, masked, steering, source_focus)
+
+    def source_tokens(self, model: Backbone, request: Request) -> list[int]:
+        """Positions of the source prompt's words that a part follows."""
+        if "source" not in self.parts.follows:
+            return []
+        return token_indices(model.text.token_spans(request.source), self.followed(request)[0], self.prompts.pieces)
+
+    def _log_words(self, batch: Sequence[Prepared]) -> None:
+        """One line per image, whatever its seeds."""
+        for request, words, is_masked in dict.fromkeys((replace(p.request, seed=0), p.words, p.mask is not None) for p in batch):
+            gone = [word.text for word in self.followed(request)[0]] if "source" in self.parts.follows else []
+            if words or gone:
+                log.info("%s: the mask follows %s", request.image.name, ", ".join([*gone, *words]))
+            elif not is_masked:
+                log.warning(
+                    "%s: no noun in what differs between %r and %r (tagger: %s): the mask is off; name words with --words",
+                    request.image.name, request.source, request.target, default_tagger()[0],
+                )  # fmt: skip
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """All that a network is asked for."""
+        parts = self.parts
+        return parts.branches if parts.loss.corrector is None else (*parts.branches, parts.loss.corrector)
 
     def trace_parts(self, model: Backbone, prepared: Prepared) -> tuple[Edit, Method]:
-        if prepared.mask is not None or self.prompts.null:
-            raise UserError("a trace can hold neither a mask image nor a null prompt of one's own")
+        if prepared.mask is not None or self.prompts.null or self.image_guidance.is_on:
+            raise UserError("a trace can hold neither a mask image nor a null prompt of one's own nor image guidance")
         return self.encode(model, [prepared]), self.method(model)
 
     def method(self, model: Backbone) -> Method:
@@ -229,17 +271,3 @@ class ResultDelivery(Observer):
 def _admit_at(admit: Callable[[int], bool], places: Sequence[int]) -> Callable[[int], bool]:
     """Asks about images by their places in a batch of which some were left out."""
     return lambda image: admit(places[image])
-
-
-def _log_words(batch: Sequence[Prepared]) -> None:
-    """One line per image, whatever its seeds."""
-    for name, source, target, words, is_masked in dict.fromkeys(
-        (p.request.image.name, p.request.source, p.request.target, p.words, p.mask is not None) for p in batch
-    ):
-        if words:
-            log.info("%s: the mask follows %s", name, ", ".join(words))
-        elif not is_masked:
-            log.warning(
-                "%s: no noun in what differs between %r and %r (tagger: %s): the mask is off; name words with --words",
-                name, source, target, default_tagger()[0],
-            )  # fmt: skip

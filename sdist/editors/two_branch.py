@@ -13,12 +13,13 @@ from ..denoising.two_branch import Course, InjectionSteps, Variance
 from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..hooks.image_tokens import ImageTokens
-from ..image_guidance.catalogue import AUTO, find_adapter
-from ..image_guidance.guide import Estimation, Guide, load_guide
+from ..image_guidance.catalogue import AUTO
+from ..image_guidance.guide import Estimation, Guide
+from ..image_guidance.settings import ImageGuidance
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
-from ..prompts import Word, differing_nouns, named_words, token_indices, words
+from ..prompts import token_indices, words_of_both
 from ..registry import EDITORS, one_of
 from .mask_images import mask_rows
 from .prompt_to_prompt import Masking, Planning, PromptToPrompt, WalkSetup
@@ -63,49 +64,27 @@ class TwoBranch(PromptToPrompt):
 
     def check(self, model: Backbone, request: Request) -> None:
         super().check(model, request)
-        self.both_words(request)
+        words_of_both(request.source, request.target, request.words)
 
     def guide(self, model: Backbone) -> Guide | None:
         """What reads images. Raises UserError if one that was named cannot be had; without the model's own it goes without."""
-        if self.image_scale == 0 or self.adapter is None:
+        wanted = ImageGuidance(self.adapter, self.image_scale, self.estimation)
+        if not wanted.is_on:
             return None
-        source = find_adapter(self.adapter, model.name)
         try:
-            if source is None:
-                raise UserError(f"no IP-Adapter is known for {model.name}")
-            guide = load_guide(source, model.device)
+            return wanted.guide(model)
         except UserError as error:
             if self.adapter != AUTO:
                 raise
             _report_off(str(error))
             return None
-        guide.adapter.check(model, guide.where)
-        return guide
 
     def weights(self, model: Backbone) -> dict[str, str]:
         guide = self.guide(model)
         return {"image_guidance": "none" if guide is None else guide.fingerprint}
 
-    def both_words(self, request: Request) -> tuple[list[Word], list[Word]]:
-        """The words of the source and of the target that the mask follows: those that are named, else the nouns that differ.
-
-        Raises UserError for a word that is in neither prompt.
-        """
-        source, target = request.source, request.target
-        if not request.words:
-            return differing_nouns(target, source), differing_nouns(source, target)
-        found: tuple[list[Word], list[Word]] = ([], [])
-        for phrase in request.words:
-            places = [_places(prompt, phrase) for prompt in (source, target)]
-            if not any(places):
-                have = ", ".join(dict.fromkeys(w.text for prompt in (source, target) for w in words(prompt) if w.stem))
-                raise UserError(f"word {phrase!r} is in neither prompt; they have {have}")
-            for words_of_prompt, more in zip(found, places, strict=True):
-                words_of_prompt.extend(more)
-        return found
-
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        _, chosen = self.both_words(request)
+        _, chosen = words_of_both(request.source, request.target, request.words)
         return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
 
     def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
@@ -135,8 +114,9 @@ class TwoBranch(PromptToPrompt):
         """1 at the tokens of each branch's words."""
         rows = torch.zeros(2, len(batch), model.text.length, device=model.device)
         for i, prepared in enumerate(batch):
-            source, _ = self.both_words(prepared.request)
-            rows[0, i, token_indices(model.text.token_spans(prepared.request.source), source, "all")] = 1
+            request = prepared.request
+            source, _ = words_of_both(request.source, request.target, request.words)
+            rows[0, i, token_indices(model.text.token_spans(request.source), source, "all")] = 1
             rows[1, i, list(prepared.tokens)] = 1
         return Focus(*rows)
 
@@ -145,22 +125,11 @@ class TwoBranch(PromptToPrompt):
         guide = self.guide(model)
         if guide is None:
             return None
-        requests = [p.request for p in batch]
-        image, target = guide.embeddings(
-            [p.image for p in batch], [r.source for r in requests], [r.target for r in requests], self.estimation
-        )
+        image, target = guide.read(batch, self.estimation)
         zero = torch.zeros_like(image)
         null, source = (zero, image) if self.image_rows == "paper" else (image, zero)
         rows = {NULL: null, SOURCE_NULL: zero, SOURCE_SOURCE: source, TARGET: target}
         return guide.adapter.hook([layer.name for layer in model.layout.layers("cross")], rows, self.image_scale)
-
-
-def _places(prompt: str, phrase: str) -> list[Word]:
-    """Where a phrase stands in a prompt; nothing if it does not."""
-    try:
-        return named_words(prompt, [phrase])
-    except UserError:
-        return []
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,6 +50,14 @@ class ImageTokens:
         layers = network.layout.layers("cross")
         with steer(network, {layer.name: partial(self._attend, layer, rows) for layer in layers}):
             yield
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "ImageTokens":
+        """The same for some images."""
+        parts = (
+            {layer: {branch: value[rows] for branch, value in by_branch.items()} for layer, by_branch in part.items()}
+            for part in (self.keys, self.values)
+        )
+        return ImageTokens(*parts, self.scale, self.shared)
 
     def _attend(self, layer: Layer, rows: Mapping[Branch, slice], q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
         values = {branch: value for branch, value in self.values[layer.name].items() if branch in rows}

@@ -62,7 +62,7 @@ class Adapter:
                     has = "no such layer" if weight is None else f"{tuple(weight.shape)}"
                     raise UserError(
                         f"the IP-Adapter {where} is not for this model: layer {layer.name} wants weights {wanted}, it has {has}; "
-                        "name another one, or set editor.adapter to null"
+                        "name another one, or set adapter to null"
                     )
 
 

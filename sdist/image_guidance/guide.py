@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from ..edits.request import Prepared
 from ..errors import UserError
 from ..metrics.encoders.clip import Clip
 from ..models.catalogue import is_cached, is_folder
@@ -31,6 +32,11 @@ class Guide:
     clip: Clip
     where: str  # the adapter's file
     fingerprint: str  # of both
+
+    def read(self, batch: Sequence[Prepared], estimation: Estimation) -> tuple[Embeddings, Embeddings]:
+        """`embeddings` of what is to be edited."""
+        requests = [p.request for p in batch]
+        return self.embeddings([p.image for p in batch], [r.source for r in requests], [r.target for r in requests], estimation)
 
     def embeddings(
         self, images: Sequence[Image.Image], sources: Sequence[str], targets: Sequence[str], estimation: Estimation

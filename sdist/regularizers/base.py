@@ -4,13 +4,18 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from ..diffusion import Latents, PerImage
-from ..prediction import Branch, Hook, Prediction
+from ..prediction import Branch, Hook, Prediction, Prompt
 
 
 class Regularizer(ABC):
     """A frozen dataclass whose fields are its configuration. It sees accepted draws only; p.state is its own."""
 
     reads: ClassVar[frozenset[str]] = frozenset()  # of a request, beside its image and prompts: "words", "mask"
+
+    @property
+    def follows(self) -> frozenset[Prompt]:
+        """The prompts whose words it follows, if it does."""
+        return frozenset({"target"} if "words" in self.reads else ())
 
     @property
     def branches(self) -> tuple[Branch, ...]:
