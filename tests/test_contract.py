@@ -28,6 +28,7 @@ from sdist.prediction import Prediction
 from sdist.regions.attention import AttentionRegion
 from sdist.regions.base import Region
 from sdist.registry import FILTERS, GAMMAS, INVERSIONS, LOSSES, NORMALIZERS, REGIONS, REGULARIZERS, SOLVERS, TIMESTEPS, Registry
+from sdist.regularizers.attention_mask import AttentionMask
 from sdist.regularizers.base import Regularizer
 from sdist.regularizers.mask import Mask, MaskRegularizer
 from sdist.timesteps import Annealed, Descending, Timesteps, Uniform
@@ -53,6 +54,10 @@ def test_a_file_of_this_package_bears_the_name_of_its_component(registry: Regist
 @pytest.mark.parametrize("timesteps", [Descending(end=0.5), Uniform(shift=3.0), Annealed(power=2.0)])
 def test_timesteps_may_be_fractions(timesteps: Timesteps, tiny: Backbone) -> None:
     check(timesteps, tiny)
+
+
+def test_a_mask_of_both_branches(tiny: Backbone) -> None:
+    check(AttentionMask(cross_level=1, self_level=0, maps="both", refinements=3, keep=0.5, threshold=0.5), tiny)
 
 
 def test_the_embedded_model_predicts_where_no_other_is_given() -> None:

@@ -5,7 +5,7 @@ The layer returns what it returned plus scale softmax(Q K'^T s) V', with keys an
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,11 +53,11 @@ class ImageTokens:
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "ImageTokens":
         """The same for some images."""
-        parts = (
+        keys, values = (
             {layer: {branch: value[rows] for branch, value in by_branch.items()} for layer, by_branch in part.items()}
             for part in (self.keys, self.values)
         )
-        return ImageTokens(*parts, self.scale, self.shared)
+        return replace(self, keys=keys, values=values)
 
     def _attend(self, layer: Layer, rows: Mapping[Branch, slice], q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
         values = {branch: value for branch, value in self.values[layer.name].items() if branch in rows}

@@ -44,3 +44,41 @@ def test_a_mask_image_of_one_gives_no_mask_to_another(tiny: Backbone, picture: P
     together = dds.edit([dds.prepare(request) for request in (plain, masked)], Observers())
     assert (alone.mask, together[0].mask) == (None, None)
     assert torch.equal(together[1].mask, given.mask)
+
+
+BOTH = "regularizers.attention_mask.maps=both"
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "followed"),
+    [
+        ("a cat", (), (["hat"], [])),  # what goes stands in the source alone
+        ("a dog wearing a hat", (), (["cat"], ["dog"])),
+        ("a dog wearing a hat", ("hat",), (["hat"], ["hat"])),
+    ],
+)
+def test_a_mask_of_both_branches_follows_words_of_either_prompt(
+    tiny: Backbone, picture: Path, caplog: pytest.LogCaptureFixture, target: str, words: tuple, followed: tuple
+) -> None:
+    loaded = LoadedMethod(load_settings("lusd", [BOTH, "steps=1", "filter=null"]), tiny)
+    prepared = loaded.prepare(Request(picture, "a cat wearing a hat", target, words=words))
+    spans = [tiny.text.token_spans(prompt) for prompt in ("a cat wearing a hat", target)]
+    edit = loaded.editor.encode(tiny, [prepared])
+    for focus, one, prompt, named in zip(
+        (edit.source_focus, edit.focus), spans, ("a cat wearing a hat", target), followed, strict=True
+    ):
+        found = [prompt[start:end] for (start, end), on in zip(one, focus[0].tolist(), strict=True) if on]
+        assert found == named
+    with caplog.at_level("INFO"):
+        assert loaded.edit([prepared], Observers())[0].mask is not None
+    assert f"the mask follows {', '.join([*followed[0], *followed[1]])}" in caplog.text
+
+
+def test_a_word_of_neither_prompt_is_one_line(tiny: Backbone, picture: Path) -> None:
+    request = Request(picture, "a cat", "a dog", words=("house",))
+    for overrides, message in (
+        ([BOTH], "word 'house' is in neither prompt; they have a, cat, dog"),
+        ([], "unknown word 'house'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            LoadedMethod(load_settings("lusd", overrides), tiny).prepare(request)

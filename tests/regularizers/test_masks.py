@@ -1,5 +1,6 @@
 """Masks: what every one of them does, where each takes its map from, and what a mask image adds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from sdist.distillation.method import Method
 from sdist.errors import UserError
 from sdist.losses.dds import DDS
 from sdist.models.base import Backbone
-from sdist.prediction import SOURCE, TARGET, Edit, Outputs, Prediction, State, predict
+from sdist.prediction import SOURCE, SOURCE_SOURCE, TARGET, Edit, Outputs, Prediction, State, predict
 from sdist.regularizers.attention_mask import AttentionMask
 from sdist.regularizers.difference_mask import DifferenceMask
 from sdist.regularizers.mask import AveragedMask, resize, unit_range
@@ -97,6 +98,54 @@ def test_an_image_without_noun_is_not_masked(tiny: Backbone) -> None:
     mask, _ = masked(tiny, ATTENTION, State(2), 8, 0, replace(edit, focus=focus))
     assert torch.equal(mask[1], torch.ones_like(mask[1]))
     assert mask[0].min() < 0.5
+
+
+# --- refined, of both branches, cut: ViMAEdit's -------------------------------------------------------------------------
+
+BOTH = replace(ATTENTION, maps="both")
+
+
+def both_edit(tiny: Backbone, target: Sequence[int], source: Sequence[int]) -> Edit:
+    """Two images whose words stand in the first tokens of the prompts, or nowhere."""
+    edit = tiny_edit(tiny, 2)
+    rows = torch.zeros(2, 2, tiny.text.length)
+    for focus, which in zip(rows, (target, source), strict=True):
+        focus[list(which), 1:3] = 1
+    return replace(edit, focus=rows[0], source_focus=rows[1])
+
+
+def test_both_branches_maps_are_scaled_and_the_larger_counts(tiny: Backbone) -> None:
+    """As the grounding of two-branch editors has them (sdist/denoising/grounding.py), but for its kind of resizing."""
+    edit = both_edit(tiny, [0, 1], [0, 1])
+    p = predicted(tiny, BOTH, State(2), 0, 0, edit)
+    each = [
+        unit_range(resize(p.recorded[hook].refined(focus), p.latents))
+        for hook, focus in zip(BOTH.hooks, (edit.focus, edit.source_focus), strict=True)
+    ]
+    assert not torch.equal(*each)
+    assert torch.equal(BOTH.newest(p), torch.maximum(*each))
+    assert [hook.branch for hook in BOTH.hooks] == [TARGET, SOURCE_SOURCE]
+
+
+def test_a_branch_without_words_has_no_map(tiny: Backbone) -> None:
+    """The first image has words in the source alone, the second in neither."""
+    p = predicted(tiny, BOTH, State(2), 0, 0, both_edit(tiny, [], [0]))
+    source = unit_range(resize(p.recorded[BOTH.hooks[1]].refined(p.edit.source_focus), p.latents))
+    assert torch.equal(BOTH.newest(p)[0], source[0])
+    assert not BOTH.newest(p)[1].any()
+    assert BOTH.applies(p).tolist() == [True, False]
+    last = p.narrow(torch.tensor([0]))
+    torch.testing.assert_close(BOTH.newest(last), source[:1])
+    assert ATTENTION.applies(p).tolist() == [False, False]
+
+
+def test_a_threshold_cuts_the_map(tiny: Backbone) -> None:
+    p = predicted(tiny, ATTENTION, State(2), 0, 0)
+    whole = ATTENTION.newest(p)
+    assert torch.equal(replace(ATTENTION, threshold=0.4).newest(p), (whole > 0.4).float())
+    for wrong in (-0.1, 1):
+        with pytest.raises(UserError, match=f"threshold of a mask must be within 0..1, not 1, got {wrong}"):
+            replace(ATTENTION, threshold=wrong)
 
 
 def test_a_constant_map_becomes_zero() -> None:
