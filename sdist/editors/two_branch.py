@@ -21,8 +21,9 @@ from ..models.catalogue import find_model
 from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
 from ..prompts import token_indices, words_of_both
 from ..registry import EDITORS, one_of
+from .inverted_walk import Masking, Planning, WalkSetup
 from .mask_images import mask_rows
-from .prompt_to_prompt import Masking, Planning, PromptToPrompt, WalkSetup
+from .prompt_to_prompt import PromptToPrompt
 
 log = logging.getLogger("sdist")
 
@@ -48,8 +49,7 @@ class TwoBranch(PromptToPrompt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.image_replace <= 1:
-            raise UserError(f"image_replace is a part of the steps, 0..1, got {self.image_replace}")
+        self.check_parts("image_replace")
         if self.image_scale < 0:
             raise UserError(f"image_scale is at least 0, got {self.image_scale}")
 
@@ -100,7 +100,7 @@ class TwoBranch(PromptToPrompt):
         return Course(
             branches=(SOURCE_SOURCE.guided(self.source_guidance), TARGET.guided(self.target_guidance)),
             injected=InjectionSteps.of(self.steps, self.cross_replace, self.self_replace, self.image_replace, self.self_level),
-            tokens=setup.tokens,
+            tokens=self.tokens(model, batch),
             noise=setup.noises.of_step,
             images=self.images(model, batch),
             saliency=Saliency(self.grounding, focus) if focus.source.any() or focus.target.any() else None,

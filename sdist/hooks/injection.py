@@ -78,7 +78,7 @@ def check_layout(layout: AttentionLayout) -> None:
 
 def inject(source: slice, target: slice, q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
     """The target rows become p_source V."""
-    return attend(_copied(q, source, target), _copied(k, source, target), v)
+    return attend(copied(q, source, target), copied(k, source, target), v)
 
 
 def inject_tokens(source: slice, target: slice, tokens: TokenMap, q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:
@@ -91,7 +91,8 @@ def inject_tokens(source: slice, target: slice, tokens: TokenMap, q: Queries, k:
     return _with(from_target, target, from_target[target] + from_source[source])
 
 
-def _copied(x: Tensor, source: slice, target: slice) -> Tensor:
+def copied(x: Tensor, source: slice, target: slice) -> Tensor:
+    """The same with the source's rows in the place of the target's."""
     return _with(x, target, x[source])
 
 
