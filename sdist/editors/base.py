@@ -103,6 +103,11 @@ class Editor(ABC):
         """What it computes with beside the model, by name, for the run card: where images differ if these do."""
         return {}
 
+    @property
+    def adapter_name(self) -> str | None:
+        """The IP-Adapter that it asks for, if any: the name of a file, perhaps."""
+        return None
+
     @abstractmethod
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for what is wrong with a request and known without reading pixels."""

@@ -84,6 +84,10 @@ class ScoreDistillation(Editor):
     def reads(self) -> frozenset[str]:
         return self.parts.reads | {"mask"}
 
+    @property
+    def adapter_name(self) -> str | None:
+        return self.image_guidance.adapter
+
     def unread(self, request: Request) -> tuple[str, ...]:
         """The source, if no branch, no words and no image embedding depend on it."""
         by_network = any(branch.prompt == "source" for branch in self.branches)

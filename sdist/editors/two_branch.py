@@ -57,6 +57,10 @@ class TwoBranch(PromptToPrompt):
     def reads(self) -> frozenset[str]:
         return frozenset({"words", "mask"})
 
+    @property
+    def adapter_name(self) -> str | None:
+        return self.adapter
+
     def check_model(self, model: Backbone) -> None:
         """Raises UserError for attention that cannot be injected, and for an adapter that is not there or for another model."""
         super().check_model(model)

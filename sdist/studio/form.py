@@ -16,7 +16,7 @@ from ..files.images import fitted_size
 from ..files.opening import image_size
 from ..prompts import differing_nouns, words
 from .edits import Run
-from .limits import Limits, check_prompts, plain_overrides
+from .limits import Limits, check_adapter, check_prompts, plain_overrides
 
 CARD = "run card"  # stands among the methods for the settings of a restored card
 
@@ -51,6 +51,7 @@ def runs_of(wanted: EditOrder, limits: Limits) -> list[Run]:
         for seed in range(int(wanted.seed), int(wanted.seed) + int(wanted.seeds)):
             settings = _settings(wanted, method, seed)
             limits.check_steps(settings.editor.steps)
+            check_adapter(settings.editor.adapter_name)
             named = tuple(wanted.chosen or ()) if "words" in settings.editor.reads else ()
             if wanted.mask is not None and "mask" not in settings.editor.reads:
                 raise UserError(f"{method} has no mask: clear what is painted, or leave {method} out")

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError, unknown
+from ..image_guidance.catalogue import ADAPTERS, AUTO
 from .bench import Bench
 
 log = logging.getLogger("sdist")
 
-METHOD_KEYS = ("loss", "regularizers", "filter", "normalizer", "gamma", "optimizer", "timesteps", "prompts", "scale")
+METHOD_KEYS = (
+    "loss", "regularizers", "filter", "normalizer", "gamma", "optimizer", "timesteps", "prompts", "image_guidance", "scale",
+)  # fmt: skip
 KEY = re.compile(r"\w+(\.\w+)*")
 MEGABYTE = 2**20
 LONGEST_PROMPT = 2000  # characters
@@ -68,6 +71,12 @@ def check_literal(text: str) -> None:
     """Raises UserError for ${...}, which could read this machine's environment."""
     if "${" in text:
         raise UserError("settings from the browser are taken literally: ${...} is not allowed")
+
+
+def check_adapter(name: str | None) -> None:
+    """Raises UserError for an IP-Adapter by file, folder or hub id, which would be looked for on this machine or fetched."""
+    if name not in (None, AUTO, *ADAPTERS):
+        raise unknown("IP-Adapter", str(name), (AUTO, *ADAPTERS), "this studio")
 
 
 def check_prompts(*prompts: str) -> None:

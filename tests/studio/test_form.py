@@ -45,6 +45,11 @@ REFUSED = {
     "a key in brackets": ({"overrides": "[model]=/etc"}, "unknown setting"),
     "the environment": ({"overrides": "prompts.null=${oc.env:HOME}"}, "taken literally"),
     "an unknown key": ({"overrides": "optimizer.lrr=1"}, "unknown key 'lrr'"),
+    "an adapter's file": ({"overrides": "image_guidance.adapter=/etc"}, "unknown IP-Adapter '/etc' .*this studio"),
+    "an adapter of the hub": (
+        {"methods": ["vimaedit"], "steps": 0, "overrides": "editor.adapter=any/one"},
+        "unknown IP-Adapter 'any/one'",
+    ),
     "no target": ({"target": " "}, "target prompt is empty"),
     "a mask that a method ignores": (
         {"methods": ["lusd", "sdedit"], "overrides": "", "steps": 0, "mask": Path("mask.png")},
@@ -61,6 +66,7 @@ def test_what_is_refused(name: str, picture: Path, tiny_folder: Path) -> None:
 
 
 def test_plain_settings_are_taken() -> None:
+    assert plain_overrides("image_guidance.adapter=auto") == ["image_guidance.adapter=auto"]
     assert plain_overrides(" optimizer.lr=0.1 \n\n loss.scale=2") == ["optimizer.lr=0.1", "loss.scale=2"]
 
 
