@@ -69,6 +69,16 @@ def test_two_steps_of_prompt_to_prompt(real: Backbone, job: Request, target: str
     assert not torch.equal(*edited)
 
 
+def test_two_steps_of_mutual_self_attention(real: Backbone, job: Request) -> None:
+    edited = []
+    for start in (0, 1):
+        method = LoadedMethod(load_settings("masactrl", ["editor.steps=2", f"editor.start={start}"], size="128x128"), real)
+        with torch.no_grad():
+            edited.append(method.editor.walk(real, [method.prepare(job)]))
+    assert all(z.isfinite().all() for z in edited)
+    assert not torch.equal(*edited)
+
+
 @pytest.mark.parametrize("method", ["vimaedit", "vimaedit_dpmpp"])
 def test_two_steps_of_two_branches(real: Backbone, job: Request, method: str) -> None:
     """The levels that are looked at exist; where the mask is not, the image stays."""
