@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
 
     from ..distillation.callbacks import ProgressBar, StopCondition
     from ..editors.base import Observers
-    from ..editors.loading import load_method
+    from ..editors.loading import Localized, load_method
     from ..edits.outputs import writable_folder
     from ..edits.run_card import read_card
     from ..files.images import load_image, png_bytes
@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     torch.set_num_threads(card.threads)
     method = load_method(settings)
     _check_model(card, method)
-    prepared = method.prepare(card.request, (card.words, card.tokens))
+    prepared = method.prepare(card.request, Localized(card.words, card.tokens, card.source_tokens))
     callbacks = [ProgressBar("replay"), StopCondition(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))
     if args.output is not None:

@@ -116,6 +116,10 @@ class Editor(ABC):
         """The words of the target prompt that it localizes, and the positions of their tokens."""
         return (), ()
 
+    def source_tokens(self, model: Backbone, request: Request) -> tuple[int, ...]:
+        """The positions of the tokens of the source prompt's words, if it localizes those too."""
+        return ()
+
     def trace_parts(self, model: Backbone, prepared: Prepared) -> tuple[Edit, Method]:
         """What a trace of one edit is made with. Raises UserError for what the format of traces cannot hold."""
         raise UserError("a trace holds a run of score distillation; this method is another editor")

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -35,10 +35,17 @@ from .base import Editor, Observers
 
 log = logging.getLogger("sdist")
 
-Localized = tuple[tuple[str, ...], tuple[int, ...]]  # words of the target prompt, and the positions of their tokens
 
 FAR = 4  # times as many pixels as an edit has, at which it is said
 LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings that make another loaded model
+
+
+class Localized(NamedTuple):
+    """What an editor localizes of a request: words of the target prompt, and positions of tokens in both prompts."""
+
+    words: tuple[str, ...]
+    tokens: tuple[int, ...]
+    source_tokens: tuple[int, ...] | None  # None: not known
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class LoadedMethod:
     def prepare(self, request: Request, localized: Localized | None = None) -> Prepared:
         """Reads and checks all that belongs to one request, so that a bad one is known before anything is computed.
 
-        `localized`: the words and tokens that the mask follows, where they are known; else they are looked for.
+        `localized`: what the mask follows, where it is known; else it is looked for.
         """
         self.check(request)
         image = self._fitted(request.image, read_image(request.file, request.plain), self.settings.size, is_result=True)
@@ -103,8 +110,9 @@ class LoadedMethod:
             report_words(self.model, self._read(request))
         notes = {name: [*one.notes, *one.faults] for name, one in read.items()}
         with naming("editor", self.editor):
-            words, tokens = localized or self.editor.words(self.model, request)
-        return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes)
+            words, tokens, source = localized or (*self.editor.words(self.model, request), None)
+            source = self.editor.source_tokens(self.model, request) if source is None else source
+        return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes, source)
 
     def _fitted(self, path: Path, read: LoadedImage, size: str, is_result: bool = False) -> LoadedImage:
         """At the size of the edit; the log says once what was done to it."""

@@ -182,17 +182,17 @@ class ScoreDistillation(Editor):
         focus, source_focus = torch.zeros(2, len(batch), model.text.length, device=model.device)
         for row, p in enumerate(batch):
             focus[row, list(p.tokens)] = 1.0
-            source_focus[row, self.source_tokens(model, p.request)] = 1.0
+            source_focus[row, list(p.source_tokens)] = 1.0
         mask = mask_rows(batch, source)
         masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
         steering = self.image_guidance.hook(model, batch, rows) if self.image_guidance.is_on else None
         return Edit(source, text, focus, mask, masked, steering, source_focus)
 
-    def source_tokens(self, model: Backbone, request: Request) -> list[int]:
-        """Positions of the source prompt's words that a part follows."""
+    def source_tokens(self, model: Backbone, request: Request) -> tuple[int, ...]:
         if "source" not in self.parts.follows:
-            return []
-        return token_indices(model.text.token_spans(request.source), self.followed(request)[0], self.prompts.pieces)
+            return ()
+        gone, _ = self.followed(request)
+        return tuple(token_indices(model.text.token_spans(request.source), gone, self.prompts.pieces))
 
     def _log_words(self, batch: Sequence[Prepared]) -> None:
         """One line per image, whatever its seeds."""
@@ -213,8 +213,10 @@ class ScoreDistillation(Editor):
         return parts.branches if parts.loss.corrector is None else (*parts.branches, parts.loss.corrector)
 
     def trace_parts(self, model: Backbone, prepared: Prepared) -> tuple[Edit, Method]:
-        if prepared.mask is not None or self.prompts.null or self.image_guidance.is_on:
-            raise UserError("a trace can hold neither a mask image nor a null prompt of one's own nor image guidance")
+        if prepared.mask is not None or self.prompts.null or self.image_guidance.is_on or "source" in self.parts.follows:
+            raise UserError(
+                "a trace can hold neither a mask image nor a null prompt of one's own, image guidance or a mask of both branches"
+            )
         return self.encode(model, [prepared]), self.method(model)
 
     def method(self, model: Backbone) -> Method:

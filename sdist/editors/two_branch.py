@@ -91,6 +91,10 @@ class TwoBranch(PromptToPrompt):
         _, chosen = words_of_both(request.source, request.target, request.words)
         return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
 
+    def source_tokens(self, model: Backbone, request: Request) -> tuple[int, ...]:
+        gone, _ = words_of_both(request.source, request.target, request.words)
+        return tuple(token_indices(model.text.token_spans(request.source), gone, "all"))
+
     def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
         course = self.course(model, batch, setup)
         return course.plan, lambda: [None] * len(batch) if course.masks is None else [*course.masks.edit]
@@ -118,9 +122,7 @@ class TwoBranch(PromptToPrompt):
         """1 at the tokens of each branch's words."""
         rows = torch.zeros(2, len(batch), model.text.length, device=model.device)
         for i, prepared in enumerate(batch):
-            request = prepared.request
-            source, _ = words_of_both(request.source, request.target, request.words)
-            rows[0, i, token_indices(model.text.token_spans(request.source), source, "all")] = 1
+            rows[0, i, list(prepared.source_tokens)] = 1
             rows[1, i, list(prepared.tokens)] = 1
         return Focus(*rows)
 

@@ -105,6 +105,7 @@ class Prepared:
     words: tuple[str, ...]
     tokens: tuple[int, ...]
     notes: dict[str, list[str]] = field(default_factory=dict)  # what was done to "image" and "mask" when they were read
+    source_tokens: tuple[int, ...] = ()  # of the source prompt's words, for editors that localize those too
 
     @cached_property
     def key(self) -> str:

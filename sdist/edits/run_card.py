@@ -27,7 +27,7 @@ from ..plugins import check_recorded, plugins_of
 from ..registry import classes_in
 from ..spelling import escaped
 from ..taggers import default_tagger
-from .request import Request, Result
+from .request import Prepared, Request, Result
 
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pytorch-lightning", "omegaconf", "pillow", "numpy")
 
@@ -49,7 +49,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         },
         **({"weights": weights} if (weights := settings.editor.weights(backbone)) else {}),
         **({"plugins": plugins} if (plugins := plugins_of({type(backbone), *classes_in(settings)})) else {}),
-        "job": {**describe(result.prepared.request), "tokens": list(result.prepared.tokens)},
+        "job": {**describe(result.prepared.request), **_tokens(result.prepared)},
         "lanes": result.parallel,
         "words": list(result.prepared.words),
         **_tagger(settings, result.prepared.request),
@@ -72,6 +72,11 @@ def _tagger(settings: Settings, request: Request) -> dict[str, str]:
     if request.words or request.plain or "words" not in settings.editor.reads:
         return {}
     return {"tagger": default_tagger()[0]}
+
+
+def _tokens(prepared: Prepared) -> dict[str, list[int]]:
+    """Those that the mask followed."""
+    return {"tokens": list(prepared.tokens), "source_tokens": list(prepared.source_tokens)}
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
@@ -130,13 +135,14 @@ def describe(request: Request, digest: Callable[[Path], str] = file_digest) -> d
 
 @dataclass(frozen=True)
 class Card:
-    """A card read back; the mask followed `words` by `tokens`, `changed` are the plugins whose files are others now."""
+    """A card read back; the mask followed `words` by the tokens, `changed` are the plugins whose files are others now."""
 
     text: str
     settings: Settings
     request: Request
     words: tuple[str, ...]
     tokens: tuple[int, ...]
+    source_tokens: tuple[int, ...] | None  # None: the card is older than that
     steps: int  # made; fewer than the settings' where the run was stopped
     parallel: int  # under "lanes" in the file
     threads: int
@@ -170,6 +176,8 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         settings = resolve(data["settings"], f"run card of {path.name}")
         request = _request(data["job"], images, plain="read" not in data)
         words, tokens = tuple(map(str, data["words"])), tuple(map(int, data["job"]["tokens"]))
+        source = data["job"].get("source_tokens")
+        source = None if source is None else tuple(map(int, source))
         steps, parallel, threads = len(data["attempts"]), int(data["lanes"]), int(data["machine"]["threads"])
         if parallel < 1 or threads < 1:
             raise ValueError(f"{parallel} draws at once, {threads} threads")
@@ -178,7 +186,7 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         said |= {key: value for key, value in data["model"].items() if key == "prediction_type"}
         weights = {name: str(value) for name, value in data.get("weights", {}).items()}
         known = (model, said, weights, versions, changed, _in_memory(data["model"]))
-        return Card(text, settings, request, words, tokens, steps, parallel, threads, *known)
+        return Card(text, settings, request, words, tokens, source, steps, parallel, threads, *known)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

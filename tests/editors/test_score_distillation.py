@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sdist import prompts
+from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.editors.base import Observers
 from sdist.editors.loading import LoadedMethod
@@ -82,3 +84,20 @@ def test_a_word_of_neither_prompt_is_one_line(tiny: Backbone, picture: Path) -> 
     ):
         with pytest.raises(UserError, match=message):
             LoadedMethod(load_settings("lusd", overrides), tiny).prepare(request)
+
+
+@pytest.mark.parametrize(("method", "more"), [("lusd", (BOTH, "steps=3", "filter=null")), ("vimaedit", ("editor.steps=2",))])
+def test_a_card_keeps_the_tokens_of_the_source_whatever_finds_its_nouns_later(
+    tiny_folder: Path,
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    method: str,
+    more,
+) -> None:
+    edit = ("edit", picture, "--source", "a cat wearing a hat", "--target", "a cat", "--method", method, "--model", tiny_folder)
+    assert main([*map(str, edit), "--output", str(tmp_path), "--quiet", "--set", *more]) == 0
+    monkeypatch.setattr(prompts, "default_tagger", lambda: ("none", lambda words: ["DT"] * len(words)))
+    assert main(["replay", str(next(tmp_path.glob("*_seed0.png"))), "--quiet"]) == 0
+    assert "identical" in capsys.readouterr().out

@@ -120,6 +120,7 @@ def test_what_we_record_we_verify(job: Request, tmp_path: Path, method: str, pre
         ("p2p", [], False, "a trace holds a run of score distillation; this method is another editor"),
         ("dds", ["prompts.null=snow"], False, "neither a mask image nor a null prompt"),
         ("dds", [], True, "neither a mask image nor a null prompt"),
+        ("lusd", ["regularizers.attention_mask.maps=both"], False, "or a mask of both branches"),
     ],
 )
 def test_what_a_trace_cannot_hold(
