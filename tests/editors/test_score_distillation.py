@@ -71,7 +71,7 @@ def test_a_mask_of_both_branches_follows_words_of_either_prompt(
     ):
         found = [prompt[start:end] for (start, end), on in zip(one, focus[0].tolist(), strict=True) if on]
         assert found == named
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="sdist"):
         assert loaded.edit([prepared], Observers())[0].mask is not None
     assert f"the mask follows {', '.join([*followed[0], *followed[1]])}" in caplog.text
 

@@ -36,13 +36,13 @@ def requests(picture: Path, tmp_path: Path) -> list[Request]:
 
 def edited(model: Backbone, requests: list[Request], method: str, *more: str) -> list[np.ndarray]:
     name, *overrides = method.split()
-    loaded = LoadedMethod(load_settings(name, [*overrides, "steps=1", *more]), model)
+    loaded = LoadedMethod(load_settings(name, [*overrides, "steps=1", "size=64x64", *more]), model)
     return [np.asarray(r.image, float) for r in loaded.edit([loaded.prepare(request) for request in requests], Observers())]
 
 
 def test_each_prompt_reads_the_embedding_that_it_should(golden: Backbone, requests: list[Request]) -> None:
     """The target the estimate, the source the image, all others zero; of an image that is left, its own."""
-    loaded = LoadedMethod(load_settings("dds", [ON, "image_guidance.scale=0.7"]), golden)
+    loaded = LoadedMethod(load_settings("dds", [ON, "image_guidance.scale=0.7", "size=64x64"]), golden)
     batch = [loaded.prepare(request) for request in requests]
     image, target = loaded.editor.image_guidance.guide(golden).read(batch, "paper")
     adapter, layers = loaded.editor.image_guidance.guide(golden).adapter, [x.name for x in golden.layout.layers("cross")]
@@ -60,7 +60,7 @@ def test_each_prompt_reads_the_embedding_that_it_should(golden: Backbone, reques
 
 
 def test_a_correction_of_the_noise_reads_it_too(golden: Backbone, requests: list[Request]) -> None:
-    loaded = LoadedMethod(load_settings("rfds", [ON, "loss.reverse=true", "loss.guidance_scale=1"]), golden)
+    loaded = LoadedMethod(load_settings("rfds", [ON, "loss.reverse=true", "loss.guidance_scale=1", "size=64x64"]), golden)
     steering = loaded.editor.encode(golden, [loaded.prepare(requests[0])]).steering
     assert {branch for by_branch in steering.keys.values() for branch in by_branch} == {TARGET}
     assert SOURCE not in loaded.editor.branches
@@ -84,7 +84,7 @@ def test_off_is_off(golden: Backbone, requests: list[Request], off: str) -> None
 
 def test_the_card_names_what_was_read_and_replays(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit = ("edit", picture, "--source", "a cat", "--target", "a dog", "--method", "sds", "--model", GOLDEN / "pipeline")
-    assert main([*map(str, edit), "--steps", "2", "--output", str(tmp_path), "--quiet", "--set", ON]) == 0
+    assert main([*map(str, edit), "--steps", "2", "--output", str(tmp_path), "--quiet", "--set", ON, "size=64x64"]) == 0
     result = tmp_path / "picture_sds_a-dog_seed0.png"
     assert '"image_guidance": "ip-adapter_sd15.safetensors ' in Image.open(result).text["sdist"]
     assert main(["replay", str(result), "--quiet"]) == 0
