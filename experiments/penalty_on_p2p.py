@@ -7,11 +7,10 @@ region look in the target's branch at content words of the target prompt alone. 
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +19,15 @@ from lime_regions import span
 from PIL import Image
 
 from sdist.config.build import load_settings
-from sdist.denoising.sample import Plan
 from sdist.editors.base import Observers
+from sdist.editors.inverted_walk import Masking, Planning, WalkSetup
 from sdist.editors.lime import tokens_of
 from sdist.editors.loading import LoadedMethod
 from sdist.editors.mask_images import mask_pixels
 from sdist.editors.prompt_to_prompt import PromptToPrompt
-from sdist.edits.request import Request
+from sdist.edits.request import Prepared, Request
 from sdist.hooks.penalty import Penalty
+from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
 from sdist.prediction import TARGET
 from sdist.regions.base import from_mask
@@ -39,25 +39,19 @@ from sdist.tinyworld.judge import look
 class Penalized(PromptToPrompt):
     """The region is the mask image."""
 
-    penalty: Penalty | None = None
-
     @property
     def reads(self) -> frozenset[str]:
         return frozenset({"mask"})
 
-    def walk(self, model: Any, batch: Sequence[Any]) -> Any:
+    def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
+        (plan, masks), injected = super().planned(model, batch, setup), int(self.cross_replace * (self.steps + 1))
         size = model.latent_size(batch[0].image.size)
         allowed = torch.zeros(len(batch), model.text.length, dtype=torch.bool)
         for row, p in enumerate(batch):
             allowed[row, list(tokens_of(model.text, p.request.target, "paper").effective)] = True
         region = torch.stack([from_mask(mask_pixels([p.mask]), size).mask for p in batch])
         penalty = Penalty((TARGET,), (0, 1), region, allowed, size)
-        return PromptToPrompt.walk(replace(self, penalty=penalty), model, batch)
-
-    def plan(self, tokens: Any, to_the_end: bool = False) -> Callable[[int], Plan]:
-        plan, injected, penalty = super().plan(tokens, to_the_end), int(self.cross_replace * (self.steps + 1)), self.penalty
-        assert penalty is not None
-        return lambda k: plan(k) if k < injected else plan(k)._replace(hooks=[*plan(k).hooks, penalty])
+        return lambda k: plan(k) if k < injected else plan(k)._replace(hooks=[*plan(k).hooks, penalty]), masks
 
 
 def main() -> None:
