@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from sdist.editors.lime import tokens_of
 from sdist.editors.loading import LoadedMethod
 from sdist.editors.mask_images import mask_pixels
 from sdist.editors.prompt_to_prompt import PromptToPrompt
-from sdist.edits.request import Prepared, Request
+from sdist.edits.request import Request
 from sdist.hooks.penalty import Penalty
 from sdist.models.base import Backbone
 from sdist.models.loading import load_backbone
@@ -43,7 +44,7 @@ class Penalized(PromptToPrompt):
     def reads(self) -> frozenset[str]:
         return frozenset({"mask"})
 
-    def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
+    def planned(self, model: Backbone, batch: Sequence[Any], setup: WalkSetup) -> tuple[Planning, Masking]:
         (plan, masks), injected = super().planned(model, batch, setup), int(self.cross_replace * (self.steps + 1))
         size = model.latent_size(batch[0].image.size)
         allowed = torch.zeros(len(batch), model.text.length, dtype=torch.bool)
