@@ -25,10 +25,14 @@ class Scale:
     cross_level: int  # of the mask's cross-attention: 1 / 2^level of the latent's side
     self_level: int  # of the mask's self-attention
     inject_level: int  # finest self-attention that Prompt-to-Prompt injects; finer layers keep their own
+    t_min: int = 50  # least noisy timestep that LUSD asks for
 
 
 # measured on tinyworld: step and threshold, see sdist/tinyworld/weights/README.md; inject_level, see docs/two_branch.md
 OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1, inject_level=2)
+
+# threshold and t_min: see sdist/tinyworld/weights/flow/README.md
+OF_TINYWORLD_FLOW = replace(OF_TINYWORLD, threshold=0.005, t_min=400)
 
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1, inject_level=1)
 
@@ -46,7 +50,7 @@ class Model:
 MODELS: dict[str, Model] = {
     "tinyworld": Model((str(TINYWORLD),), OF_TINYWORLD),
     "tinyworld-flow": Model(
-        (str(TINYWORLD / "flow"),), OF_TINYWORLD, {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
+        (str(TINYWORLD / "flow"),), OF_TINYWORLD_FLOW, {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
     ),
     "tinyworld-instruct": Model((str(TINYWORLD / "instruct"),), OF_TINYWORLD, {"vae": "vae"}),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
