@@ -269,3 +269,11 @@ def test_layers_stay_as_they_were() -> None:
     assert (together.editor, together.loss, together["list"]) == ({"name": "lime"}, {"name": "dds"}, {"a": 1})
     assert kept_rate(layers, "SGD") is None
     assert [OmegaConf.to_yaml(layer) for layer in layers] == before
+
+
+@pytest.mark.parametrize("method", ["lusd", "lusd_released", "lusd_difference", "lusd_clusters", "dds_lusd"])
+def test_lusd_asks_for_no_timestep_below_its_models(method: str) -> None:
+    lowest = {
+        model: load_settings(method, [f"model={model}"]).editor.timesteps.t_min for model in ("tinyworld", "tinyworld-flow")
+    }
+    assert lowest == {"tinyworld": 50, "tinyworld-flow": 400}
