@@ -109,10 +109,10 @@ class ScoreDistillation(Editor):
     def check_model(self, model: Backbone) -> None:
         self.timesteps.check(self.steps, model.last_timestep)
         check_levels(self.timesteps, self.steps, model.last_timestep)
-        self.weights(model)
+        if self.image_guidance.is_on:
+            self.image_guidance.guide(model)  # so that one that cannot be had is known before an edit
 
     def weights(self, model: Backbone) -> dict[str, str]:
-        """Raises UserError if image guidance is on and cannot be had."""
         return {"image_guidance": self.image_guidance.guide(model).fingerprint} if self.image_guidance.is_on else {}
 
     def check(self, model: Backbone, request: Request) -> None:
