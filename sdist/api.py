@@ -43,6 +43,9 @@ def edit(
     size: str | None = None,
     device: str | None = None,
     precision: str | None = None,
+    keep_background: bool | None = None,
+    output_size: str | None = None,
+    crop: str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
     on_step: Callable[[Snapshot], None] | None = None,
     progress: bool = True,
@@ -51,12 +54,16 @@ def edit(
 
     An image is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
     array (height, width) of truth values or numbers. `instruction` says what to do, for methods that read one and need no
-    prompts then. `settings` are further values of the method's yaml, {"optimizer": {"lr": 0.1}} or ["optimizer.lr=0.1"];
-    arguments win over them, and None leaves a value to the method. `on_step` gets the start (step 0) and every step as it is
-    made. `progress` shows a bar, and warns if the result has another size than the image. The model stays in memory for the next
-    call. Raises UserError for bad input.
+    prompts then. `keep_background`, `output_size` ("source") and `crop` ("auto", "mask") put the edit back into the image: see
+    docs/bring_your_own.md. `settings` are further values of the method's yaml, {"optimizer": {"lr": 0.1}} or
+    ["optimizer.lr=0.1"]; arguments win over them, and None leaves a value to the method. `on_step` gets the start (step 0) and
+    every step as it is made. `progress` shows a bar, and warns if the result has another size than the image, unless that was
+    asked for. The model stays in memory for the next call. Raises UserError for bad input.
     """
-    arguments = {"model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision}
+    arguments = {
+        "model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision,
+        "keep_background": keep_background, "output_size": output_size, "crop": crop,
+    }  # fmt: skip
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
@@ -105,7 +112,8 @@ def make(
     method = replace(model_cache.get(settings), name=name)
     with method.model.alone:
         prepared = method.prepare(request)
-        if progress and image_size(request.file) != prepared.image.size and not log.isEnabledFor(logging.INFO):
+        resized = image_size(request.file) != prepared.image.size and not settings.at_source
+        if progress and resized and not log.isEnabledFor(logging.INFO):
             log.warning("%s", "; ".join(prepared.notes["image"]))  # which the log has already where it shows information
         (result,) = method.edit([prepared], run)
     return result

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Commands = Any  # argparse's subparsers, which have no public type
-SETTINGS = ("model", "device", "precision", "size", "seed", "steps", "compile")  # that are arguments of their own
+SETTINGS = (  # that are arguments of their own
+    "model", "device", "precision", "size", "seed", "steps", "compile", "keep_background", "output_size", "crop",
+)  # fmt: skip
 
 
 def model_arguments(command: argparse.ArgumentParser) -> None:
@@ -62,10 +64,24 @@ def edit_arguments(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="make N variants, with seeds S to S+N-1 where S is the first seed (default: 1)",
     )
+    composition_arguments(command)
     command.add_argument("--log", default="none", choices=("none", "csv", "tensorboard", "wandb"),
                          help="where values and images of the steps go, under OUTPUT/logs (default: none)")  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     quiet_argument(command)
+
+
+def composition_arguments(command: argparse.ArgumentParser) -> None:
+    """How an edit comes back into its image."""
+    command.add_argument("--keep-background", action="store_const", const=True,
+                         help="outside of the mask the image's own pixels (default: as the autoencoder draws them)")  # fmt: skip
+    command.add_argument("--output-size", choices=("edit", "source"),
+                         help="of the result; source: the image's own (default: edit, that of --size)")  # fmt: skip
+    command.add_argument(
+        "--crop",
+        choices=("none", "auto", "mask"),
+        help="edit a square around the mask and put it back; auto: if there is a mask (default: none)",
+    )
 
 
 def share_arguments(command: argparse.ArgumentParser) -> None:

@@ -71,7 +71,8 @@ def settings_of(
 
 def _option(key: str, value: Any) -> str:
     """A value as the command line's own option gives it."""
-    return f"--{key}" if value is True else f"--{key} {value}"
+    option = f"--{key.replace('_', '-')}"
+    return option if value is True else f"{option} {value}"
 
 
 def _override(override: str, name: str) -> Override:

@@ -1,7 +1,7 @@
 """The settings of a run: what all editors share, and the editor itself with what it may be set to."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError
 from ..models.precision import Precision
@@ -26,6 +26,21 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class CompositionSettings:
+    """How edited pixels come back into the source image, see sdist/edits/composition.py."""
+
+    paste: Literal["residual", "pixels"] = "residual"  # at the source's size: its change is added, or its pixels replace
+    threshold: float = 0.5  # of a method's mask: what is above may change
+    grow: float = 1 / 64  # by how much of the edit's short side that is widened
+    feather: float = 1 / 64  # and how wide its soft edge reaches, inwards and outwards; a mask image has its own edge
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "grow", "feather"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"composition.{name} is 0 or more and below 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of a run but its images and prompts."""
 
@@ -35,10 +50,24 @@ class Settings:
     compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
     checkpoint: bool = False  # less memory, more time for losses that differentiate through the network (CDS)
     size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
+    keep_background: bool = False  # outside of the mask, the user's or else the method's last, pixels are the source's own
+    output_size: Literal["edit", "source"] = "edit"  # of the result; "source": it is put back into the image as it was given
+    crop: Literal["none", "auto", "mask"] = "none"  # "mask": a square around the mask image is edited; "auto": where there is one
+    composition: CompositionSettings = field(default_factory=CompositionSettings)
     seed: int = 0  # of the first image; a request has its own
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models/catalogue.py
     log: LogSettings = field(default_factory=LogSettings)
     editor: Any = one_of("editor", FLAT)  # without it the keys of score_distillation stand beside these
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What of a request is read: by the editor, and when its image is put together."""
+        return self.editor.reads | ({"mask"} if self.keep_background or self.crop != "none" else frozenset[str]())
+
+    @property
+    def at_source(self) -> bool:
+        """Whether a result has the size of the image as it was given."""
+        return self.output_size == "source" or self.crop != "none"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process builds equal settings from plain data, after the plugins that their components may come from."""

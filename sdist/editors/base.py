@@ -80,6 +80,11 @@ class Editor(ABC):
         be given, since sets of edits have them: see `unread`.
         """
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether its results have masks, if not each of them."""
+        return False
+
     def unread(self, request: Request) -> Sequence[str]:
         """Which of the prompts, source and target, it would not read of that request."""
         return ()

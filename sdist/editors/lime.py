@@ -70,6 +70,10 @@ class LIME(InstructPix2Pix):
         return 9 * self.steps // 10 if self.penalized_steps is None else self.penalized_steps
 
     @property
+    def has_mask(self) -> bool:
+        return True
+
+    @property
     def reads(self) -> frozenset[str]:
         return frozenset({"instruction", "words", "mask"})
 

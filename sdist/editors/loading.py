@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from ..config.settings import Settings
+from ..edits.composition import composed
 from ..edits.request import Prepared, Request, Result
 from ..edits.run_card import make_card
 from ..errors import UserError
 from ..errors.arguments import checked
 from ..faults import naming
-from ..files.images import LoadedImage, fit, fit_note, fitted_size, read_image
-from ..files.masks import check_shape, coverage, read_mask
+from ..files.masks import check_shape
 from ..files.opening import image_size
 from ..models.base import Backbone
 from ..models.catalogue import find_model
@@ -32,11 +32,11 @@ from ..models.vocabulary import check_words, report_words
 from ..models.wrappers import check_casting, plain
 from ..registry import EDITORS
 from .base import Editor, Observers
+from .reading import Fitting
 
 log = logging.getLogger("sdist")
 
 
-FAR = 4  # times as many pixels as an edit has, at which it is said
 LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings that make another loaded model
 
 
@@ -73,20 +73,32 @@ class LoadedMethod:
     def check(self, request: Request) -> tuple[int, int]:
         """The size (width, height) that the image will have. Raises UserError for what is wrong and known without pixels."""
         optional = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
-        foreign = [name for name, value in optional.items() if value and name not in self.editor.reads]
+        foreign = [name for name, value in optional.items() if value and name not in self.settings.reads]
         if foreign:
-            reads = ", ".join(["the prompts", *sorted(self.editor.reads)])
+            reads = ", ".join(["the prompts", *sorted(self.settings.reads)])
             raise UserError(f"{' and '.join(foreign)}: not read by this method, which reads {reads}")
-        stored = image_size(request.file)
-        size = fitted_size(stored, self.settings.size, self.model.native_side, self.editor.size_multiple(self.model))
-        if request.mask is not None and not request.plain:
-            check_shape(image_size(request.mask, "mask"), stored, request.mask.name, request.image.name)
+        self._check_mask(request)
+        size = self._fitting.size(request)
         self.model.check_size(*size)
         with naming("editor", self.editor):
             self.editor.check(self.model, request)
         for prompt in () if request.plain else self._read(request):
             check_words(self.model, prompt)
         return size
+
+    def _check_mask(self, request: Request) -> None:
+        """Raises UserError for a mask of another shape than its image, and where one is needed and there will be none."""
+        if request.mask is not None and not request.plain:
+            mask, image = image_size(request.mask, "mask"), image_size(request.file)
+            check_shape(mask, image, request.mask.name, request.image.name)
+        if request.mask is None and self.settings.crop == "mask":
+            raise UserError("--crop mask needs a mask image (--mask IMAGE); --crop auto crops where there is one")
+        if request.mask is None and self.settings.keep_background and not self.editor.has_mask:
+            raise UserError("--keep-background needs a mask, and this method makes none: give a mask image (--mask IMAGE)")
+
+    @property
+    def _fitting(self) -> Fitting:
+        return Fitting(self.settings, self.model.native_side, self.editor.size_multiple(self.model))
 
     def _read(self, request: Request) -> list[str]:
         """The texts that the editor reads."""
@@ -100,29 +112,14 @@ class LoadedMethod:
         `localized`: what the mask follows, where it is known; else it is looked for.
         """
         self.check(request)
-        image = self._fitted(request.image, read_image(request.file, request.plain), self.settings.size, is_result=True)
-        read = {"image": image}
-        if request.mask is not None:
-            size = f"{image.image.width}x{image.image.height}"
-            read["mask"] = self._fitted(request.mask, read_mask(request.mask, request.plain), size)
-            _report_coverage(request.mask.name, read["mask"].image)
+        read = self._fitting.read(request)
         if not request.plain:
             report_words(self.model, self._read(request))
-        notes = {name: [*one.notes, *one.faults] for name, one in read.items()}
         with naming("editor", self.editor):
             words, tokens, source = localized or (*self.editor.words(self.model, request), None)
             source = self.editor.source_tokens(self.model, request) if source is None else source
-        return Prepared(request, image.image, read["mask"].image if "mask" in read else None, words, tokens, notes, source)
-
-    def _fitted(self, path: Path, read: LoadedImage, size: str, is_result: bool = False) -> LoadedImage:
-        """At the size of the edit; the log says once what was done to it."""
-        image = fit(read.image, size, self.model.native_side, self.editor.size_multiple(self.model))
-        notes = [*read.notes, *fit_note(read.image.size, image.size)]
-        if is_result and read.image.width * read.image.height >= FAR * image.width * image.height:
-            notes.append("that is far below, and the result has that size")
-        fitted = replace(read, image=image, notes=notes)
-        fitted.report(path.name)
-        return fitted
+        mask = None if read.mask is None else read.mask.image
+        return Prepared(request, read.image.image, mask, words, tokens, read.notes, source, read.box)
 
     def parallel(self, images: int, size: tuple[int, int]) -> int:
         """How many draws at once suit the device, for so many images of (width, height) pixels."""
@@ -154,9 +151,10 @@ class LoadedMethod:
 
     def _finished(self, result: Result) -> Result:
         """A result that says how it was made."""
-        name = self.name or EDITORS.name_of(self.editor)
-        if result.prepared.mask is not None:
-            _report_outside(result, result.prepared.mask)
+        name, mask = self.name or EDITORS.name_of(self.editor), result.prepared.mask
+        result = composed(result, self.settings)
+        if mask is not None and not result.composition:
+            _report_outside(result, mask)
         return replace(result, card=self.card(result), method=name, model=self.settings.model)
 
     def card(self, result: Result) -> dict[str, Any]:
@@ -170,14 +168,6 @@ def _check_queue(batch: Sequence[Prepared]) -> None:
     sizes = dict.fromkeys(f"{prepared.image.width} x {prepared.image.height}" for prepared in batch)
     if len(sizes) > 1:
         raise UserError(f"the images of a queue have one size, these are {', '.join(sizes)}; edit each size by itself")
-
-
-def _report_coverage(name: str, mask: Image.Image) -> None:
-    """Says what part of the image a mask lets change; one that lets nothing change is warned of."""
-    if not np.asarray(mask).any():
-        log.warning("mask %s is empty: nothing in the image may change; white is where the edit may happen", name)
-    else:
-        log.info("mask %s: %s", name, coverage(mask))
 
 
 def _report_outside(result: Result, mask: Image.Image) -> None:

@@ -88,6 +88,10 @@ class ScoreDistillation(Editor):
     def adapter_name(self) -> str | None:
         return self.image_guidance.adapter
 
+    @property
+    def has_mask(self) -> bool:
+        return self.parts.mask is not None
+
     def unread(self, request: Request) -> tuple[str, ...]:
         """The source, if no branch, no words and no image embedding depend on it."""
         by_network = any(branch.prompt == "source" for branch in self.branches)

@@ -54,6 +54,10 @@ class TwoBranch(PromptToPrompt):
             raise UserError(f"image_scale is at least 0, got {self.image_scale}")
 
     @property
+    def has_mask(self) -> bool:
+        return True
+
+    @property
     def reads(self) -> frozenset[str]:
         return frozenset({"words", "mask"})
 

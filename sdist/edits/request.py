@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..errors.arguments import check_fields, checked, native
+from ..files.frames import Box
 from ..files.images import FORMATS, image_bytes, mask_image, panel, png_bytes
 from ..files.in_memory import PICTURES, kept_file
 from ..files.paths import image_path
@@ -106,6 +107,7 @@ class Prepared:
     tokens: tuple[int, ...]
     notes: dict[str, list[str]] = field(default_factory=dict)  # what was done to "image" and "mask" when they were read
     source_tokens: tuple[int, ...] = ()  # of the source prompt's words, for editors that localize those too
+    box: Box | None = None  # the part of the image as it was given that is edited; None: all of it
 
     @cached_property
     def key(self) -> str:
@@ -123,6 +125,7 @@ class Result:
     attempts: tuple[int, ...]  # draws for each step
     parallel: int  # draws that the network saw at once, at most; rounding depends on it
     timings: dict[str, float]  # seconds, its share where it was not alone
+    composition: dict[str, Any] = field(default_factory=dict)  # how it was put back into its source, if it was
     card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/edits/run_card.py
     method: str = ""  # its name or yaml, or what its editor is called
     model: str = ""
@@ -135,9 +138,15 @@ class Result:
 
     @property
     def panel(self) -> Image.Image:
-        """Source, mask if there is one, and edit, side by side."""
-        mask = [] if self.mask is None else [mask_image(self.mask, self.image.size)]
-        return panel([self.prepared.image, *mask, self.image])
+        """Source, mask if there is one, and edit, side by side, at the size at which they were edited."""
+        size = self.prepared.image.size
+        mask = [] if self.mask is None else [mask_image(self.mask, size)]
+        return panel([self.prepared.image, *mask, self._shown_at(size)])
+
+    def _shown_at(self, size: tuple[int, int]) -> Image.Image:
+        """What was edited of the image, at that size."""
+        box = self.composition.get("box")
+        return self.image if box is None else self.image.resize(size, Image.Resampling.LANCZOS, box=box)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""

@@ -54,6 +54,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
         "words": list(result.prepared.words),
         **_tagger(settings, result.prepared.request),
         "size": list(result.image.size),
+        **({"composition": result.composition} if result.composition else {}),
         **({} if result.prepared.request.plain else {"read": result.prepared.notes}),
         "attempts": list(result.attempts),
         "seconds": result.timings,

@@ -31,6 +31,9 @@ def run(
     device: str | None = None,
     precision: str | None = None,
     compile: bool | None = None,
+    keep_background: bool | None = None,
+    output_size: str | None = None,
+    crop: str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
     **options: Any,
 ) -> RunResult:
@@ -46,6 +49,7 @@ def run(
     """
     values = {
         "model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision, "compile": compile,
+        "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
     check_options(options, RunOptions, run)
     chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})

@@ -60,6 +60,9 @@ def as_type(images: list[Image.Image], output_type: str) -> list[Image.Image] | 
     """Images as they are for "pil"; of values in 0..1 "pt" (b, 3, h, w) and "np" (b, h, w, 3)."""
     if output_type == "pil":
         return images
+    sizes = dict.fromkeys(f"{image.width} x {image.height}" for image in images)
+    if len(sizes) > 1:
+        raise UserError(f"output_type {output_type} is one array, and the results are {', '.join(sizes)}: pil is a list")
     pixels = (to_pixels(images) + 1) / 2
     return pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
 
