@@ -18,12 +18,18 @@ T = TypeVar("T")
 
 Commands = Any  # argparse's subparsers, which have no public type
 SETTINGS = (  # that are arguments of their own
-    "model", "device", "precision", "size", "seed", "steps", "compile", "keep_background", "output_size", "crop",
+    "model", "device", "precision", "size", "seed", "steps", "compile", "keep_background", "output_size", "crop", "variant",
+    "model_config",
 )  # fmt: skip
 
 
 def model_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", metavar="ALIAS|ID|DIR", help="alias, hub id or folder (default: tinyworld)")
+    command.add_argument(
+        "--model", metavar="ALIAS|ID|DIR|FILE", help="alias, hub id, folder or .safetensors file (default: tinyworld)"
+    )
+    command.add_argument("--model-config", metavar="ALIAS|ID|DIR",
+                         help="whose configurations a file has (default: what its weights look like)")  # fmt: skip
+    command.add_argument("--variant", metavar="NAME", help="of the weights, such as fp16 (default: none, or what there is)")
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument(
         "--precision",

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..errors import UserError
+from ..models.options import LoadOptions
 from ..models.precision import Precision
 from ..plugins import loaded_plugins
 from ..registry import EDITORS, one_of, plain
@@ -44,7 +45,9 @@ class CompositionSettings:
 class Settings:
     """All of a run but its images and prompts."""
 
-    model: str = "tinyworld"  # alias, hub id or folder
+    model: str = "tinyworld"  # alias, hub id, folder, or a file of a whole model (.safetensors)
+    variant: str = ""  # of its weights, such as fp16, where there are several; empty: without one, or what there is
+    model_config: str = ""  # of a file: alias, hub id or folder whose configurations it has; empty: what it looks like
     device: str = "auto"
     precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
     compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
@@ -58,6 +61,11 @@ class Settings:
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models/catalogue.py
     log: LogSettings = field(default_factory=LogSettings)
     editor: Any = one_of("editor", FLAT)  # without it the keys of score_distillation stand beside these
+
+    @property
+    def load_options(self) -> LoadOptions:
+        """What the model is loaded with beside its own files."""
+        return LoadOptions(self.variant, self.model_config)
 
     @property
     def reads(self) -> frozenset[str]:

@@ -37,7 +37,7 @@ from .reading import Fitting
 log = logging.getLogger("sdist")
 
 
-LOADED = ("model", "device", "precision", "compile", "checkpoint")  # settings that make another loaded model
+LOADED = ("model", "device", "precision", "compile", "checkpoint", "load_options")  # settings that make another loaded model
 
 
 class Localized(NamedTuple):
@@ -183,7 +183,8 @@ def load_method(settings: Settings) -> LoadedMethod:
     """The method with a model of its own, which nothing else uses."""
     with process_state():
         number_format = format_on(choose_device(settings.device).partition(":")[0], settings.precision)
-        backbone = load_backbone(settings.model, settings.device, settings.editor.conditions, DTYPES[number_format])
+        wanted = (settings.editor.conditions, DTYPES[number_format], settings.load_options)
+        backbone = load_backbone(settings.model, settings.device, *wanted)
         return LoadedMethod(settings, adapt(backbone, settings))
 
 
@@ -232,7 +233,8 @@ def _identity(settings: Settings) -> Hashable:
     kind = choose_device(settings.device).partition(":")[0]
     needs = (settings.editor.conditions, settings.editor.model_key(format_on(kind, settings.precision)))
     folders = [Path(source) for source in find_model(settings.model).sources]
-    paths = sorted(path for folder in folders for depth in ("*", "*/*") for path in folder.glob(depth) if path.is_file())
+    inside = (path for folder in folders for depth in ("*", "*/*") for path in folder.glob(depth))
+    paths = sorted(path for path in (*folders, *inside) if path.is_file())
     files = tuple((str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
     return repr(([getattr(settings, name) for name in LOADED], needs, files))
 

@@ -81,13 +81,14 @@ def _tokens(prepared: Prepared) -> dict[str, list[int]]:
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
-    """The settings as json would give them back; a model's folder as an absolute path.
+    """The settings as json would give them back; files and folders of a model as absolute paths.
 
     Raises UserError for what is not UTF-8, which no card can hold.
     """
     plain = json.loads(json.dumps(settings.plain()))
-    if Path(settings.model).is_dir():
-        plain["model"] = str(Path(settings.model).resolve())
+    for key in ("model", "model_config"):
+        if plain[key] and Path(plain[key]).exists():
+            plain[key] = str(Path(plain[key]).resolve())
     for key, value in plain.items():
         text = json.dumps(value, ensure_ascii=False)
         if (shown := escaped(text)) != text:

@@ -13,7 +13,8 @@ TINYWORLD = Path(__file__).parent.parent / "tinyworld" / "weights"
 IN_MEMORY = "(in memory)"  # a pipeline that was made of components in Python: on no disk, with Stable Diffusion's scale
 
 SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")  # files that hold a whole model, or a part
-CONVERT = "make a folder of it: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), of diffusers"
+SAFE = SINGLE[0]  # the one that holds no code
+CONVERT = "on a machine that trusts it: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), of diffusers"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ MODELS: dict[str, Model] = {
 
 
 def find_model(name: str) -> Model:
-    """A model by alias, hub id ("owner/name") or local folder; the last two get Stable Diffusion's scale.
+    """A model by alias, hub id ("owner/name"), local folder or safetensors file; the last three get Stable Diffusion's scale.
 
     A source of an alias, or a folder like one, gets what that alias has. Raises UserError for anything else.
     """
@@ -83,6 +84,8 @@ def find_model(name: str) -> Model:
         return MODELS[name]
     if name == IN_MEMORY:
         return Model((IN_MEMORY,), STABLE_DIFFUSION)
+    if is_single_file(name):
+        return Model((str(Path(name).absolute()),), STABLE_DIFFUSION)
     if Path(name).is_dir() and not (Path(name) / "model_index.json").is_file():
         raise _refusal(name)
     known = [m for m in MODELS.values() if name in m.sources or (Path(name).is_dir() and _is_source(name, m))]
@@ -91,6 +94,11 @@ def find_model(name: str) -> Model:
     if Path(name).is_dir() or _is_hub_id(name):
         return Model((name,), STABLE_DIFFUSION)
     raise _refusal(name)
+
+
+def is_single_file(name: str) -> bool:
+    """Whether a name is a file of weights that can be read."""
+    return name.endswith(SAFE) and Path(name).is_file()
 
 
 def _is_hub_id(name: str) -> bool:
@@ -106,14 +114,18 @@ def _is_hub_id(name: str) -> bool:
 def _refusal(name: str) -> UserError:
     """Why nothing can be loaded from a name that is no pipeline's folder and no hub id."""
     path = Path(name)
-    if path.is_file() or name.endswith(SINGLE):
-        return UserError(f"model {name} is a single file, not a pipeline's folder; {CONVERT}")
+    if path.is_file():
+        return UserError(f"model {name} is a single file that can run code, only {SAFE} is read; {CONVERT}")
+    if name.endswith(SINGLE) and "://" not in name:
+        return UserError(f"model {name} is a single file that is not there")
     if "://" in name:
         return UserError(f"model {name} is a URL: give the hub id (owner/name), or a folder that was downloaded")
     if not path.is_dir():
         return unknown("model", name, MODELS, "aliases; a hub id (owner/name) or a folder with model_index.json works too")
     single = sorted(file.name for file in path.glob("*") if file.name.endswith(SINGLE))
+    safe = [file for file in single if file.endswith(SAFE)]
     hint = f", but single files ({single[0]}); {CONVERT}" if single else ""
+    hint = f", but single files: --model {path / safe[0]} reads one" if safe else hint
     if (path / "config.json").is_file():
         hint = "; it is one part of a pipeline: give the folder above it"
     return UserError(f"model folder {name} is not a diffusers pipeline: it has no model_index.json{hint}")

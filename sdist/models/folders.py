@@ -11,8 +11,8 @@ from torch import nn
 from ..errors import UserError
 from ..registry import FAMILIES
 from .base import Backbone
-from .catalogue import TINYWORLD, find_model, is_folder
-from .weights import MissingError, find_weights, read_json
+from .catalogue import TINYWORLD, find_model, is_folder, is_single_file
+from .weights import MissingError, find_weights, read_json, variants_in
 
 INDEX = "model_index.json"
 OF_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))  # any of these sets will do
@@ -37,6 +37,11 @@ class Part:
     def is_network(self) -> bool:
         return issubclass(self.kind, nn.Module)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Of its weights."""
+        return find_weights(self.folder, self.variant or "").files
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -47,10 +52,10 @@ class Contents:
     parts: dict[str, Part]
 
 
-def read_folder(folder: Path, shared_parts: Mapping[str, str], given: Collection[str] = ()) -> Contents:
+def read_folder(folder: Path, shared_parts: Mapping[str, str], given: Collection[str] = (), variant: str = "") -> Contents:
     """The parts that the model's family names but for those `given`, with all of their files.
 
-    `shared_parts` are folders of tinyworld by part.
+    `shared_parts` are folders of tinyworld by part; weights are of the `variant` where there are some.
 
     Raises MissingError for a file that is not there, UserError for a model that cannot be used or is unsafe.
     """
@@ -65,7 +70,10 @@ def read_folder(folder: Path, shared_parts: Mapping[str, str], given: Collection
         if name in shared_parts and not (folder / name).is_dir():
             parts[name] = _read_part(name, find_class(kind), TINYWORLD / shared_parts[name])
             continue
-        parts[name] = _read_part(name, find_class(_kind(name, family, listed, folder / name)), folder / name)
+        parts[name] = _read_part(name, find_class(_kind(name, family, listed, folder / name)), folder / name, variant)
+    have = {found for part in parts.values() if variant and part.is_network for found in variants_in(part.folder)}
+    if variant and variant not in have:
+        raise MissingError(f"no part has weights of the variant {variant}: have {', '.join(sorted(v or 'none' for v in have))}")
     return Contents(index, family, parts)
 
 
@@ -81,7 +89,8 @@ def problem(source: str) -> str | None:
     if folder is None:
         return "not on this disk"
     try:
-        read_folder(folder, find_model(source).shared_parts)
+        if not folder.is_file():
+            read_folder(folder, find_model(source).shared_parts)
     except (OSError, UserError) as error:
         return str(error)
     return None
@@ -93,7 +102,9 @@ def on_disk(source: str) -> bool:
 
 
 def local_folder(source: str) -> Path | None:
-    """Where a source lies on this disk, whole or not: a folder itself, of a hub id the cached snapshot."""
+    """Where a source lies on this disk, whole or not: a folder or a file itself, of a hub id the cached snapshot."""
+    if is_single_file(source):
+        return Path(source)
     if is_folder(source):
         return Path(source).absolute() if (Path(source) / INDEX).is_file() else None
     from huggingface_hub import try_to_load_from_cache
@@ -163,7 +174,7 @@ def _kind(name: str, family: type[Backbone], listed: Mapping[str, list[str]], fo
     return str(said[-1] or said[0]) if name == "scheduler" else own
 
 
-def _read_part(name: str, kind: Any, folder: Path) -> Part:
+def _read_part(name: str, kind: Any, folder: Path, variant: str = "") -> Part:
     if hasattr(kind, "vocab_files_names"):
         if not any(all((folder / file).is_file() for file in files) for files in OF_TOKENIZERS):
             raise MissingError(f"{name} has no {' and no '.join(files[0] for files in OF_TOKENIZERS)}")
@@ -172,7 +183,7 @@ def _read_part(name: str, kind: Any, folder: Path) -> Part:
     if not issubclass(kind, nn.Module):
         return Part(kind, folder)
     _check_network(name, config, folder)
-    return Part(kind, folder, find_weights(folder).variant)
+    return Part(kind, folder, find_weights(folder, variant).variant)
 
 
 def _check_network(name: str, config: Mapping[str, Any], folder: Path) -> None:

@@ -14,14 +14,17 @@ log = logging.getLogger("sdist")
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies and templates
 
 
-def fetch(hub_id: str) -> Path:
-    """The folder of its files in the cache, downloaded where they are not there. Raises MissingError where the hub fails."""
+def fetch(hub_id: str, variant: str = "") -> Path:
+    """The folder of its files in the cache, downloaded where they are not there: weights of that variant, if it has some.
+
+    Raises MissingError where the hub fails.
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError
 
     try:
         with hub_says(f"model {hub_id}"):
-            return _fetch(hub_id)
+            return _fetch(hub_id, variant)
     except UserError:
         raise
     except GatedRepoError:
@@ -32,21 +35,21 @@ def fetch(hub_id: str) -> Path:
         raise MissingError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
 
-def _fetch(hub_id: str) -> Path:
+def _fetch(hub_id: str, variant: str) -> Path:
     from huggingface_hub import hf_hub_download, model_info, snapshot_download
 
     log.info("fetching model %s from the hub", hub_id)
     parts = listed_parts(read_json(Path(hf_hub_download(hub_id, INDEX))))
     needed = {name for family in families_of(parts) for name in family.components} & parts.keys()
     names = [file.rfilename for file in model_info(hub_id, timeout=10).siblings or ()]
-    wanted = [f"{part}/{name}" for part in sorted(needed) for name in wanted_files(_inside(part, names))]
+    wanted = [f"{part}/{name}" for part in sorted(needed) for name in wanted_files(_inside(part, names), variant)]
     return Path(snapshot_download(hub_id, allow_patterns=[INDEX, *wanted], tqdm_class=progress_of(f"model {hub_id}")))
 
 
-def wanted_files(names: Iterable[str]) -> list[str]:
+def wanted_files(names: Iterable[str], first: str = "") -> list[str]:
     """Of the files of a part those that are read: its texts, and its weights in one variant, whole or in shards."""
     names = list(names)
-    texts, chosen = [name for name in names if name.endswith(TEXTS)], choose(names)
+    texts, chosen = [name for name in names if name.endswith(TEXTS)], choose(names, first)
     if chosen is None:
         return texts
     variant, name = chosen

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from .hub import fetch
 from .kinds import family_of
 from .library import loading
 from .memory import allocating
+from .options import LoadOptions
 from .process_state import process_state
+from .single_file import load_single_file
 from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
-from .weights import MissingError, find_weights
+from .weights import MissingError
 from .wrappers import unwrapped
 
 log = logging.getLogger("sdist")
@@ -29,24 +32,41 @@ log = logging.getLogger("sdist")
 FAULTS = (OSError, ValueError, TypeError, RuntimeError, OverflowError, SafetensorError)  # of files that are missing or damaged
 
 
-def load_backbone(name: str, device: str = "auto", conditions: int = 0, dtype: torch.dtype = torch.float32) -> Backbone:
-    """The model of that alias, hub id or folder, on "auto", "cpu", "cuda", "cuda:1" or "mps"; the denoiser in that format.
+@dataclass(frozen=True)
+class Wanted:
+    """What a model is loaded for."""
+
+    device: str = "cpu"
+    conditions: int = 0
+    dtype: torch.dtype = torch.float32
+    shared_parts: Mapping[str, str] = field(default_factory=dict)
+    options: LoadOptions = field(default_factory=LoadOptions)
+
+
+def load_backbone(
+    name: str,
+    device: str = "auto",
+    conditions: int = 0,
+    dtype: torch.dtype = torch.float32,
+    options: LoadOptions = LoadOptions(),  # noqa: B008 (it is frozen)
+) -> Backbone:
+    """The model of that alias, hub id, folder or file, on "auto", "cpu", "cuda", "cuda:1" or "mps"; the denoiser in that format.
 
     `conditions`: how many latents its denoiser reads beside the noisy one, 1 for InstructPix2Pix.
     """
     model, where = find_model(name), choose_device(device)
     keep_freed_memory()
     with process_state():
-        backbone = _load_first(name, model, where, conditions, dtype)
+        backbone = _load_first(name, model, Wanted(where, conditions, dtype, model.shared_parts, options))
     backbone.name = name
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
 
 
-def _load_first(name: str, model: Model, device: str, conditions: int, dtype: torch.dtype) -> Backbone:
+def _load_first(name: str, model: Model, wanted: Wanted) -> Backbone:
     failures = []
     for source in model.sources:
-        backbone, problem = _try_load(source, device, conditions, model.shared_parts, dtype)
+        backbone, problem = _try_load(source, wanted)
         if backbone is not None:
             return backbone
         failures.append(f"{source}: {problem}")
@@ -56,9 +76,7 @@ def _load_first(name: str, model: Model, device: str, conditions: int, dtype: to
     )
 
 
-def _try_load(
-    source: str, device: str, conditions: int, shared_parts: Mapping[str, str], dtype: torch.dtype
-) -> tuple[Backbone | None, str]:
+def _try_load(source: str, wanted: Wanted) -> tuple[Backbone | None, str]:
     """The model, or why it cannot be had; what the disk has only in part is fetched."""
     here, problem = local_folder(source), ""
     for folder in (here, None) if here is not None and not is_folder(source) else (here,):
@@ -66,8 +84,8 @@ def _try_load(
         if blocked:
             return None, f"{problem}, and {blocked}" if problem else blocked
         try:
-            with allocating(device, "the model"):
-                backbone = _load(fetch(source) if folder is None else folder, device, conditions, shared_parts, dtype)
+            with allocating(wanted.device, "the model"):
+                backbone = _load(fetch(source, wanted.options.variant) if folder is None else folder, wanted)
             backbone.source = source
             return backbone, ""
         except UserError as error:
@@ -79,18 +97,27 @@ def _try_load(
     return None, problem
 
 
-def _load(folder: Path, device: str, conditions: int, shared_parts: Mapping[str, str], dtype: torch.dtype) -> Backbone:
+def _load(place: Path, wanted: Wanted) -> Backbone:
+    """Of a file, or of a folder."""
+    if not place.is_file():
+        return _load_folder(place, wanted)
+    with loading():
+        family, parts, index = load_single_file(place, wanted.options.config)
+    return family(parts, wanted.device, index, wanted.conditions)
+
+
+def _load_folder(folder: Path, wanted: Wanted) -> Backbone:
     """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone.
 
     Text encoders come first, since their libraries need room for the files, too.
     """
-    contents = read_folder(folder, shared_parts)
+    contents = read_folder(folder, wanted.shared_parts, variant=wanted.options.variant)
     denoiser, parts, stored = contents.family.denoiser_name, dict[str, Any](), dict[str, StoredWeights]()
     with loading():
         for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
-            form = Format(dtype, memory_format(device.partition(":")[0])) if name == denoiser else Format()
+            form = Format(wanted.dtype, memory_format(wanted.device.partition(":")[0])) if name == denoiser else Format()
             parts[name] = _load_part(name, part, form, stored)
-    backbone = contents.family({name: parts[name] for name in contents.parts}, device, contents.index, conditions)
+    backbone = contents.family({name: parts[name] for name in contents.parts}, wanted.device, contents.index, wanted.conditions)
     if denoiser in stored:
         backbone.keep_stored(stored[denoiser])
     return backbone
@@ -131,7 +158,7 @@ def _load_part(name: str, part: Part, form: Format, stored: dict[str, StoredWeig
         log.info("%s has %s weights alone (%s)", name, part.variant, part.folder)
     try:
         if is_stored(part):
-            network, stored[name] = load_stored(name, part.kind, part.folder, find_weights(part.folder).files, form)
+            network, stored[name] = load_stored(name, part.kind, part.folder, part.files, form)
             return network
         if part.is_network:
             return _load_network(name, part)
@@ -152,7 +179,7 @@ def _load_network(name: str, part: Part) -> Any:
         lacks = report["missing_keys"]
         raise UserError(f"{name} lacks {len(lacks)} weights of {part.kind.__name__}, {min(lacks)} among them")
     say_left_out(name, part.kind, {key for key in report["unexpected_keys"] if not key.endswith(INDICES)})
-    check_formats(name, find_weights(part.folder).files)
+    check_formats(name, part.files)
     return network
 
 

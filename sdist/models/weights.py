@@ -29,18 +29,21 @@ class Weights(NamedTuple):
     variant: str | None
 
 
-def find_weights(part: Path) -> Weights:
-    """The weights that the libraries will read from the folder of a part. Raises MissingError, or UserError if that is unsafe."""
+def find_weights(part: Path, variant: str = "") -> Weights:
+    """The weights that are read from the folder of a part: of that variant if there are some.
+
+    Raises MissingError, or UserError if that is unsafe.
+    """
     names = [path.name for path in sorted(part.glob("*"))]
     shards = check_indexes(part)
-    found = choose(names)
+    found = choose(names, variant)
     if found is None:
         raise MissingError(_nothing(part.name, names))
-    variant, name = found
+    chosen, name = found
     files = shards.get(name, (part / name,))
     for file in files:
         check_whole(file)
-    return Weights(files, variant)
+    return Weights(files, chosen)
 
 
 def check_indexes(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -48,14 +51,19 @@ def check_indexes(folder: Path) -> dict[str, tuple[Path, ...]]:
     return {path.name: shards_of(path) for path in sorted(folder.glob("*.json")) if is_index(path.name)}
 
 
-def choose(names: Iterable[str]) -> tuple[str | None, str] | None:
-    """Of the files of a part, the one that holds its weights or lists their shards, with its variant."""
+def choose(names: Iterable[str], first: str = "") -> tuple[str | None, str] | None:
+    """Of the files of a part, the one that holds its weights or lists their shards, with its variant; `first` if it is there."""
     kinds = [name for name in names if is_index(name) or (_is_weights(name) and "-of-" not in name)]
     found = {variant_of(name): name for name in sorted(kinds, key=is_index, reverse=True)}  # a whole file before an index
-    for variant in (None, *PREFERRED, *sorted(variant for variant in found if variant)):
+    for variant in (first or None, None, *PREFERRED, *sorted(variant for variant in found if variant)):
         if variant in found:
             return variant, found[variant]
     return None
+
+
+def variants_in(part: Path) -> set[str]:
+    """Of the weights in the folder of a part; empty for those without one."""
+    return {variant_of(path.name) or "" for path in part.glob("*") if _is_weights(path.name) or is_index(path.name)}
 
 
 def is_index(name: str) -> bool:

@@ -35,20 +35,21 @@ from ..errors import UserError, unknown
 from ..errors.arguments import checked, matches
 from ..faults import is_out_of_memory
 from ..files.in_memory import Picture, in_memory
-from ..models.catalogue import IN_MEMORY, find_model, is_folder
+from ..models.catalogue import IN_MEMORY, find_model, is_folder, is_single_file
 from ..models.folders import on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
 from ..models.loading import FAULTS, load_shared_parts, part_problem
 from ..models.precision import DTYPES
 from ..models.process_state import process_state
+from ..models.single_file import load_single_file
 from ..models.wrappers import check_hooks, unwrapped
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
 from .networks import as_backbone, networks_of, restoring_state
 
 OUTPUTS = ("pil", "np", "pt", "latent")
-OWN = ("model", "device", "precision")  # settings that the pipeline has by its components
+OWN = ("model", "model_config", "device", "precision")  # settings that the pipeline has by its components
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -102,6 +103,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         )
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         self._interrupt = False
+        self._model_config = ""  # of a single file
 
     @classmethod
     @checked()
@@ -113,6 +115,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         Raises UserError for what is not there or cannot be loaded.
         """
         name = os.fspath(pretrained_model_name_or_path)
+        if is_single_file(name):
+            raise UserError(f"{name} is a single file: from_single_file reads it")
         model = find_model(name)
         name = next((source for source in model.sources if on_disk(source)), model.sources[0])
         source = str(Path(name).resolve()) if is_folder(name) else name
@@ -128,6 +132,26 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             reason = part_problem(Path(folder), safe) or " ".join(str(error).split())[:300]
             raise UserError(f"{pretrained_model_name_or_path} cannot be loaded as a pipeline: {reason}") from error
         pipeline.register_to_config(_name_or_path=source)
+        return pipeline
+
+    @classmethod
+    @checked()
+    def from_single_file(
+        cls, path: str | os.PathLike[str], config: str | os.PathLike[str] = "", **options: Any
+    ) -> "ScoreDistillationPipeline":
+        """The pipeline of a safetensors file that holds a whole model in the names of its original code, in float32.
+
+        `config` is an alias, hub id or folder whose configurations and tokenizers it has; empty: what its weights look like.
+        `options` are components in place of its own. Raises UserError for what is not there or cannot be loaded.
+        """
+        file, named = Path(path).absolute(), os.fspath(config)
+        find_model(str(file))  # which refuses what is no such file
+        with process_state(), loading():
+            _, parts, index = load_single_file(file, named)
+        empty = bool(index.get("force_zeros_for_empty_prompt", True))
+        pipeline = cls(**{"unet": None, "force_zeros_for_empty_prompt": empty, **parts, **options})
+        pipeline.register_to_config(_name_or_path=str(file))
+        pipeline._model_config = named
         return pipeline
 
     @classmethod
@@ -233,7 +257,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         dtype, device = networks[kind].dtype, next(networks[kind].parameters()).device
         if dtype not in NAMES:
             raise UserError(f"the pipeline's {kind} is {dtype}: have {', '.join(map(str, NAMES))}")
-        parts = {"model": self._model, "device": str(device), "precision": NAMES[dtype]}
+        parts = {"model": self._model, "model_config": self._model_config, "device": str(device), "precision": NAMES[dtype]}
         return settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None} | parts)
 
     @property

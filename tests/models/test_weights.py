@@ -17,6 +17,7 @@ from sdist.models.catalogue import MODELS, TINYWORLD, find_model
 from sdist.models.folders import local_folder, on_disk, problem
 from sdist.models.hub import wanted_files
 from sdist.models.loading import load_backbone
+from sdist.models.options import LoadOptions
 from sdist.models.weights import choose, find_weights, variant_of
 from sdist.pipeline.pipeline import ScoreDistillationPipeline
 
@@ -241,6 +242,18 @@ def test_what_would_make_the_libraries_read_other_files_is_refused(folder: Path)
         config.write_text(before)
 
 
+def test_a_variant_that_is_named_is_read_where_there_are_several(folder: Path) -> None:
+    half = weights(folder, "unet").with_name("diffusion_pytorch_model.fp16.safetensors")
+    save_file({key: value.half() for key, value in load_file(weights(folder, "unet")).items()}, half)
+    usual, named = (load_backbone(str(folder), "cpu", options=LoadOptions(variant=name)) for name in ("", "fp16"))
+    assert usual.fingerprint != named.fingerprint
+    assert torch.equal(named.denoiser.conv_in.weight, usual.denoiser.conv_in.weight.half().float())
+    assert torch.equal(named.vae.quant_conv.weight, usual.vae.quant_conv.weight)
+    with pytest.raises(UserError, match="no part has weights of the variant bf16: have fp16, none"):
+        load_backbone(str(folder), "cpu", options=LoadOptions(variant="bf16"))
+    assert wanted_files(["model.safetensors", "model.fp16.safetensors", "config.json"], "fp16")[1:] == ["model.fp16.safetensors"]
+
+
 def test_a_part_that_comes_from_elsewhere_may_be_missing(folder: Path) -> None:
     vae = ScoreDistillationPipeline.from_pretrained(folder).vae
     weights(folder, "vae").unlink()
@@ -252,13 +265,19 @@ def test_a_part_that_comes_from_elsewhere_may_be_missing(folder: Path) -> None:
 def test_what_is_no_pipeline_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
-    shutil.copy(weights(folder, "unet"), tmp_path / "models" / "x.safetensors")
-    for name in ("models/x.safetensors", "./models/x.safetensors", "models/gone.ckpt", "x.gguf"):
-        with pytest.raises(UserError, match=r"is a single file.*from_single_file"):
+    (tmp_path / "models" / "x.ckpt").touch()
+    for name, message in {
+        "models/x.ckpt": r"is a single file that can run code, only .safetensors is read; .*from_single_file",
+        "models/gone.ckpt": "is a single file that is not there", "x.safetensors": "is a single file that is not there",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
             find_model(name)
         with pytest.raises(UserError, match="is a single file"):
             ScoreDistillationPipeline.from_pretrained(name)
-    with pytest.raises(UserError, match=r"has no model_index.json, but single files \(x.safetensors\)"):
+    with pytest.raises(UserError, match=r"has no model_index.json, but single files \(x.ckpt\)"):
+        find_model("models")
+    shutil.copy(weights(folder, "unet"), tmp_path / "models" / "y.safetensors")
+    with pytest.raises(UserError, match=r"but single files: --model models/y.safetensors reads one"):
         find_model("models")
     with pytest.raises(UserError, match="it is one part of a pipeline: give the folder above it"):
         find_model(str(folder / "unet"))
