@@ -19,7 +19,7 @@ T = TypeVar("T")
 Commands = Any  # argparse's subparsers, which have no public type
 SETTINGS = (  # that are arguments of their own
     "model", "device", "precision", "size", "seed", "steps", "compile", "keep_background", "output_size", "crop", "variant",
-    "model_config",
+    "model_config", "vae", "lora", "embedding",
 )  # fmt: skip
 
 
@@ -30,6 +30,11 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model-config", metavar="ALIAS|ID|DIR",
                          help="whose configurations a file has (default: what its weights look like)")  # fmt: skip
     command.add_argument("--variant", metavar="NAME", help="of the weights, such as fp16 (default: none, or what there is)")
+    command.add_argument("--vae", metavar="FILE|DIR|ID", help="in place of the model's own autoencoder (default: none)")
+    command.add_argument("--lora", action="append", metavar="FILE[:WEIGHT]",
+                         help="file, folder or hub id of a LoRA (default: none); may be given several times")  # fmt: skip
+    command.add_argument("--embedding", action="append", metavar="FILE[:WORD]",
+                         help="a word of textual inversion (default: none); may be given several times")  # fmt: skip
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument(
         "--precision",

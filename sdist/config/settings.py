@@ -48,6 +48,9 @@ class Settings:
     model: str = "tinyworld"  # alias, hub id, folder, or a file of a whole model (.safetensors)
     variant: str = ""  # of its weights, such as fp16, where there are several; empty: without one, or what there is
     model_config: str = ""  # of a file: alias, hub id or folder whose configurations it has; empty: what it looks like
+    vae: str = ""  # in place of the model's own: a .safetensors file, folder or hub id
+    lora: list[str] = field(default_factory=list)  # FILE[:WEIGHT], folder or hub id: added to the weights, in this order
+    embedding: list[str] = field(default_factory=list)  # FILE[:WORD], folder or hub id: words of textual inversion
     device: str = "auto"
     precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
     compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
@@ -65,7 +68,7 @@ class Settings:
     @property
     def load_options(self) -> LoadOptions:
         """What the model is loaded with beside its own files."""
-        return LoadOptions(self.variant, self.model_config)
+        return LoadOptions(self.variant, self.model_config, self.vae, tuple(self.lora), tuple(self.embedding))
 
     @property
     def reads(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ from ..errors.arguments import checked
 from ..faults import naming
 from ..files.masks import check_shape
 from ..files.opening import image_size
+from ..models.added_files import AddedFile
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.devices import choose_device
@@ -232,7 +233,8 @@ def _identity(settings: Settings) -> Hashable:
     """What a loaded model depends on; files in a folder are told apart by when they were written."""
     kind = choose_device(settings.device).partition(":")[0]
     needs = (settings.editor.conditions, settings.editor.model_key(format_on(kind, settings.precision)))
-    folders = [Path(source) for source in find_model(settings.model).sources]
+    added = [AddedFile.read(text).place for _, text in settings.load_options.added]
+    folders = [Path(source) for source in (*find_model(settings.model).sources, *added)]
     inside = (path for folder in folders for depth in ("*", "*/*") for path in folder.glob(depth))
     paths = sorted(path for path in (*folders, *inside) if path.is_file())
     files = tuple((str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in paths)

@@ -21,6 +21,7 @@ from ..config.yaml_files import check_values
 from ..errors import UserError
 from ..files.images import CARD_KEY
 from ..files.in_memory import is_kept
+from ..models.added_files import AddedFile
 from ..models.base import Backbone
 from ..models.catalogue import IN_MEMORY
 from ..plugins import check_recorded, plugins_of
@@ -86,9 +87,11 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     Raises UserError for what is not UTF-8, which no card can hold.
     """
     plain = json.loads(json.dumps(settings.plain()))
-    for key in ("model", "model_config"):
+    for key in ("model", "model_config", "vae"):
         if plain[key] and Path(plain[key]).exists():
             plain[key] = str(Path(plain[key]).resolve())
+    for key in ("lora", "embedding"):
+        plain[key] = [AddedFile.read(text).absolute for text in plain[key]]
     for key, value in plain.items():
         text = json.dumps(value, ensure_ascii=False)
         if (shown := escaped(text)) != text:

@@ -45,6 +45,7 @@ class Backbone(ABC):
     accepts: ClassVar[Mapping[str, Sequence[str]]] = {}  # further classes of components that will do
     optional: ClassVar[frozenset[str]] = frozenset()  # those of them that a pipeline may lack
     denoiser_name: ClassVar[str]  # the component that predicts
+    pipeline_name: ClassVar[str] = ""  # of diffusers, which knows what LoRAs of this family are called; none: no LoRA is read
     prediction_type: OutputKind
 
     def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
@@ -71,6 +72,7 @@ class Backbone(ABC):
         self.fingerprint = fingerprint(self.networks)
         self.name = IN_MEMORY  # as it was asked for
         self.source = ""  # where it was loaded from
+        self.added: dict[str, str] = {}  # what was put on it when it was loaded, with a digest of each file
         self.stored_formats: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
         self.from_files: StoredWeights | None = None  # the denoiser's weights, where they were loaded from files
@@ -243,7 +245,8 @@ class Backbone(ABC):
     def configuration(self) -> dict[str, Any]:
         """What else its outputs depend on beside weights: for the run card."""
         latents = {name: getattr(self.vae.config, name, None) for name in LATENTS}
-        return {**latents, **({"words": words} if (words := self.text.added_words) else {})}
+        more = {"words": self.text.added_words, "added": self.added}
+        return {**latents, **{name: value for name, value in more.items() if value}}
 
     @torch.no_grad()
     def encode(

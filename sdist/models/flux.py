@@ -46,6 +46,7 @@ class Flux(PatchedFlow):
     image's tokens where that is dynamic, which schnell's is not.
     """
 
+    pipeline_name = "FluxPipeline"
     components: ClassVar[Mapping[str, str]] = {
         "transformer": "FluxTransformer2DModel",
         "vae": "AutoencoderKL",

@@ -11,16 +11,20 @@ from safetensors import SafetensorError
 
 from ..errors import UserError
 from ..faults import is_out_of_memory
+from .added_files import digests
+from .added_words import add_words
 from .allocator import keep_freed_memory
 from .base import Backbone
 from .catalogue import Model, find_model, hub_problem, is_folder
 from .devices import choose_device, memory_format
-from .folders import Part, local_folder, read_folder
+from .folders import Part, find_class, local_folder, read_folder
 from .hub import fetch
 from .kinds import family_of
 from .library import loading
+from .lora import fuse
 from .memory import allocating
 from .options import LoadOptions
+from .other_vae import load_vae
 from .process_state import process_state
 from .single_file import load_single_file
 from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
@@ -58,7 +62,7 @@ def load_backbone(
     keep_freed_memory()
     with process_state():
         backbone = _load_first(name, model, Wanted(where, conditions, dtype, model.shared_parts, options))
-    backbone.name = name
+    backbone.name, backbone.added = name, digests(options)
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
 
@@ -101,9 +105,19 @@ def _load(place: Path, wanted: Wanted) -> Backbone:
     """Of a file, or of a folder."""
     if not place.is_file():
         return _load_folder(place, wanted)
+    options = wanted.options
     with loading():
-        family, parts, index = load_single_file(place, wanted.options.config)
+        family, parts, index, configs = load_single_file(place, options.config)
+        if options.vae:
+            parts["vae"] = load_vae(options.vae, type(parts["vae"]), configs)
+        add(family, parts, options)
     return family(parts, wanted.device, index, wanted.conditions)
+
+
+def add(family: type[Backbone], parts: Mapping[str, Any], options: LoadOptions) -> None:
+    """Puts words and LoRAs on components in float32. Raises UserError for what does not fit them."""
+    add_words(parts, options.embeddings)
+    fuse(family, parts, options.loras)
 
 
 def _load_folder(folder: Path, wanted: Wanted) -> Backbone:
@@ -111,14 +125,24 @@ def _load_folder(folder: Path, wanted: Wanted) -> Backbone:
 
     Text encoders come first, since their libraries need room for the files, too.
     """
-    contents = read_folder(folder, wanted.shared_parts, variant=wanted.options.variant)
+    options = wanted.options
+    contents = read_folder(folder, wanted.shared_parts, ["vae"] if options.vae else (), options.variant)
     denoiser, parts, stored = contents.family.denoiser_name, dict[str, Any](), dict[str, StoredWeights]()
+    dtype = torch.float32 if options.loras else wanted.dtype
     with loading():
         for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
-            form = Format(wanted.dtype, memory_format(wanted.device.partition(":")[0])) if name == denoiser else Format()
+            form = Format(dtype, memory_format(wanted.device.partition(":")[0])) if name == denoiser else Format()
             parts[name] = _load_part(name, part, form, stored)
-    backbone = contents.family({name: parts[name] for name in contents.parts}, wanted.device, contents.index, wanted.conditions)
-    if denoiser in stored:
+        if options.vae:
+            parts["vae"] = load_vae(options.vae, find_class(contents.family.components["vae"]), folder)
+        add(contents.family, parts, options)
+    backbone = contents.family(
+        {name: parts[name] for name in contents.family.components if name in parts},
+        wanted.device,
+        contents.index,
+        wanted.conditions,
+    )
+    if denoiser in stored and not options.loras:
         backbone.keep_stored(stored[denoiser])
     return backbone
 

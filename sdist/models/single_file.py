@@ -7,7 +7,7 @@ its weights, or named.
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -31,13 +31,22 @@ TRAINED_FROM = {  # the alias of what diffusers takes a file for
 TEXTS = ("*.json", "*.txt", "*.model")  # what is fetched of a pipeline: all but its weights
 
 
-def load_single_file(path: Path, config: str) -> tuple[type[Backbone], dict[str, Any], dict[str, Any]]:
-    """The family of a file, its components in float32, and what its pipeline's index says beside them.
+class FileContents(NamedTuple):
+    """What a file is with the configurations of a folder: its components are in float32."""
+
+    family: type[Backbone]
+    parts: dict[str, Any]
+    model_index: dict[str, Any]
+    configs: Path
+
+
+def load_single_file(path: Path, config: str) -> FileContents:
+    """The components of a file by their names in diffusers.
 
     `config`: an alias, hub id or folder whose configurations it has; empty: found by the weights. Raises UserError for a file
     that is damaged or lacks weights, and where the configurations are out of reach.
     """
-    weights = _read(path)
+    weights = read_file(path)
     folder = config_folder(config or _trained_from(path, weights))
     index = read_json(folder / INDEX)
     listed = listed_parts(index)
@@ -45,7 +54,7 @@ def load_single_file(path: Path, config: str) -> tuple[type[Backbone], dict[str,
     family = matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
     names = [name for name in family.components if name in listed or name not in family.optional]
     parts = {name: _part(name, find_class(_class(name, family, listed)), folder, weights) for name in names}
-    return family, parts, index
+    return FileContents(family, parts, index, folder)
 
 
 def config_folder(name: str) -> Path:
@@ -73,7 +82,8 @@ def _fetched(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.safetensors.index*"]))
 
 
-def _read(path: Path) -> Weights:
+def read_file(path: Path) -> Weights:
+    """All weights of a file. Raises MissingError if it is damaged."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -105,11 +115,16 @@ def _part(name: str, kind: Any, folder: Path, weights: Weights) -> Any:
     if not issubclass(kind, nn.Module):
         return kind.from_pretrained(folder / name, local_files_only=True)
     try:
-        network = _converted(_complete(name, kind), name, folder, weights)
+        return whole_network(name, kind, folder, weights)
     except UserError:
         raise
     except (SingleFileComponentError, ValueError, KeyError) as error:  # none of its weights are there
         return _from_folder(name, kind, folder, error)
+
+
+def whole_network(name: str, kind: Any, folder: Path, weights: Weights) -> Any:
+    """A network of the weights of a file and the configuration in a folder. Raises UserError if a weight is missing."""
+    network = _converted(_complete(name, kind), name, folder, weights)
     if lacks := sorted(key for key, weight in network.named_parameters() if weight.is_meta):
         raise _lack(name, kind, lacks)
     network.__class__ = kind

@@ -35,6 +35,7 @@ class StableDiffusion(Backbone):
     """A UNet with cross-attention to the tokens of one CLIP text encoder, on a discrete schedule of noise."""
 
     denoiser_name = "unet"
+    pipeline_name = "StableDiffusionPipeline"
     components: ClassVar[Mapping[str, str]] = {
         "unet": "UNet2DConditionModel",
         "vae": "AutoencoderKL",

@@ -67,6 +67,7 @@ class StableDiffusion3(Flow, Backbone):
     """A transformer in which tokens of image and text attend jointly, trained as a rectified flow."""
 
     denoiser_name = "transformer"
+    pipeline_name = "StableDiffusion3Pipeline"
     components: ClassVar[Mapping[str, str]] = {
         "transformer": "SD3Transformer2DModel",
         "vae": "AutoencoderKL",

@@ -36,6 +36,7 @@ class TwoClipTexts(PromptEncoder):
 class StableDiffusionXL(StableDiffusion):
     """A UNet that also reads a pooled embedding of the prompt and the size of the image."""
 
+    pipeline_name = "StableDiffusionXLPipeline"
     components: ClassVar[Mapping[str, str]] = {
         "unet": "UNet2DConditionModel",
         "vae": "AutoencoderKL",

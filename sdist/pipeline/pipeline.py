@@ -147,9 +147,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         file, named = Path(path).absolute(), os.fspath(config)
         find_model(str(file))  # which refuses what is no such file
         with process_state(), loading():
-            _, parts, index = load_single_file(file, named)
-        empty = bool(index.get("force_zeros_for_empty_prompt", True))
-        pipeline = cls(**{"unet": None, "force_zeros_for_empty_prompt": empty, **parts, **options})
+            contents = load_single_file(file, named)
+        empty = bool(contents.model_index.get("force_zeros_for_empty_prompt", True))
+        pipeline = cls(**{"unet": None, "force_zeros_for_empty_prompt": empty, **contents.parts, **options})
         pipeline.register_to_config(_name_or_path=str(file))
         pipeline._model_config = named
         return pipeline
