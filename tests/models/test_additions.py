@@ -1,4 +1,4 @@
-"""LoRA, words of textual inversion and another autoencoder: what they make of the weights, and that cards and replay know them."""
+"""LoRA, words of textual inversion, another autoencoder: what they make of the weights, and that cards and replay know them."""
 
 import json
 import re
