@@ -27,6 +27,7 @@ from ..models.catalogue import find_model
 from ..models.devices import choose_device
 from ..models.loading import load_backbone
 from ..models.memory import allocating
+from ..models.photographs import report_photograph
 from ..models.precision import DTYPES, format_on
 from ..models.process_state import process_state
 from ..models.vocabulary import check_words, report_words
@@ -112,6 +113,8 @@ class LoadedMethod:
 
         `localized`: what the mask follows, where it is known; else it is looked for.
         """
+        if not request.plain:
+            report_photograph(self.model, image_size(request.file))
         self.check(request)
         read = self._fitting.read(request)
         if not request.plain:

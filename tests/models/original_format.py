@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 RESNET = {
@@ -63,21 +63,60 @@ def autoencoder_name(key: str, blocks: int) -> str:
     return re.sub(r"up_blocks\.(\d)\.upsamplers\.0\.", lambda m: f"up.{blocks - 1 - int(m[1])}.upsample.", key)
 
 
-def original_weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
-    """All weights of a Stable Diffusion 1, by their original names."""
-    unet, vae, text = pipeline.unet, pipeline.vae, pipeline.text_encoder
+OPEN_CLIP = {
+    "embeddings.position_embedding.weight": "positional_embedding", "embeddings.token_embedding": "token_embedding",
+    "final_layer_norm": "ln_final", "encoder.layers": "transformer.resblocks", "layer_norm1": "ln_1", "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+}  # fmt: skip
+
+
+def clip_weights(encoder: Any) -> dict[str, torch.Tensor]:
+    """As in Stable Diffusion 1: transformers' own names below text_model."""
+    return {key if key.startswith("text_") else f"text_model.{key}": value for key, value in encoder.state_dict().items()}
+
+
+def open_clip_weights(encoder: Any) -> dict[str, torch.Tensor]:
+    """As in Stable Diffusion 2 and XL: open_clip's names, queries, keys and values in one matrix."""
+    found = {}
+    for key, value in clip_weights(encoder).items():
+        if key == "text_projection.weight":
+            found["text_projection"] = value.T
+            continue
+        name = key.removeprefix("text_model.")
+        for own, original in OPEN_CLIP.items():
+            name = name.replace(own, original)
+        found[name] = value
+    for query in [key for key in found if "self_attn.q_proj." in key]:
+        three = [found.pop(query.replace("q_proj", f"{name}_proj")) for name in "qkv"]
+        found[query.replace("self_attn.q_proj.", "attn.in_proj_")] = torch.cat(three)
+    return found
+
+
+def text_weights(pipeline: Any) -> dict[str, torch.Tensor]:
+    """Of all text encoders; open_clip's are those of widths that Stable Diffusion 2 has."""
+    first = pipeline.text_encoder
+    if second := getattr(pipeline, "text_encoder_2", None):
+        found = {f"conditioner.embedders.0.transformer.{key}": value for key, value in clip_weights(first).items()}
+        return found | {f"conditioner.embedders.1.model.{key}": value for key, value in open_clip_weights(second).items()}
+    if pipeline.unet.config.use_linear_projection:
+        return {f"cond_stage_model.model.{key}": value for key, value in open_clip_weights(first).items()}
+    return {f"cond_stage_model.transformer.{key}": value for key, value in clip_weights(first).items()}
+
+
+def original_weights(pipeline: Any) -> dict[str, torch.Tensor]:
+    """All weights of a Stable Diffusion 1, 2 or XL, by their original names."""
+    unet, vae = pipeline.unet, pipeline.vae
     names, blocks = unet_names(unet), len(vae.config.block_out_channels)
     found = {f"model.diffusion_model.{names[key]}": value for key, value in unet.state_dict().items()}
     for key, value in vae.state_dict().items():
         original = autoencoder_name(key, blocks)
         is_matrix = "attn_1" in original and value.dim() == 2
         found[f"first_stage_model.{original}"] = value[:, :, None, None] if is_matrix else value
-    inner = {key if key.startswith("text_model.") else f"text_model.{key}": value for key, value in text.state_dict().items()}
-    return found | {f"cond_stage_model.transformer.{key}": value for key, value in inner.items()}
+    return found | text_weights(pipeline)
 
 
 def save_original(folder: Path, path: Path, dtype: torch.dtype = torch.float32) -> Path:
     """The pipeline of a folder as one file."""
-    weights = original_weights(StableDiffusionPipeline.from_pretrained(folder))
+    weights = original_weights(DiffusionPipeline.from_pretrained(folder))
     save_file({key: value.to(dtype).contiguous() for key, value in weights.items()}, path)
     return path

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from experiments.architectures import save_pipeline
 from sdist import ScoreDistillationPipeline, UserError
 from sdist.cli import main
 from sdist.models.catalogue import find_model
@@ -44,6 +45,20 @@ def test_a_file_is_the_model_of_its_folder(file: Path, configs: Path, tiny_folde
     pixels = torch.rand(1, 3, 32, 32)
     assert torch.equal(model.encode(pixels), folder.encode(pixels))
     assert torch.equal(model.embed(["a cat"]).tokens, folder.embed(["a cat"]).tokens)
+
+
+@pytest.mark.parametrize("name", ["sd21", "sdxl"])
+def test_files_of_other_families_are_the_models_of_their_folders(tmp_path: Path, name: str) -> None:
+    """With open_clip's text encoder, and with two."""
+    folder = save_pipeline(tmp_path / "folder", name)
+    path = save_original(folder, tmp_path / "mine.safetensors")
+    whole = load_backbone(str(folder), "cpu")
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+    model = load_backbone(str(path), "cpu", options=LoadOptions(config=str(folder)))
+    assert type(model) is type(whole)
+    assert model.fingerprint == whole.fingerprint
+    assert model.configuration == whole.configuration
 
 
 def test_a_file_edits_and_is_replayed(file: Path, configs: Path, picture: Path, tmp_path: Path, capsys) -> None:
