@@ -9,6 +9,7 @@ from ..config.build import resolve
 from ..config.settings import Settings
 from ..edits.run_card import card_text, plain_settings
 from ..errors import UserError
+from ..models.options import LoadOptions
 from .form import as_shipped
 from .limits import check_literal, check_prompts
 
@@ -50,6 +51,8 @@ def restored(text: str, methods: list[str]) -> RestoredEdit:
         if isinstance(error, UserError):
             raise
         raise UserError(f"this is no run card, or it is damaged ({type(error).__name__})") from None
+    if settings.load_options != LoadOptions():
+        raise UserError("this run card has files or a variant of its model, which this studio does not load; sdist replay does")
     if not settings.editor.watchable:
         raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
     plain, steps = plain_settings(settings), settings.editor.steps if settings.editor.stepwise else 0  # 0: the method's

@@ -55,6 +55,17 @@ def test_a_card_cannot_read_the_environment() -> None:
         restored(json.dumps({"settings": {**json.loads(plain), "model": "${oc.env:HOME}"}, "job": {}}), methods_here())
 
 
+@pytest.mark.parametrize("key", ["vae", "lora", "embedding", "model_config", "variant"])
+def test_a_card_cannot_have_files_of_this_machine_loaded(key: str) -> None:
+    value = ["/etc/x.safetensors"] if key in ("lora", "embedding") else "/etc/x"
+    settings = {**load_settings("lusd").plain(), key: value}
+    request = {"source": "a", "target": "b", "image": "a.png", "sha256": "0", "mask_sha256": None, "seed": 0}
+    card = {"settings": settings, "job": request, "words": []}
+    with pytest.raises(UserError, match="which this studio does not load"):
+        restored(json.dumps(card), methods_here())
+    assert restored(json.dumps({**card, "settings": load_settings("lusd").plain()}), methods_here()).method == "lusd"
+
+
 def test_restoring_finds_the_source_by_its_content(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"]))
     (tmp_path / "card.json").write_text(json.dumps(run.card))
