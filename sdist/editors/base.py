@@ -35,6 +35,7 @@ class Observers:
     callbacks: Sequence[Callback] = ()
     logger: Logger | None = None
     deliver: Callable[[Result], None] = lambda result: None  # gets each result as soon as it is there
+    keeps: bool = True  # whether an edit returns its results too, which may be as large as photographs
     parallel: int | None = None  # draws tried at once; None: what suits the device
     admit: Callable[[int], bool] | None = None  # asked before an image begins; one that has not begun has no result
     names: Sequence[str] = ()  # of the results, for messages and logs; without, what they are made of names them

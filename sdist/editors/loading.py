@@ -139,14 +139,18 @@ class LoadedMethod:
         finished = dict[int, tuple[Result, Result]]()  # by the id of what the editor made, which lives as long as it is kept here
 
         def deliver(result: Result) -> None:
-            finished[id(result)] = (result, self._finished(result))
-            run.deliver(finished[id(result)][1])
+            done = self._finished(result)
+            if run.keeps:
+                finished[id(result)] = (result, done)
+            run.deliver(done)
 
         with self.model.alone, process_state(), plain(self.model.networks), self._naming():
             check_casting(self.model.named_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
             results = self.editor.edit(self.model, batch, replace(run, deliver=deliver))
+        if not run.keeps:
+            return []
         return [finished[id(result)][1] if id(result) in finished else self._finished(result) for result in results]
 
     def _naming(self) -> AbstractContextManager[None]:

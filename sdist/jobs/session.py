@@ -163,7 +163,7 @@ class Session:
         stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
         with process_state(), self._logged(names) as (logger, pictures), stepping:  # loggers write in it, too
             callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *pictures]
-            observers = Observers(callbacks, logger, write, parallel or self._parallel, admit, names, staggered)
+            observers = Observers(callbacks, logger, write, False, parallel or self._parallel, admit, names, staggered)
             self.method.edit(batch, observers)
         self.unfinished += len(batch) - (self.made + self.elsewhere - before)
 

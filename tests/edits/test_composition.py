@@ -12,6 +12,7 @@ import sdist
 from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.config.settings import CompositionSettings
+from sdist.editors.base import Observers
 from sdist.edits.composition import composed, soft_mask
 from sdist.edits.request import Prepared, Request, Result
 from sdist.files.frames import shown_box, square_around, whole_pixels
@@ -145,6 +146,14 @@ def test_a_run_keeps_what_the_methods_masks_leave_out(photo: Path, tiny_folder: 
     assert (card["size"], card["composition"]["mask"]) == ([90, 60], "method")
     assert 0 < card["composition"]["kept"] <= same.mean() < 1
     assert sdist.run(tmp_path / "in", tmp_path / "out", settings=settings, **options).made == 0
+
+
+def test_results_that_are_delivered_need_not_be_kept(photo: Path, tiny_folder: Path) -> None:
+    """So that a run holds one photograph, not those of a queue."""
+    method, there = sdist.load("dds", tiny_folder, settings={"steps": 1, "output_size": "source"}), []
+    batch = [method.prepare(Request(photo, "a cat", "a dog", seed)) for seed in (0, 1)]
+    assert method.edit(batch, Observers(deliver=lambda result: there.append(result.image.size), keeps=False)) == []
+    assert there == [(90, 60)] * 2
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------------
