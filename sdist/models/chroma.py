@@ -35,6 +35,7 @@ class ChromaText(TextWithT5):
 class Chroma(Flux):
     """FLUX's latents, packing and positions; text is masked, so that joint attention cannot be read as FLUX's is."""
 
+    pipeline_name = "ChromaPipeline"
     components: ClassVar[Mapping[str, str]] = {
         "transformer": "ChromaTransformer2DModel",
         "vae": "AutoencoderKL",
