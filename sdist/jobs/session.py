@@ -1,8 +1,8 @@
 """What edit and run share: one method with its model and its output folder, and a batch from requests to files."""
 
 import logging
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,7 @@ class Session:
             callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *pictures]
             observers = Observers(callbacks, logger, write, False, parallel or self._parallel, admit, names, staggered)
             self.method.edit(batch, observers)
+        self.remove_stopped([name for name in names if name in self.ended])
         self.unfinished += len(batch) - (self.made + self.elsewhere - before)
 
     @contextmanager
@@ -185,19 +186,17 @@ class Session:
                 finish(logger)
 
     def _write(self, name: str, result: Result) -> None:
-        """Writes an image, under a name that says so if it was stopped before its last step; what was left of it before goes."""
+        """Writes an image, under a name that says so if it was stopped before its last step; what was stopped earlier goes."""
         made, steps = len(result.attempts), self.settings.editor.steps
         is_whole = made == steps or not self.settings.editor.stepwise
         if not (is_whole or made):
             return
         card = result.card
-        before = {stopped for stopped in self._partial.get(name, ()) if is_stopped(self.folder, stopped, card)}
+        before = set() if is_whole else {one for one in self._partial.get(name, ()) if is_stopped(self.folder, one, card)}
         own = name if is_whole else self._stopped_name(name, made, before)
         files = output_files(self.folder, own)
         write_result(files, result, card if is_whole else card | {"stopped_at": made})
-        for stopped in before - {own}:
-            for file in output_files(self.folder, stopped).values():
-                remove(file)
+        self._remove(before - {own})
         if is_whole:
             forget_error(self.folder, name)
             self.made += 1
@@ -207,6 +206,20 @@ class Session:
         else:
             self.stopped.append((files["image"], made))
             self.tell("stopped", files["image"], result.prepared.request, step=made)
+
+    def remove_stopped(self, made: Sequence[str]) -> None:
+        """Removes what was kept of images when they were stopped, by whichever process, as far as they are there by now."""
+        listed = self.look() if made else frozenset()
+        stopped = [name for name in made if name in self._partial]
+        for one in read_made(self.folder, stopped, listed):
+            self._remove(partial for partial in self._partial[one.name] if is_stopped(self.folder, partial, one.card))
+
+    def _remove(self, made: Iterable[str]) -> None:
+        """Removes results by their names."""
+        for name in made:
+            with suppress(OSError):  # what stays, as in a folder that is read-only, does no harm
+                for file in output_files(self.folder, name).values():
+                    remove(file)
 
     def _stopped_name(self, name: str, step: int, own: set[str]) -> str:
         """NAME_stepN, or NAME_2_stepN, ... where that is taken by something else than `own`."""

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sdist.distillation.callbacks import ProgressBar
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.editors.loading import ModelCache
 from sdist.files.images import CARD_KEY
+from sdist.jobs.session import Session
 
 from ..test_cli import NAME, edit, listed, pixels_of, run_arguments  # noqa: F401
 
@@ -94,6 +96,47 @@ def test_a_stopped_image_takes_no_others_name_and_goes_with_its_own_request_alon
     assert files(out) == whole | stopped
     assert edit(picture, tiny_folder, x, "--steps", "6", "--overwrite") == 0
     assert files(out) == whole
+
+
+def test_what_another_process_left_of_a_stopped_image_goes_when_the_image_is_made_or_there(
+    listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch  # noqa: F811
+) -> None:  # fmt: skip
+    out, before = tmp_path / "out", Session.edit
+    arguments = run_arguments(listed, tiny_folder, out, "--steps", "6")
+    with monkeypatch.context() as patch:
+        send(patch, 3, signal.SIGINT)
+        assert main(arguments) == 130
+    stopped = {path.name: path.read_bytes() for path in out.iterdir() if "_step" in path.name}
+    for name in stopped:
+        (out / name).unlink()
+
+    def restore(*given: Any) -> None:
+        """What the other one writes after this one has looked."""
+        for name, data in stopped.items():
+            (out / name).write_bytes(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "edit", lambda *given: restore() or before(*given))
+        assert main(arguments) == 0
+    assert stopped
+    assert not [name for name in files(out) if "_step" in name]
+    restore()
+    assert main(arguments) == 0
+    assert not [name for name in files(out) if "_step" in name]
+
+
+def test_what_is_left_of_a_stopped_image_goes_where_an_edit_is_there(
+    picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:  # fmt: skip
+    for folder, step in (("out", 9), ("other", 3)):
+        with monkeypatch.context() as patch:
+            send(patch, step, signal.SIGINT)
+            edit(picture, tiny_folder, tmp_path / folder, "--steps", "6")
+    for path in (tmp_path / "other").iterdir():
+        path.rename(tmp_path / "out" / path.name)
+    assert len(files(tmp_path / "out")) == 6
+    assert edit(picture, tiny_folder, tmp_path / "out", "--steps", "6") == 0
+    assert len(files(tmp_path / "out")) == 3
 
 
 def test_a_stopped_image_of_other_settings_stays_and_is_named(

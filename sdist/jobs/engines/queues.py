@@ -26,6 +26,7 @@ def begin(session: Session, plan: Plan, report: Report) -> None:
     """Removes what killed processes left of the images, and reports what failed before."""
     for task in plan.found:
         session.tell("there", session.folder / f"{task.name}.png", task.request)
+    session.remove_stopped([task.name for task in plan.found])
     others = session.claims.of_others()
     if plan.todo:
         session.check_writable()
