@@ -18,6 +18,7 @@ from .config.settings import Settings
 from .distillation.callbacks import ProgressBar, Snapshot, StepObserver
 from .editors.base import Observers, report_unread
 from .editors.loading import LoadedMethod, model_cache
+from .editors.request_checks import check_before_loading
 from .edits.request import Request, Result
 from .errors import UserError
 from .errors.arguments import checked
@@ -73,6 +74,7 @@ def edit(
         file = stack.enter_context(image_file(image))
         mask_file = None if mask is None else stack.enter_context(image_file(mask, is_mask=True))
         request = Request(file, source, target, resolved.seed, chosen, mask_file, instruction)
+        check_before_loading(resolved, request, named)
         report_unread(resolved.editor, request)
         watching = [] if on_step is None else [StepObserver(on_step)]
         bar = [ProgressBar(quiet=False)] if progress and resolved.editor.stepwise else []

@@ -85,6 +85,7 @@ def main(args: argparse.Namespace) -> int:
     check_image(args.image, args.mask)
     check_request(args.source, args.target, args.instruction, args.method)
     from ..editors.base import report_unread
+    from ..editors.request_checks import check_before_loading
     from ..edits.outputs import check_inputs_stay, check_name
     from ..edits.request import Request
     from ..jobs.one_image import make_missing, named_file, named_results
@@ -97,6 +98,7 @@ def main(args: argparse.Namespace) -> int:
         Request(args.image, args.source, args.target, seed, args.words, args.mask, args.instruction)
         for seed in range(settings.seed, settings.seed + args.seeds)
     ]
+    check_before_loading(settings, requests[0], args.method)
     report_unread(settings.editor, requests[0])
     if file is not None:
         check_inputs_stay(folder, [file], requests[0].inputs)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..errors import UserError
+from ..files.sizes import stated_size
 from ..models.options import LoadOptions
 from ..models.precision import Precision
 from ..plugins import loaded_plugins
@@ -64,6 +65,9 @@ class Settings:
     scale: Any = field(default_factory=dict)  # of the model; given here it overrides sdist/models/catalogue.py
     log: LogSettings = field(default_factory=LogSettings)
     editor: Any = one_of("editor", FLAT)  # without it the keys of score_distillation stand beside these
+
+    def __post_init__(self) -> None:
+        stated_size(self.size)
 
     @property
     def load_options(self) -> LoadOptions:

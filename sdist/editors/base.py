@@ -14,10 +14,12 @@ from ..distillation.method import Method
 from ..draws import DrawKey
 from ..edits.request import Prepared, Request, Result
 from ..errors import ImagesError, NotFiniteError, UserError
+from ..files.in_memory import called
 from ..models.base import Backbone
 from ..models.memory import AllocationError
 from ..models.precision import Precision
 from ..prediction import Edit
+from ..prompts import named_words
 
 log = logging.getLogger("sdist")
 
@@ -118,6 +120,10 @@ class Editor(ABC):
     def check(self, model: Backbone, request: Request) -> None:
         """Raises UserError for what is wrong with a request and known without reading pixels."""
 
+    def check_named(self, request: Request) -> None:
+        """Raises UserError for words of a request that are not in the prompt that they are words of."""
+        named_words(request.target, request.words)
+
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The words of the target prompt that it localizes, and the positions of their tokens."""
         return (), ()
@@ -186,4 +192,4 @@ def without_faulty(batch: Sequence[Prepared], compute: Callable[[Sequence[Prepar
 
 def reason_of(prepared: Prepared, error: Exception) -> str:
     """Why an image failed, with its name."""
-    return f"{prepared.request.image.name}: {error}"
+    return f"{called(prepared.request.image.name)}: {error}"

@@ -13,6 +13,7 @@ from ..denoising.instructed import INSTRUCTED, ROWS, SEEING, Scales
 from ..edits.request import Prepared, Request
 from ..errors import UserError
 from ..files.images import to_pixels
+from ..files.in_memory import called
 from ..hooks.penalty import Penalty, penalized
 from ..models.base import Backbone
 from ..models.text import PromptEncoder
@@ -82,6 +83,9 @@ class LIME(InstructPix2Pix):
         super().check_model(model)
         self.region.check(model.layout)
         penalized(model.layout, self.penalized_levels)
+
+    def check_named(self, request: Request) -> None:
+        named_words(instruction_of(request), request.words, "the instruction")
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         instruction, spans = instruction_of(request), model.text.token_spans(instruction_of(request))
@@ -159,7 +163,7 @@ def pieces_of(text: PromptEncoder, instruction: str) -> list[str]:
 
 
 def _report(prepared: Prepared, region: Region | None) -> None:
-    name, instruction = prepared.request.image.name, instruction_of(prepared.request)
+    name, instruction = called(prepared.request.image.name), instruction_of(prepared.request)
     if region is None:
         text = "%s: no word of %r says what is edited: no region, so it is edited as by instruct_pix2pix; name words with --words"
         log.warning(text, name, instruction)

@@ -19,7 +19,6 @@ from ..edits.run_card import make_card
 from ..errors import UserError
 from ..errors.arguments import checked
 from ..faults import naming
-from ..files.masks import check_shape
 from ..files.opening import image_size
 from ..models.added_files import AddedFile
 from ..models.base import Backbone
@@ -30,11 +29,12 @@ from ..models.memory import allocating
 from ..models.photographs import report_photograph
 from ..models.precision import DTYPES, format_on
 from ..models.process_state import process_state
-from ..models.vocabulary import check_words, report_words
+from ..models.vocabulary import check_words, report_words, unknown_words
 from ..models.wrappers import check_casting, plain
 from ..registry import EDITORS
 from .base import Editor, Observers
 from .reading import Fitting
+from .request_checks import check_mask, check_reads
 
 log = logging.getLogger("sdist")
 
@@ -74,12 +74,8 @@ class LoadedMethod:
     @checked()
     def check(self, request: Request) -> tuple[int, int]:
         """The size (width, height) that the image will have. Raises UserError for what is wrong and known without pixels."""
-        optional = {"words": request.words, "mask": request.mask, "instruction": request.instruction}
-        foreign = [name for name, value in optional.items() if value and name not in self.settings.reads]
-        if foreign:
-            reads = ", ".join(["the prompts", *sorted(self.settings.reads)])
-            raise UserError(f"{' and '.join(foreign)}: not read by this method, which reads {reads}")
-        self._check_mask(request)
+        check_reads(self.settings.reads, request, self.name or EDITORS.name_of(self.editor))
+        check_mask(self.settings, request)
         size = self._fitting.size(request)
         self.model.check_size(*size)
         with naming("editor", self.editor):
@@ -88,19 +84,13 @@ class LoadedMethod:
             check_words(self.model, prompt)
         return size
 
-    def _check_mask(self, request: Request) -> None:
-        """Raises UserError for a mask of another shape than its image, and where one is needed and there will be none."""
-        if request.mask is not None and not request.plain:
-            mask, image = image_size(request.mask, "mask"), image_size(request.file)
-            check_shape(mask, image, request.mask.name, request.image.name)
-        if request.mask is None and self.settings.crop == "mask":
-            raise UserError("--crop mask needs a mask image (--mask IMAGE); --crop auto crops where there is one")
-        if request.mask is None and self.settings.keep_background and not self.editor.has_mask:
-            raise UserError("--keep-background needs a mask, and this method makes none: give a mask image (--mask IMAGE)")
-
     @property
     def _fitting(self) -> Fitting:
         return Fitting(self.settings, self.model.native_side, self.editor.size_multiple(self.model))
+
+    def unknown_words(self, request: Request) -> str:
+        """The words that the model does not know, in a line that says so; empty if it knows them all."""
+        return unknown_words(self.model, self._read(request))
 
     def _read(self, request: Request) -> list[str]:
         """The texts that the editor reads."""
@@ -184,7 +174,7 @@ def _report_outside(result: Result, mask: Image.Image) -> None:
     moved = np.abs(np.asarray(result.image, np.int16) - np.asarray(result.prepared.image, np.int16))[outside]
     if moved.size:
         text = "%s: outside the mask values moved by %.1f of 255 on average, since the autoencoder does not keep them exactly"
-        log.info(text, result.prepared.request.image.name, moved.mean())
+        log.info(text, called(result.prepared.request.image.name), moved.mean())
 
 
 def load_method(settings: Settings) -> LoadedMethod:

@@ -12,6 +12,7 @@ from ..config.settings import Settings
 from ..edits.request import Request
 from ..files.frames import Box, Pixels, shown_box, square_around
 from ..files.images import LoadedImage, fit, fit_note, fitted_size, read_image
+from ..files.in_memory import called
 from ..files.masks import coverage, read_mask
 from ..files.opening import image_size
 
@@ -96,6 +97,7 @@ def _cut_out(read: LoadedImage, cut: Pixels) -> LoadedImage:
 def _report_coverage(name: str, mask: Image.Image) -> None:
     """Says what part of the image a mask lets change; one that lets nothing change is warned of."""
     if not np.asarray(mask).any():
-        log.warning("mask %s is empty: nothing in the image may change; white is where the edit may happen", name)
+        text = "%s is empty: nothing in the image may change; white is where the edit may happen"
+        log.warning(text, called(name, "mask"))
     else:
-        log.info("mask %s: %s", name, coverage(mask))
+        log.info("%s: %s", called(name, "mask"), coverage(mask))

@@ -17,6 +17,7 @@ from ..edits.request import Prepared, Request, Result
 from ..errors import ImagesError, UserError
 from ..errors.arguments import check_count
 from ..files.images import to_images, to_pixels
+from ..files.in_memory import called
 from ..image_guidance.settings import ImageGuidance
 from ..models.base import Backbone
 from ..models.catalogue import find_model
@@ -130,6 +131,10 @@ class ScoreDistillation(Editor):
         tokens = token_indices(model.text.token_spans(request.target), chosen, self.prompts.pieces)
         return tuple(word.text for word in chosen), tuple(tokens)
 
+    def check_named(self, request: Request) -> None:
+        if request.words:
+            self.followed(request)
+
     def followed(self, request: Request) -> tuple[list[Word], list[Word]]:
         """The words of the source and of the target that its parts follow. Raises UserError for a word that is not there."""
         source, target = request.source, request.target
@@ -155,7 +160,8 @@ class ScoreDistillation(Editor):
         has_one_shape = model.device.type == "cuda" or model.compiled  # compiled forms are for one
         min_parallel = parallel if has_one_shape else MIN_PARALLEL
         identities = [(p.request.seed, p.key) for p in batch]
-        names = [run.names[i] for i in places] if run.names else [f"{p.request.image.name}, seed {p.request.seed}" for p in batch]
+        unnamed = [f"{called(p.request.image.name)}, seed {p.request.seed}" for p in batch]
+        names = [run.names[i] for i in places] if run.names else unnamed
         staggered = run.staggered and parallel > 1 and not has_one_shape
         admit = None if run.admit is None else _admit_at(run.admit, places)
         distiller = ScoreDistiller(
@@ -164,7 +170,7 @@ class ScoreDistillation(Editor):
         encoding = (time.perf_counter() - start) / len(batch)
         delivery = ResultDelivery(model, batch, run.deliver, encoding, only_begun=run.admit is not None, has_mask=has_mask)
         optimize(distiller, model.device, [delivery, *run.callbacks], run.logger)
-        late = {i: f"{batch[i].request.image.name}: {text}" for i, text in distiller.failures.items()} | delivery.failures
+        late = {i: f"{called(batch[i].request.image.name)}: {text}" for i, text in distiller.failures.items()} | delivery.failures
         if failures := failures | {places[i]: text for i, text in late.items()}:
             raise ImagesError(dict(sorted(failures.items())))
         return [delivery.results[i] for i in sorted(delivery.results)]
@@ -203,11 +209,11 @@ class ScoreDistillation(Editor):
         for request, words, is_masked in dict.fromkeys((replace(p.request, seed=0), p.words, p.mask is not None) for p in batch):
             gone = [word.text for word in self.followed(request)[0]] if "source" in self.parts.follows else []
             if words or gone:
-                log.info("%s: the mask follows %s", request.image.name, ", ".join([*gone, *words]))
+                log.info("%s: the mask follows %s", called(request.image.name), ", ".join([*gone, *words]))
             elif not is_masked:
                 log.warning(
                     "%s: no noun in what differs between %r and %r (tagger: %s): the mask is off; name words with --words",
-                    request.image.name, request.source, request.target, default_tagger()[0],
+                    called(request.image.name), request.source, request.target, default_tagger()[0],
                 )  # fmt: skip
 
     @property

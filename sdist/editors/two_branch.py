@@ -74,6 +74,10 @@ class TwoBranch(PromptToPrompt):
         super().check(model, request)
         words_of_both(request.source, request.target, request.words)
 
+    def check_named(self, request: Request) -> None:
+        if request.words:
+            words_of_both(request.source, request.target, request.words)
+
     def guide(self, model: Backbone) -> Guide | None:
         """What reads images. Raises UserError if one that was named cannot be had; without the model's own it goes without."""
         wanted = ImageGuidance(self.adapter, self.image_scale, self.estimation)

@@ -16,7 +16,9 @@ from torch import Tensor
 from ..errors import UserError
 from .colours import to_srgb
 from .grey import is_deep, plain_16_bits, to_8_bits
+from .in_memory import called
 from .opening import first_frame
+from .sizes import stated_size
 
 log = logging.getLogger("sdist")
 
@@ -37,9 +39,9 @@ class LoadedImage:
     def report(self, name: str) -> None:
         """Says both in the log, each in one line."""
         if self.notes:
-            log.info("%s: %s", name, "; ".join(self.notes))
+            log.info("%s: %s", called(name), "; ".join(self.notes))
         if self.faults:
-            log.warning("%s: %s", name, "; ".join(self.faults))
+            log.warning("%s: %s", called(name), "; ".join(self.faults))
 
 
 def load_image(path: Path) -> Image.Image:
@@ -135,17 +137,15 @@ def _near(size: tuple[int, int], native: int, factor: int) -> str:
 
 
 def _goal(original: tuple[int, int], size: str, native: int, factor: int) -> tuple[int, int]:
+    stated = stated_size(size)
     if size == "keep":
         width, height = (side // factor * factor for side in original)
         return width, height
-    if size == "native":
+    if stated is None:
         scale = native / min(original)
         width, height = (max(native, int(side * scale + 1e-6) // factor * factor) for side in original)
         return width, height
-    parts = size.lower().split("x")
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 0 < len(p) <= 6 for p in parts):
-        raise UserError(f"size must be native, keep or WIDTHxHEIGHT, got {size!r}")
-    return int(parts[0]), int(parts[1])
+    return stated
 
 
 def to_pixels(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:

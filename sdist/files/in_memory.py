@@ -28,6 +28,14 @@ PNG, TIFF = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), ("I", "F", "CMYK", "LA
 OTHER_16 = ("I;16B", "I;16L", "I;16N")  # grey of 16 bits in other orders of bytes
 
 
+_given: dict[str, str] = {}  # what was given, by the name of the file that it became
+
+
+def called(name: str, what: str = "") -> str:
+    """How messages call a file, by its name after `what`; one that nobody gave, by what was given."""
+    return _given.get(name) or f"{what} {name}".lstrip()
+
+
 def in_memory(**pictures: Any) -> list[str]:
     """The names of those that are no files."""
     return [name for name, picture in pictures.items() if not isinstance(picture, (str, os.PathLike, type(None)))]
@@ -42,10 +50,8 @@ def image_file(picture: Any, is_mask: bool = False) -> Iterator[Path]:
     if isinstance(picture, (str, os.PathLike)):
         yield image_path(picture)
         return
-    data, end = _content(picture, is_mask)
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{sha256(data).hexdigest()[:16]}{end}"
-        path.write_bytes(data)
+        path = _written(Path(folder), picture, is_mask)
         try:
             yield path
         except UserError as error:
@@ -59,9 +65,14 @@ def _kept() -> TemporaryDirectory[str]:
 
 def kept_file(picture: Any, is_mask: bool = False) -> Path:
     """What is in memory as a file, named after its content, until this process ends. Raises UserError for what is no image."""
+    return _written(Path(_kept().name), picture, is_mask)
+
+
+def _written(folder: Path, picture: Any, is_mask: bool) -> Path:
     data, end = _content(picture, is_mask)
-    path = Path(_kept().name) / f"{sha256(data).hexdigest()[:16]}{end}"
+    path = folder / f"{sha256(data).hexdigest()[:16]}{end}"
     path.write_bytes(data)
+    _given[path.name] = f"{'mask' if is_mask else 'image'} given as {type(picture).__name__}"
     return path
 
 

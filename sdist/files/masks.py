@@ -8,6 +8,7 @@ from PIL import Image
 from ..errors import UserError
 from .grey import is_deep, to_8_bits
 from .images import LoadedImage, read_image
+from .in_memory import called
 from .opening import first_frame
 
 FLAT = 16  # of 255: what differs by less is one grey, or one alpha
@@ -34,13 +35,20 @@ def coverage(mask: Image.Image) -> str:
     return f"{part:.0%} of the image may change" if part > 0.005 or not part else "less than 1% of the image may change"
 
 
+def check_allows(mask: Image.Image, name: str) -> None:
+    """Raises UserError for a mask that is black everywhere."""
+    if not np.asarray(mask).any():
+        raise UserError(f"{called(name, 'mask')} is empty: nothing in the image may change; white is where the edit may happen")
+
+
 def check_shape(mask: tuple[int, int], image: tuple[int, int], mask_name: str, image_name: str) -> None:
     """Raises UserError unless both (width, height), upright, have one aspect."""
     if _is_like(mask, image) and (mask == image or mask != image[::-1]):
         return
     hint = "turn it by 90 degrees" if _is_like(mask, image[::-1]) else "give one of the image's shape"
     (w, h), (width, height) = mask, image
-    raise UserError(f"mask {mask_name} is {w} x {h}, its image {image_name} {width} x {height}, both upright: {hint}")
+    which, its = called(mask_name, "mask"), called(image_name, "image")
+    raise UserError(f"{which} is {w} x {h}, its {its} {width} x {height}, both upright: {hint}")
 
 
 def _is_like(mask: tuple[int, int], image: tuple[int, int]) -> bool:

@@ -167,12 +167,12 @@ FOREIGN = {
         "loss: no setting of the editor ledits_pp; it has model, device, precision, size, seed, editor, editor.concepts",
     ),
     "compile": (["--compile"], "compile: no setting of the editor ledits_pp"),
-    "words": (["--words", "hat"], "words: not read by this method"),
-    "a mask": (["--mask", "mask.png"], "mask: not read by this method"),
+    "words": (["--words", "hat"], "ledits_pp reads no words"),
+    "a mask": (["--mask", "mask.png"], "ledits_pp reads no mask: leave it out, or use a method that reads it, such as lusd"),
     "a trace": (["--record", "TRACE"], "--record: of editors whose steps can be logged"),
     "a log": (["--log", "csv"], "--log: of editors whose steps"),
     "lanes": (["--batch", "2"], "--parallel: ledits_pp edits one image at a time"),
-    "an instruction": (["--instruction", "add a hat"], "instruction: not read by this method"),
+    "an instruction": (["--instruction", "add a hat"], "ledits_pp reads no instruction"),
     "an unknown field": (["--set", "editor.skipp=0"], "did you mean 'skip'"),
     "a word for a number": (["--set", "editor.skip=high"], "skip must be a number"),
     "too many steps": (["--set", "editor.num_inversion_steps=2000"], "asks for 2400 steps, this model has 1000"),
@@ -211,7 +211,7 @@ def test_bad_values_are_named(name: str, given: str, message: str) -> None:
 def test_a_method_reads_no_instruction_and_has_no_editor(edit: Edit, folders: dict[str, Path], picture: Path, capsys) -> None:
     arguments = ["edit", str(picture), *PROMPTS, "--model", str(folders["shallow"]), "--output", str(picture.parent / "out")]
     assert main([*arguments, "--instruction", "add a hat"]) == 2
-    assert "instruction: not read by this method, which reads the prompts" in error(capsys)
+    assert "lusd reads no instruction: leave it out, or use a method that reads it, such as instruct_pix2pix" in error(capsys)
     assert main([*arguments, "--set", "baseline=ledits_pp"]) == 2
     assert "regularizers, filter, normalizer, gamma, optimizer: no setting of the editor ledits_pp" in error(capsys)
     assert main([*arguments, "--set", "editor.skip=0.5"]) == 2

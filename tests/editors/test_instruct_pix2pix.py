@@ -255,8 +255,8 @@ REFUSED = {
     "nothing said": ([], "the target prompt is empty"),
     "an empty instruction": (["--instruction", " "], "the target prompt is empty"),
     "a long one": (["--instruction", "cat " * 40], "this model reads 24"),
-    "words": (["--instruction", INSTRUCTION, "--words", "hat"], "words: not read by this method"),
-    "a mask": (["--instruction", INSTRUCTION, "--mask", "PICTURE"], "mask: not read by this method"),
+    "words": (["--instruction", INSTRUCTION, "--words", "hat"], "reads no words"),
+    "a mask": (["--instruction", INSTRUCTION, "--mask", "PICTURE"], "reads no mask"),
     "a trace": (["--instruction", INSTRUCTION, "--record", "TRACE"], "--record"),
 }
 
@@ -339,4 +339,4 @@ def test_a_prompt_editor_refuses_an_instruction(tiny_folder: Path, picture: Path
         str(tmp_path / "out"),
     ]
     assert main([*arguments, "--method", "dds"]) == 2
-    assert "instruction: not read by this method, which reads the prompts" in error(capsys)
+    assert "dds reads no instruction" in error(capsys)

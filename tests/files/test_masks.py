@@ -184,9 +184,11 @@ def test_the_rule_and_the_part_are_said_once_and_stand_on_the_card(
     outside = np.abs(np.asarray(first.image, float) - np.asarray(first.prepared.image))[np.asarray(first.prepared.mask) < 128]
     assert said[-1].startswith(f"a.png: outside the mask values moved by {outside.mean():.1f} of 255 on average")
     assert card["read"] == {"image": [said[0].partition(": ")[2]], "mask": said[1].partition(": ")[2].split("; ")}
-    edit(np.zeros((8, 12), bool))
-    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and "empty" in r.getMessage()]
-    assert "nothing in the image may change" in warning
+    edit(np.ones((8, 12), bool))
+    assert "mask given as ndarray: 100% of the image may change" in caplog.messages
+    assert "mask given as ndarray: by luminance: white may change; 12 x 8 pixels are scaled to 48 x 32" in caplog.messages
+    with pytest.raises(UserError, match=r"^mask given as ndarray is empty: nothing in the image may change; white is where"):
+        edit(np.zeros((8, 12), bool))
 
 
 def test_small_parts_are_not_called_none() -> None:
