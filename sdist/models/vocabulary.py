@@ -28,9 +28,14 @@ def check_words(model: Backbone, prompt: str) -> None:
 
 def report_words(model: Backbone, prompts: Sequence[str]) -> None:
     """Says in one line which words of the prompts the model does not know, if any."""
+    if unknown := unknown_words(model, prompts):
+        log.warning("%s; %s", unknown, _where(model))
+
+
+def unknown_words(model: Backbone, prompts: Sequence[str]) -> str:
+    """The words of the prompts that the model does not know, in a line that says so; empty if it knows them all."""
     unknown = dict.fromkeys(word for prompt in prompts for word in _split(model, prompt)[0])
-    if unknown:
-        log.warning("words that the model %s does not know: %s; %s", model.name, ", ".join(unknown), _where(model))
+    return f"words that the model {model.name} does not know: {', '.join(unknown)}" if unknown else ""
 
 
 def word_list(model: Backbone) -> Path | None:

@@ -31,6 +31,7 @@ class Run:
     request: Request
     timeline: Timeline = field(default_factory=Timeline)
     result: Result | None = None  # when it has ended
+    remark: str = ""  # on what was asked
     began: float = 0.0  # on the monotonic clock
     _before: Image.Image | None = None
 
@@ -114,6 +115,7 @@ class Work:
         finally:
             self.loading = False
         self._limits.check_size(*method.check(run.request))
+        run.remark = method.unknown_words(run.request)
         run.began = monotonic()
         watching, stopping = StepObserver(partial(self._saw, run)), StopCondition(lambda distiller: self._is_over())
         run.result = make(run.settings, run.request, Observers([watching, stopping]))

@@ -72,8 +72,9 @@ def _told(visitor: Visitor, work: Work) -> str:
         return status(f"waiting: {ahead} of other visitors before yours" if ahead else "beginning", 0.0)
     if work.loading:
         return status(f"{run.label}: loading the model {run.settings.model}, {monotonic() - run.began:.0f} s", None)
-    share = run.timeline.made / run.timeline.steps if run.timeline.steps and run.result is None else 0.0
-    return status(progress(run), 1.0 if run.result else share)
+    if not run.timeline.steps:
+        return status(_remarked(run, "preparing the picture"), None)
+    return status(progress(run), 1.0 if run.result else run.timeline.made / run.timeline.steps)
 
 
 def buttons(visitor: Visitor) -> dict[str, Any]:
@@ -145,7 +146,11 @@ def progress(run: Run) -> str:
     if run.result is not None:
         how = f"done, {steps} steps" if made == steps else f"stopped after {made} of {steps} steps"
         took = next(run.result.timings[name] for name in ("optimize", "edit") if name in run.result.timings)
-        return f"{run.label}: {how}, {took:.1f} s"
+        return _remarked(run, f"{how}, {took:.1f} s")
     seconds = monotonic() - run.began
     left = f", about {seconds / made * (steps - made):.0f} s left" if made >= 3 else ""
-    return f"{run.label}: step {made} of {steps}{left}"
+    return _remarked(run, f"step {made} of {steps}{left}")
+
+
+def _remarked(run: Run, text: str) -> str:
+    return "; ".join(filter(None, (f"{run.label}: {text}", run.remark)))

@@ -133,6 +133,7 @@ def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
             try:
                 yield _launch(demo, door, limits, visitors, root)
             finally:
+                visitors.sweep(everyone=True)  # first, so that the step that is being made ends while the server closes
                 demo.close(verbose=False)
         bench.wait(LAST_STEP)
 

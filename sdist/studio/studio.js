@@ -59,6 +59,13 @@ window.sdistStudio = (() => {
     waits = true;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
+  setInterval(async () => { // a page whose server has gone hears nothing more of its edit
+    const bar = document.querySelector("#status progress:not([value='1.000'])");
+    if (!bar || await fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => null)) return;
+    bar.nextElementSibling.textContent = "the studio was closed or cannot be reached";
+    bar.remove();
+  }, 3000);
+
   const look = () => { // on a telephone the picture is below what is asked
     if (!document.querySelector("#problem .problem")) document.getElementById("stage").scrollIntoView({ block: "nearest" });
   };

@@ -9,7 +9,7 @@ from gradio.data_classes import ImageData
 from PIL import Image
 
 from sdist.errors import UserError
-from sdist.studio import handle_edit, handle_source
+from sdist.studio import edits, handle_edit, handle_source
 from sdist.studio.limits import Offer
 from sdist.studio.visitor import Visitor
 
@@ -30,6 +30,27 @@ def test_an_edit_is_watched_and_its_result_can_be_gone_on_with(visitor: Visitor,
     assert (onward["source"], onward["target"]) == ("a cat wearing a hat", "")
     assert visitor.source.name == "photo_edited.png"
     assert np.array_equal(np.asarray(Image.open(visitor.source)), np.asarray(visitor.ended[-1].result.image))
+
+
+def test_words_that_the_model_does_not_know_are_told_on_the_page(visitor: Visitor, picture: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sdist.editors.loading.unknown_words", lambda model, prompts: f"unknown: {prompts[1]}")
+    visitor.source = visitor.take(picture, "photo.png")
+    assert press(visitor)["status"].count("; unknown: a cat wearing a hat</span>") == 1
+
+
+def test_before_the_first_step_the_picture_is_prepared(visitor: Visitor, picture: Path, monkeypatch) -> None:
+    gate, make = threading.Event(), edits.make
+    monkeypatch.setattr(edits, "make", lambda *given: gate.wait(60) and make(*given))
+    visitor.source = visitor.take(picture, "photo.png")
+    handle_edit.begin(
+        visitor, None, "a cat", "a cat wearing a hat", ["lusd"], visitor.offer.models[0], 0, 1, 3, "native", SETTINGS
+    )
+    wait_until(lambda: visitor.work.run is not None and not visitor.work.loading, 60)
+    told = handle_edit.watch(visitor, "")["status"]
+    gate.set()
+    assert "lusd, seed 0: preparing the picture" in told
+    assert "value=" not in told
+    wait_until(lambda: visitor.work.ended, 60)
 
 
 def test_ticked_words_hold_for_their_target(visitor: Visitor, picture: Path) -> None:
