@@ -24,6 +24,7 @@ from .errors import UserError
 from .errors.arguments import checked
 from .files.in_memory import Picture, image_file, in_memory
 from .files.opening import image_size
+from .plugins import load_plugins
 
 log = logging.getLogger("sdist")
 
@@ -50,8 +51,11 @@ def edit(
     settings: Mapping[str, Any] | Sequence[str] = (),
     on_step: Callable[[Snapshot], None] | None = None,
     progress: bool = True,
+    plugins: Sequence[str | os.PathLike[str]] = (),
 ) -> Result:
     """The edited image, with its last mask and its run card.
+
+    `plugins` are files (my_loss.py) or modules of components of one's own, imported first and once per process.
 
     An image is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
     array (height, width) of truth values or numbers. `instruction` says what to do, for methods that read one and need no
@@ -65,6 +69,7 @@ def edit(
         "model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision,
         "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
+    load_plugins(map(os.fspath, plugins))
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
@@ -90,12 +95,14 @@ def load(
     device: str | None = None,
     precision: str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
+    plugins: Sequence[str | os.PathLike[str]] = (),
 ) -> LoadedMethod:
     """A method with its model, to check, prepare and edit requests with, or for a loop of one's own (docs/python.md).
 
     The arguments are those of `edit`; the model stays in memory for the next call. Raises UserError for bad input.
     """
     chosen = {"model": model, "device": device, "precision": precision}
+    load_plugins(map(os.fspath, plugins))
     resolved = settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None})
     return replace(model_cache.get(resolved), name=os.fspath(method))
 

@@ -69,8 +69,8 @@ class Registry(Generic[T]):
         if name not in self._classes:
             if name in self.broken:
                 raise UserError(self.broken[name])
-            error = f"{unknown(self.slot, name, self._classes)}; one of your own comes with --plugin FILE.py"
-            raise UserError("; ".join([error, *self.broken.values()]))
+            own = "one of your own comes with --plugin FILE.py, in Python with plugins=[...]"
+            raise UserError("; ".join([str(unknown(self.slot, name, self._classes)), own, *self.broken.values()]))
         return self._classes[name]
 
     def name_of(self, component: T) -> str:

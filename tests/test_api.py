@@ -142,6 +142,7 @@ BAD = {
     "settings as text": ({"settings": "steps=3"}, "a mapping or a list"),
     "an unknown key": ({"settings": {"method": "dds"}}, "unknown key 'method'"),
     "a value that is no setting": ({"settings": {"steps": object()}}, "settings cannot be read"),
+    "an empty path": ({"image": ""}, "the path of an image is empty: name its file"),
     "an unknown method": ({"method": "lusdd"}, "did you mean 'lusd'"),
     "a word that is not there": ({"words": ["hut"]}, "did you mean 'hat'"),
 }

@@ -303,6 +303,19 @@ def test_a_damaged_model_is_named(picture: Path, tiny_folder: Path, tmp_path: Pa
     assert "could not be loaded" in error(capsys)
 
 
+NO_NUMBER = {
+    "edit x.png --steps x": "--steps: must be a whole number, got 'x'",
+    "verify x --tolerance y": "must be a number, got 'y'",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), NO_NUMBER.items())
+def test_what_is_no_number_is_said_in_words(capsys, words: str, message: str) -> None:
+    with pytest.raises(SystemExit):
+        main(words.split())
+    assert message in error(capsys)
+
+
 def test_wrong_options_are_one_line(capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["edit", "x.png", "--target", "a", "--log", "tensorbord"])
@@ -427,7 +440,7 @@ def test_results_of_another_method_are_not_taken_for_finished(listed: Path, tiny
     assert main(arguments) == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     assert main([*arguments, "--set", "seed=0", "--method", "dds"]) == 2
-    assert "0_seed0.png was made with different timesteps, loss" in error(capsys)
+    assert "0_seed0.png was made by method lusd, this call is dds (4 results in all); --changed makes" in error(capsys)
     write_index(listed, [["0.png", "", "a cat wearing a hat"], ["1.png", "a cat", "a dog"]])
     assert main(arguments) == 2
     assert "index.csv line 3: 1_seed0.png was made with a different target prompt; --changed makes it again" in error(capsys)

@@ -200,3 +200,18 @@ def test_a_plugin_that_takes_a_name_is_the_one_to_blame(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().endswith("taken.py cannot be loaded: ValueError: loss 'sbp' is already SBP")
+
+
+def test_python_takes_plugins_too(plugin: Path, picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    given = {"method": "sbp", "model": str(tiny_folder), "settings": ["loss=half", "steps=1"]}
+    with pytest.raises(UserError, match=r"unknown loss 'half'.*in Python with plugins=\[\.\.\.\]"):
+        sdist.load(**given)
+    assert sdist.load(**given, plugins=[plugin]).settings.editor.loss.name == "half"
+    forget(monkeypatch)
+    result = sdist.edit(picture, "a cat", "a dog", **given, plugins=[str(plugin)])
+    assert [*result.card["plugins"]] == [str(plugin)]
+    forget(monkeypatch)
+    (tmp_path / "images").mkdir()
+    shutil.copy(picture, tmp_path / "images" / "a.png")
+    (tmp_path / "index.csv").write_text("img_path,source_prompt,target_prompt\na.png,a cat,a dog\n")
+    assert sdist.run(tmp_path, tmp_path / "out", **given, plugins=[plugin]).made == 1

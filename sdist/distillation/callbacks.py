@@ -56,7 +56,8 @@ class ProgressBar(Observer):
         self._bar.update(self._steps - before)
         if distiller.rounds:
             sd = float(distiller.rounds[-1].values["grad_std"].mean())
-            self._bar.set_postfix(sd=f"{sd:.4f}", draws=f"{self._draws / max(1, self._steps):.2f}/step", refresh=False)
+            draws = f"{self._draws / self._steps:.2f}/step" if self._steps else str(self._draws)
+            self._bar.set_postfix(sd=f"{sd:.4f}", draws=draws, refresh=False)
 
     def on_end(self, distiller: ScoreDistiller) -> None:
         self._close()

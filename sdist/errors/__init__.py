@@ -12,9 +12,9 @@ def unknown(kind: str, name: str, allowed: Iterable[str], where: str = "") -> Us
     """An error for a name that does not exist, with all names that do and the nearest one."""
     names = sorted(allowed)
     near = nearest(name, names)
-    hint = f"; did you mean '{near}'?" if near else ""
+    hint = f"; did you mean '{near}'?" if near else ":"
     place = f" in {where}" if where else ""
-    return UserError(f"unknown {kind} '{name}'{place}: have {', '.join(names)}{hint}")
+    return UserError(f"unknown {kind} '{name}'{place}{hint} have {', '.join(names)}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,11 +1,14 @@
 """Files by names that another system wrote, with backslashes or in another normal form of Unicode; and the one that was meant."""
 
+import re
 import unicodedata
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
+
+DIGITS = re.compile(r"\d+")
 
 
 def file_in(folder: Path, name: str) -> Path:
@@ -33,10 +36,15 @@ def near_file(path: Path) -> str:
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     names = _names(folder)
     same = [name for name in names if path.name.casefold() in (name.casefold(), Path(name).stem.casefold())]
-    near = same or get_close_matches(path.name, names, n=1, cutoff=0.75)
+    near = same or get_close_matches(path.name, [name for name in names if not _counts_on(name, path.name)], n=1, cutoff=0.75)
     if not near:
         return ""
     return f"; did you mean {near[0]!r}?" if folder == path.parent else f"; did you mean {str(folder / near[0])!r}?"
+
+
+def _counts_on(name: str, other: str) -> bool:
+    """Whether two names are those of a series, img3.png and img9.png, which nobody mistypes for each other."""
+    return DIGITS.sub("", name.casefold()) == DIGITS.sub("", other.casefold()) and DIGITS.search(name) is not None
 
 
 def _inside(folder: Path, name: str) -> Path:

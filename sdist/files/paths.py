@@ -10,8 +10,10 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")  # of two letters at lea
 
 
 def image_path(path: str | os.PathLike[str]) -> Path:
-    """The path of an image. Raises UserError for a URL, unless it is one of a file here."""
+    """The path of an image. Raises UserError for an empty one, and for a URL, unless it is one of a file here."""
     text = os.fspath(path)
+    if not text:
+        raise UserError("the path of an image is empty: name its file")
     scheme = SCHEME.match(text) if isinstance(path, str) else None
     if scheme is None or Path(text).exists():
         return Path(path)

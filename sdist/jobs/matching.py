@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.recognize import method_of
 from ..edits.outputs import result_names, taken_names
 from ..edits.run_card import describe, file_digest
 from ..edits.stored_results import StoredResult, content, image_marks, in_the_way, read_made
@@ -44,19 +45,18 @@ def match(session: Session, tasks: list[Task], options: RunOptions) -> MatchResu
     matcher = _Matcher(session, made, listed)
     found = matcher.match(tasks)
     if matcher.other and not options.changed:
-        raise _other_settings(matcher.other, options)
+        raise _other_settings(matcher.other, options.method)
     if matcher.foreign and not options.overwrite:
         raise UserError(f"{matcher.foreign[0]} exists, and no run card says that it is of this result; --overwrite replaces it")
     return found
 
 
-def _other_settings(other: list[tuple[StoredResult, list[str]]], options: RunOptions) -> UserError:
+def _other_settings(other: list[tuple[StoredResult, list[str]]], method: str) -> UserError:
     made, differ = other[0]
     more = f" ({len(other)} results in all)" if len(other) > 1 else ""
-    return UserError(
-        f"{made.image} was made with different {', '.join(differ)}{more}; --changed makes what differs again, "
-        "--output names another folder"
-    )
+    before, now = method_of(made.card["settings"]), Path(method).stem
+    how = f"by method {before}, this call is {now}" if before not in ("", now) else f"with different {', '.join(differ)}"
+    return UserError(f"{made.image} was made {how}{more}; --changed makes what differs again, --output names another folder")
 
 
 class _Matcher:

@@ -10,6 +10,7 @@ from ..config.build import settings_of
 from ..errors.arguments import check_options, checked
 from ..extras import need
 from ..files.storage import storage_path
+from ..plugins import load_plugins
 from .dry_run import dry_run
 from .options import RunOptions
 from .problems import Report
@@ -35,12 +36,13 @@ def run(
     output_size: str | None = None,
     crop: str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
+    plugins: Sequence[str | os.PathLike[str]] = (),
     **options: Any,
 ) -> RunResult:
     """Edits every pair of `input` into `output` and skips what is there, as `sdist run` with the same options does.
 
     `input` is a folder with index.csv, or FORMAT:DIR; `output` a folder or a URL of fsspec. `seed` is the first seed; `model` to
-    `settings` are as for `sdist.edit`. `options` are those of sdist/jobs/options.py: seeds, parallel, log, overwrite, limit,
+    `plugins` are as for `sdist.edit`. `options` are those of sdist/jobs/options.py: seeds, parallel, log, overwrite, limit,
     shard, retry, changed, dry_run, devices, engine, workers.
 
     A pair that cannot be edited does not end the run: it is an error of the logger "sdist" when it is found, and one of the
@@ -52,6 +54,7 @@ def run(
         "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
     check_options(options, RunOptions, run)
+    load_plugins(map(os.fspath, plugins))
     chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
     folder = storage_path(os.fspath(output))
     asked = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)

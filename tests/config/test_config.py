@@ -89,10 +89,13 @@ def test_ablations_differ_from_lusd_in_one_thing() -> None:
 
 BAD = [
     (["los=dds"], r"unknown key 'los' in --set los=dds.*did you mean 'loss'"),
-    (["loss.name=ddd"], r"unknown loss 'ddd': have cds, combination.*did you mean 'dds'.*--plugin FILE.py"),
+    (
+        ["loss.name=ddd"],
+        r"unknown loss 'ddd'; did you mean 'dds'.*have cds, combination.*--plugin FILE.py, in Python",
+    ),
     (
         ["loss.scal=3"],
-        r"unknown key 'scal' in loss sbp in --set loss.scal=3: have scale, weighting; did you mean 'scale'.*method is lusd",
+        r"unknown key 'scal' in loss sbp in --set loss.scal=3; did you mean 'scale'\? have scale, weighting.*method is lusd",
     ),
     (["steps=abc"], "--set steps=abc: steps must be a whole number, got 'abc'"),
     (["steps=0"], "steps must be at least 1"),

@@ -68,6 +68,12 @@ def test_the_file_that_was_meant(tmp_path: Path, given: str, near: str) -> None:
     assert near_file(tmp_path / given) == (f"; did you mean {expected!r}?" if near else "")
 
 
+def test_another_number_of_a_series_was_not_meant(tmp_path: Path) -> None:
+    with_file(tmp_path, "img3.png")
+    assert near_file(tmp_path / "img9.png") == ""
+    assert near_file(tmp_path / "imgs3.png") == "; did you mean 'img3.png'?"
+
+
 @pytest.mark.parametrize(
     ("path", "helper"),
     {

@@ -42,5 +42,5 @@ def test_summaries_count_what_they_leave_out() -> None:
 
 
 def test_an_unknown_profile_is_named() -> None:
-    with pytest.raises(UserError, match="unknown profile 'clear': have clean, official; did you mean 'clean'"):
+    with pytest.raises(UserError, match="unknown profile 'clear'; did you mean 'clean'\\? have clean, official"):
         check_profile("clear")
