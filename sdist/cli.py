@@ -16,7 +16,7 @@ from .environment import check_environment, naming_variables
 from .errors import UserError
 from .files.storage import remove_unused_folders
 from .jobs.console import print_line, set_up_logging
-from .jobs.interrupts import interrupts
+from .jobs.interrupts import UNSAVED, interrupts
 from .plugins import load_plugins
 
 COMMANDS = (
@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   sdist run --input folder --output results                edit all that folder/index.csv lists
   sdist app                                                the same in the browser
 """
+NUMBERS = {"int": "a whole number", "float": "a number"}
 DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "the disk is read-only"}
 
 
@@ -72,8 +73,7 @@ def _main(argv: list[str] | None) -> int:
     except (UserError, FloatingPointError) as error:
         return _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt as interrupt:
-        unsaved = "; what was not finished was not saved" if args.command in EDITING else ""
-        print_line(f"sdist: {str(interrupt) or f'interrupted{unsaved}'}")
+        print_line(f"sdist: {str(interrupt) or (UNSAVED if args.command in EDITING else 'interrupted')}")
         return interrupts.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -146,6 +146,8 @@ class Parser(argparse.ArgumentParser):
             )
 
     def error(self, message: str) -> NoReturn:
+        for kind, what in NUMBERS.items():
+            message = message.replace(f"invalid {kind} value:", f"must be {what}, got")
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", BAD_INPUT))
 
 

@@ -35,6 +35,11 @@ def escaped(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def counted(count: int, what: str) -> str:
+    """1 image, 2 images."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def one_line(text: str) -> str:
     """The text for a terminal or a list: control characters, as names of files may have them, written out (\\n, \\x1b)."""
     return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)

@@ -5,6 +5,7 @@ import json
 
 from ..config.methods import find_yaml
 from ..jobs.counts import at_least_one
+from ..jobs.interrupts import Interruption
 from .arguments import (
     Commands,
     edit_arguments,
@@ -55,10 +56,19 @@ def main(args: argparse.Namespace) -> int:
     from ..jobs.run import make
     from ..jobs.summary import summary, write_problems
 
-    result = make(from_arguments(RunOptions, args, settings=settings_from(args, args.method)), print_error)
+    interrupt, why_left = None, "--dry-run" if args.dry_run else "--limit"
+    try:
+        result = make(from_arguments(RunOptions, args, settings=settings_from(args, args.method)), print_error)
+    except Interruption as ended:
+        if ended.result is None:
+            raise
+        interrupt, result, why_left = ended, ended.result, "the same command goes on"
     file = None if args.dry_run else write_problems(result.folder, result.problems)
     if args.json:
-        print(json.dumps({"status": "total", **result._asdict(), "folder": str(result.folder)}))
+        totals = {**result._asdict(), "folder": str(result.folder), "seconds": round(result.seconds, 3)}
+        print(json.dumps({"status": "total", **totals}))
     else:
-        print(*summary([result], result.problems, file, args.dry_run), sep="\n")
+        print(*summary([result], result.problems, file, why_left), sep="\n")
+    if interrupt is not None:
+        raise interrupt
     return 2 if result.problems else 0

@@ -9,13 +9,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .summary import RunResult
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 WAITING = b"\nstopping after this step, and keeping it; once more stops at once\n"
 
 
+UNSAVED = "interrupted; what was not finished was not saved"
+
+
 class Interruption(KeyboardInterrupt):
-    """An interrupt after which all is kept that can be; its text says what."""
+    """An interrupt after which all is kept that can be; its text says what, and `result` is that of a run."""
+
+    def __init__(self, text: str, result: "RunResult | None" = None) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 class Interrupts:

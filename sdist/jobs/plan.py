@@ -1,10 +1,11 @@
 """What a run has to do: images that are there, failed before, or are to be made."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from ..editors.loading import ModelCache
 from ..edits.outputs import check_inputs_stay, check_name, failed_before, forget_error
@@ -14,8 +15,11 @@ from ..files.storage import mapped, names
 from .inputs import InputPair, in_shard, read_pairs
 from .matching import MatchResult, match
 from .options import RunOptions
-from .problems import ProblemCounter, Report
+from .problems import ProblemKeeper, Report
 from .session import Session
+
+Rows = list[dict[str, Any]]  # what --json says of rows
+Refused = dict[int, dict[str, Any]]  # of pairs that cannot be edited, by their numbers
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Plan:
     sizes: Counter[tuple[int, int]]  # images of each size in all shards, made or not
     refused: int = 0  # images of pairs that cannot be edited
     changed: int = 0  # that are there, made for what their row was before
+    rows: Rows = field(default_factory=list)  # those that are refused or changed, for --json
 
     @property
     def found(self) -> list[Task]:
@@ -61,24 +66,24 @@ class Plan:
 
 def plan_run(options: RunOptions, report: Report, models: ModelCache | None = None) -> tuple[Session, Plan]:
     """The session of a run, with its model loaded if there are pairs that can be edited, and what it has to do."""
-    reading = ProblemCounter(report)
+    reading = ProblemKeeper(report)
     pairs = read_pairs(options.input, reading, options.shard)
     session = Session(options, models)
-    return session, make_plan(session, pairs, options, report, reading.count)
+    return session, make_plan(session, pairs, options, report, reading.problems)
 
 
-def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, report: Report, bad: int = 0) -> Plan:
+def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, report: Report, bad: Sequence[str] = ()) -> Plan:
     """What is to be made; `report` hears of pairs that cannot be edited. Raises UserError for results of other settings.
 
-    `bad`: rows that are no pairs.
+    `bad`: what is wrong with rows that are no pairs.
     """
-    asked, refused = _tasks(session, pairs, options, report)
-    refused += bad * options.seeds
+    asked, unusable = _tasks(session, pairs, options, report)
+    refused = [*({"status": "refused", "reason": problem} for problem in bad), *unusable]
     found = match(session, asked, options)
     tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
     missing = [task for task in tasks if not task.is_there]
     check_inputs_stay(session.folder, (task.name for task in missing), (pair.image for pair in pairs))
-    waiting = set[str]() if options.changed or options.overwrite else _changed(tasks, found, report)
+    waiting = {} if options.changed or options.overwrite else _changed(session, tasks, found, report)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):
         forget_error(session.folder, name)  # of a run that was killed just after it had made the image
@@ -86,25 +91,27 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     todo = [task for task in missing if (again or task.name not in failed) and task.name not in waiting]
     now = todo[: options.limit]
     counts = (len(tasks) - len(missing), now, len(missing) - len(todo) - len(waiting), len(todo) - len(now))
-    return Plan(tasks, *counts, Counter(task.size for task in found.tasks), refused, len(waiting))
+    sizes = Counter(task.size for task in found.tasks)
+    return Plan(tasks, *counts, sizes, len(refused) * options.seeds, len(waiting), [*refused, *waiting.values()])
 
 
-def _changed(tasks: list[Task], found: MatchResult, report: Report) -> set[str]:
-    """Names of results whose rows have changed since; `report` hears of each."""
-    waiting = [task for task in tasks if task.name in found.changed]
-    for task in waiting:
+def _changed(session: Session, tasks: list[Task], found: MatchResult, report: Report) -> dict[str, dict[str, Any]]:
+    """What --json says of results whose rows have changed since, by their names; `report` hears of each."""
+    rows = dict[str, dict[str, Any]]()
+    for task in (task for task in tasks if task.name in found.changed):
         what = " and ".join(found.changed[task.name])
         report(f"{task.where}: {task.name}.png was made with a different {what}; --changed makes it again")
-    return {task.name for task in waiting}
+        rows[task.name] = session.event("changed", session.folder / f"{task.name}.png", task.request, reason=f"different {what}")
+    return rows
 
 
-def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], int]:
-    """Every pair that can be edited with every seed, in all shards, and how many images of this one cannot.
+def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report: Report) -> tuple[list[Task], Rows]:
+    """Every pair that can be edited with every seed, in all shards, and what --json says of those of this one that cannot.
 
     What needs no model is looked at first, so that none is loaded where nothing can be edited.
     """
     seeds = range(session.settings.seed, session.settings.seed + options.seeds)
-    refused = Counter[int]()
+    refused = Refused()
     requests = list[tuple[InputPair, Request]]()
     for pair in pairs:
         with _naming(pair, options, report, refused):
@@ -124,18 +131,20 @@ def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report
             tasks += [
                 Task(f"{pair.key}_seed{seed}", pair.where, replace(request, seed=seed), size, pair.number) for seed in seeds
             ]
-    return tasks, len(refused) * options.seeds
+    return tasks, [*refused.values()]
 
 
 @contextmanager
-def _naming(pair: InputPair, options: RunOptions, report: Report, refused: Counter[int]) -> Iterator[None]:
+def _naming(pair: InputPair, options: RunOptions, report: Report, refused: Refused) -> Iterator[None]:
     """Reports what is wrong with a pair, if it is in the shard, and goes on."""
     try:
         yield
     except (OSError, ValueError) as error:  # a UserError is a ValueError; so is a path with a zero byte
         if in_shard(pair.number, options.shard):
-            refused[pair.number] += 1
-            report(f"{pair.where}: {error}")
+            reason = f"{pair.where}: {error}"
+            asked = {"source_image": str(pair.image), "source": pair.source, "target": pair.target}
+            refused[pair.number] = {"status": "refused", **asked, "reason": reason}
+            report(reason)
 
 
 def missing_of(session: Session, tasks: list[Task]) -> list[Task]:

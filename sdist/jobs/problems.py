@@ -16,14 +16,14 @@ def in_order(problems: Iterable[str]) -> list[str]:
     return sorted(lines, key=lambda problem: int(found[1]) if (found := lines[problem]) else sys.maxsize)
 
 
-class ProblemCounter:
-    """Hands each problem on, and counts them."""
+class ProblemKeeper:
+    """Hands each problem on, and keeps them all."""
 
     def __init__(self, report: Report) -> None:
-        self._report, self.count = report, 0
+        self._report, self.problems = report, list[str]()
 
     def __call__(self, text: str) -> None:
-        self.count += 1
+        self.problems.append(text)
         self._report(text)
 
 

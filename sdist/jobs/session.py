@@ -1,7 +1,7 @@
 """What edit and run share: one method with its model and its output folder, and a batch from requests to files."""
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -226,11 +226,20 @@ class Session:
         taken = [other.casefold() for other, stopped in self._partial.items() if f"{other}_step{step}" in stopped.difference(own)]
         return f"{numbered(name, taken)}_step{step}"
 
+    def event(self, status: str, image: Path, request: Request, **more: Any) -> dict[str, Any]:
+        """What --json says of an image."""
+        asked = {"source": request.source, "target": request.target, "seed": request.seed}
+        return {"status": status, "image": str(image), "source_image": str(request.image.resolve()), **asked, **more}
+
     def tell(self, status: str, image: Path, request: Request, **more: Any) -> None:
         """Tells programs what became of an image, if they want to know (--json)."""
         if self.events is not None:
-            what = {"source_image": str(request.image), "source": request.source, "target": request.target, "seed": request.seed}
-            self.events.tell({"status": status, "image": str(image), **what, **more})
+            self.events.tell(self.event(status, image, request, **more))
+
+    def tell_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The same of rows of which no image is made now."""
+        for row in rows if self.events is not None else ():
+            self.events.tell(row)
 
     def end_if_interrupted(self, done: bool) -> None:
         """Raises Interruption, with what was kept, if a signal asked for the end and not all is done."""

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ..edits.outputs import ERRORS, failed_before
 from ..files.storage import remove, write
+from ..spelling import counted
+from .interrupts import UNSAVED, Interruption
 from .plan import Plan
 from .problems import in_order
 from .session import Session
@@ -34,7 +36,7 @@ class RunResult(NamedTuple):
 
     def __repr__(self) -> str:
         """In one line."""
-        return f"<RunResult in {self.folder}: {summary([self])[0]}, {len(self.problems)} problems>"
+        return f"<RunResult in {self.folder}: {summary([self])[0]}, {counted(len(self.problems), 'problem')}>"
 
 
 def run_result(session: Session, plan: Plan, seconds: float, problems: Sequence[str]) -> RunResult:
@@ -45,15 +47,25 @@ def run_result(session: Session, plan: Plan, seconds: float, problems: Sequence[
     return RunResult(session.folder, *counts, failed, plan.left, tuple(problems), seconds, *more)
 
 
+def interrupted_result(
+    session: Session, plan: Plan, seconds: float, problems: Sequence[str], interrupt: KeyboardInterrupt
+) -> Interruption:
+    """The interrupt of a run, with what a session had made of its plan by then; what it had not is left."""
+    result = run_result(session, plan, seconds, problems)
+    failed = len({task.name for task in plan.todo}.intersection(result.failed))
+    left = plan.left + max(0, len(plan.todo) - session.made - session.elsewhere - failed)
+    return Interruption(str(interrupt) or UNSAVED, result._replace(left=left))
+
+
 def summary(
-    results: Sequence[RunResult], problems: Sequence[str] = (), file: Path | None = None, dry_run: bool = False
+    results: Sequence[RunResult], problems: Sequence[str] = (), file: Path | None = None, why_left: str = "--limit"
 ) -> list[str]:
     """What became of all images, on one line, what else there is to say, and the first problems; `file` has all of them."""
     made, there, total = (sum(getattr(r, name) for r in results) for name in ("made", "there", "total"))
     counts = [f"{made} of {total} made", f"{there} already there", f"{sum(len(r.failed) for r in results)} failed"]
     others = {"refused": "refused", "changed": "changed since (--changed)", "elsewhere": "left to another process"}
     counts += [f"{count} {label}" for name, label in others.items() if (count := sum(getattr(r, name) for r in results))]
-    return [", ".join(counts), *_more(results, made, "--dry-run" if dry_run else "--limit"), *_problems(problems, file)]
+    return [", ".join(counts), *_more(results, made, why_left), *_problems(problems, file)]
 
 
 def _more(results: Sequence[RunResult], made: int, why_left: str) -> list[str]:
@@ -72,8 +84,7 @@ def _problems(problems: Sequence[str], file: Path | None) -> list[str]:
     problems = in_order(problems)
     more = [f"  and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     where = "" if file is None else f", all in {file}"
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return [f"{count}{where}:", *(f"  {problem}" for problem in problems[:SHOWN]), *more]
+    return [f"{counted(len(problems), 'problem')}{where}:", *(f"  {problem}" for problem in problems[:SHOWN]), *more]
 
 
 def write_problems(folder: Path, problems: Sequence[str]) -> Path | None:

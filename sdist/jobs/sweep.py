@@ -12,12 +12,13 @@ from ..editors.loading import ModelCache
 from ..edits.stored_results import SAME
 from ..errors import UserError
 from ..evaluation.evaluate import EvaluationOptions
+from ..spelling import counted
 from .counts import at_least_one
 from .engines.local import edit_all
 from .inputs import InputPair, read_pairs
 from .options import WHOLE, RunOptions
 from .plan import Plan, make_plan
-from .problems import ProblemCounter, ProblemReporter, Report
+from .problems import ProblemKeeper, ProblemReporter, Report
 from .session import Session
 from .summary import RunResult, run_result, summary
 from .sweep_outputs import Say, compare_all, evaluator, write_grid
@@ -74,10 +75,10 @@ def listing(sweep: Sweep, settings: Mapping[str, Settings], base: Settings | Non
 def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[RunResult]:
     """Makes what is missing of all variants, and, if nothing is left, grid.png and the scores; `say` hears of each."""
     source, shard = options.runs[0].input, options.runs[0].shard
-    read = read_pairs(source, reading := ProblemCounter(report), shard)
+    read = read_pairs(source, reading := ProblemKeeper(report), shard)
     pairs = [pair for pair in read if options.first is None or pair.number < options.first]
     evaluate = None if options.evaluation is None else evaluator(options.evaluation, source, options.first)
-    work = _plan(options, pairs, report, reading.count)
+    work = _plan(options, pairs, report, reading.problems)
     results = [_edit(session, plan, report, say) for session, plan in work.items()]
     if shard == WHOLE and not any(result.left for result in results):
         if shown := _shown(work, pairs)[: options.rows]:
@@ -87,7 +88,7 @@ def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[
     return results
 
 
-def _plan(options: SweepOptions, pairs: list[InputPair], report: Report, bad: int) -> dict[Session, Plan]:
+def _plan(options: SweepOptions, pairs: list[InputPair], report: Report, bad: Sequence[str]) -> dict[Session, Plan]:
     """What every variant has to make; what can be refused is refused here, before the first edit."""
     models, work, limit = ModelCache(kept=1), dict[Session, Plan](), options.runs[0].limit
     for run in options.runs:
@@ -99,7 +100,7 @@ def _plan(options: SweepOptions, pairs: list[InputPair], report: Report, bad: in
 
 def _edit(session: Session, plan: Plan, report: Report, say: Say) -> RunResult:
     """Makes what is missing of a variant; a problem of one variant does not end the others."""
-    log.info("variant %s: %d pictures, %d are there", session.name, len(plan.names), plan.there)
+    log.info("variant %s: %s, already there: %d", session.name, counted(len(plan.names), "image"), plan.there)
     mine, seconds = ProblemReporter(lambda text: report(f"{session.name}: {text}")), 0.0
     try:
         seconds = edit_all(session, plan, mine)

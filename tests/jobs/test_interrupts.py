@@ -19,7 +19,7 @@ from sdist.editors.loading import ModelCache
 from sdist.files.images import CARD_KEY
 from sdist.jobs.session import Session
 
-from ..test_cli import NAME, edit, listed, pixels_of, run_arguments  # noqa: F401
+from ..test_cli import NAME, edit, listed, pixels_of, run_arguments, write_index  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -185,8 +185,10 @@ def test_an_interrupted_run_keeps_what_there_is_and_goes_on(
     with monkeypatch.context() as patch:
         send(patch, 10, signal.SIGINT)
         assert main(arguments) == 130
-    line = told(capsys)
+    out, err = capsys.readouterr()
+    line = err.splitlines()[-1].removeprefix("sdist: ")
     assert line.startswith(("stopped at step", "stopped; "))
+    assert out.startswith("1 of 4 made, 0 already there, 0 failed\n3 not made yet (the same command goes on); ")
     names = set(pixels_of(tmp_path / "out"))
     assert "0_seed0.png" in names  # the first one was alone until it was done
     partial = [name for name in names if "_step" in name and "_panel" not in name]
@@ -198,6 +200,18 @@ def test_an_interrupted_run_keeps_what_there_is_and_goes_on(
     whole, resumed = pixels_of(tmp_path / "whole"), pixels_of(tmp_path / "out")
     assert whole.keys() == resumed.keys()
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("is_second", [False, True])
+def test_programs_get_the_totals_of_an_interrupted_run_too(
+    listed: Path, tiny_folder: Path, tmp_path: Path, monkeypatch, capsys, is_second: bool  # noqa: F811
+) -> None:  # fmt: skip
+    write_index(listed, [["0.png", "a cat", "a dog"], ["none.png", "a cat", "a dog"], ["1.png", "a cat", "a dog"]])
+    send(monkeypatch, 1, *[signal.SIGINT] * (1 + is_second))
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out", "--json", "--limit", "1")) == 130
+    totals = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [totals[key] for key in ("status", "total", "made", "left", "refused")] == ["total", 3, 0, 2, 1]
+    assert "none.png" in (tmp_path / "out" / "problems.txt").read_text()
 
 
 def test_a_signal_after_the_last_step_changes_nothing(picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:

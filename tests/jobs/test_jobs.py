@@ -272,7 +272,7 @@ def test_a_picture_that_failed_is_tried_again_only_if_asked(listed: Path, tiny_f
     assert remembered["target"] == "a cat wearing a hat"
     (listed / "images" / "1.png").write_bytes(good)
     assert main(arguments) == 2
-    assert "1 pictures failed in an earlier call, see" in error(capsys)
+    assert "1 image failed in an earlier call, see" in error(capsys)
     assert main([*arguments, "--retry"]) == 0
     assert "1 of 4 made, 3 already there, 0 failed\n" in capsys.readouterr().out
     assert failed_before(output) == set()
@@ -286,7 +286,7 @@ def test_a_failed_edit_is_remembered_and_its_queue_goes_on(listed: Path, tiny_fo
     assert "not finite" in json.loads((tmp_path / "out" / "errors" / "3_seed1.json").read_text())["error"]
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "8 pictures failed in an earlier call" in error(capsys)
+    assert "8 images failed in an earlier call" in error(capsys)
 
 
 def test_a_call_makes_no_more_than_its_limit(listed: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:  # noqa: F811

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sdist.cli import main
 from sdist.edits.outputs import ERRORS
 from sdist.jobs.summary import summary
 
-from ..test_cli import error, listed, run_arguments, write_index  # noqa: F401
+from ..test_cli import edit, error, listed, run_arguments, write_index  # noqa: F401
 from .test_jobs import assert_same
 
 SETTINGS = {"scale": {"threshold": 0.01, "cross_level": 1}, "scale.self_level": 0}
@@ -34,7 +35,7 @@ def test_python_makes_what_the_command_makes(listed: Path, tiny_folder: Path, tm
 
 def test_the_repr_of_what_a_run_gives_is_one_line(tmp_path: Path) -> None:
     result = sdist.RunResult(tmp_path, 3, 1, 1, ("a_seed0",), 0, ("a: broken",), 1.0)
-    assert repr(result) == f"<RunResult in {tmp_path}: 1 of 3 made, 1 already there, 1 failed, 1 problems>"
+    assert repr(result) == f"<RunResult in {tmp_path}: 1 of 3 made, 1 already there, 1 failed, 1 problem>"
 
 
 def test_problems_are_told_when_they_are_found_and_in_the_result(
@@ -58,8 +59,8 @@ def test_problems_are_told_when_they_are_found_and_in_the_result(
         ({"seed_s": 2}, "unknown option 'seed_s' in sdist.run: .*did you mean 'seeds'"),
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"parallel": 0}, "--parallel must be at least 1, got 0"),
-        ({"log": "csw"}, "unknown --log 'csw': have .*did you mean 'csv'"),
-        ({"engine": "rays"}, "unknown --engine 'rays': have local, ray; did you mean 'ray'"),
+        ({"log": "csw"}, "unknown --log 'csw'; did you mean 'csv'.*have"),
+        ({"engine": "rays"}, "unknown --engine 'rays'; did you mean 'ray'\\? have local, ray"),
         ({"devices": 0}, "--devices must be auto or a number from 1, got 0"),
         ({"shard": (2, 2)}, "--shard must be I/N with I from 0 to N-1, got 2/2"),
         ({"workers": 2}, "--workers belongs to --engine ray"),
@@ -126,11 +127,16 @@ def test_programs_get_a_json_object_per_image_and_the_totals(listed: Path, tiny_
     (listed / "images" / "1.png").write_bytes(content[: len(content) // 2])
     assert main(arguments) == 2
     *images, totals = map(json.loads, capsys.readouterr().out.splitlines())
+    refused, *images = images
+    assert refused["status"] == "refused"
+    assert refused["reason"].startswith("index.csv line 3: image 'none.png' does not exist")
     assert [(image["status"], image["image"]) for image in images] == [
         ("there", f"{out}/0_seed0.png"), ("failed", f"{out}/1_seed0.png"), ("made", f"{out}/2_seed0.png"),
     ]  # fmt: skip
     assert (images[2]["target"], images[2]["seed"]) == ("a dog", 0)
+    assert images[2]["source_image"] == str((listed / "images" / "2.png").resolve())
     assert "cannot be read" in images[1]["reason"]
+    assert totals["seconds"] == round(totals["seconds"], 3)
     assert [totals[key] for key in ("status", "total", "made", "there", "failed", "refused")] == [
         "total",
         4,
@@ -166,6 +172,37 @@ def test_problems_of_a_folder_that_is_read_only_are_in_the_summary(
         (tmp_path / "out" / "problems.txt").touch()
         assert main(arguments) == 0
         assert "problems.txt is of an earlier call and cannot be removed: Read-only file system" in caplog.text
+
+
+def test_programs_are_told_of_rows_that_cannot_be_edited_or_have_changed(
+    listed: Path, tiny_folder: Path, tmp_path: Path, capsys  # noqa: F811
+) -> None:  # fmt: skip
+    write_index(listed, [["0.png", "a cat", "a dog"]])
+    arguments = run_arguments(listed, tiny_folder, tmp_path / "out", "--json")
+    assert main(arguments) == 0
+    write_index(listed, [["0.png", "a cat", "a hat"], ["1.png", "a cat", "a cat"]])
+    for more in ([], ["--dry-run"]):
+        capsys.readouterr()
+        assert main([*arguments, *more]) == 2
+        refused, changed, total = map(json.loads, capsys.readouterr().out.splitlines())
+        assert [refused[key] for key in ("status", "source", "target")] == ["refused", "a cat", "a cat"]
+        assert refused["source_image"] == str((listed / "images" / "1.png").resolve())
+        assert [changed[key] for key in ("status", "image", "target", "reason")] == [
+            "changed", f"{tmp_path / 'out'}/0_seed0.png", "a hat", "different target prompt",
+        ]  # fmt: skip
+        assert (total["refused"], total["changed"]) == (1, 1)
+
+
+def test_an_image_is_the_same_to_programs_from_edit_and_run(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    image = os.path.relpath(picture)
+    assert edit(Path(image), tiny_folder, tmp_path / "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["source_image"] == str(picture.resolve())
+
+
+def test_one_image_is_not_called_several(listed: Path, tiny_folder: Path, tmp_path: Path, caplog) -> None:  # noqa: F811
+    write_index(listed, [["0.png", "a cat", "a dog"]])
+    assert main(run_arguments(listed, tiny_folder, tmp_path / "out")) == 0
+    assert "1 image: 0_seed0" in caplog.messages
 
 
 def test_problems_are_summed_up_in_the_order_of_the_lines() -> None:

@@ -117,7 +117,7 @@ BAD = {
     "[lusd]": "a sweep is a mapping",
     "base: lusd": "needs one of variants",
     "variants: [lusd]\ngrid: {steps: [1]}": "needs one of variants",
-    "varians: [lusd]": "own.yaml: unknown key 'varians': have base, grid, variants; did you mean 'variants'",
+    "varians: [lusd]": "own.yaml: unknown key 'varians'; did you mean 'variants'? have base, grid, variants",
     "variants: []": "variants is empty",
     "variants: 5": "variants cannot be 5",
     "variants: [{a: lusd}]": "a list of variants names methods",

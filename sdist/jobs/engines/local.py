@@ -7,7 +7,7 @@ from ..options import RunOptions
 from ..plan import Plan, Task, plan_run
 from ..problems import ProblemReporter, Report
 from ..session import Session
-from ..summary import RunResult, run_result
+from ..summary import RunResult, interrupted_result, run_result
 from .queues import QUEUE, Sizes, begin, edit_queue, queues, recording_failures
 
 
@@ -15,7 +15,11 @@ def make(options: RunOptions, show: Report) -> RunResult:
     """Plans a run and makes its images."""
     report = ProblemReporter(show)
     session, plan = plan_run(options, report)
-    seconds = edit_all(session, plan, report)
+    start = time.perf_counter()
+    try:
+        seconds = edit_all(session, plan, report)
+    except KeyboardInterrupt as interrupt:
+        raise interrupted_result(session, plan, time.perf_counter() - start, report.problems, interrupt) from None
     return run_result(session, plan, seconds, report.problems)
 
 

@@ -9,6 +9,7 @@ from ...edits.outputs import ERRORS, remove_parts, write_error
 from ...edits.request import Prepared
 from ...errors import ImagesError, NotFiniteError
 from ...models.memory import AllocationError, allocating
+from ...spelling import counted
 from ..plan import Plan, Task
 from ..problems import Report
 from ..session import Session
@@ -24,6 +25,7 @@ Ready = tuple[Task, Prepared]
 
 def begin(session: Session, plan: Plan, report: Report) -> None:
     """Removes what killed processes left of the images, and reports what failed before."""
+    session.tell_rows(plan.rows)
     for task in plan.found:
         session.tell("there", session.folder / f"{task.name}.png", task.request)
     session.remove_stopped([task.name for task in plan.found])
@@ -32,7 +34,8 @@ def begin(session: Session, plan: Plan, report: Report) -> None:
         session.check_writable()
         remove_parts(session.folder, {*plan.names} - others)
     if plan.failed:
-        report(f"{plan.failed} pictures failed in an earlier call, see {session.folder / ERRORS}; --retry tries them again")
+        failed = counted(plan.failed, "image")
+        report(f"{failed} failed in an earlier call, see {session.folder / ERRORS}; --retry tries them again")
 
 
 def recording_failures(session: Session, report: Report) -> Fail:
@@ -89,8 +92,8 @@ def _size(ready: Ready) -> tuple[int, int]:
 
 def _edit(session: Session, ready: Sequence[Ready], parallel: int, bar: Bar | None, fail: Fail) -> None:
     tasks, batch = [task for task, _ in ready], [prepared for _, prepared in ready]
-    label = f"{tasks[0].name}-{tasks[-1].name}"
-    log.info("%d pictures, %s", len(tasks), label)
+    label = tasks[0].name if len(tasks) == 1 else f"{tasks[0].name}-{tasks[-1].name}"
+    log.info("%s: %s", counted(len(tasks), "image"), label)
 
     def admit(index: int) -> bool:
         return session.admit(tasks[index].name, tasks[index].card)
