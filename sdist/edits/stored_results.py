@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.build import resolve
+from ..config.recognize import method_of
 from ..errors import UserError
 from ..files.storage import mapped, read
 from ..plugins import check_recorded
@@ -43,6 +44,11 @@ class StoredResult:
     @property
     def job(self) -> dict[str, Any]:
         return self.card["job"]
+
+    @property
+    def method(self) -> str:
+        """The shipped method that it was made by, as far as its settings show; else empty."""
+        return method_of(self.card["settings"])
 
     def other_settings(self, plain: dict[str, Any], fingerprint: Callable[[], str]) -> list[str]:
         """Which of these settings, or which plugin, it was not made with; a model of the same fingerprint is the same one.

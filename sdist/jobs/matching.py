@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.recognize import method_of
 from ..edits.outputs import result_names, taken_names
 from ..edits.run_card import describe, file_digest
 from ..edits.stored_results import StoredResult, content, image_marks, in_the_way, read_made
@@ -54,7 +53,7 @@ def match(session: Session, tasks: list[Task], options: RunOptions) -> MatchResu
 def _other_settings(other: list[tuple[StoredResult, list[str]]], method: str) -> UserError:
     made, differ = other[0]
     more = f" ({len(other)} results in all)" if len(other) > 1 else ""
-    before, now = method_of(made.card["settings"]), Path(method).stem
+    before, now = made.method, Path(method).stem
     how = f"by method {before}, this call is {now}" if before not in ("", now) else f"with different {', '.join(differ)}"
     return UserError(f"{made.image} was made {how}{more}; --changed makes what differs again, --output names another folder")
 

@@ -35,7 +35,10 @@ def named_file(session: Session, request: Request, name: str) -> NamedRequest:
         if (file := in_the_way(session.folder, name, {*map(str.casefold, there)}, job)) is not None:
             raise UserError(f"{file} exists, and no run card says that it is of this result; --overwrite replaces it")
         return NamedRequest(request, name, is_there=False)
-    differ = [*made[0].other_request(job), *session.other_settings(made[0])]
+    settings = session.other_settings(made[0])
+    if settings and (method := made[0].method) not in ("", session.name):
+        raise UserError(f"{path} was made by method {method}, this call is {session.name}; --overwrite replaces it")
+    differ = [*made[0].other_request(job), *settings]
     if differ:
         raise UserError(f"{path} was made with a different {' and '.join(differ)}; --overwrite replaces it")
     return NamedRequest(request, name, is_there=session.is_whole(made[0]))

@@ -53,6 +53,8 @@ def test_output_may_be_the_file(picture: Path, tiny_folder: Path, tmp_path: Path
     capsys.readouterr()
     assert edit(picture, tiny_folder, path, "--target", DOG) == 2
     assert "x.png was made with a different target prompt; --overwrite replaces it" in error(capsys)
+    assert edit(picture, tiny_folder, path, "--method", "dds") == 2
+    assert "x.png was made by method lusd, this call is dds; --overwrite replaces it" in error(capsys)
     assert edit(picture, tiny_folder, path, "--target", DOG, "--overwrite") == 0
     assert path.read_bytes() != before
 

@@ -218,6 +218,7 @@ def test_a_reload_in_the_middle_of_an_edit(visitors: tuple[Visitor, Visitor], pi
     visitor.until(lambda: visitor.picture() != first)  # it goes on, and is seen to
     visitor.driver.set_network_conditions(offline=True, latency=0, throughput=0)  # as while a laptop sleeps
     visitor.until(lambda: "Connection" in visitor.text("body"))
+    visitor.until(lambda: "cannot be reached" in visitor.text("#status"))  # and not for ever at the same step
     visitor.driver.delete_network_conditions()
     visitor.until(lambda: "Connection to the server was lost" not in visitor.text("body"))
     visitor.until(lambda: visitor.value("#tab") and "of 900" in visitor.text("#status"))
