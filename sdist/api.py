@@ -69,7 +69,7 @@ def edit(
         "model": model, "seed": seed, "steps": steps, "size": size, "device": device, "precision": precision,
         "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
-    load_plugins(map(os.fspath, plugins))
+    load_plugins(plugins)
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
@@ -102,7 +102,7 @@ def load(
     The arguments are those of `edit`; the model stays in memory for the next call. Raises UserError for bad input.
     """
     chosen = {"model": model, "device": device, "precision": precision}
-    load_plugins(map(os.fspath, plugins))
+    load_plugins(plugins)
     resolved = settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None})
     return replace(model_cache.get(resolved), name=os.fspath(method))
 

@@ -1,5 +1,6 @@
 """Components of a file or module of one's own (--plugin): the user's own act, never a yaml's or a run card's."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -46,9 +47,9 @@ def load_plugin(name: str) -> None:
     _brought[key] = module.__name__, frozenset(_registered() - before)
 
 
-def load_plugins(names: Iterable[str]) -> None:
+def load_plugins(names: Iterable[str | os.PathLike[str]]) -> None:
     for name in names:
-        load_plugin(name)
+        load_plugin(os.fspath(name))
 
 
 def loaded_plugins() -> dict[str, str]:

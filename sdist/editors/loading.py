@@ -19,6 +19,7 @@ from ..edits.run_card import make_card
 from ..errors import UserError
 from ..errors.arguments import checked
 from ..faults import naming
+from ..files.in_memory import called
 from ..files.opening import image_size
 from ..models.added_files import AddedFile
 from ..models.base import Backbone

@@ -31,7 +31,7 @@ def check_reads(reads: Iterable[str], request: Request, method: str) -> None:
 
 
 def check_mask(settings: Settings, request: Request) -> None:
-    """Raises UserError for a mask that is not as wide to high as its image, by their headers, and for one that is needed and missing."""
+    """Raises UserError for a mask of another shape than its image, by their headers, and for one that is needed and missing."""
     if request.mask is not None and not request.plain:
         check_shape(image_size(request.mask, "mask"), image_size(request.file), request.mask.name, request.image.name)
     if request.mask is None and settings.crop == "mask":

@@ -54,7 +54,7 @@ def run(
         "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
     check_options(options, RunOptions, run)
-    load_plugins(map(os.fspath, plugins))
+    load_plugins(plugins)
     chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
     folder = storage_path(os.fspath(output))
     asked = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)

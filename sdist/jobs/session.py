@@ -238,8 +238,9 @@ class Session:
 
     def tell_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The same of rows of which no image is made now."""
-        for row in rows if self.events is not None else ():
-            self.events.tell(row)
+        if self.events is not None:
+            for row in rows:
+                self.events.tell(row)
 
     def end_if_interrupted(self, done: bool) -> None:
         """Raises Interruption, with what was kept, if a signal asked for the end and not all is done."""

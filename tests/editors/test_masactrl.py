@@ -60,7 +60,7 @@ def test_bad_input_is_one_line(tiny: Backbone, requests: list[Request], picture:
         walked(tiny, requests, "editor.self_level=-1")
     with pytest.raises(UserError, match="prompt has 33 tokens, this model reads 24"):
         walked(tiny, [Request(picture, "a cat", "a cat wearing " + "a red hat and " * 7)])
-    with pytest.raises(UserError, match="words: not read by this method"):
+    with pytest.raises(UserError, match="masactrl reads no words"):
         walked(tiny, [Request(picture, "a cat", "a dog", words=("dog",))])
 
 
