@@ -54,8 +54,10 @@ def _other_settings(other: list[tuple[StoredResult, list[str]]], method: str) ->
     made, differ = other[0]
     more = f" ({len(other)} results in all)" if len(other) > 1 else ""
     before, now = made.method, Path(method).stem
-    how = f"by method {before}, this call is {now}" if before not in ("", now) else f"with different {', '.join(differ)}"
-    return UserError(f"{made.image} was made {how}{more}; --changed makes what differs again, --output names another folder")
+    how = f"was made with different {', '.join(differ)}"
+    if before not in ("", now):
+        how = f"was made by method {before}, this call is {now}"
+    return UserError(f"{made.image} {how}{more}; --changed makes what differs again, --output names another folder")
 
 
 class _Matcher:
