@@ -162,7 +162,7 @@ def test_a_run_leaves_in_a_store_what_it_leaves_in_a_folder(
     assert main(run_arguments(listed, tiny_folder, url)) == 0
     assert "0 of 4 made, 4 already there" in capsys.readouterr().out
     assert main(run_arguments(listed, tiny_folder, url, "--method", "dds")) == 2
-    assert f"{url}/0_seed0.png was made with different" in error(capsys)
+    assert f"{url}/0_seed0.png was made by method lusd, this call is dds" in error(capsys)
 
 
 def test_an_edit_in_a_store(picture: Path, tiny_folder: Path, tmp_path: Path, capsys) -> None:
