@@ -21,7 +21,7 @@ def _methods(scale: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each with the values that it has on a model of that scale."""
     for name in shipped("method"):
         with suppress(UserError):  # of an editor that has no scale
-            yield name, _own(load_settings(name, [f"scale.{key}={value}" for key, value in scale.items()]).plain())
+            yield name, _own(load_settings(name, [f"scale.{key}={json.dumps(value)}" for key, value in scale.items()]).plain())
 
 
 def _own(plain: Mapping[str, Any]) -> str:
