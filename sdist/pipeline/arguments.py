@@ -80,9 +80,13 @@ def size_of(height: int | None, width: int | None) -> str | None:
     return None if width is None else f"{width}x{height}"
 
 
-def to_request(row: dict[str, Any], seed: int, files: ExitStack) -> Request:
-    """The request of a row, with images in memory put on disk until `files` closes; `seed` where the row has none."""
+def to_request(row: dict[str, Any], seed: int, files: ExitStack, instructs: bool) -> Request:
+    """The request of a row, with images in memory put on disk until `files` closes; `seed` where the row has none.
+
+    `instructs`: the prompt says what to do.
+    """
     image, mask = files.enter_context(image_file(row["image"])), row["mask_image"]
     mask_file = None if mask is None else files.enter_context(image_file(mask, is_mask=True))
     seed = seed if row["seed"] is None else row["seed"]
-    return Request(image, row["source_prompt"], row["prompt"], seed, row["words"], mask_file)
+    source, target, instruction = ("", "", row["prompt"]) if instructs else (row["source_prompt"], row["prompt"], "")
+    return Request(image, source, target, seed, row["words"], mask_file, instruction)

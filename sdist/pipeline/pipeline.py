@@ -187,7 +187,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         self,
         prompt: str | list[str],
         image: Picture | list[Picture],
-        source_prompt: str | list[str],
+        source_prompt: str | list[str] = "",
         method: str | os.PathLike[str] = "lusd",
         num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -203,6 +203,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> ScoreDistillationPipelineOutput | tuple[Any, ...]:
         """The edits of images from `source_prompt`, which says what they show, to `prompt`.
+
+        Methods that read an instruction take `prompt` for it, as diffusers' own pipeline does, and no `source_prompt`.
 
         Lists have one value per image, and what is no list belongs to all; images of one call go through the network together
         and come out as they would alone. `method`, `words`, `mask_image`, `settings` and the images are those of `sdist.edit`,
@@ -274,7 +276,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         with process_state(), ExitStack() as stack:
             backbone = stack.enter_context(as_backbone(self.components, settings, self.config))
             method = LoadedMethod(settings, backbone)
-            batch = [method.prepare(to_request(row, settings.seed, stack)) for row in rows]
+            instructs = "instruction" in settings.editor.reads
+            batch = [method.prepare(to_request(row, settings.seed, stack, instructs)) for row in rows]
             sizes = dict.fromkeys(f"{prepared.image.width} x {prepared.image.height}" for prepared in batch)
             if len(sizes) > 1:
                 raise UserError(f"the pictures of a call have one size, these would be {', '.join(sizes)}; give height and width")

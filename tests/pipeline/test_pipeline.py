@@ -90,6 +90,15 @@ def test_a_mask_and_words_reach_the_method(pipe: ScoreDistillationPipeline, tiny
     assert not same(out.images[0], run(pipe, picture, words="cat").images[0])
 
 
+@pytest.mark.parametrize("method", ["instruct_pix2pix", "lime"])
+def test_the_prompt_of_an_instruction_editor_is_its_instruction(picture: Path, method: str, caplog) -> None:
+    pipe, said = ScoreDistillationPipeline.from_pretrained("tinyworld-instruct"), "put a red balloon in the sky"
+    (made,) = pipe(said, picture, method=method, num_inference_steps=2, seed=1).images
+    assert "no instruction" not in caplog.text
+    edit = sdist.edit(picture, instruction=said, model="tinyworld-instruct", method=method, steps=2, seed=1)
+    assert np.abs(np.asarray(made, int) - np.asarray(edit.image, int)).max() <= 1
+
+
 def test_lists_are_one_queue(pipe: ScoreDistillationPipeline, picture: Path, other: Path) -> None:
     prompts = ["a cat wearing a hat", "a red cat"]
     out = run(pipe, [picture, other], prompt=prompts, seed=[3, 4], words=[["hat"], ["red", "cat"]])
