@@ -33,7 +33,7 @@ class Claims:
 
     def __init__(self, output: Path, owner: str = "") -> None:
         self._folder, self._owner = output / FOLDER, owner or token_hex(8)
-        self._held, self._lock, self._told = set[str](), threading.Lock(), set[str]()
+        self._held, self._lock, self._reported = set[str](), threading.Lock(), set[str]()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """An actor's are the same owner's."""
@@ -158,8 +158,8 @@ class Claims:
             log.info("%s: its claim of process %s on %s was left behind", name, stale["pid"], stale["host"])
 
     def _tell(self, other: dict[str, Any]) -> None:
-        if other["owner"] and other["owner"] not in self._told:
-            self._told.add(other["owner"])
+        if other["owner"] and other["owner"] not in self._reported:
+            self._reported.add(other["owner"])
             exclusive = "" if isinstance(self._folder, Path) else "; a store cannot keep two from beginning the same one at once"
             text = "process %s on %s is at work here too: each image is made by the one that begins it%s"
             log.info(text, other["pid"], other["host"], exclusive)

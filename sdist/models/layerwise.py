@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .stored_weights import StoredWeights
 
-Own = list[tuple[str, Tensor]]  # the weights of one layer, by their names in the network
+LayerWeights = list[tuple[str, Tensor]]  # the weights of one layer, by their names in the network
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def layerwise(network: nn.Module, dtype: torch.dtype, stored: StoredWeights | No
             tensor.data = values
 
 
-def _casting(own: Own, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtype, stored: StoredWeights | None) -> Any:
+def _casting(own: LayerWeights, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtype, stored: StoredWeights | None) -> Any:
     def cast(*_: Any) -> None:
         for name, tensor in own:
             home[name] = tensor, tensor.data
@@ -45,7 +45,7 @@ def _casting(own: Own, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtyp
     return cast
 
 
-def _restoring(own: Own, home: dict[str, tuple[Tensor, Tensor]]) -> Any:
+def _restoring(own: LayerWeights, home: dict[str, tuple[Tensor, Tensor]]) -> Any:
     def restore(*_: Any) -> None:
         for name, tensor in own:
             if name in home:

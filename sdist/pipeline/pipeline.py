@@ -49,7 +49,7 @@ from .callback import TENSORS, OnStepEnd, StepEnd
 from .networks import as_backbone, networks_of, restoring_state
 
 OUTPUTS = ("pil", "np", "pt", "latent")
-OWN = ("model", "model_config", "device", "precision")  # settings that the pipeline has by its components
+OF_COMPONENTS = ("model", "model_config", "device", "precision")  # settings that the pipeline has by its components
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -248,7 +248,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         self, method: str | os.PathLike[str], settings: Mapping[str, Any] | Sequence[str], arguments: Mapping[str, Any]
     ) -> Settings:
         keys = settings if matches(settings, Mapping | Sequence[str]) else ()  # anything else is refused by settings_of
-        refused = {str(key).partition("=")[0] for key in keys} & set(OWN)
+        refused = {str(key).partition("=")[0] for key in keys} & set(OF_COMPONENTS)
         if refused:
             raise UserError(
                 f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"

@@ -36,8 +36,8 @@ class AttentionRegion(RegionSource):
         layout.at("cross", self.cross_level)
         layout.at("self", self.self_level)
 
-    def hook(self, told: Branch, untold: Branch) -> Hook:
-        return AttentionRecorder(told, self.cross_level, self.self_level)
+    def hook(self, instructed: Branch, bare: Branch) -> Hook:
+        return AttentionRecorder(instructed, self.cross_level, self.self_level)
 
     def regions(self, seen: Attention, related: Sequence[Sequence[int]], generators: Sequence[torch.Generator]) -> list[Region]:
         keys = next(iter(seen.cross.values()))[1]

@@ -37,7 +37,7 @@ class RegionSource(ABC):
         """Raises UserError for a network that it cannot look at."""
 
     @abstractmethod
-    def hook(self, told: Branch, untold: Branch) -> Hook:
+    def hook(self, instructed: Branch, bare: Branch) -> Hook:
         """What it looks at in a call with these branches: rows that read the words, and rows that show the image as it is."""
 
     @abstractmethod

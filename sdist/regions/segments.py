@@ -36,8 +36,8 @@ class Segments(RegionSource):
     def check(self, layout: AttentionLayout) -> None:
         layers_at(layout, self.levels)
 
-    def hook(self, told: Branch, untold: Branch) -> Hook:
-        return LocalizationRecorder(untold, told, tuple(self.levels))
+    def hook(self, instructed: Branch, bare: Branch) -> Hook:
+        return LocalizationRecorder(bare, instructed, tuple(self.levels))
 
     def regions(
         self, seen: Localization, related: Sequence[Sequence[int]], generators: Sequence[torch.Generator]

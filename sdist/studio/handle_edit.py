@@ -40,12 +40,12 @@ def watch(visitor: Visitor, mark: str) -> dict[str, Any]:
     newest = _mark(visitor)
     if work is None or (mark == newest and ended):
         return {}
-    told = {"status": _told(visitor, work)}
+    answer = {"status": _status_of(visitor, work)}
     if monotonic() < visitor.rests and not ended:
-        return told
+        return answer
     began, run = monotonic(), visitor.shown
     looked = seen(run, run.timeline.made) if run is not None and run in work.runs and mark != newest else {}
-    changes = {**looked, **told}
+    changes = {**looked, **answer}
     changes |= {} if mark.split(".")[-1] == newest.split(".")[-1] else {"runs": gallery(visitor)}
     changes |= {**buttons(visitor), "problem": problem(work.problem)} if ended else {}
     visitor.rests = monotonic() + SHARE * (monotonic() - began)
@@ -58,7 +58,7 @@ def _mark(visitor: Visitor) -> str:
     return f"{visitor.presses}.{work.news if work else 0}.{len(visitor.ended)}"
 
 
-def _told(visitor: Visitor, work: Work) -> str:
+def _status_of(visitor: Visitor, work: Work) -> str:
     """How far the edits are, in a line with a bar."""
     run = work.run
     if work.ended or run is None or run.result is not None:

@@ -14,7 +14,7 @@ from .form import as_shipped
 from .limits import check_literal, check_prompts
 
 LARGEST = 200_000  # characters of a card
-OWN = ("model", "device", "precision", "compile", "checkpoint", "size", "seed", "steps", "log")  # what is no part of a method
+COMMON = ("model", "device", "precision", "compile", "checkpoint", "size", "seed", "steps", "log")  # what is no part of a method
 
 
 @dataclass(frozen=True)
@@ -78,4 +78,4 @@ def _method(settings: Settings, methods: list[str]) -> str | None:
 
 
 def _without(settings: Settings) -> dict[str, Any]:
-    return {key: value for key, value in settings.plain().items() if key not in OWN}
+    return {key: value for key, value in settings.plain().items() if key not in COMMON}

@@ -1,4 +1,4 @@
-"""Starts the studio: its folder, its door, and what a browser may load."""
+"""Starts the studio: its folder, its address, and what a browser may load."""
 
 import os
 import re
@@ -119,7 +119,7 @@ def example_of(model: Backbone) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
+def serving(model: str, address: Address, limits: Limits) -> Iterator[str]:
     """The studio at its address, until the block is left. Raises UserError if the model is not there, or the port is taken."""
     loaded, methods = load_first(model, methods_here())  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
@@ -131,7 +131,7 @@ def serving(model: str, door: Address, limits: Limits) -> Iterator[str]:
         demo = build(visitors, offer)
         with visitors.swept():
             try:
-                yield _launch(demo, door, limits, visitors, root)
+                yield _launch(demo, address, limits, visitors, root)
             finally:
                 visitors.sweep(everyone=True)  # first, so that the step that is being made ends while the server closes
                 demo.close(verbose=False)
@@ -165,11 +165,11 @@ def _without_proxies() -> Iterator[None]:
         os.environ |= proxies
 
 
-def _launch(demo: gr.Blocks, door: Address, limits: Limits, visitors: Visitors, root: Path) -> str:
+def _launch(demo: gr.Blocks, address: Address, limits: Limits, visitors: Visitors, root: Path) -> str:
     try:
         with _without_proxies():
-            _, address, _ = demo.launch(
-                server_name=door.host, server_port=door.port, auth=door.login, root_path=door.root_path or None,
+            _, url, _ = demo.launch(
+                server_name=address.host, server_port=address.port, auth=address.login, root_path=address.root_path or None,
                 share=False, inbrowser=False, quiet=True,
                 prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
                 show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
@@ -180,8 +180,9 @@ def _launch(demo: gr.Blocks, door: Address, limits: Limits, visitors: Visitors, 
                 theme=theme(), css=CSS, head=f"<script>{JS}</script>",
             )  # fmt: skip
     except OSError:
-        raise UserError(f"port {door.port} of {door.host} cannot be had; choose another with --port") from None
+        raise UserError(f"port {address.port} of {address.host} cannot be had; choose another with --port") from None
     except Exception as error:  # of several classes, where gradio does not reach itself
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"the studio at {door.host}:{door.port} cannot be reached from this machine itself: {why}") from None
-    return address
+        where = f"{address.host}:{address.port}"
+        raise UserError(f"the studio at {where} cannot be reached from this machine itself: {why}") from None
+    return url

@@ -100,22 +100,22 @@ def instructions_of(pairs: Sequence[EditPair]) -> list[str]:
 
 def instruct(kind: str, before: Scene, after: Scene, rng: np.random.Generator) -> Instruction:
     """The same from the scenes alone."""
-    templates, fields = _TOLD[kind](before, after, rng)
+    templates, fields = _WORDINGS[kind](before, after, rng)
     text = str(rng.choice(templates)).format(picture=rng.choice(PICTURES), **fields)
     text += "." if rng.random() < 0.1 else ""
     words = re.findall(r"[*\w]+|[^\w\s]", text)
     return Instruction(text.replace(MARK, ""), tuple(i for i, word in enumerate(words) if word.startswith(MARK)))
 
 
-Told = tuple[tuple[str, ...], dict[str, str]]  # the templates that fit, and what fills their fields
+Wording = tuple[tuple[str, ...], dict[str, str]]  # the templates that fit, and what fills their fields
 
 
-def _add(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
+def _add(before: Scene, after: Scene, rng: np.random.Generator) -> Wording:
     new = after.things[-1]
     return ADD, {"new": _a(new), "where": WHERE[NOUNS[new.noun].zone]}
 
 
-def _attach(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
+def _attach(before: Scene, after: Scene, rng: np.random.Generator) -> Wording:
     index = _changed(before, after)
     new = after.things[index].attachment
     assert new is not None
@@ -123,19 +123,19 @@ def _attach(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
     return ATTACH + templates, {"new": _a(new), "host": _the(before.things[index], rng, mark="")}
 
 
-def _replace(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
+def _replace(before: Scene, after: Scene, rng: np.random.Generator) -> Wording:
     index = _changed(before, after)
     old, new = before.things[index], after.things[index]
     coloured = rng.random() < 0.5
     return REPLACE, {"old": _the(old, rng), "new": _a(new) if coloured else f"a {MARK}{new.noun}"}
 
 
-def _recolour(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
+def _recolour(before: Scene, after: Scene, rng: np.random.Generator) -> Wording:
     index = _changed(before, after)
     return RECOLOUR, {"old": _the(before.things[index], rng), "colour": MARK + after.things[index].colour}
 
 
-def _remove(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
+def _remove(before: Scene, after: Scene, rng: np.random.Generator) -> Wording:
     if len(before.things) != len(after.things):
         (old,) = set(before.things) - set(after.things)
         return REMOVE, {"old": _the(old, rng), "bare": MARK + old.noun}
@@ -149,14 +149,14 @@ def _remove(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
     return templates, fields
 
 
-def _background(before: Scene, after: Scene, rng: np.random.Generator) -> Told:
+def _background(before: Scene, after: Scene, rng: np.random.Generator) -> Wording:
     there, place = (re.sub(rf"\b{after.place}\b", MARK + after.place, phrase) for phrase in PHRASES[after.place])
     templates = BACKGROUND_OF.get(after.place, ())
     templates = templates if templates and rng.random() < 0.4 else BACKGROUND
     return templates, {"there": there, "place": place, "bare": MARK + after.place}
 
 
-_TOLD = {
+_WORDINGS = {
     "add": _add, "attach": _attach, "replace": _replace, "recolour": _recolour, "remove": _remove, "background": _background,
 }  # fmt: skip
 
