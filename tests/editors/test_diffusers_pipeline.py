@@ -79,7 +79,9 @@ def test_an_editor_is_a_frozen_documented_dataclass_with_a_yaml(name: str) -> No
     assert type(editor) is EDITORS.get(name)
     assert type(editor).__doc__
     assert type(editor).__module__.rsplit(".", 1)[-1] == name
-    assert tuple(settings.plain()) == ("model", "device", "precision", "size", "seed", "editor")
+    loaded = ("model", "variant", "model_config", "vae", "lora", "embedding", "device", "precision")
+    placed = ("size", "keep_background", "output_size", "crop", "composition")
+    assert tuple(settings.plain()) == (*loaded, *placed, "seed", "editor")
     assert resolve(json.loads(json.dumps(settings.plain())), "again") == settings
     for field in fields(editor):
         with pytest.raises(FrozenInstanceError):
@@ -162,10 +164,7 @@ def test_a_velocity_model_and_a_longer_side(name: str, edit: Edit, tmp_path: Pat
 # --- what is refused ---------------------------------------------------------------------------------------------------
 
 FOREIGN = {
-    "a loss": (
-        ["--set", "loss=sds"],
-        "loss: no setting of the editor ledits_pp; it has model, device, precision, size, seed, editor, editor.concepts",
-    ),
+    "a loss": (["--set", "loss=sds"], "loss: no setting of the editor ledits_pp; it has model, variant, "),
     "compile": (["--compile"], "compile: no setting of the editor ledits_pp"),
     "words": (["--words", "hat"], "ledits_pp reads no words"),
     "a mask": (["--mask", "mask.png"], "ledits_pp reads no mask: leave it out, or use a method that reads it, such as lusd"),

@@ -92,7 +92,10 @@ RUN = {
     "a number as log": ({"log": 1}, "log must be text"),
     "no input": ({"input": None}, "input must be text or a path, got None"),
     "a number as output": ({"output": 5}, "output must be text or a path"),
-    "an unknown option": ({"foo": 1}, "unknown option 'foo' in sdist.run: have .*compile, device, devices, .*model, .*steps, "),
+    "an unknown option": (
+        {"foo": 1},
+        "unknown option 'foo' in sdist.run: have .*compile, crop, device, devices, .*model, .*steps, ",
+    ),
     "a misspelt argument": ({"stpes": 1}, "did you mean 'steps'"),
 }
 

@@ -192,7 +192,7 @@ def test_failed_pictures_are_remembered_and_forgotten_in_a_store(
     assert failed_before(storage_path("files://bucket/out")) == {"1_seed0"}
     (listed / "images" / "1.png").write_bytes(good)
     assert main(arguments) == 2
-    assert "1 pictures failed in an earlier call, see files://bucket/out/errors" in error(capsys)
+    assert "1 image failed in an earlier call, see files://bucket/out/errors" in error(capsys)
     assert main([*arguments, "--retry"]) == 0
     assert failed_before(storage_path("files://bucket/out")) == set()
 

@@ -22,11 +22,13 @@ from .samples import SETTINGS
 from .test_html import HOSTILE
 from .test_server import free_port
 
+LONG = 9000  # steps of an edit that does not end while it is looked at, however fast the machine
+
 
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path) -> Iterator[str]:
     """Where the studio answers."""
-    with serving(str(tiny_folder), Address(port=free_port()), Limits()) as found:
+    with serving(str(tiny_folder), Address(port=free_port()), Limits(steps=LONG)) as found:
         yield found
 
 
@@ -111,7 +113,7 @@ def visitors(browsers, address: str) -> tuple[Visitor, Visitor]:  # noqa: F811
 
 def test_upload_edit_watch_and_take_along(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
     visitor, _ = visitors
-    visitor.ask(picture, "a cat wearing a hat", 300)
+    visitor.ask(picture, "a cat wearing a hat", LONG)
     ticked = [box.get_attribute("name") for box in visitor.driver.find_elements(By.CSS_SELECTOR, "#words input:checked")]
     assert ticked == ["hat"]
     visitor.click("#words input[name=cat]")
@@ -182,7 +184,7 @@ def test_hostile_prompts_are_text_and_errors_are_one_line(visitors: tuple[Visito
 
 def test_one_who_stops_does_not_stop_the_other(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
     one, two = visitors
-    one.ask(picture, "a cat wearing a hat", 900)
+    one.ask(picture, "a cat wearing a hat", LONG)
     one.click("button#edit")
     one.waits_for("step ")
     two.ask(picture, "a cat wearing a red hat", 3)  # the page answers while an edit is made
@@ -200,16 +202,16 @@ def test_one_who_stops_does_not_stop_the_other(visitors: tuple[Visitor, Visitor]
 
 def test_a_reload_in_the_middle_of_an_edit(visitors: tuple[Visitor, Visitor], picture: Path) -> None:
     visitor, other = visitors
-    visitor.ask(picture, "a cat wearing a big hat", 900)
+    visitor.ask(picture, "a cat wearing a big hat", LONG)
     visitor.click("#words input[name=cat]")
     visitor.click("button#edit")
-    visitor.waits_for("of 900")
+    visitor.waits_for(f"of {LONG}")
     edits = len(visitor.driver.find_elements(By.CSS_SELECTOR, "#runs button.thumbnail-item"))
     visitor.again()
     visitor.until(lambda: picture.name in visitor.text("#sized"))
     assert (visitor.value("#source"), visitor.value("#target")) == ("a cat", "a cat wearing a big hat")
     visitor.click("#settings > button")
-    visitor.until(lambda: visitor.value("#steps") == "900")
+    visitor.until(lambda: visitor.value("#steps") == str(LONG))
     boxes = visitor.driver.find_elements(By.CSS_SELECTOR, "#words input:checked")
     assert [box.get_attribute("name") for box in boxes] == ["cat", "hat"]
     assert len(visitor.driver.find_elements(By.CSS_SELECTOR, "#runs button.thumbnail-item")) == edits
@@ -217,11 +219,13 @@ def test_a_reload_in_the_middle_of_an_edit(visitors: tuple[Visitor, Visitor], pi
     first = visitor.picture()
     visitor.until(lambda: visitor.picture() != first)  # it goes on, and is seen to
     visitor.driver.set_network_conditions(offline=True, latency=0, throughput=0)  # as while a laptop sleeps
-    visitor.until(lambda: "Connection" in visitor.text("body"))
-    visitor.until(lambda: "cannot be reached" in visitor.text("#status"))  # and not for ever at the same step
-    visitor.driver.delete_network_conditions()
+    try:
+        visitor.until(lambda: "Connection" in visitor.text("body"))
+        visitor.until(lambda: "cannot be reached" in visitor.text("#status"))  # and not for ever at the same step
+    finally:
+        visitor.driver.delete_network_conditions()
     visitor.until(lambda: "Connection to the server was lost" not in visitor.text("body"))
-    visitor.until(lambda: visitor.value("#tab") and "of 900" in visitor.text("#status"))
+    visitor.until(lambda: visitor.value("#tab") and f"of {LONG}" in visitor.text("#status"))
     visitor.click("button#stop")
     visitor.waits_for("stopped after")
     visitor.again()
@@ -251,7 +255,7 @@ def test_one_who_leaves_makes_room(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(visitors_module, "MINUTE", 1.0)
     leaving, staying = Visitor(browsers(), address), visitors[0]
-    leaving.ask(picture, "a cat wearing a hat", 1000)
+    leaving.ask(picture, "a cat wearing a hat", LONG)
     leaving.click("button#edit")
     leaving.waits_for("step ")
     leaving.driver.get("about:blank")
