@@ -33,6 +33,11 @@ class Filter(ABC):
     def accept(self, gradient: Latents, attempt: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         """Whether each image's gradient is good enough."""
 
+    @property
+    def reads_past(self) -> bool:
+        """Whether it judges a draw by those before it; nothing is kept for others."""
+        return False
+
     def accept_after(self, gradient: Latents, attempt: Int[Tensor, " b"], past: Past) -> tuple[Bool[Tensor, " b"], PerImage]:
         """Whether each gradient is accepted, and the threshold that it had to reach; most filters do not read the `past`."""
         return self.accept(gradient, attempt), self.threshold_at(attempt)
@@ -83,6 +88,10 @@ class StdQuantile(Filter):
                 "filter std_quantile: need level within 0..1, not 1, and decay within 0..1, not 0; "
                 f"got level={self.level}, decay={self.decay}"
             )
+
+    @property
+    def reads_past(self) -> bool:
+        return True
 
     def threshold_at(self, attempt: Int[Tensor, " b"]) -> PerImage:
         return torch.zeros(len(attempt), device=attempt.device)

@@ -32,7 +32,7 @@ class States(NamedTuple):
 
     loss: State
     regularizers: dict[str, State]
-    past: PastDraws
+    past: PastDraws | None  # for a filter that reads it
 
 
 class Verdict(NamedTuple):
@@ -96,7 +96,8 @@ class Method:
         verdict = self._judge(gradient, p.draw, images, states.past)
         faults = [] if verdict.finite.all() else self._faults(network, p)
         counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
-        states.past.add(images.cpu()[counts], verdict.sd[counts])
+        if states.past is not None:
+            states.past.add(images.cpu()[counts], verdict.sd[counts])
         rows = (counts & verdict.good).nonzero()[:, 0]
         if not len(rows):
             return Step(verdict, counts, rows, gradient[rows], {}, faults)
@@ -160,14 +161,15 @@ class Method:
         first = torch.arange(0, len(z), self.noises, device=z.device)
         return p.narrow(first), gradient.unflatten(0, (-1, self.noises)).mean(1)
 
-    def _judge(self, gradient: Latents, draw: Draw, images: Int[Tensor, " b"], past: PastDraws) -> Verdict:
+    def _judge(self, gradient: Latents, draw: Draw, images: Int[Tensor, " b"], past: PastDraws | None) -> Verdict:
         """What the host must know to go on; here, and only here, it waits for the device."""
         accept, sd = self.filter, std(gradient)
         attempt = torch.tensor([key.attempt for key in draw.keys])
         finite = gradient.isfinite().flatten(1).all(1)
         passed, threshold = torch.ones_like(finite), torch.zeros_like(sd)
         if accept is not None:
-            passed, threshold = accept.accept_after(gradient, attempt.to(sd.device), past.before(images, sd))
+            before = sd.new_empty(len(sd), 0) if past is None else past.before(images, sd)
+            passed, threshold = accept.accept_after(gradient, attempt.to(sd.device), before)
         facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd, threshold.to(sd)]).cpu()
         passed, finite = facts[:2].bool()
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
@@ -189,7 +191,8 @@ class Method:
 
     def states(self, images: int) -> States:
         """Those of a run that begins."""
-        return States(State(images), {name: State(images) for name in self.regularizers}, PastDraws(images))
+        past = PastDraws(images) if self.filter is not None and self.filter.reads_past else None
+        return States(State(images), {name: State(images) for name in self.regularizers}, past)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
