@@ -4,6 +4,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
 from ..errors import UserError
 from .catalogue import SAFE, hub_problem
 from .hub_progress import hub_says
@@ -48,6 +52,15 @@ def find_file(place: str, what: str) -> Path:
         have = ", ".join(file.name for file in found) or "none"
         raise UserError(f"{what} {place} must have one {SAFE} file, it has {have}: give the path of one")
     return found[0]
+
+
+def load_added(text: str, what: str) -> tuple[Path, dict[str, Tensor]]:
+    """The file that FILE:NOTE means, and its tensors. Raises UserError if there is none, or if it is damaged."""
+    file = find_file(AddedFile.read(text).place, what)
+    try:
+        return file, load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{what} {file} is damaged or cut short ({' '.join(str(error).split())[:100]})") from None
 
 
 def _fetched(hub_id: str, what: str) -> Path:

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
-from .added_files import AddedFile, find_file
+from .added_files import AddedFile, load_added
 
 UNNAMED = ("emb_params", "*")  # what other programs call vectors whose word is the file's name
 ENCODERS = {"clip_l": "", "clip_g": "_2"}  # of a file for Stable Diffusion XL: which text encoder
@@ -23,12 +21,8 @@ ENCODERS = {"clip_l": "", "clip_g": "_2"}  # of a file for Stable Diffusion XL: 
 def add_words(parts: Mapping[str, Any], files: Sequence[str]) -> None:
     """Adds the words of FILE[:WORD] to tokenizers and encoders. Raises UserError for what does not fit."""
     for text in files:
-        place, word = AddedFile.read(text)
-        file = find_file(place, "embedding")
-        try:
-            vectors = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"embedding {file} is damaged or cut short ({' '.join(str(error).split())[:100]})") from None
+        word = AddedFile.read(text).note
+        file, vectors = load_added(text, "embedding")
         for end, name, values in _split(file, vectors):
             own = file.stem if name in UNNAMED else name
             _add(parts, end, word or own, values.reshape(-1, values.shape[-1]), file)

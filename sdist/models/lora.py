@@ -10,13 +10,11 @@ from copy import deepcopy
 from inspect import signature
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import UserError
 from ..extras import need
-from .added_files import AddedFile, find_file
+from .added_files import AddedFile, load_added
 from .base import Backbone
 from .folders import find_class
 
@@ -62,11 +60,9 @@ def _pipeline(family: type[Backbone], parts: Mapping[str, Any]) -> Any:
 
 
 def _load(pipeline: Any, lora: str, name: str) -> None:
-    file = find_file(AddedFile.read(lora).place, "lora")
+    file, weights = load_added(lora, "lora")
     try:
-        pipeline.load_lora_weights(load_file(file), adapter_name=name)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"lora {file} is damaged or cut short ({' '.join(str(error).split())[:100]})") from None
+        pipeline.load_lora_weights(weights, adapter_name=name)
     except (RuntimeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of diffusers and peft, in many words
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"lora {file} is not of this model ({type(error).__name__}: {reason})") from error
