@@ -19,10 +19,20 @@ Mask = Float[Tensor, "b 1 h w"]
 SLACK = 1e-3  # by which rounding may leave 0..1
 
 
+@dataclass(frozen=True, kw_only=True)
 class MaskRegularizer(Regularizer):
-    """g x mask. A method has at most one; its last mask, state.tensors["mask"], is what panel, log, studio and callbacks show."""
+    """mask g + (1 - mask) pull (z - z_src): with pull 1 and steps of length 1 the source comes back where the mask is 0.
+
+    A method has at most one; its last mask, state.tensors["mask"], is what panel, log, studio and callbacks show.
+    """
 
     reads: ClassVar[frozenset[str]] = frozenset({"mask"})
+
+    pull: float = 0.0  # to the source where the mask is 0; 0: nothing moves there (LUSD)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pull <= 1:
+            raise UserError(f"pull of a mask must be within 0..1, got {self.pull:g}")
 
     @abstractmethod
     def mask(self, p: Prediction) -> Mask:
@@ -31,7 +41,8 @@ class MaskRegularizer(Regularizer):
     def __call__(self, gradient: Latents, p: Prediction) -> Latents:
         mask = self.checked(self.mask(p), p)
         p.state.tensor("mask", mask)[p.images] = mask
-        return mask * gradient
+        outside = self.pull * (1 - mask) * (p.latents - p.edit.source) if self.pull else 0.0
+        return mask * gradient + outside
 
     def checked(self, mask: Mask, p: Prediction) -> Mask:
         """The mask itself.
@@ -59,10 +70,11 @@ class AveragedMask(MaskRegularizer):
 
     momentum: float = 0.1  # weight of the newest map
     timing: Literal["current", "previous"] = "current"  # the map of this draw (paper) or of the last accepted one (release)
-    beta: Literal["k/N", "k/(N-1)"] = "k/N"  # paper, release; k = 0..N-1
+    beta: Literal["k/N", "k/(N-1)", "1"] = "k/N"  # paper, release; k = 0..N-1. 1: the average from the first step on
     user_mask: Literal["multiply", "replace"] = "multiply"  # what a mask image does to this mask
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.momentum <= 1:
             raise UserError(f"momentum of a mask must be within 0..1, not 0, got {self.momentum}")
 
@@ -90,6 +102,8 @@ class AveragedMask(MaskRegularizer):
 
     def _beta(self, p: Prediction) -> PerImage:
         """The weight of the average against ones at each row's step."""
+        if self.beta == "1":
+            return torch.ones_like(p.step, dtype=p.latents.dtype)
         last = p.steps if self.beta == "k/N" else max(1, p.steps - 1)
         return p.step.to(p.latents.dtype) / last
 
