@@ -4,43 +4,43 @@
     python experiments/compare_methods.py --work runs/compare --pairs 60 --methods lusd,dds --seeds 2
     python experiments/compare_methods.py --work runs/compare --part more --methods lusd,lusd:steps=100+loss.scale=2  # variant
 
-Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, a grid of pictures and its part
-of results.md (--part) to --output. Measured are, for every edit:
-
-success: the judge sees the target's place and pairs, and none of the pairs that the edit was to take away.
-background error: mean absolute difference to the source, in 0..255, outside the mask of the change, dilated by 4 pixels. What
-    is added may stand anywhere, so an addition is measured outside the square, as large as the box of the rendered addition
-    and dilated alike, inside which the edit itself changed most. A change of background is measured inside the things that stay.
-distance to the truth: |edit - t| / |s - t| over all pixels, with s and t the rendered source and target after one trip through
-    the autoencoder: 0 is perfect, 1 what doing nothing scores. Not for additions, which may stand anywhere.
+Edits are kept in the form of `sdist run`; what is there is not made again. Writes results.json, a grid of pictures, a figure and
+its part of results.md (--part) to --output. What is measured of an edit says experiments/edit_measures.py; beside it stand the
+metrics of PIE-Bench and of LUSD's paper, by tinyworld's own CLIP, and the rows that the network was given.
 """
 
 import argparse
 import json
+import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from edit_measures import background_error, is_success
 from PIL import Image, ImageDraw
-from scipy.ndimage import binary_dilation, uniform_filter
 
-from sdist.cli import main as sdist
+import sdist
+from sdist.cli import main as sdist_command
 from sdist.config.build import load_settings
 from sdist.models.loading import load_backbone
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.instructions import instructions_of
-from sdist.tinyworld.judge import Facts, facts, look
-from sdist.tinyworld.truth import Truth, autoencoded, distance
+from sdist.tinyworld.judge import look
+from sdist.tinyworld.truth import autoencoded, distance
 
 METHODS = (
-    "sds", "dds", "dds_object", "cds", "sbp", "lusd", "dds_lusd", "lusd_no_spatial", "lusd_no_normalization",
-    "lusd_no_annealing", "lusd_no_filtering",
+    "localflow", "flowedit", "dvrf", "flowalign", "vimaedit", "vimaedit_dpmpp", "p2p", "p2p_virtual", "p2p_edit_friendly",
+    "masactrl", "sdedit", "ledits_pp", "lusd", "lusd_no_spatial", "lusd_no_normalization", "lusd_no_annealing",
+    "lusd_no_filtering", "dds", "dds_lusd", "cds", "sds", "sbp", "csd", "nfsd", "pds", "ssd",
 )  # fmt: skip
 NOTHING = "do_nothing"  # the source itself: what success and background error mean without an edit
-DILATION = 4  # pixels
 RESAMPLES = 10_000  # of the bootstrap
+FURTHER = ("psnr", "mse", "ssim", "clip_whole", "clip_edited", "clip_auc", "l1_star")  # of sdist evaluate, with tinyworld's CLIP
 
 
 @dataclass(frozen=True)
@@ -58,36 +58,96 @@ class Measurement:
     draws: float
 
 
+class Measured(NamedTuple):
+    """All edits of a method; `rows` are those that the network was given per edit, `further` the metrics of FURTHER."""
+
+    method: str
+    edits: list[Measurement]
+    rows: float
+    further: pd.Series
+
+
 def main() -> int:
     args = parse()
-    numbers = range(args.first, args.first + args.pairs)
-    pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in numbers]
     args.work /= f"from_{args.first}"
+    pairs = pairs_of(args)
     write_pairs(args.work / "input", pairs, instructions_of(pairs))
-    model = load_backbone("tinyworld", "cpu")  # its autoencoder is that of all models of this world
-    rows, truths = [], [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
-    for method in args.methods.split(","):
-        if method != NOTHING:
-            edit_all(args, method)
-        rows += measure(args, method, pairs, truths)
-        print(line(method, [r for r in rows if r.method == method]), flush=True)
-    write_results(args, rows, pairs)
+    methods = args.methods.split(",")
+    if args.workers == 1:
+        results = list(map(partial(measured, args), methods))
+    else:
+        with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
+            results = list(pool.map(partial(measured, args), methods))
+    write_results(args, results, pairs)
     return 0
+
+
+def pairs_of(args: argparse.Namespace) -> list[EditPair]:
+    return [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in range(args.first, args.first + args.pairs)]
+
+
+def measured(args: argparse.Namespace, method: str) -> Measured:
+    """A method's edits, made where they are missing, and what is measured of them."""
+    pairs = pairs_of(args)
+    if method != NOTHING:
+        edit_all(args, method)
+    edits = measure(args, method, pairs)
+    result = Measured(method, edits, network_rows(args, method, edits), further(args, method))
+    print(line(result), flush=True)
+    return result
 
 
 def edit_all(args: argparse.Namespace, method: str) -> None:
     """All edits of a method that are not there yet."""
-    name, _, changed = method.partition(":")
-    settings = [*args.set, *(changed.split("+") if changed else [])]
+    name, settings = settings_of(args, method)
     more = ["--seeds", str(args.seeds), "--model", args.model, "--quiet", *(["--set", *settings] if settings else [])]
     if load_settings(name).editor.stepwise:
         more += ["--parallel", str(args.batch)]
-    code = sdist(["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", name, *more])
+    code = sdist_command(
+        ["run", "--input", str(args.work / "input"), "--output", str(args.work / method), "--method", name, *more]
+    )
     if code:
         raise SystemExit(code)
 
 
-def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths: list[Truth]) -> list[Measurement]:
+def settings_of(args: argparse.Namespace, method: str) -> tuple[str, list[str]]:
+    """The name of a method's yaml, and what is changed of it."""
+    name, _, changed = method.partition(":")
+    return name, [*args.set, *(changed.split("+") if changed else [])]
+
+
+def network_rows(args: argparse.Namespace, method: str, edits: Sequence[Measurement]) -> float:
+    """Rows that the network is given per edit: counted in an edit of the first pair, and where its draws vary, by their mean."""
+    if method == NOTHING:
+        return 0.0
+    name, settings = settings_of(args, method)
+    loaded, counts = sdist.load(name, args.model, settings=settings), list[int]()
+    row = pd.read_csv(args.work / "input" / "index.csv").iloc[0]
+    order = row.instruction if "instruction" in loaded.editor.reads else ""
+    image = args.work / "input" / "images" / row.img_path
+    request = sdist.Request(image, row.source_prompt, row.target_prompt, instruction=order)
+
+    def count(network: Any, given: tuple, named: dict) -> None:
+        counts.append(len(given[0] if given else next(named[key] for key in ("sample", "hidden_states") if key in named)))
+
+    hook = loaded.model.denoiser.register_forward_pre_hook(count, with_kwargs=True)
+    (result,) = loaded.edit([loaded.prepare(request)])
+    hook.remove()
+    own = float(np.mean(result.attempts)) if result.attempts else 0.0
+    return sum(counts) * (float(np.mean([e.draws for e in edits])) / own if own else 1.0)
+
+
+def further(args: argparse.Namespace, method: str) -> pd.Series:
+    """What sdist evaluate says of all edits."""
+    results = args.work / "input" / "images" if method == NOTHING else args.work / method
+    dataset, output = f"tinyworld:{args.work / 'input'}", args.work / "evaluation" / method
+    summary = sdist.evaluate(dataset, results, output, clip="tinyworld", overwrite=True).summary
+    return summary.loc["all"]["mean"].reindex(FURTHER)
+
+
+def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> list[Measurement]:
+    model = load_backbone("tinyworld", "cpu")  # its autoencoder is that of all models of this world
+    truths = [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
     rows = []
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
@@ -107,43 +167,26 @@ def load(folder: Path, index: int, seed: int, pair: EditPair) -> tuple[Image.Ima
     return Image.open(folder / f"{name}.png").convert("RGB"), json.loads((folder / f"{name}.json").read_text())
 
 
-def is_success(pair: EditPair, seen: Facts) -> bool:
-    before, after = facts(pair.before), facts(pair.after)
-    return seen.place == after.place and after.pairs <= seen.pairs and not (before.pairs - after.pairs) & seen.pairs
-
-
-def background_error(pair: EditPair, picture: Image.Image) -> float:
-    """Mean absolute difference to the source where nothing should change; see the head of this file."""
-    difference = np.abs(np.asarray(picture, np.float32) - np.asarray(pair.source_image, np.float32)).mean(2)
-    changed = binary_dilation(pair.mask > 0.1, iterations=DILATION)
-    if pair.kind == "add":
-        changed = most_changed(difference, changed)
-    return float(difference[~changed].mean()) if not changed.all() else 0.0
-
-
-def most_changed(difference: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """The square of the side of `like`'s bounding box in which the difference is largest."""
-    ys, xs = like.nonzero()
-    side = min(int(max(np.ptp(ys), np.ptp(xs))) + 1, len(difference))
-    low = side // 2
-    inner = uniform_filter(difference, side, mode="constant")[
-        low : len(difference) - side + low + 1, low : len(difference) - side + low + 1
-    ]
-    top, left = np.unravel_index(inner.argmax(), inner.shape)
-    square = np.zeros(difference.shape, bool)
-    square[top : top + side, left : left + side] = True
-    return square
-
-
 # --- results -----------------------------------------------------------------------------------------------------------
 
 
 def interval(values: Sequence[float], statistic: Callable = np.mean) -> tuple[float, float, float]:
     """The statistic and its 95 % bootstrap interval."""
     data = np.asarray(values, float)
-    picks = np.random.default_rng(0).integers(0, len(data), (RESAMPLES, len(data)))
-    low, high = np.percentile(statistic(data[picks], axis=1), (2.5, 97.5))
+    low, high = np.percentile(statistic(data[picks(len(data))], axis=1), (2.5, 97.5))
     return float(statistic(data)), float(low), float(high)
+
+
+def picks(count: int) -> np.ndarray:
+    """Which values each resample takes; the same for all methods, so that resamples are paired."""
+    return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+
+
+def p_value(values: Sequence[float], others: Sequence[float], statistic: Callable = np.mean) -> float:
+    """Two-sided, of a difference between two methods on the same edits, by the paired bootstrap."""
+    chosen = picks(len(values))
+    differences = statistic(np.asarray(values, float)[chosen], axis=1) - statistic(np.asarray(others, float)[chosen], axis=1)
+    return float(min(1.0, 2 * min((differences <= 0).mean(), (differences >= 0).mean())))
 
 
 def summary(rows: list[Measurement]) -> dict[str, tuple[float, float, float]]:
@@ -152,8 +195,6 @@ def summary(rows: list[Measurement]) -> dict[str, tuple[float, float, float]]:
         "background_error": interval([r.background_error for r in rows]),
         "distance": interval(known(rows), np.median),
         "nearer": interval([100.0 * (d < 1) for d in known(rows)]),
-        "seconds": interval([r.seconds for r in rows]),
-        "draws": interval([r.draws for r in rows]),
     }
 
 
@@ -162,13 +203,26 @@ def known(rows: list[Measurement]) -> list[float]:
     return [r.distance for r in rows if r.distance is not None] or [np.nan]
 
 
-def line(method: str, rows: list[Measurement]) -> str:
-    """One row of the Markdown table: figures with intervals, then success by kind."""
+def line(result: Measured, best: Measured | None = None) -> str:
+    """One row of the Markdown table: figures with intervals, cost, success by kind, p of its differences to the best."""
+    rows = result.edits
     shown, digits = summary(rows), {"success": 1, "background_error": 1, "distance": 2, "nearer": 0}
     cells = ["{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*shown[name], d=d) for name, d in digits.items()]
-    cells += [f"{np.mean([r.seconds for r in rows]):.1f}", f"{np.mean([r.draws for r in rows]):.2f}"]
+    cells += [f"{result.rows:.0f}", f"{np.mean([r.seconds for r in rows]):.2f}"]
     kinds = [[r.success for r in rows if r.kind == kind] for kind in KINDS]
-    return " | ".join([f"| {method}", *cells, *(f"{100 * np.mean(k):.0f}" if k else "" for k in kinds)]) + " |"
+    cells += [f"{100 * np.mean(k):.0f}" if k else "" for k in kinds]
+    if best is not None:
+        cells += [f"{p:.3f}" for p in significance(result, best)]
+    return " | ".join([f"| {result.method}", *cells]) + " |"
+
+
+def significance(result: Measured, best: Measured) -> tuple[float, float]:
+    """p of the differences in success and in distance."""
+    rows = result.edits * (len(best.edits) // len(result.edits))  # doing nothing is there once, whatever the seeds
+    return (
+        p_value([r.success for r in rows], [r.success for r in best.edits]),
+        p_value(known(rows), known(best.edits), np.median),
+    )
 
 
 PART = """    python experiments/compare_methods.py --work runs/compare --pairs {pairs} --seeds {seeds}{more}
@@ -178,38 +232,84 @@ yaml in experiments/{changed}. In brackets 95 % bootstrap intervals over edits.
 
 - **success**: the judge sees the target's place and all its things in their colours, and nothing that was to go. The columns on
   the right are success by kind of edit.
-- **background error**: mean absolute difference to the source, in 0..255, where nothing should change (the head of the
-  script says where that is).
+- **background error**: mean absolute difference to the source, in 0..255, where nothing should change (the head of
+  experiments/edit_measures.py says where that is).
 - **distance to the truth**: |edit - t| / |s - t|, the median over edits that are no additions; 0 is perfect, 1 what doing nothing
-  scores (the head of the script). Beside it the share of edits below 1.
-- **s per edit**: its share of a queue of {batch} on {threads}.
+  scores. Beside it the share of edits below 1.
+- **rows**: what the network is given per edit, one row being one image with one prompt at one noise level.
+- **s**: seconds per edit, its share of a queue of {batch} on {threads}.
+- **p**: of the differences in success and in distance to `{best}`, which has the least distance, by the paired bootstrap.
 
 {table}
 
-`do_nothing` is the source itself. [{stem}.json]({stem}.json) has every edit. The first {shown} pairs:
+As PIE-Bench and LUSD's paper measure: PSNR, MSE and SSIM to the source outside of the mask of the change (not of additions), CLIP
+of the whole picture and inside the mask, CLIP-AUC and L1\\*, by tinyworld's own CLIP ([evaluation](evaluation.md)).
+
+{further}
+
+`{nothing}` is the source itself. [{stem}.json]({stem}.json) has every edit. The first {shown} pairs:
 
 ![source, methods, target]({stem}.jpg)
+
+Success against background error; the line is the frontier, which no method is better than in both:
+
+![success against background error]({stem}.png)
 """
 
 
-def write_results(args: argparse.Namespace, rows: list[Measurement], pairs: list[EditPair]) -> None:
-    """results.json, results.jpg and the part of results.md."""
+def write_results(args: argparse.Namespace, results: list[Measured], pairs: list[EditPair]) -> None:
+    """The json, the pictures, the figure and the part of results.md."""
     args.output.mkdir(parents=True, exist_ok=True)
-    by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
     shown = pairs[: args.shown]
     stem = "results" if args.part == "methods" else f"results_{args.part}"
     more = "" if args.part == "methods" else f" --part {args.part} --methods {args.methods} --shown {args.shown}"
     more += f" --model {args.model}" if args.model != "tinyworld" else ""
     more += f" --set {' '.join(args.set)}" if args.set else ""
+    best = min(results, key=lambda result: float(np.nan_to_num(np.median(known(result.edits)), nan=np.inf)))
     text = PART.format(
-        pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(by_method), shown=len(shown),
-        stem=stem, more=more, changed=", but with what --set says" if args.set else "",
+        pairs=len(pairs), seeds=args.seeds, batch=args.batch, threads=machine(args), table=table(results, best), shown=len(shown),
+        stem=stem, more=more, changed=", but with what --set says" if args.set else "", best=best.method, nothing=NOTHING,
+        further=further_table(results),
     )  # fmt: skip
     fill(args.output / "results.md", args.part, text)
     data = {"pairs": len(pairs), "first": args.first, "seeds": args.seeds, "pair_seed": args.pair_seed,
-            "summary": {m: summary(r) for m, r in by_method.items()}, "edits": [asdict(r) for r in rows]}  # fmt: skip
-    (args.output / f"{stem}.json").write_text(json.dumps(rounded(data)) + "\n")
-    grid(args, list(by_method), shown).save(args.output / f"{stem}.jpg", quality=args.quality)
+            "methods": {result.method: columns(result) for result in results}}  # fmt: skip
+    (args.output / f"{stem}.json").write_text(json.dumps(rounded(data), separators=(",", ":")) + "\n")
+    names = (args.columns or args.methods).split(",")
+    grid(args, names, shown).save(args.output / f"{stem}.jpg", quality=args.quality)
+    draw_frontier(results, args.output / f"{stem}.png")
+
+
+def columns(result: Measured) -> dict[str, Any]:
+    """What is known of a method, of its edits a list per column; pairs come in their order, seed by seed."""
+    names = [field.name for field in fields(Measurement) if field.name not in {"method", "kind", "pair", "seed"}]
+    edits = {name: [getattr(edit, name) for edit in result.edits] for name in names}
+    return {"summary": summary(result.edits), "rows": result.rows, "further": dict(result.further.dropna()), "edits": edits}
+
+
+def draw_frontier(results: Sequence[Measured], path: Path) -> None:
+    """Success against background error, with those joined that no method is better than in both."""
+    from matplotlib.figure import Figure
+
+    points = {r.method: (summary(r.edits)["background_error"][0], summary(r.edits)["success"][0]) for r in results}
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for name, (error, success) in points.items():
+        axes.plot(error, success, "o", ms=5)
+        axes.annotate(name, (error, success), (4, 3), textcoords="offset points", fontsize=7)
+    axes.plot(*zip(*frontier(points), strict=True), "k-", lw=1, zorder=0)
+    axes.set(xlabel="background error, 0..255 (less is better)", ylabel="success, %")
+    figure.savefig(path, dpi=90)
+    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=32).save(path, optimize=True)
+
+
+def frontier(points: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, gain) than which none has both less cost and more gain, by their cost."""
+    best = list[tuple[float, float]]()
+    for cost, gain in sorted(points.values(), key=lambda point: (point[0], -point[1])):
+        if not best or gain > best[-1][1]:
+            best.append((cost, gain))
+    return best
 
 
 def rounded(data: Any) -> Any:
@@ -229,19 +329,16 @@ def fill(page: Path, part: str, text: str) -> None:
     page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
-def table(by_method: dict[str, list[Measurement]]) -> str:
-    head = [
-        "method",
-        "success, %",
-        "background error",
-        "distance to the truth",
-        "nearer than the source, %",
-        "s per edit",
-        "draws per step",
-        *KINDS,
-    ]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(line(m, r) for m, r in by_method.items())]
-    return "\n".join(lines)
+def table(results: Sequence[Measured], best: Measured) -> str:
+    head = ["method", "success, %", "background error", "distance to the truth", "nearer than the source, %", "rows", "s", *KINDS,
+            "p of success", "p of distance"]  # fmt: skip
+    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(line(result, best) for result in results)])
+
+
+def further_table(results: Sequence[Measured]) -> str:
+    table = pd.DataFrame({result.method: result.further for result in results}).T
+    table["mse"] *= 1e4
+    return table.rename(columns={"mse": "mse x 10^4"}).to_markdown(floatfmt=".3g")
 
 
 def machine(args: argparse.Namespace) -> str:
@@ -274,7 +371,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="number of the first pair")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pair-seed", type=int, default=2026)
-    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=12, help="edits of a queue at once")
+    parser.add_argument("--workers", type=int, default=1, help="methods at once, each in a process of its own")
+    parser.add_argument("--columns", help="methods in the grid of pictures, comma-separated (default: all)")
     parser.add_argument("--model", default="tinyworld", help="that edits; its autoencoder must be tinyworld's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every method, as for sdist run")
     parser.add_argument("--quality", type=int, default=80, help="of the picture's JPEG")

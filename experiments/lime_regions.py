@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from compare_methods import background_error, interval, is_success
+from compare_methods import interval
+from edit_measures import background_error, is_success
 from PIL import Image, ImageDraw
 from train_tinyworld_instruct import held_out_edit
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_methods import background_error, is_success
+from edit_measures import background_error, is_success
 from lime_regions import span
 from PIL import Image
 

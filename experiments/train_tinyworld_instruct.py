@@ -463,7 +463,7 @@ def evaluate(pipeline: StableDiffusionInstructPix2PixPipeline, args: argparse.Na
     """By kind and over all: success and background error as compare_methods.py has them, and the median, over all kinds but
     additions, of |edit - t| / |s - t|, where s and t are source and target after one trip through the autoencoder.
     """
-    from compare_methods import background_error, is_success
+    from edit_measures import background_error, is_success
 
     pairs, texts = zip(*(held_out_edit(args.seed, i) for i in range(args.evaluate)), strict=True)
     edits = []

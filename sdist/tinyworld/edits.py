@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from .backgrounds import PLACES
 from .captions import Wording, caption, sample_wording
@@ -120,16 +120,24 @@ def changed_area(old: dict[Part, np.ndarray], new: dict[Part, np.ndarray]) -> np
 
 
 def write_pairs(folder: Path, pairs: list[EditPair], instructions: Sequence[str]) -> None:
-    """The pairs in the format that `sdist run` reads, index.csv (with the kinds) and images/, and the targets in truths/.
+    """The pairs in the format that `sdist run` reads, index.csv (with the kinds) and images/, with the targets in truths/.
 
-    `instructions`: what to do, one per pair (see instructions.py).
+    In masks/ stands where each edit may happen, but for additions, which may stand anywhere. `instructions`: what to do, one per
+    pair (see instructions.py).
     """
-    for name in ("images", "truths"):
+    for name in ("images", "truths", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = [["img_path", "source_prompt", "target_prompt", "category", "instruction"]]
     for i, (pair, instruction) in enumerate(zip(pairs, instructions, strict=True)):
         pair.source_image.save(folder / "images" / f"{i:03d}.png")
         pair.target_image.save(folder / "truths" / f"{i:03d}.png")
+        if pair.kind != "add":
+            allowed_area(pair).save(folder / "masks" / f"{i:03d}.png")
         rows.append([f"{i:03d}.png", pair.source, pair.target, pair.kind, instruction])
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
+
+
+def allowed_area(pair: EditPair) -> Image.Image:
+    """White where the edit may happen: the mask of the change, dilated by 4 pixels."""
+    return Image.fromarray((pair.mask > 0.1).astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(9))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.compare_methods import background_error, fill, interval, is_success, most_changed
+from experiments.compare_methods import fill, interval
+from experiments.edit_measures import background_error, is_success, most_changed
 from sdist.tinyworld.compositions import HELD_OUT, has_held_out
 from sdist.tinyworld.drawing import PALETTE
 from sdist.tinyworld.edits import sample_edit
