@@ -283,7 +283,9 @@ def write_results(args: argparse.Namespace, results: list[Measured], pairs: list
 def columns(result: Measured) -> dict[str, Any]:
     """What is known of a method, of its edits a list per column; pairs come in their order, seed by seed."""
     names = [field.name for field in fields(Measurement) if field.name not in {"method", "kind", "pair", "seed"}]
-    edits = {name: [getattr(edit, name) for edit in result.edits] for name in names}
+    edits = {name: [getattr(edit, name) for edit in result.edits] for name in names} | {
+        "success": [int(edit.success) for edit in result.edits]
+    }
     return {"summary": summary(result.edits), "rows": result.rows, "further": dict(result.further.dropna()), "edits": edits}
 
 

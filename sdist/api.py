@@ -24,6 +24,7 @@ from .errors import UserError
 from .errors.arguments import checked
 from .files.in_memory import Picture, image_file, in_memory
 from .files.opening import image_size
+from .models.catalogue import default_method
 from .plugins import load_plugins
 
 log = logging.getLogger("sdist")
@@ -37,7 +38,7 @@ def edit(
     *,
     instruction: str = "",
     model: str | os.PathLike[str] | None = None,
-    method: str | os.PathLike[str] = "lusd",
+    method: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     words: str | Sequence[str] = (),
     mask: Picture | None = None,
@@ -55,6 +56,8 @@ def edit(
 ) -> Result:
     """The edited image, with its last mask and its run card.
 
+    Without `method` it is the model's own: localflow for tinyworld, LUSD for most.
+
     `plugins` are files (my_loss.py) or modules of components of one's own, imported first and once per process.
 
     An image is a path, a PIL image, an array (height, width[, 3 or 4]) of 8-bit values, or the bytes of a file; a mask also an
@@ -70,6 +73,7 @@ def edit(
         "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
     load_plugins(plugins)
+    method = default_method(model) if method is None else method
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
@@ -89,7 +93,7 @@ def edit(
 
 @checked("model", "settings")
 def load(
-    method: str | os.PathLike[str] = "lusd",
+    method: str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] | None = None,
     *,
     device: str | None = None,
@@ -103,6 +107,7 @@ def load(
     """
     chosen = {"model": model, "device": device, "precision": precision}
     load_plugins(plugins)
+    method = default_method(model) if method is None else method
     resolved = settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None})
     return replace(model_cache.get(resolved), name=os.fspath(method))
 

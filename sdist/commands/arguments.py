@@ -55,7 +55,17 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def method_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="see: sdist methods (default: lusd)")
+    command.add_argument(
+        "--method", metavar="NAME|YAML", help="see: sdist methods (default: the model's; localflow for tinyworld, lusd for most)"
+    )
+
+
+def method_of(args: argparse.Namespace) -> str:
+    """The method that was named, else the model's."""
+    from ..models.catalogue import default_method
+
+    named = [value for key, _, value in (text.partition("=") for text in args.overrides) if key == "model"]
+    return args.method or default_method(args.model or (named[-1] if named else None))
 
 
 def plugin_argument(command: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from .arguments import (
     from_arguments,
     image_file,
     method_argument,
+    method_of,
     settings_from,
     storage_folder,
 )  # fmt: skip
@@ -78,6 +79,7 @@ def _record(folder: Path, session: "Session", request: "Request") -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    args.method = method_of(args)
     at_least_one(seeds=args.seeds, steps=args.steps, parallel=args.parallel)
     if args.record is not None and args.seeds > 1:
         raise UserError("--record keeps the trace of one picture; --seeds must be 1")

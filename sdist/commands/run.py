@@ -11,6 +11,7 @@ from .arguments import (
     edit_arguments,
     from_arguments,
     method_argument,
+    method_of,
     settings_from,
     share_arguments,
     storage_folder,
@@ -49,6 +50,7 @@ def _devices(text: str) -> int | str:
 
 
 def main(args: argparse.Namespace) -> int:
+    args.method = method_of(args)
     at_least_one(seeds=args.seeds, limit=args.limit, steps=args.steps, parallel=args.parallel, workers=args.workers)
     check_input(args.input)
     find_yaml("method", args.method)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..files.sizes import stated_size
+from ..models.catalogue import DEFAULT
 from ..models.options import LoadOptions
 from ..models.precision import Precision
 from ..plugins import loaded_plugins
@@ -46,7 +47,7 @@ class CompositionSettings:
 class Settings:
     """All of a run but its images and prompts."""
 
-    model: str = "tinyworld"  # alias, hub id, folder, or a file of a whole model (.safetensors)
+    model: str = DEFAULT  # alias, hub id, folder, or a file of a whole model (.safetensors)
     variant: str = ""  # of its weights, such as fp16, where there are several; empty: without one, or what there is
     model_config: str = ""  # of a file: alias, hub id or folder whose configurations it has; empty: what it looks like
     vae: str = ""  # in place of the model's own: a .safetensors file, folder or hub id

@@ -17,7 +17,7 @@ from .index import IndexCsv
 @DATASETS.register("tinyworld")
 @dataclass(frozen=True)
 class Tinyworld(Dataset):
-    """index.csv and images/, the kind of edit as category; under each pair's key its rendered target in truths/, its mask in masks/."""
+    """index.csv and images/, kinds of edits as categories; by a pair's key its rendered target in truths/, its mask in masks/."""
 
     def load(self, folder: Path, profile: Profile = "clean") -> list[Pair]:
         return [_pair(folder, pair) for pair in IndexCsv().load(folder)]

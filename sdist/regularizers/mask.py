@@ -19,20 +19,10 @@ Mask = Float[Tensor, "b 1 h w"]
 SLACK = 1e-3  # by which rounding may leave 0..1
 
 
-@dataclass(frozen=True, kw_only=True)
 class MaskRegularizer(Regularizer):
-    """mask g + (1 - mask) pull (z - z_src): with pull 1 and steps of length 1 the source comes back where the mask is 0.
-
-    A method has at most one; its last mask, state.tensors["mask"], is what panel, log, studio and callbacks show.
-    """
+    """g x mask. A method has at most one; its last mask, state.tensors["mask"], is what panel, log, studio and callbacks show."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"mask"})
-
-    pull: float = 0.0  # to the source where the mask is 0; 0: nothing moves there (LUSD)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.pull <= 1:
-            raise UserError(f"pull of a mask must be within 0..1, got {self.pull:g}")
 
     @abstractmethod
     def mask(self, p: Prediction) -> Mask:
@@ -41,8 +31,7 @@ class MaskRegularizer(Regularizer):
     def __call__(self, gradient: Latents, p: Prediction) -> Latents:
         mask = self.checked(self.mask(p), p)
         p.state.tensor("mask", mask)[p.images] = mask
-        outside = self.pull * (1 - mask) * (p.latents - p.edit.source) if self.pull else 0.0
-        return mask * gradient + outside
+        return mask * gradient
 
     def checked(self, mask: Mask, p: Prediction) -> Mask:
         """The mask itself.
@@ -74,7 +63,6 @@ class AveragedMask(MaskRegularizer):
     user_mask: Literal["multiply", "replace"] = "multiply"  # what a mask image does to this mask
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 < self.momentum <= 1:
             raise UserError(f"momentum of a mask must be within 0..1, not 0, got {self.momentum}")
 

@@ -10,7 +10,7 @@ from .mask import Mask, MaskRegularizer
 
 
 @REGULARIZERS.register("user_mask")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class UserMask(MaskRegularizer):
     """The mask image, averaged over each latent; all ones without one.
 

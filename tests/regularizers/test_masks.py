@@ -63,20 +63,6 @@ def test_with_beta_1_the_average_holds_from_the_first_step(tiny: Backbone) -> No
     torch.testing.assert_close(mask, newest)
 
 
-def test_a_pull_of_1_gives_back_the_source_outside_of_the_mask(tiny: Backbone) -> None:
-    mask, edit = UserMask(pull=1), replace(tiny_edit(tiny, 2), mask=half())
-    p = replace(predicted(tiny, DifferenceMask(), State(2), 0, 0, edit), latents=edit.source + 1)
-    gradient = torch.full_like(edit.source, 3.0)
-    moved = p.latents - mask(gradient, p)
-    torch.testing.assert_close(moved[:, :, :4], (edit.source - 2)[:, :, :4])
-    torch.testing.assert_close(moved[:, :, 4:], edit.source[:, :, 4:])
-
-
-def test_a_pull_of_more_than_the_way_back_is_refused() -> None:
-    with pytest.raises(UserError, match=r"pull of a mask must be within 0\.\.1, got 2"):
-        UserMask(pull=2)
-
-
 @AVERAGED
 def test_released_timing_uses_the_map_of_the_step_before(tiny: Backbone, mask: AveragedMask) -> None:
     released = replace(mask, timing="previous", beta="k/(N-1)")
