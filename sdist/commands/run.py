@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> None:
         "run",
         help="edit the images that a folder's index.csv lists",
         description="Edits every row of DIR/index.csv (img_path, source_prompt, target_prompt, for instruct_pix2pix also "
-        "instruction; images in DIR/images).",
+        "instruction, and mask if there are any; images in DIR/images, masks in DIR/masks).",
     )
     command.add_argument("--input", required=True, metavar="DIR|FORMAT:DIR", help="or a dataset as for sdist evaluate")
     command.add_argument("--output", type=storage_folder, required=True, metavar="DIR|URL",

@@ -55,7 +55,8 @@ class Fitting:
         image = self._fitted(request.image, _cut_out(whole, cut), self.settings.size, is_result=not self.settings.at_source)
         part = shown_box((cut[2] - cut[0], cut[3] - cut[1]), image.image.size, self.settings.size)
         box = (cut[0] + part[0], cut[1] + part[1], cut[0] + part[2], cut[1] + part[3])
-        mask = None if request.mask is None else self._mask(request.mask, request.plain, whole.image.size, cut, image.image.size)
+        file = request.mask_file
+        mask = None if file is None else self._mask(file, request.plain, whole.image.size, cut, image.image.size)
         return ReadImages(image, mask, box)
 
     def _mask(self, path: Path, plain: bool, whole: tuple[int, int], cut: Pixels, size: tuple[int, int]) -> LoadedImage:
@@ -69,10 +70,10 @@ class Fitting:
 
     def _cut(self, request: Request, stored: tuple[int, int]) -> Pixels:
         """The part of an image of (width, height) that is edited."""
-        if self.settings.crop == "none" or request.mask is None:
+        if self.settings.crop == "none" or request.mask_file is None:
             return 0, 0, *stored
-        mask = read_mask(request.mask, request.plain).image
-        return square_around(mask, stored, self.native, request.mask.name)
+        mask = read_mask(request.mask_file, request.plain).image
+        return square_around(mask, stored, self.native, request.mask_file.name)
 
     def _fitted(self, path: Path, read: LoadedImage, size: str, is_result: bool = False) -> LoadedImage:
         """At the size of the edit; the log says once what was done to it."""

@@ -9,6 +9,7 @@ from ..files.masks import check_allows, check_shape, read_mask
 from ..files.opening import image_size
 
 SUCH_AS = {"words": "lusd", "mask": "lusd", "instruction": "instruct_pix2pix"}  # a method that reads it
+MASK = "--mask IMAGE, or the column mask of index.csv"
 
 
 def check_before_loading(settings: Settings, request: Request, method: str) -> None:
@@ -16,8 +17,8 @@ def check_before_loading(settings: Settings, request: Request, method: str) -> N
     check_reads(settings.reads, request, method)
     settings.editor.check_named(request)
     check_mask(settings, request)
-    if request.mask is not None:
-        check_allows(read_mask(request.mask, request.plain).image, request.mask.name)
+    if request.mask_file is not None:
+        check_allows(read_mask(request.mask_file, request.plain).image, request.mask_file.name)
 
 
 def check_reads(reads: Iterable[str], request: Request, method: str) -> None:
@@ -32,9 +33,9 @@ def check_reads(reads: Iterable[str], request: Request, method: str) -> None:
 
 def check_mask(settings: Settings, request: Request) -> None:
     """Raises UserError for a mask of another shape than its image, by their headers, and for one that is needed and missing."""
-    if request.mask is not None and not request.plain:
-        check_shape(image_size(request.mask, "mask"), image_size(request.file), request.mask.name, request.image.name)
+    if request.mask_file is not None and not request.plain:
+        check_shape(image_size(request.mask_file, "mask"), image_size(request.file), request.mask_file.name, request.image.name)
     if request.mask is None and settings.crop == "mask":
-        raise UserError("--crop mask needs a mask image (--mask IMAGE); --crop auto crops where there is one")
+        raise UserError(f"--crop mask needs a mask image ({MASK}); --crop auto crops where there is one")
     if request.mask is None and settings.keep_background and not settings.editor.has_mask:
-        raise UserError("--keep-background needs a mask, and this method makes none: give a mask image (--mask IMAGE)")
+        raise UserError(f"--keep-background needs a mask, and this method makes none: give a mask image ({MASK})")

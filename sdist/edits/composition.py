@@ -75,7 +75,7 @@ def _source(prepared: Prepared) -> Canvas:
     """The image as it was given."""
     request = prepared.request
     image = read_image(request.file, request.plain).image
-    mask = None if request.mask is None else read_mask(request.mask, request.plain).image
+    mask = None if request.mask_file is None else read_mask(request.mask_file, request.plain).image
     if mask is not None and mask.size != image.size:
         mask = mask.resize(image.size, Image.Resampling.BILINEAR)
     return Canvas(image, mask, prepared.box or (0.0, 0.0, *image.size), prepared.image.size)

@@ -39,7 +39,7 @@ class Request:
     words: tuple[str, ...] = ()
     mask: Path | None = None  # grey image, white where the edit may happen
     instruction: str = ""  # what to do, for editors that read one, which need no prompts then; empty: the target prompt
-    copy: Path | None = None  # of the image, read in its place on a machine that does not have it
+    copies: Path | None = None  # folder of its files by `copy_of`, read in their place on a machine that does not have them
     plain: bool = False  # of a run card that has no "read": without colour profiles, kinds of masks, clean text
 
     def __post_init__(self) -> None:
@@ -58,11 +58,11 @@ class Request:
 
     def _convert(self) -> None:
         """Other forms of a path, of words and of a seed become those of the annotations."""
-        for name in ("image", "mask", "copy"):
+        for name in ("image", "mask", "copies"):
             given = getattr(self, name)
             if isinstance(given, (str, os.PathLike)):
                 object.__setattr__(self, name, image_path(given))
-            elif isinstance(given, PICTURES) and name != "copy":
+            elif isinstance(given, PICTURES) and name != "copies":
                 object.__setattr__(self, name, kept_file(given, is_mask=name == "mask"))
         if isinstance(self.words, (str, list)):
             object.__setattr__(self, "words", (self.words,) if isinstance(self.words, str) else tuple(self.words))
@@ -84,7 +84,17 @@ class Request:
     @property
     def file(self) -> Path:
         """What is read; `image` is what cards and messages name."""
-        return self.copy or self.image
+        return self.image if self.copies is None else copy_of(self.copies, self.image)
+
+    @property
+    def mask_file(self) -> Path | None:
+        """The same of the mask."""
+        return self.mask if self.mask is None or self.copies is None else copy_of(self.copies, self.mask)
+
+
+def copy_of(folder: Path, path: Path) -> Path:
+    """Where the copy of a file lies in a folder that may hold another of its name."""
+    return folder / sha256(os.fsencode(path)).hexdigest()[:16] / path.name
 
 
 def _check_path(path: Path | None) -> None:

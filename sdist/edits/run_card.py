@@ -134,7 +134,7 @@ def describe(request: Request, digest: Callable[[Path], str] = file_digest) -> d
         "words": list(request.words),
         "instruction": request.instruction or None,
         "mask": None if request.mask is None else _where(request.mask),
-        "mask_sha256": None if request.mask is None else digest(request.mask),
+        "mask_sha256": None if request.mask_file is None else digest(request.mask_file),
     }
 
 

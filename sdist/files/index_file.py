@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import UserError
 
 COLUMNS = ("img_path", "source_prompt", "target_prompt")
-MORE = ("instruction", "category", "caption", "truth")  # that may be there: the first is for edits, the others for evaluations
+MORE = ("instruction", "mask", "category", "caption", "truth")  # optional: edits read the first two, evaluations the last four
 NAME = "index.csv"
 
 

@@ -1,6 +1,7 @@
 """The pairs of --input: of a folder with index.csv, row by row, or of a dataset."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,10 +31,17 @@ class InputPair:
     source: str
     target: str
     instruction: str
+    mask: Path | None = None
 
-    def request(self, seed: int, instructed: bool) -> Request:
-        """What is asked for. Raises UserError for prompts that say nothing."""
-        return Request(self.image, self.source, self.target, seed, instruction=self.instruction if instructed else "")
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Its files."""
+        return (self.image,) if self.mask is None else (self.image, self.mask)
+
+    def request(self, seed: int, reads: Collection[str]) -> Request:
+        """What is asked for, of what a method reads. Raises UserError for prompts that say nothing."""
+        instruction, mask = (self.instruction if "instruction" in reads else ""), (self.mask if "mask" in reads else None)
+        return Request(self.image, self.source, self.target, seed, mask=mask, instruction=instruction)
 
 
 def in_shard(number: int, shard: tuple[int, int]) -> bool:
@@ -81,7 +89,7 @@ def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> 
     for number, row in enumerate(read_rows(path, COLUMNS, MORE)):
         count += 1
         try:
-            pairs.append(_read_row((folder / "images").resolve(), number, row, hint=count - len(pairs) <= HINTS))
+            pairs.append(_read_row(folder.resolve(), number, row, hint=count - len(pairs) <= HINTS))
         except UserError as error:
             if in_shard(number, shard):
                 report(f"index.csv {row.where}: {error}")
@@ -90,14 +98,21 @@ def read_index(folder: Path, report: Report, shard: tuple[int, int] = WHOLE) -> 
     return pairs
 
 
-def _read_row(images: Path, number: int, row: Row, hint: bool) -> InputPair:
+def _read_row(folder: Path, number: int, row: Row, hint: bool) -> InputPair:
     if row.problem:
         raise UserError(row.problem)
     name, source, target = (row.fields[column] for column in COLUMNS)
     if not name:
         raise UserError("img_path is empty; name a file in images/")
-    image = file_in(images, name)
-    if not image.exists():
-        raise UserError(f"image {name!r} does not exist in {images}{near_file(image) if hint else ''}")
-    instruction = row.fields.get("instruction", "")  # a column that may be there
-    return InputPair(number, f"index.csv {row.where}", f"{number:03d}", image.resolve(), source, target, instruction)
+    image, masked = _there(folder / "images", name, "image", hint), row.fields.get("mask")  # a column that may be there
+    mask = _there(folder / "masks", masked, "mask", hint) if masked else None
+    instruction = row.fields.get("instruction", "")
+    return InputPair(number, f"index.csv {row.where}", f"{number:03d}", image, source, target, instruction, mask)
+
+
+def _there(folder: Path, name: str, what: str, hint: bool) -> Path:
+    """The file of that name. Raises UserError if it is not there."""
+    path = file_in(folder, name)
+    if not path.exists():
+        raise UserError(f"{what} {name!r} does not exist in {folder}{near_file(path) if hint else ''}")
+    return path.resolve()

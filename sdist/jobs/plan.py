@@ -1,5 +1,6 @@
 """What a run has to do: images that are there, failed before, or are to be made."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,14 @@ from ..edits.outputs import check_inputs_stay, check_name, failed_before, forget
 from ..edits.request import Request
 from ..files.opening import image_size
 from ..files.storage import mapped, names
+from ..spelling import counted
 from .inputs import InputPair, in_shard, read_pairs
 from .matching import MatchResult, match
 from .options import RunOptions
 from .problems import ProblemKeeper, Report
 from .session import Session
+
+log = logging.getLogger("sdist")
 
 Rows = list[dict[str, Any]]  # what --json says of rows
 Refused = dict[int, dict[str, Any]]  # of pairs that cannot be edited, by their numbers
@@ -77,12 +81,13 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
 
     `bad`: what is wrong with rows that are no pairs.
     """
+    _report_unread_masks(session, pairs)
     asked, unusable = _tasks(session, pairs, options, report)
     refused = [*({"status": "refused", "reason": problem} for problem in bad), *unusable]
     found = match(session, asked, options)
     tasks = [task for task in found.tasks if in_shard(task.number, options.shard)]
     missing = [task for task in tasks if not task.is_there]
-    check_inputs_stay(session.folder, (task.name for task in missing), (pair.image for pair in pairs))
+    check_inputs_stay(session.folder, (task.name for task in missing), (file for pair in pairs for file in pair.inputs))
     waiting = {} if options.changed or options.overwrite else _changed(session, tasks, found, report)
     failed = failed_before(session.folder)
     for name in failed.intersection(task.name for task in tasks if task.is_there and not options.dry_run):
@@ -93,6 +98,14 @@ def make_plan(session: Session, pairs: list[InputPair], options: RunOptions, rep
     counts = (len(tasks) - len(missing), now, len(missing) - len(todo) - len(waiting), len(todo) - len(now))
     sizes = Counter(task.size for task in found.tasks)
     return Plan(tasks, *counts, sizes, len(refused) * options.seeds, len(waiting), [*refused, *waiting.values()])
+
+
+def _report_unread_masks(session: Session, pairs: list[InputPair]) -> None:
+    """Says that masks are given for nothing."""
+    masks = sum(pair.mask is not None for pair in pairs)
+    if masks and "mask" not in session.settings.reads:
+        text = "%s: not read by %s; --keep-background and --crop auto read them"
+        log.info(text, counted(masks, "mask"), session.name)
 
 
 def _changed(session: Session, tasks: list[Task], found: MatchResult, report: Report) -> dict[str, dict[str, Any]]:
@@ -116,13 +129,13 @@ def _tasks(session: Session, pairs: list[InputPair], options: RunOptions, report
     for pair in pairs:
         with _naming(pair, options, report, refused):
             check_name(session.folder, f"{pair.key}_seed{seeds[-1]}")
-            request = pair.request(seeds[0], "instruction" in session.settings.editor.reads)
+            request = pair.request(seeds[0], session.settings.reads)
             _ = image_size(request.file)
             requests.append((pair, request))
     tasks = list[Task]()
     if session.overwrite:
         names = [f"{pair.key}_seed{seed}" for pair, _ in requests for seed in seeds]
-        check_inputs_stay(session.folder, names, (pair.image for pair in pairs))
+        check_inputs_stay(session.folder, names, (file for pair in pairs for file in pair.inputs))
     if requests:
         session.load()  # one that cannot be had is one error, not one per image
     for pair, request in requests:

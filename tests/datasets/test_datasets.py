@@ -85,6 +85,16 @@ def test_index(index: Path) -> None:
     assert (second.key, second.truth, second.text) == ("001", None, "a cat in a hat")
 
 
+def test_a_mask_in_index_csv_says_where_an_edit_may_happen(index: Path) -> None:
+    (index / "masks").mkdir()
+    size = Image.open(index / "images" / "a.png").size
+    Image.new("L", size, 255).save(index / "masks" / "m.png")
+    write_csv(index / "index.csv", [["img_path", "source_prompt", "target_prompt", "mask"], ["a.png", "", "a dog", "m.png"]])
+    (pair,) = load_dataset(f"index:{index}")
+    assert pair.mask is not None
+    assert (pair.mask().shape, pair.mask().all()) == (size[::-1], True)
+
+
 def test_pie_bench(pie: Path) -> None:
     first, second = load_dataset(f"pie_bench:{pie}")
     assert (first.key, first.target, first.category) == ("000000000000", "a rusty mountain bicycle", "random")

@@ -77,6 +77,23 @@ def test_outside_of_a_mask_image_pixels_are_those_of_the_file(
     assert capsys.readouterr().out == "identical\n"
 
 
+def test_twelve_megapixels_come_back_with_a_small_edit(tiny_folder: Path, tmp_path: Path) -> None:
+    ramp = np.add.outer(np.arange(3000) // 20, np.arange(4000) // 40).astype(np.uint8)
+    Image.merge("RGB", [Image.fromarray(channel) for channel in (ramp, ramp[::-1], ramp.T.reshape(3000, 4000))]).save(
+        tmp_path / "photo.png", compress_level=1
+    )
+    white = np.zeros((3000, 4000), bool)
+    white[1200:1700, 2500:3100] = True
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    result, more = tmp_path / "out.png", ("--output-size", "source", "--keep-background", "--crop", "mask")
+    assert edit(tmp_path / "photo.png", tiny_folder, result, "--mask", str(tmp_path / "mask.png"), *more) == 0
+    with Image.open(result) as after, Image.open(tmp_path / "photo.png") as before:
+        changed = (np.asarray(after) != np.asarray(before)).any(-1)
+    assert changed.shape == (3000, 4000)
+    assert not changed[~white].any()
+    assert changed[white].mean() > 0.9
+
+
 def test_at_the_size_of_the_edit_what_stays_is_the_image_as_it_was_edited(
     picture: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -146,6 +163,28 @@ def test_a_run_keeps_what_the_methods_masks_leave_out(photo: Path, tiny_folder: 
     assert (card["size"], card["composition"]["mask"]) == ([90, 60], "method")
     assert 0 < card["composition"]["kept"] <= same.mean() < 1
     assert sdist.run(tmp_path / "in", tmp_path / "out", settings=settings, **options).made == 0
+
+
+def test_rows_have_masks_of_their_own(photo: Path, mask: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    index(tmp_path, ("photo.png", "mask.png"), ("photo.png", ""))
+    for file in (photo, mask):
+        (tmp_path / "in" / f"{'images' if file is photo else 'masks'}" / file.name).write_bytes(file.read_bytes())
+    run = sdist.run(tmp_path / "in", tmp_path / "out", model=str(tiny_folder), settings=SETTINGS, crop="mask")
+    assert (run.made, len(run.problems)) == (1, 1)
+    assert "index.csv line 3: --crop mask needs a mask image (--mask IMAGE, or the column mask of index.csv)" in run.problems[0]
+    (file,) = tmp_path.glob("out/*_seed0.png")
+    changed, inside = (pixels(file) != pixels(photo)).any(-1), pixels(mask) > 0
+    assert not (changed & ~inside).any()
+    assert changed[inside].mean() > 0.9
+    assert main(["replay", str(file)]) == 0
+
+
+def index(folder: Path, *rows: tuple[str, str]) -> None:
+    """in/index.csv with a mask to each image, in the folders that it needs."""
+    for name in ("images", "masks"):
+        (folder / "in" / name).mkdir(parents=True)
+    lines = [f"{image},a cat,a cat wearing a hat,{mask}" for image, mask in rows]
+    (folder / "in" / "index.csv").write_text("\n".join(["img_path,source_prompt,target_prompt,mask", *lines]))
 
 
 def test_results_that_are_delivered_need_not_be_kept(photo: Path, tiny_folder: Path) -> None:

@@ -15,9 +15,13 @@ import torch
 from PIL import Image
 
 from sdist.cli import main
+from sdist.config.build import load_settings
 from sdist.edits.request import Prepared, Request
 from sdist.errors import UserError
 from sdist.files.images import load_image
+from sdist.jobs.engines.ray_actor import TaskWithFiles, Worker
+from sdist.jobs.options import RunOptions
+from sdist.jobs.plan import plan_run
 from sdist.registry import LOSSES
 
 from ..conftest import read_json
@@ -210,6 +214,30 @@ def test_slurm_and_torchrun_do_not_change_the_trainer(picture: Path, tiny_folder
     for name, value in {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "run", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}.items():
         monkeypatch.setenv(name, value)
     assert edit(picture, tiny_folder, tmp_path / "out") == 0
+
+
+# --- machines that see none of the files -------------------------------------------------------------------------------
+
+
+def test_an_actor_reads_what_it_is_sent(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """An image and a mask of the same name, both gone from the disk when the actor works."""
+    files = {name: tmp_path / "in" / name / "1.png" for name in ("images", "masks")}
+    for file in files.values():
+        file.parent.mkdir(parents=True)
+    shutil.copyfile(folder / "images" / "1.png", files["images"])
+    Image.new("L", (32, 32), 255).save(files["masks"])
+    columns = "img_path,source_prompt,target_prompt,mask\n"
+    (tmp_path / "in" / "index.csv").write_text(f"{columns}1.png,a cat,a cat wearing a hat,1.png\n")
+    settings = load_settings("dds", model=str(tiny_folder), steps=2, crop="mask")
+    options = RunOptions(method="dds", settings=settings, output=tmp_path / "out", input=str(tmp_path / "in"))
+    session, plan = plan_run(options, pytest.fail)
+    (task,) = plan.todo
+    sent = TaskWithFiles(task, tuple(file.read_bytes() for file in task.request.inputs))
+    shutil.rmtree(tmp_path / "in")
+    outcome = Worker(session).edit([sent], plan.sizes)
+    assert (outcome.made, outcome.failed) == (1, {})
+    job = read_json(tmp_path / "out" / "1_seed0.json")["job"]
+    assert (job["image"], job["mask"]) == (str(files["images"]), str(files["masks"]))
 
 
 # --- ray ---------------------------------------------------------------------------------------------------------------

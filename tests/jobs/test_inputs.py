@@ -52,11 +52,11 @@ def test_what_is_no_input_is_one_line(folder: Path, given: str, message: str) ->
 
 def test_columns_that_are_not_read_are_named_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "index.csv").write_text(
-        "img_path,source_prompt,target_prompt,seed,Instructions,caption,mask,\na.png,a cat,a dog,1,,,m.png,\n"
+        "img_path,source_prompt,target_prompt,seed,Instructions,caption,masks,\na.png,a cat,a dog,1,,,m.png,\n"
     )
     assert len(read_pairs(str(folder), pytest.fail)) == 1
-    known = "img_path, source_prompt, target_prompt, instruction, category, caption, truth"
-    others = "seed, instructions (did you mean instruction?), mask"
+    known = "img_path, source_prompt, target_prompt, instruction, mask, category, caption, truth"
+    others = "seed, instructions (did you mean instruction?), masks (did you mean mask?)"
     assert caplog.messages == [f"{folder}/index.csv: columns that are not read: {others}; known are {known}"]
 
 
@@ -110,6 +110,20 @@ def test_a_row_whose_image_is_not_there_costs_itself(folder: Path, name: str, me
     assert line.startswith("index.csv line 2: ")
     with pytest.raises(UserError, match=message):
         raise UserError(line)
+
+
+def test_a_row_may_have_a_mask_beside_its_image(folder: Path) -> None:
+    (folder / "masks").mkdir()
+    Image.new("L", (8, 8)).save(folder / "masks" / "a.png")
+    (folder / "index.csv").write_text(
+        "img_path,source_prompt,target_prompt,mask\na.png,a cat,a dog,a.png\na.png,a cat,a dog,\na.png,a cat,a dog,b.png\n"
+    )
+    problems = list[str]()
+    pairs = read_pairs(str(folder), problems.append)
+    assert [pair.mask for pair in pairs] == [folder.resolve() / "masks" / "a.png", None]
+    assert problems == [f"index.csv line 4: mask 'b.png' does not exist in {folder.resolve()}/masks; did you mean 'a.png'?"]
+    assert pairs[0].request(0, {"mask"}).mask == pairs[0].mask
+    assert pairs[0].request(0, {"words"}).mask is None
 
 
 def test_the_first_missing_images_get_a_hint(tmp_path: Path) -> None:

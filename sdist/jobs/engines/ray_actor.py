@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from ...edits.request import copy_of
 from ..plan import Task
 from ..session import Session
 from .queues import Sizes, edit_queue
 
 
-class TaskWithImage(NamedTuple):
-    """A task, and the bytes of its image, whose folder the actor need not see."""
+class TaskWithFiles(NamedTuple):
+    """A task, and the bytes of the files of its request, whose folders the actor need not see."""
 
     task: Task
-    image: bytes
+    files: tuple[bytes, ...]
 
 
 class Outcome(NamedTuple):
@@ -49,7 +50,7 @@ class Worker:
     def load(self) -> None:
         self._session.load()
 
-    def edit(self, sent: list[TaskWithImage], sizes: Sizes) -> Outcome:
+    def edit(self, sent: list[TaskWithFiles], sizes: Sizes) -> Outcome:
         """Makes the images and writes them; what ends a run, such as a full disk, is raised."""
         failed, warnings = dict[str, str](), Warnings()
         made, elsewhere, events = self._session.made, self._session.elsewhere, self._session.events
@@ -57,12 +58,14 @@ class Worker:
             events.kept = []
 
         def fail(task: Task, reason: str) -> None:
-            failed[task.name] = reason.replace(str(task.request.copy), str(task.request.image))
+            for path in task.request.inputs:
+                reason = reason.replace(str(copy_of(cast(Path, task.request.copies), path)), str(path))
+            failed[task.name] = reason
 
         logging.getLogger("sdist").addHandler(warnings)
         try:
             with TemporaryDirectory(prefix="sdist-") as folder:
-                edit_queue(self._session, [_with_copy(one, Path(folder)) for one in sent], sizes, None, fail)
+                edit_queue(self._session, [_with_copies(one, Path(folder)) for one in sent], sizes, None, fail)
         finally:
             logging.getLogger("sdist").removeHandler(warnings)
         return Outcome(
@@ -74,8 +77,11 @@ class Worker:
         )
 
 
-def _with_copy(sent: TaskWithImage, folder: Path) -> Task:
-    copy = folder / sent.task.name / sent.task.request.image.name
-    copy.parent.mkdir()
-    copy.write_bytes(sent.image)
-    return replace(sent.task, request=replace(sent.task.request, copy=copy))
+def _with_copies(sent: TaskWithFiles, folder: Path) -> Task:
+    """The task with its files in a folder of this machine."""
+    own = folder / sent.task.name
+    for path, content in zip(sent.task.request.inputs, sent.files, strict=True):
+        copy = copy_of(own, path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
+    return replace(sent.task, request=replace(sent.task.request, copies=own))

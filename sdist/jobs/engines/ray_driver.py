@@ -16,7 +16,7 @@ from ...errors import UserError
 from ..plan import Task, missing_of
 from ..session import Session
 from .queues import Fail, Sizes
-from .ray_actor import Outcome, TaskWithImage
+from .ray_actor import Outcome, TaskWithFiles
 
 log = logging.getLogger("sdist")
 
@@ -79,12 +79,13 @@ class Driver:
     def _calls_of(self, actor: ActorHandle) -> list[ray.ObjectRef]:
         return [call for call, (other, _) in self._calls.items() if other == actor]
 
-    def _read(self, chunk: Chunk) -> list[TaskWithImage]:
+    def _read(self, chunk: Chunk) -> list[TaskWithFiles]:
         sent = []
         for task in chunk.tasks:
             try:
-                named = replace(task, request=replace(task.request, image=task.request.image.resolve()))
-                sent.append(TaskWithImage(named, task.request.image.read_bytes()))
+                request, mask = task.request, task.request.mask
+                named = replace(request, image=request.image.resolve(), mask=mask and mask.resolve())
+                sent.append(TaskWithFiles(replace(task, request=named), tuple(path.read_bytes() for path in request.inputs)))
             except OSError as error:
                 self._fail(task, f"{task.where}: {error}")
         return sent
