@@ -30,11 +30,7 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model-config", metavar="ALIAS|ID|DIR",
                          help="whose configurations a file has (default: what its weights look like)")  # fmt: skip
     command.add_argument("--variant", metavar="NAME", help="of the weights, such as fp16 (default: none, or what there is)")
-    command.add_argument("--vae", metavar="FILE|DIR|ID", help="in place of the model's own autoencoder (default: none)")
-    command.add_argument("--lora", action="append", metavar="FILE[:WEIGHT]",
-                         help="file, folder or hub id of a LoRA (default: none); may be given several times")  # fmt: skip
-    command.add_argument("--embedding", action="append", metavar="FILE[:WORD]",
-                         help="a word of textual inversion (default: none); may be given several times")  # fmt: skip
+    added_arguments(command)
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument(
         "--precision",
@@ -52,6 +48,15 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
                          help="values of the method's yaml, such as optimizer.lr=0.05 (default: none)")  # fmt: skip
     command.add_argument("--parallel", "--batch", type=int, metavar="N",
                          help="noise samples tried at once (default: what suits the device); older name: --batch")  # fmt: skip
+
+
+def added_arguments(command: argparse.ArgumentParser) -> None:
+    """What is put on a model."""
+    command.add_argument("--vae", metavar="FILE|DIR|ID", help="in place of the model's own autoencoder (default: none)")
+    command.add_argument("--lora", action="append", metavar="FILE[:WEIGHT]",
+                         help="file, folder or hub id of a LoRA (default: none); may be given several times")  # fmt: skip
+    command.add_argument("--embedding", action="append", metavar="FILE[:WORD]",
+                         help="a word of textual inversion (default: none); may be given several times")  # fmt: skip
 
 
 def method_argument(command: argparse.ArgumentParser) -> None:

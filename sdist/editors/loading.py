@@ -152,7 +152,9 @@ class LoadedMethod:
         """A result that says how it was made."""
         name, mask = self.name or EDITORS.name_of(self.editor), result.prepared.mask
         result = composed(result, self.settings)
-        if mask is not None and not result.composition:
+        if "kept" in result.composition:
+            _report_kept(result.prepared.request.image.name, result.composition["kept"])
+        elif mask is not None and not result.composition:
             _report_outside(result, mask)
         return replace(result, card=self.card(result), method=name, model=self.settings.model)
 
@@ -167,6 +169,13 @@ def _check_queue(batch: Sequence[Prepared]) -> None:
     sizes = dict.fromkeys(f"{prepared.image.width} x {prepared.image.height}" for prepared in batch)
     if len(sizes) > 1:
         raise UserError(f"the images of a queue have one size, these are {', '.join(sizes)}; edit each size by itself")
+
+
+def _report_kept(name: str, kept: float) -> None:
+    if kept:
+        log.info("%s: %.0f%% of the pixels are the source's own", name, 100 * kept)
+    else:
+        log.warning("%s: no pixel is kept: there is no mask, or it covers the whole image", name)
 
 
 def _report_outside(result: Result, mask: Image.Image) -> None:

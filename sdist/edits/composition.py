@@ -1,6 +1,5 @@
 """The edit put back into its source: pixels outside of the mask are the source's own, and the result has the source's size."""
 
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,8 +14,6 @@ from ..files.frames import Box, Pixels, whole_pixels
 from ..files.images import read_image
 from ..files.masks import read_mask
 from .request import Prepared, Result
-
-log = logging.getLogger("sdist")
 
 Channel = Float[np.ndarray, "_ _"]
 
@@ -61,7 +58,6 @@ def composed(result: Result, settings: Settings) -> Result:
     if share is not None:
         kept = 1 - int(np.count_nonzero(share)) / (image.width * image.height)
         said |= {"mask": _whose_mask(result), "kept": round(kept, 6)}
-        _report(prepared.request.image.name, kept)
     return replace(result, image=image, composition=said)
 
 
@@ -122,10 +118,3 @@ def soft_mask(mask: Float[Tensor, "1 h w"], size: tuple[int, int], options: Comp
     for across in ((1, 2 * feather + 1), (2 * feather + 1, 1)):
         wide = F.avg_pool2d(wide, across, 1, (across[0] // 2, across[1] // 2), count_include_pad=False)
     return wide[0, 0].clamp(0, 1).numpy()
-
-
-def _report(name: str, kept: float) -> None:
-    if kept:
-        log.info("%s: %.0f%% of the pixels are the source's own", name, 100 * kept)
-    else:
-        log.warning("%s: no pixel is kept: there is no mask, or it covers the whole image", name)

@@ -1,7 +1,7 @@
 """Edits that are watched while they are made: those of one press in a thread, which goes on whether somebody looks or not."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from threading import Event
 from time import monotonic
@@ -14,6 +14,7 @@ from ..config.settings import Settings
 from ..distillation.callbacks import Snapshot, StepObserver, StopCondition
 from ..editors.base import Observers
 from ..editors.loading import model_cache
+from ..edits.composition import composed
 from ..edits.request import Request, Result
 from ..files.images import load_image
 from .limits import Limits, reason
@@ -36,12 +37,15 @@ class Run:
     _before: Image.Image | None = None
 
     def picture(self, step: int, strength: float = 1.0) -> Image.Image:
-        """The picture at a step that was kept, see Timeline."""
-        return self.timeline.picture(model_cache.get(self.settings).model, step, strength)
+        """The picture at a step that was kept, see Timeline; after the end put back into its source, if that is wanted."""
+        image = self.timeline.picture(model_cache.get(self.settings).model, step, strength)
+        if self.result is None:
+            return image
+        return composed(replace(self.result, image=image, mask=self.timeline.at(step).mask), self.settings).image
 
     def before(self, size: tuple[int, int]) -> Image.Image:
-        """The source picture at the size of the edit."""
-        if self._before is None:
+        """The source picture at a size, of the edit as a rule."""
+        if self._before is None or self._before.size != size:
             self._before = ImageOps.fit(load_image(self.request.image), size, Image.Resampling.LANCZOS)
         return self._before
 
@@ -52,6 +56,12 @@ class Run:
         small = self.result.image.copy()
         small.thumbnail((SMALL, SMALL))
         return small
+
+    def thin(self) -> None:
+        """Leaves the first picture, the last and a small one of the result."""
+        self.timeline.thin()
+        if self.result is not None:
+            self.result = replace(self.result, image=self.thumbnail)
 
     @property
     def wish(self) -> str:

@@ -14,8 +14,11 @@ from .visitor import Visitor
 from .visitors import Visitors
 
 PROMPTS = ("source", "target", "words")
-NUMBERS = ("methods", "model", "seed", "seeds", "steps", "size", "overrides")
-FIELDS = ("source", "target", *NUMBERS)
+NUMBERS = (
+    "methods", "model", "seed", "seeds", "steps", "size", "overrides", "keep_background", "output_size", "crop", "vae", "lora",
+    "embedding",
+)  # fmt: skip
+FIELDS = ("source", "target", *NUMBERS)  # as form_of takes them
 SOURCE = ("picture", "stage", "editor", "sized", "status")
 SEEN = ("stage", "status", "curves", "at", "strength", "onward")
 BUTTONS = ("edit", "stop", "clock")

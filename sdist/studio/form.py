@@ -1,7 +1,7 @@
 """From what stands on the page to the runs that are asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..prompts import differing_nouns, words
 from .edits import Run
 from .limits import Limits, check_adapter, check_prompts, plain_overrides
 
+COMPOSED = ("keep_background", "output_size", "crop")  # settings of how an edit comes back into its source
 CARD = "run card"  # stands among the methods for the settings of a restored card
 
 
@@ -38,6 +39,10 @@ class EditOrder:
     size: str = "native"
     overrides: str = ""
     card: dict[str, Any] | None = None  # settings that CARD stands for
+    keep_background: bool = False
+    output_size: str = "edit"
+    crop: str = "none"
+    added: dict[str, Any] = field(default_factory=dict)  # settings of what is put on the model
 
 
 def runs_of(wanted: EditOrder, limits: Limits) -> list[Run]:
@@ -53,8 +58,7 @@ def runs_of(wanted: EditOrder, limits: Limits) -> list[Run]:
             limits.check_steps(settings.editor.steps)
             check_adapter(settings.editor.adapter_name)
             named = tuple(wanted.chosen or ()) if "words" in settings.editor.reads else ()
-            if wanted.mask is not None and "mask" not in settings.editor.reads:
-                raise UserError(f"{method} has no mask: clear what is painted, or leave {method} out")
+            _check_mask(wanted, method, settings)
             prompts = ("", "", wanted.target) if "instruction" in settings.editor.reads else (wanted.source, wanted.target, "")
             source, target, instruction = (prompt.strip() for prompt in prompts)
             request = Request(wanted.image, source, target, seed, named, wanted.mask, instruction)
@@ -62,9 +66,20 @@ def runs_of(wanted: EditOrder, limits: Limits) -> list[Run]:
     return runs
 
 
+def _check_mask(wanted: EditOrder, method: str, settings: Settings) -> None:
+    """Raises UserError for what is painted and not read, and where something must be painted."""
+    if wanted.mask is not None and "mask" not in settings.reads:
+        raise UserError(f"{method} has no mask: clear what is painted, leave {method} out, or keep the background")
+    if wanted.mask is None and settings.crop == "mask":
+        raise UserError("paint where it may change first: the square around that is edited")
+    if wanted.mask is None and settings.keep_background and not settings.editor.has_mask:
+        raise UserError(f"{method} makes no mask: paint where it may change, or do not keep the background")
+
+
 def _settings(wanted: EditOrder, method: str, seed: int) -> Settings:
     values: dict[str, Any] = {"model": wanted.model, "seed": seed, "size": wanted.size.strip() or "native"}
     values |= {"steps": int(wanted.steps)} if wanted.steps else {}
+    values |= {name: getattr(wanted, name) for name in COMPOSED} | wanted.added
     overrides = plain_overrides(wanted.overrides)
     if method == CARD:
         if overrides:

@@ -19,9 +19,10 @@ def restore(visitor: Visitor, files: list[str] | None, pasted: str) -> dict[str,
     card = restored(text, visitor.offer.methods)
     if card.model not in visitor.offer.models:
         raise UserError(f"the run card is of the model {card.model}, which this studio does not offer")
+    added = {kind: visitor.offer.named(kind, files) for kind, files in card.added.items()}
     for path in pictures:
         visitor.take(path, path.name)
-    return _back(visitor, card)
+    return _back(visitor, card, added)
 
 
 def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
@@ -40,12 +41,15 @@ def _sorted(files: list[Path], pasted: str) -> tuple[str, list[Path]]:
     return cards[first], [path for path in files if path != first]
 
 
-def _back(visitor: Visitor, card: RestoredEdit) -> dict[str, Any]:
+def _back(visitor: Visitor, card: RestoredEdit, added: dict[str, list[str]]) -> dict[str, Any]:
     visitor.card = card.settings if card.method is None else None
     chosen = None if card.words in ([], words_of(card.source, card.target)[1]) else card.words
     visitor.ticked = None if chosen is None else (card.target, chosen)
     methods = [card.method or CARD]
-    visitor.form = Form(card.source, card.target, methods, card.model, card.seed, 1, card.steps, card.size)
+    on_model: dict[str, Any] = {**added, "vae": "".join(added["vae"])}
+    visitor.form = Form(
+        card.source, card.target, methods, card.model, card.seed, 1, card.steps, card.size, **card.composed, **on_model
+    )
     visitor.source, visitor.shown = visitor.sources.get(card.digests[0]), None
     mask = visitor.sources.get(card.digests[1] or "")
     if visitor.source is None:

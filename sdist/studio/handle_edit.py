@@ -27,7 +27,8 @@ def begin(visitor: Visitor, editor: dict[str, Any] | None, *fields: Any) -> dict
     wanted = EditOrder(
         image=visitor.source, source=form.source, target=form.target, methods=form.methods, model=form.model, seed=form.seed,
         seeds=form.seeds, chosen=chosen, mask=None if mask is None else visitor.take_image(mask, "mask"), steps=form.steps,
-        size=form.size, overrides=form.overrides, card=visitor.card,
+        size=form.size, overrides=form.overrides, card=visitor.card, keep_background=form.keep_background,
+        output_size=form.output_size, crop=form.crop, added=visitor.offer.chosen(form.vae, form.lora, form.embedding),
     )  # fmt: skip
     visitor.ask(runs_of(wanted, visitor.offer.limits))
     return {**buttons(visitor), "status": status("beginning", 0.0)}

@@ -12,13 +12,11 @@ from ..errors import UserError
 from ..files.images import load_image
 from ..tinyworld.instructions import instructions_of
 from .form import CARD, edited_size, read_by, reads, words_of
-from .html import problem, sized, source_stage, status
+from .html import problem, sized, small, source_stage, status
 from .limits import reason
 from .page import paintable, painted
 from .scenes import scenes
 from .visitor import Visitor
-
-SHOWN = 1024  # pixels of the long side of a source on the page
 
 
 def take(visitor: Visitor, upload: ImageData | None) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def take(visitor: Visitor, upload: ImageData | None) -> dict[str, Any]:
             raise UserError("no file came with this")
         visitor.source = visitor.take(Path(upload.path), upload.orig_name or "picture.png")
     except Exception as error:
-        picture = None if visitor.source is None else _small(visitor.source)
+        picture = None if visitor.source is None else small(load_image(visitor.source))
         return {"picture": picture, "problem": problem(reason(error))}
     return placed(visitor)
 
@@ -44,18 +42,12 @@ def placed(visitor: Visitor, mask: Image.Image | None = None, afresh: bool = Tru
     `afresh`: it has just been given, so that no run is looked at any more.
     """
     assert visitor.source is not None
-    image = _small(visitor.source)
+    image = small(load_image(visitor.source))
     changes = {"picture": image, "stage": source_stage(image), "editor": paintable(image, mask), "sized": sized_here(visitor)}
     if afresh:
         visitor.shown, visitor.mask = None, mask
         changes["status"] = status("")
     return changes
-
-
-def _small(source: Path) -> Image.Image:
-    image = load_image(source)
-    image.thumbnail((SHOWN, SHOWN))
-    return image
 
 
 def sized_here(visitor: Visitor) -> str:

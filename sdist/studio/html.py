@@ -17,6 +17,7 @@ from .form import headline
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+SHOWN = 1024  # pixels of the long side of a picture on the page
 MASK_ALT = "the mask: white where the picture may change"
 
 
@@ -38,6 +39,15 @@ def light(image: Image.Image) -> str:
     buffer = BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=90)
     return uri(buffer.getvalue(), "image/jpeg")
+
+
+def small(image: Image.Image) -> Image.Image:
+    """At most as large as a page shows it."""
+    if max(image.size) <= SHOWN:
+        return image
+    copy = image.copy()
+    copy.thumbnail((SHOWN, SHOWN))
+    return copy
 
 
 def figure(source: str, caption: str, alt: str, kind: str) -> str:
@@ -87,11 +97,11 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
     """The picture in the middle; beside it where it came from and where it may change; below, what can be taken along."""
     frame, size = run.timeline.at(step), image.size
     whole = run.result is not None
-    shown = uri(png_bytes(image), "image/png") if whole else light(image)
+    shown = uri(png_bytes(image), "image/png") if whole and max(size) <= SHOWN else light(small(image))
     at = (f"step {frame.step}" if frame.step < run.timeline.made else "", f"strength {strength:g}" if strength != 1 else "")
     part = ", ".join(filter(None, at))
     source = f"source: {run.request.source}" if run.request.source else "source"
-    rail = figure(light(run.before(size)), source, f"the {source}", "small")
+    rail = figure(light(small(run.before(size))), source, f"the {source}", "small")
     if frame.mask is not None:
         rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), MASK_ALT, "small")
     links = downloads(run, image, frame.step, strength) if whole else ""
@@ -108,6 +118,8 @@ def mask_caption(run: Run) -> str:
 def card_at(run: Run, step: int, strength: float) -> dict[str, Any]:
     """The run's card for the picture at a step: that of a run that was stopped there; a strength is noted."""
     card = {**run.card, "attempts": run.card["attempts"][:step]}
+    if step < run.timeline.made and "composition" in card:  # what is kept of the picture depends on the mask of the step
+        card["composition"] = {key: value for key, value in card["composition"].items() if key != "kept"}
     return card if strength == 1 else {**card, "strength": strength}
 
 

@@ -2,8 +2,10 @@
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, unknown
 from ..image_guidance.catalogue import ADAPTERS, AUTO
@@ -52,7 +54,29 @@ class Offer:
     models: list[str]
     root: Path
     bench: Bench
+    added: dict[str, dict[str, str]] = field(default_factory=dict)  # by vae, lora and embedding: names on the page, and files
     example: tuple[str, str] = ("a cat on a sofa", "a cat wearing a hat on a sofa")  # prompts of the model's world
+
+    def chosen(self, vae: str, lora: Sequence[str], embedding: Sequence[str]) -> dict[str, Any]:
+        """Settings of what a visitor puts on the model. Raises UserError for what is not offered."""
+        return {
+            "vae": self._file("vae", vae) if vae else "",
+            "lora": [self._file("lora", name) for name in lora],
+            "embedding": [self._file("embedding", name) for name in embedding],
+        }
+
+    def _file(self, kind: str, name: str) -> str:
+        offered = self.added.get(kind, {})
+        if name not in offered:
+            raise unknown(kind, name, offered, "this studio")
+        return offered[name]
+
+    def named(self, kind: str, files: Sequence[str]) -> list[str]:
+        """The names of files of a run card. Raises UserError for one that is not offered."""
+        names = {file: name for name, file in self.added.get(kind, {}).items()}
+        if other := [Path(file).name for file in files if file not in names]:
+            raise UserError(f"this run card has {kind} {other[0]}, which this studio does not offer; sdist replay loads it")
+        return [names[file] for file in files]
 
 
 def plain_overrides(text: str) -> list[str]:

@@ -47,6 +47,12 @@ class Page:
     steps: gr.Number
     size: gr.Textbox
     overrides: gr.Textbox
+    keep_background: gr.Checkbox
+    output_size: gr.Radio
+    crop: gr.Radio
+    vae: gr.Dropdown
+    lora: gr.CheckboxGroup
+    embedding: gr.CheckboxGroup
     masking: gr.Accordion
     editor: gr.ImageEditor
     brushed: gr.Button  # pressed by the page's script after every stroke, since the editor tells none
@@ -86,7 +92,7 @@ def _asked(offer: Offer) -> dict[str, Any]:
     made["stop"] = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="stop")
     made["problem"] = gr.HTML(problem(""), elem_id="problem")
     gr.HTML(heading("More to choose"))
-    made |= _mask() | _more(offer) | _card()
+    made |= _mask() | _back() | _more(offer) | _card()
     with gr.Accordion("What the methods are", open=False):
         gr.HTML(about(offer.methods))
     return made
@@ -117,9 +123,40 @@ def _mask() -> dict[str, Any]:
     return {"masking": masking, "editor": editor, "brushed": brushed}
 
 
+def _back() -> dict[str, Any]:
+    """How an edit comes back into its picture."""
+    with gr.Accordion("What stays as it was", open=False, elem_id="composing"):
+        keep = gr.Checkbox(
+            False, label="Keep the background", info="outside of the mask the picture's own pixels", elem_id="keep_background"
+        )
+        sizes, crops = (
+            [("of the edit", "edit"), ("of the picture", "source")],
+            [("all of it", "none"), ("a square around it", "mask")],
+        )
+        output_size = gr.Radio(sizes, value="edit", label="Size of the result", elem_id="output_size")
+        crop = gr.Radio(
+            [*crops, ("a square if there is any", "auto")], value="none", label="With a painted mask, edit", elem_id="crop"
+        )
+    return {"keep_background": keep, "output_size": output_size, "crop": crop}
+
+
+def _on_model(offer: Offer) -> dict[str, Any]:
+    """What may be put on the model, of what the studio was started with."""
+    names = {kind: list(offer.added.get(kind, {})) for kind in ("vae", "lora", "embedding")}
+    vae = gr.Dropdown(
+        [("the model's own", ""), *names["vae"]], value="", label="Autoencoder", visible=bool(names["vae"]), elem_id="vae"
+    )
+    lora = gr.CheckboxGroup(names["lora"], label="LoRA", visible=bool(names["lora"]), elem_id="lora")
+    embedding = gr.CheckboxGroup(
+        names["embedding"], label="Words of textual inversion", visible=bool(names["embedding"]), elem_id="embedding"
+    )
+    return {"vae": vae, "lora": lora, "embedding": embedding}
+
+
 def _more(offer: Offer) -> dict[str, Any]:
     with gr.Accordion("Model, seeds, settings", open=False, elem_id="settings"):
         model = gr.Dropdown(offer.models, value=offer.models[0], label="Model")
+        made = _on_model(offer)
         with gr.Row():
             whole: dict[str, Any] = {"precision": 0, "min_width": 80}
             seed = gr.Number(0, label="First seed", info="then the next", minimum=0, elem_id="seed", **whole)
@@ -132,7 +169,7 @@ def _more(offer: Offer) -> dict[str, Any]:
         size = gr.Textbox("native", label="Size", info="native, keep or WIDTHxHEIGHT")
         example = "regularizers.source_pull.weight=0.05"
         overrides = gr.Textbox("", label="Settings of the method", lines=2, placeholder=example, elem_id="overrides")
-    return {"model": model, "seed": seed, "seeds": seeds, "steps": steps, "size": size, "overrides": overrides}
+    return {**made, "model": model, "seed": seed, "seeds": seeds, "steps": steps, "size": size, "overrides": overrides}
 
 
 def _card() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A run card from the browser, as text or inside a PNG, back to what stood on the page."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ from ..config.settings import Settings
 from ..edits.run_card import card_text, plain_settings
 from ..errors import UserError
 from ..models.options import LoadOptions
-from .form import as_shipped
+from .form import COMPOSED, as_shipped
 from .limits import check_literal, check_prompts
 
 LARGEST = 200_000  # characters of a card
-COMMON = ("model", "device", "precision", "compile", "checkpoint", "size", "seed", "steps", "log")  # what is no part of a method
+COMMON = (  # what is no part of a method
+    "model", "device", "precision", "compile", "checkpoint", "size", "seed", "steps", "log", *COMPOSED,
+    "vae", "lora", "embedding",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class RestoredEdit:
     words: list[str]
     image: str
     digests: tuple[str, str | None]
+    composed: dict[str, Any]  # how it came back into its source
+    added: dict[str, list[str]]  # files that were put on the model: vae, lora and embedding
 
 
 def restored(text: str, methods: list[str]) -> RestoredEdit:
@@ -51,15 +56,16 @@ def restored(text: str, methods: list[str]) -> RestoredEdit:
         if isinstance(error, UserError):
             raise
         raise UserError(f"this is no run card, or it is damaged ({type(error).__name__})") from None
-    if settings.load_options != LoadOptions():
-        raise UserError("this run card has files or a variant of its model, which this studio does not load; sdist replay does")
+    if replace(settings.load_options, vae="", loras=(), embeddings=()) != LoadOptions():
+        raise UserError("this run card has a file or variant of its model that this studio does not load; sdist replay does")
     if not settings.editor.watchable:
         raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
     plain, steps = plain_settings(settings), settings.editor.steps if settings.editor.stepwise else 0  # 0: the method's
     return RestoredEdit(
         method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in ("device", "compile", "log")},
         model=settings.model, size=settings.size, seed=seed, steps=steps, source=source, target=target,
-        words=chosen, image=Path(image).name, digests=digests,
+        words=chosen, image=Path(image).name, digests=digests, composed={name: plain[name] for name in COMPOSED},
+        added={"vae": list(filter(None, [plain["vae"]])), "lora": plain["lora"], "embedding": plain["embedding"]},
     )  # fmt: skip
 
 

@@ -19,9 +19,11 @@ from ..config.methods import shipped
 from ..editors.loading import model_cache
 from ..errors import UserError
 from ..files.opening import MAX_PIXELS
+from ..models.added_files import AddedFile, find_file
 from ..models.base import Backbone
 from ..models.catalogue import MODELS
 from ..models.folders import on_disk
+from ..models.options import LoadOptions
 from ..models.vocabulary import word_list
 from .bench import Bench
 from .events import connect
@@ -33,10 +35,11 @@ from .scenes import scenes
 from .visitors import Visitors
 
 # nothing but this server: whatever a library of the page would fetch from elsewhere is refused by the browser
+ANCESTORS = "frame-ancestors 'self'"
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'"
+    f"{ANCESTORS}; form-action 'self'; base-uri 'self'; object-src 'none'"
 )
 
 LAST_STEP = 10.0  # seconds for the step that an edit is at when the studio is closed
@@ -51,18 +54,20 @@ class Address:
     port: int = 7860
     login: tuple[str, str] | None = None
     root_path: str = ""  # where visitors find it behind another server: /studio, or the whole URL
+    frames: tuple[str, ...] = ()  # origins whose pages may show it in a frame
 
 
 class ContentSecurityPolicy:
-    """ASGI middleware that adds POLICY to every answer."""
+    """ASGI middleware that adds POLICY to every answer; `frames` are origins whose pages may show the studio in a frame."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, frames: Sequence[str] = ()) -> None:
         self.app = app
+        self._policy = POLICY.replace(ANCESTORS, " ".join((ANCESTORS, *frames))).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+                message["headers"] = [*message["headers"], (b"content-security-policy", self._policy)]
             await send(message)
 
         await self.app(scope, receive, with_policy)
@@ -113,20 +118,40 @@ def load_first(model: str, methods: Sequence[str]) -> tuple[Backbone, list[str]]
     raise problems[0]
 
 
+def names_of(added: LoadOptions) -> dict[str, dict[str, str]]:
+    """What the page calls files that are put on a model, by kind: names of files, which tell visitors no folders.
+
+    Raises UserError for one that is not there, and for two of one name.
+    """
+    names: dict[str, dict[str, str]] = {"vae": {}, "lora": {}, "embedding": {}}
+    for kind, text in added.added:
+        file = AddedFile.read(text)
+        name = f"{Path(file.place).name}{f':{file.note}' if file.note else ''}"
+        if kind != "vae":
+            find_file(file.place, kind)
+        if name in names[kind]:
+            raise UserError(f"two of --{kind} are called {name}; rename one")
+        names[kind][name] = file.absolute
+    return names
+
+
 def example_of(model: Backbone) -> list[tuple[str, str]]:
     """Source and target prompt that stand for any, where the model knows drawn scenes alone; else none."""
     return [(scenes()[0].source, scenes()[0].target)] if word_list(model) is not None else []
 
 
 @contextmanager
-def serving(model: str, address: Address, limits: Limits) -> Iterator[str]:
-    """The studio at its address, until the block is left. Raises UserError if the model is not there, or the port is taken."""
+def serving(model: str, address: Address, limits: Limits, added: LoadOptions = LoadOptions()) -> Iterator[str]:  # noqa: B008
+    """The studio at its address, until the block is left. Raises UserError if the model is not there, or the port is taken.
+
+    `added`: files that visitors may put on a model.
+    """
     loaded, methods = load_first(model, methods_here())  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "visitors"
         root.mkdir()
         bench = Bench(limits.queue)
-        offer = Offer(limits, methods, models_here(model), root, bench, *example_of(loaded))
+        offer = Offer(limits, methods, models_here(model), root, bench, names_of(added), *example_of(loaded))
         visitors = Visitors(offer)
         demo = build(visitors, offer)
         with visitors.swept():
@@ -174,7 +199,7 @@ def _launch(demo: gr.Blocks, address: Address, limits: Limits, visitors: Visitor
                 prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
                 show_error=False, footer_links=[], max_file_size=limits.upload, allowed_paths=[], blocked_paths=[str(root)],
                 app_kwargs={
-                    "middleware": [Middleware(ContentSecurityPolicy), Middleware(LeaveMiddleware, visitors)],
+                    "middleware": [Middleware(ContentSecurityPolicy, address.frames), Middleware(LeaveMiddleware, visitors)],
                     "docs_url": None, "redoc_url": None, "openapi_url": None,
                 },
                 theme=theme(), css=CSS, head=f"<script>{JS}</script>",

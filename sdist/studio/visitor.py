@@ -35,16 +35,24 @@ class Form:
     steps: int = 0
     size: str = "native"
     overrides: str = ""
+    keep_background: bool = False
+    output_size: str = "edit"
+    crop: str = "none"
+    vae: str = ""  # by the names of Offer.added, as those that follow
+    lora: list[str] = field(default_factory=list)
+    embedding: list[str] = field(default_factory=list)
 
 
 def form_of(
     source: str, target: str, methods: list[str] | None, model: str, seed: float | None, seeds: float | None,
-    steps: float | None, size: str, overrides: str,
+    steps: float | None, size: str, overrides: str, keep_background: bool, output_size: str, crop: str,
+    vae: str | None, lora: list[str] | None, embedding: list[str] | None,
 ) -> Form:  # fmt: skip
     """The form from the fields as the page gives them."""
     return Form(
         source or "", target or "", list(methods or []), model, int(seed or 0), 1 if seeds is None else int(seeds),
-        int(steps or 0), size or "", overrides or "",
+        int(steps or 0), size or "", overrides or "", keep_background, output_size, crop, vae or "", list(lora or []),
+        list(embedding or []),
     )  # fmt: skip
 
 
@@ -139,7 +147,7 @@ class Visitor:
         """Adds a run and looks at it; older ones lose the frames in between, the oldest gives way."""
         self.runs = [*self.runs[-(KEPT - 1) :], run]
         for old in self.runs[:-WHOLE]:
-            old.timeline.thin()
+            old.thin()
         self.shown, self.look = run, None
 
 

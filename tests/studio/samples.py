@@ -54,6 +54,8 @@ def ended(run: Run) -> Run:
 def press(visitor: Visitor, target: str = "a cat wearing a hat", **changes) -> dict:
     """Everything between Edit and what stands on the page when its edits have ended."""
     given = {"methods": ["lusd"], "model": visitor.offer.models[0], "seed": 0, "seeds": 1, "steps": 3, "size": "native"}
-    handle_edit.begin(visitor, None, "a cat", target, *{**given, "overrides": SETTINGS, **changes}.values())
+    given |= {"overrides": SETTINGS, "keep_background": False, "output_size": "edit", "crop": "none"}
+    given |= {"vae": "", "lora": [], "embedding": []}
+    handle_edit.begin(visitor, None, "a cat", target, *{**given, **changes}.values())
     wait_until(lambda: visitor.work.ended, 60)
     return handle_edit.watch(visitor, "")

@@ -56,14 +56,24 @@ def test_a_card_cannot_read_the_environment() -> None:
 
 
 @pytest.mark.parametrize("key", ["vae", "lora", "embedding", "model_config", "variant"])
-def test_a_card_cannot_have_files_of_this_machine_loaded(key: str) -> None:
+def test_a_card_cannot_have_files_of_this_machine_loaded(key: str, visitor: Visitor, tiny_folder: Path) -> None:
     value = ["/etc/x.safetensors"] if key in ("lora", "embedding") else "/etc/x"
-    settings = {**load_settings("lusd").plain(), key: value}
+    settings = {**load_settings("lusd").plain(), "model": str(tiny_folder), key: value}
     request = {"source": "a", "target": "b", "image": "a.png", "sha256": "0", "mask_sha256": None, "seed": 0}
     card = {"settings": settings, "job": request, "words": []}
-    with pytest.raises(UserError, match="which this studio does not load"):
-        restored(json.dumps(card), methods_here())
+    with pytest.raises(UserError, match="that this studio does not load|which this studio does not offer"):
+        handle_card.restore(visitor, [], json.dumps(card))
     assert restored(json.dumps({**card, "settings": load_settings("lusd").plain()}), methods_here()).method == "lusd"
+
+
+def test_a_card_brings_back_what_was_put_on_the_model_and_into_its_picture(visitor: Visitor, tiny_folder: Path) -> None:
+    visitor.offer = replace(visitor.offer, added={"lora": {"style.safetensors:0.8": "/files/style.safetensors:0.8"}})
+    changed = {"model": str(tiny_folder), "lora": ["/files/style.safetensors:0.8"], "keep_background": True, "crop": "auto"}
+    request = {"source": "a", "target": "b", "image": "a.png", "sha256": "0", "mask_sha256": None, "seed": 0}
+    card = {"settings": {**load_settings("lusd").plain(), **changed}, "job": request, "words": []}
+    back = handle_card.restore(visitor, [], json.dumps(card))
+    assert (back["methods"]["value"], back["lora"], back["vae"]) == (["lusd"], ["style.safetensors:0.8"], "")
+    assert (back["keep_background"], back["output_size"], back["crop"]) == (True, "edit", "auto")
 
 
 def test_restoring_finds_the_source_by_its_content(visitor: Visitor, picture: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """The studio without a browser: from what stands on the page to runs, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdist.errors import UserError
+from sdist.models.options import LoadOptions
 from sdist.studio.form import EditOrder, reads, runs_of, words_of
-from sdist.studio.limits import Limits, plain_overrides
-from sdist.studio.server import methods_here, models_here
+from sdist.studio.limits import Limits, Offer, plain_overrides
+from sdist.studio.server import methods_here, models_here, names_of
 
 from .samples import a_run, wanted
 
@@ -50,6 +52,11 @@ REFUSED = {
         {"methods": ["vimaedit"], "steps": 0, "overrides": "editor.adapter=any/one"},
         "unknown IP-Adapter 'any/one'",
     ),
+    "nothing to crop around": ({"crop": "mask"}, "paint where it may change first"),
+    "no mask to keep a background by": (
+        {"methods": ["sdedit"], "overrides": "", "steps": 0, "keep_background": True},
+        "sdedit makes no mask: paint where",
+    ),
     "no target": ({"target": " "}, "target prompt is empty"),
     "a mask that a method ignores": (
         {"methods": ["lusd", "sdedit"], "overrides": "", "steps": 0, "mask": Path("mask.png")},
@@ -63,6 +70,28 @@ def test_what_is_refused(name: str, picture: Path, tiny_folder: Path) -> None:
     changes, message = REFUSED[name]
     with pytest.raises(UserError, match=message):
         runs_of(EditOrder(**{**wanted(picture, tiny_folder).__dict__, **changes}), Limits())
+
+
+def test_a_painted_mask_goes_with_every_method_that_keeps_the_background(picture: Path, tiny_folder: Path) -> None:
+    asked = {"methods": ["sdedit"], "overrides": "", "steps": 0, "mask": picture}
+    run = a_run(picture, tiny_folder, keep_background=True, output_size="source", **asked)
+    assert (run.settings.keep_background, run.settings.output_size, run.request.mask) == (True, "source", picture)
+    assert a_run(picture, tiny_folder, crop="mask", **asked).settings.crop == "mask"
+
+
+def test_what_is_put_on_a_model_is_chosen_by_name(offer: Offer, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").touch()
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
+    added = names_of(LoadOptions(loras=(f"{files[0]}:0.5", files[1]), embeddings=(files[0],)))
+    chosen = replace(offer, added=added).chosen("", ["a.safetensors:0.5"], [])
+    assert chosen == {"vae": "", "lora": [f"{files[0]}:0.5"], "embedding": []}
+    with pytest.raises(UserError, match=r"unknown lora '/etc/x' in this studio: have a.safetensors:0.5, b.safetensors"):
+        replace(offer, added=added).chosen("", ["/etc/x"], [])
+    with pytest.raises(UserError, match="two of --lora are called b.safetensors"):
+        names_of(LoadOptions(loras=(files[1], files[1])))
+    with pytest.raises(UserError, match="does not exist"):
+        names_of(LoadOptions(loras=("none.safetensors",)))
 
 
 def test_plain_settings_are_taken() -> None:

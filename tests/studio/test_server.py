@@ -114,6 +114,17 @@ def test_the_studio_below_a_path(tiny_folder: Path, given: str, root: str) -> No
     assert config["root"] == root
 
 
+def test_pages_of_named_origins_may_frame_it(tiny_folder: Path, capsys) -> None:
+    import httpx
+
+    with serving(str(tiny_folder), Address(port=free_port(), frames=("https://b.org", "http://a.org:8000")), Limits()) as address:
+        policy = httpx.get(address, trust_env=False).headers["content-security-policy"]
+    assert "frame-ancestors 'self' https://b.org http://a.org:8000; form-action 'self'" in policy
+    for origin in ("example.org", "https://example.org/page", "https://a.org; script-src *", "*"):
+        assert main(["app", "--allow-iframe", origin]) == 2
+        assert "--allow-iframe must be an origin without a path" in capsys.readouterr().err
+
+
 def test_a_path_that_is_none(capsys) -> None:
     assert main(["app", "--root-path", "studio"]) == 2
     assert "--root-path must begin with / or be a URL, such as /studio, got 'studio'" in capsys.readouterr().err
