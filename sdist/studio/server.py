@@ -29,6 +29,7 @@ from .bench import Bench
 from .events import connect
 from .form import headline
 from .html import CSS, JS, theme
+from .http_api import edit_function
 from .limits import Limits, Offer
 from .page import layout
 from .scenes import scenes
@@ -91,6 +92,7 @@ def build(visitors: Visitors, offer: Offer) -> gr.Blocks:
     """The page with its handlers."""
     with gr.Blocks(title="sdist studio", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as demo:
         connect(demo, layout(offer), visitors)
+        gr.api(edit_function(offer), api_name="edit")
     return demo.queue(default_concurrency_limit=4)
 
 

@@ -61,7 +61,7 @@ def test_a_card_cannot_have_files_of_this_machine_loaded(key: str, visitor: Visi
     settings = {**load_settings("lusd").plain(), "model": str(tiny_folder), key: value}
     request = {"source": "a", "target": "b", "image": "a.png", "sha256": "0", "mask_sha256": None, "seed": 0}
     card = {"settings": settings, "job": request, "words": []}
-    with pytest.raises(UserError, match="that this studio does not load|which this studio does not offer"):
+    with pytest.raises(UserError, match=r"that this studio does not load|which this studio does not offer"):
         handle_card.restore(visitor, [], json.dumps(card))
     assert restored(json.dumps({**card, "settings": load_settings("lusd").plain()}), methods_here()).method == "lusd"
 

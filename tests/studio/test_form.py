@@ -88,7 +88,7 @@ def test_what_is_put_on_a_model_is_chosen_by_name(offer: Offer, tmp_path: Path) 
     assert chosen == {"vae": "", "lora": [f"{files[0]}:0.5"], "embedding": []}
     with pytest.raises(UserError, match=r"unknown lora '/etc/x' in this studio: have a.safetensors:0.5, b.safetensors"):
         replace(offer, added=added).chosen("", ["/etc/x"], [])
-    with pytest.raises(UserError, match="two of --lora are called b.safetensors"):
+    with pytest.raises(UserError, match=r"two of --lora are called b\.safetensors"):
         names_of(LoadOptions(loras=(files[1], files[1])))
     with pytest.raises(UserError, match="does not exist"):
         names_of(LoadOptions(loras=("none.safetensors",)))
