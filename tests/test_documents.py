@@ -137,6 +137,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "sdist/tinyworld/weights").rglob("README.md")),
+    *sorted((ROOT / "integrations").rglob("README.md")),
 ]
 IMAGINED = ("tests/metrics/test_NAME.py", "sdist/losses/capped.py")  # which a reader writes
 

@@ -70,7 +70,7 @@ def test_a_mask_and_the_background(client: Client, picture: Path) -> None:
 REFUSED = {
     "no image": ({"image": ""}, "there is no picture yet"),
     "no base64": ({"image": "/etc/passwd!"}, "the image is no base64 of a file"),
-    "no picture": ({"image": b64encode(b"text").decode()}, "cannot be read"),
+    "no picture": ({"image": b64encode(b"text").decode()}, "is a text file, not an image"),
     "too large": ({"image": "A" * 200_000}, "the image has more than 100000 bytes"),
     "a method that is a file": ({"method": "/etc/method.yaml"}, "unknown method '/etc/method.yaml' in this studio"),
     "a model that is a folder": ({"model": "/etc"}, "unknown model '/etc' in this studio"),

@@ -6,6 +6,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from selenium.common.exceptions import WebDriverException
@@ -13,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from sdist.cli import main
 from sdist.studio import visitor as visitors_module
 from sdist.studio.limits import Limits
 from sdist.studio.server import Address, serving
@@ -150,6 +152,31 @@ def test_a_run_card_brings_everything_back(visitors: tuple[Visitor, Visitor], tm
     visitor.type("#steps input", "2")
     visitor.click("button#edit")
     visitor.waits_for("run card, seed 0: done")
+    visitor.anew()
+
+
+def test_the_background_stays_and_the_result_has_the_pictures_size(visitors: tuple[Visitor, Visitor], tmp_path: Path) -> None:
+    visitor, _ = visitors
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    visitor.ask(tmp_path / "photo.png", "a cat wearing a hat", 3)
+    visitor.click("#composing > button")
+    visitor.click("#keep_background input")
+    visitor.click("#output_size input[value=source]")
+    visitor.until(lambda: visitor.find("#output_size input[value=source]").is_selected())
+    visitor.click("button#edit")
+    visitor.waits_for("done, 3 steps")
+    visitor.until(lambda: visitor.free)
+    png, card = (link.get_attribute("href") for link in visitor.driver.find_elements(By.CSS_SELECTOR, "#stage a[download]"))
+    (tmp_path / "made.png").write_bytes(b64decode(png.partition(",")[2]))
+    made = np.asarray(Image.open(tmp_path / "made.png"))
+    composition = json.loads(b64decode(card.partition(",")[2]))["composition"]
+    assert (made.shape, composition["mask"]) == ((60, 90, 3), "method")
+    assert 1 - (made != pixels).any(-1).mean() >= composition["kept"] > 0
+    assert main(["replay", str(tmp_path / "made.png"), "--images", str(tmp_path)]) == 0
+    visitor.again()
+    visitor.click("#composing > button")
+    visitor.until(lambda: visitor.find("#keep_background input").is_selected())
     visitor.anew()
 
 
