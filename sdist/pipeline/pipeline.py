@@ -196,6 +196,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         width: int | None = None,
         words: str | Sequence[str] | Sequence[Sequence[str]] = (),
         mask_image: Picture | list[Picture] | None = None,
+        keep_background: bool | None = None,
+        output_size: str | None = None,
+        crop: str | None = None,
         settings: Mapping[str, Any] | Sequence[str] = (),
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         return_dict: bool = True,
@@ -207,8 +210,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         Methods that read an instruction take `prompt` for it, as diffusers' own pipeline does, and no `source_prompt`.
 
         Lists have one value per image, and what is no list belongs to all; images of one call go through the network together
-        and come out as they would alone. `method`, `words`, `mask_image`, `settings` and the images are those of `sdist.edit`,
-        `num_inference_steps` its steps (None: the method's).
+        and come out as they would alone. `method`, `words`, `mask_image`, `keep_background`, `output_size`, `crop`, `settings`
+        and the images are those of `sdist.edit`, `num_inference_steps` its steps (None: the method's).
 
         A `generator` gives its initial seed and no more, and is not moved on: noise is a function of (seed, image, step,
         attempt) here. `callback_on_step_end(pipe, step, timestep, tensors)` is called after every step of every image, of
@@ -235,6 +238,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             "steps": num_inference_steps,
             "size": size_of(height, width),
             "seed": common_seed(row["seed"] for row in rows),
+            "keep_background": keep_background,
+            "output_size": output_size,
+            "crop": crop,
         }
         resolved = self._settings(method, settings, arguments)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):

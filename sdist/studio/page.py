@@ -129,14 +129,10 @@ def _back() -> dict[str, Any]:
         keep = gr.Checkbox(
             False, label="Keep the background", info="outside of the mask the picture's own pixels", elem_id="keep_background"
         )
-        sizes, crops = (
-            [("of the edit", "edit"), ("of the picture", "source")],
-            [("all of it", "none"), ("a square around it", "mask")],
-        )
+        sizes = [("of the edit", "edit"), ("of the picture", "source")]
         output_size = gr.Radio(sizes, value="edit", label="Size of the result", elem_id="output_size")
-        crop = gr.Radio(
-            [*crops, ("a square if there is any", "auto")], value="none", label="With a painted mask, edit", elem_id="crop"
-        )
+        crops = [("all of it", "none"), ("a square around what is painted", "mask"), ("that square, if anything is", "auto")]
+        crop = gr.Radio(crops, value="none", label="Part of the picture that is edited", elem_id="crop")
     return {"keep_background": keep, "output_size": output_size, "crop": crop}
 
 

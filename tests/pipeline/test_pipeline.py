@@ -80,6 +80,14 @@ def test_every_method_runs(pipe: ScoreDistillationPipeline, tiny_folder: Path, p
     assert same(out.images[0], edit(picture, tiny_folder, method=method, **own).image)
 
 
+def test_the_background_is_kept_at_the_images_own_size(pipe: ScoreDistillationPipeline, tiny_folder: Path) -> None:
+    photo = Image.fromarray(np.random.default_rng(2).integers(0, 255, (60, 90, 3), np.uint8))
+    options = {"keep_background": True, "output_size": "source"}
+    output = run(pipe, photo, **options)
+    assert output.images[0].size == (90, 60)
+    assert same(output.images[0], edit(photo, tiny_folder, **options).image)
+
+
 def test_a_mask_and_words_reach_the_method(pipe: ScoreDistillationPipeline, tiny_folder: Path, picture: Path) -> None:
     mask = Image.new("L", (32, 32))
     mask.paste(255, (0, 0, 16, 32))

@@ -68,9 +68,9 @@ def test_a_card_cannot_have_files_of_this_machine_loaded(key: str, visitor: Visi
 
 def test_a_card_brings_back_what_was_put_on_the_model_and_into_its_picture(visitor: Visitor, tiny_folder: Path) -> None:
     visitor.offer = replace(visitor.offer, added={"lora": {"style.safetensors:0.8": "/files/style.safetensors:0.8"}})
-    changed = {"model": str(tiny_folder), "lora": ["/files/style.safetensors:0.8"], "keep_background": True, "crop": "auto"}
+    changed = {"lora": ["/files/style.safetensors:0.8"], "keep_background": True, "crop": "auto"}
     request = {"source": "a", "target": "b", "image": "a.png", "sha256": "0", "mask_sha256": None, "seed": 0}
-    card = {"settings": {**load_settings("lusd").plain(), **changed}, "job": request, "words": []}
+    card = {"settings": {**load_settings("lusd", model=str(tiny_folder)).plain(), **changed}, "job": request, "words": []}
     back = handle_card.restore(visitor, [], json.dumps(card))
     assert (back["methods"]["value"], back["lora"], back["vae"]) == (["lusd"], ["style.safetensors:0.8"], "")
     assert (back["keep_background"], back["output_size"], back["crop"]) == (True, "edit", "auto")

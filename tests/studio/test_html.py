@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from sdist.cli import main
@@ -34,10 +36,13 @@ def test_errors_are_told_without_markup_or_traceback() -> None:
     assert reason(RuntimeError("/secret/path")) == "this failed (RuntimeError); the terminal shows where"
 
 
+@pytest.mark.parametrize("back", [{}, {"keep_background": True, "output_size": "source"}], ids=["alone", "put back"])
 def test_a_picture_taken_from_the_timeline_is_replayed_bit_for_bit(
-    picture: Path, tiny_folder: Path, tmp_path: Path, capsys
+    picture: Path, tiny_folder: Path, tmp_path: Path, capsys, back: dict
 ) -> None:
-    run = ended(a_run(picture, tiny_folder, steps=4))
+    run = ended(a_run(picture, tiny_folder, steps=4, size="16x16" if back else "native", **back))
+    assert np.array_equal(np.asarray(run.picture(4)), np.asarray(run.result.image))
+    assert run.picture(4).size == (32, 32)
     card = page_html.card_at(run, 2, 1.0)
     (tmp_path / "step2.png").write_bytes(png_bytes(run.picture(2), json.dumps(card)))
     assert main(["replay", str(tmp_path / "step2.png"), "--images", str(picture.parent)]) == 0
