@@ -1,7 +1,7 @@
 """A run card from the browser, as text or inside a PNG, back to what stood on the page."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ from ..config.build import resolve
 from ..config.settings import Settings
 from ..edits.run_card import card_text, plain_settings
 from ..errors import UserError
-from ..models.options import LoadOptions
 from .form import COMPOSED, as_shipped
 from .limits import check_literal, check_prompts
 
@@ -56,7 +55,7 @@ def restored(text: str, methods: list[str]) -> RestoredEdit:
         if isinstance(error, UserError):
             raise
         raise UserError(f"this is no run card, or it is damaged ({type(error).__name__})") from None
-    if replace(settings.load_options, vae="", loras=(), embeddings=()) != LoadOptions():
+    if settings.variant or settings.model_config:
         raise UserError("this run card has a file or variant of its model that this studio does not load; sdist replay does")
     if not settings.editor.watchable:
         raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
