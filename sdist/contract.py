@@ -22,7 +22,6 @@ from .filters import Filter
 from .gammas import Gamma
 from .losses.base import Loss
 from .models.base import Backbone
-from .models.catalogue import find_model
 from .models.loading import load_backbone
 from .normalizers import Normalizer
 from .prediction import NULL, TARGET, Draw, Edit, Prediction, Progress, State, predict
@@ -94,7 +93,7 @@ def _check_loss(loss: Loss, network: Backbone) -> None:
 
 
 def _check_regularizer(regularizer: Regularizer, network: Backbone) -> None:
-    regularizer = regularizer.adapted(network, find_model(network.name).scale)
+    regularizer = regularizer.adapted(network, network.scale)
     p = predicted(network, regularizer)
     gradient = _noise(p.latents.shape, 1)
     before = gradient.clone()

@@ -205,8 +205,9 @@ def _defaults(config: DictConfig, editor: str, where: str) -> DictConfig:
     scale = config.get("scale", OmegaConf.create())
     if not isinstance(scale, DictConfig):
         raise UserError(f"{where}: scale is a mapping {{name: value}}, got {scale!r}")
-    check_texts(Settings, {key: value for key, value in config.items() if key == "model"}, where)
-    model = find_model(config.get("model", defaults.model))
+    named = {key: config.get(key, defaults[key]) for key in ("model", "model_config")}
+    check_texts(Settings, named, where)
+    model = find_model(*named.values())
     defaults.scale = asdict(_object(_merge(Scale, {**asdict(model.scale), **scale}, f"scale in {where}"), where))
     return defaults
 

@@ -20,7 +20,6 @@ from ..files.images import to_images, to_pixels
 from ..files.in_memory import called
 from ..image_guidance.settings import ImageGuidance
 from ..models.base import Backbone
-from ..models.catalogue import find_model
 from ..models.precision import Precision, lower
 from ..optimizer import OptimizerSettings
 from ..prediction import Branch, Edit, rows_of
@@ -231,7 +230,7 @@ class ScoreDistillation(Editor):
 
     def method(self, model: Backbone) -> Method:
         """Its components, the regularizers adapted to the model."""
-        parts, scale = self.parts, find_model(model.name).scale
+        parts, scale = self.parts, model.scale
         return replace(parts, regularizers={name: r.adapted(model, scale) for name, r in parts.regularizers.items()})
 
 

@@ -17,7 +17,6 @@ from ..image_guidance.catalogue import AUTO
 from ..image_guidance.guide import Estimation, Guide
 from ..image_guidance.settings import ImageGuidance
 from ..models.base import Backbone
-from ..models.catalogue import find_model
 from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
 from ..prompts import token_indices, words_of_both
 from ..registry import EDITORS, one_of
@@ -109,7 +108,7 @@ class TwoBranch(PromptToPrompt):
 
     def course(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> Course:
         """Which attention is injected and looked at, and what is read of images."""
-        focus, scale = self.focus(model, batch), find_model(model.name).scale
+        focus, scale = self.focus(model, batch), model.scale
         for prepared, source, target in zip(batch, focus.source, focus.target, strict=True):
             if not source.any() and not target.any() and prepared.mask is None:
                 _report_no_words(prepared.request.source, prepared.request.target)

@@ -4,14 +4,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
 from .catalogue import SAFE, hub_problem
 from .hub_progress import hub_says
 from .options import LoadOptions
+from .weights import MissingError, mapped
 
 VAES = tuple(f"{folder}diffusion_pytorch_model{SAFE}" for folder in ("", "vae/"))  # of a folder with an autoencoder
 
@@ -58,9 +57,9 @@ def load_added(text: str, what: str) -> tuple[Path, dict[str, Tensor]]:
     """The file that FILE:NOTE means, and its tensors. Raises UserError if there is none, or if it is damaged."""
     file = find_file(AddedFile.read(text).place, what)
     try:
-        return file, load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{what} {file} is damaged or cut short ({' '.join(str(error).split())[:100]})") from None
+        return file, mapped(file)
+    except MissingError as error:
+        raise UserError(f"{what} {file}: {error}") from None
 
 
 def _fetched(hub_id: str, what: str) -> Path:

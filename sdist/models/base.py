@@ -24,12 +24,11 @@ from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
 from .alterations import alterations
 from .autoencoder import Posterior, through_autoencoder
-from .catalogue import IN_MEMORY
+from .catalogue import IN_MEMORY, find_model
 from .compiled import CompiledForward
 from .devices import memory_format
 from .fingerprint import fingerprint
 from .finite import checking_encoders
-from .stored_weights import StoredWeights
 from .text import PromptEncoder
 from .text_memory import embed_where_it_fits
 from .vae import LATENTS, check_vae, native_side, scale_of, shift_of
@@ -71,11 +70,12 @@ class Backbone(ABC):
         self.arrange(memory_format(self.device.type))
         self.fingerprint = fingerprint(self.networks)
         self.name = IN_MEMORY  # as it was asked for
+        self.scale = find_model(IN_MEMORY).scale
         self.source = ""  # where it was loaded from
         self.added: dict[str, str] = {}  # what was put on it when it was loaded, with a digest of each file
         self.stored_formats: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
-        self.from_files: StoredWeights | None = None  # the denoiser's weights, where they were loaded from files
+        self.from_files: Mapping[str, Tensor] | None = None  # the denoiser's weights, where they were loaded from files
         self.reads: torch.dtype | None = None  # what the denoiser is given, where that is not the format of its weights
         self.alone = threading.RLock()  # held while a thread edits: attention is read by hooks, which see every call
 
@@ -207,7 +207,7 @@ class Backbone(ABC):
         self.format = form
         self.denoiser.to(memory_format=form)
 
-    def keep_stored(self, stored: StoredWeights) -> None:
+    def keep_stored(self, stored: Mapping[str, Tensor]) -> None:
         """Where the denoiser's weights were read from, in whatever format: all have one fingerprint, that of the files."""
         self.from_files = stored
         if self.dtype != torch.float32:

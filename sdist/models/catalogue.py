@@ -41,6 +41,7 @@ STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_l
 
 # step and threshold: not measured on a large model
 FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1, inject_level=1)
+OF_FLOWS = ("joint_blocks.", "double_blocks.")  # in the names of weights of Stable Diffusion 3 and FLUX in one file
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,18 @@ MODELS: dict[str, Model] = {
 }
 
 
-def find_model(name: str) -> Model:
+def find_model(name: str, config: str = "") -> Model:
     """A model by alias, hub id ("owner/name"), local folder or safetensors file; the last three get Stable Diffusion's scale.
 
-    A source of an alias, or a folder like one, gets what that alias has. Raises UserError for anything else.
+    A source of an alias, or a folder like one, gets what that alias has; a file what the model has whose configurations it
+    has, named by `config`, else what suits its weights. Raises UserError for anything else.
     """
     if name in MODELS:
         return MODELS[name]
     if name == IN_MEMORY:
         return Model((IN_MEMORY,), STABLE_DIFFUSION)
     if is_single_file(name):
-        return Model((str(Path(name).absolute()),), STABLE_DIFFUSION)
+        return Model((str(Path(name).absolute()),), find_model(config).scale if config else _scale_of(Path(name)))
     if Path(name).is_dir() and not (Path(name) / "model_index.json").is_file():
         raise _refusal(name)
     known = [m for m in MODELS.values() if name in m.sources or (Path(name).is_dir() and _is_source(name, m))]
@@ -106,6 +108,16 @@ def default_method(model: str | os.PathLike[str] | None) -> str:
         return find_model(DEFAULT if model is None else os.fspath(model)).method
     except (UserError, TypeError):  # which settings_of tells better
         return Model.method
+
+
+def _scale_of(file: Path) -> Scale:
+    """By the names of its weights; of a damaged file too, which loading says."""
+    try:
+        with file.open("rb") as opened:
+            names = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    except (OSError, ValueError, OverflowError, MemoryError):
+        names = {}
+    return FLOW if any(block in name for name in names for block in OF_FLOWS) else STABLE_DIFFUSION
 
 
 def is_single_file(name: str) -> bool:

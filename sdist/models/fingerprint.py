@@ -1,13 +1,13 @@
 """Tells two trainings of one architecture apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from .stored_weights import StoredWeights
+from torch import Tensor
 
 
-def fingerprint(networks: Sequence[Any], stored: StoredWeights | None = None) -> str:
+def fingerprint(networks: Sequence[Any], stored: Mapping[str, Tensor] | None = None) -> str:
     """A digest of some values of every weight, of the first network as `stored` has them."""
     digest = sha256()
     for network in networks:

@@ -1,19 +1,17 @@
 """A network in another number format without a second copy of it: each layer's weights are cast for the time of its call."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .stored_weights import StoredWeights
-
 LayerWeights = list[tuple[str, Tensor]]  # the weights of one layer, by their names in the network
 
 
 @contextmanager
-def layerwise(network: nn.Module, dtype: torch.dtype, stored: StoredWeights | None = None) -> Iterator[None]:
+def layerwise(network: nn.Module, dtype: torch.dtype, stored: Mapping[str, Tensor] | None = None) -> Iterator[None]:
     """In the block every layer computes in that format; its weights are as before after each call.
 
     `stored`: where their values are read from, if not from the network.
@@ -35,7 +33,9 @@ def layerwise(network: nn.Module, dtype: torch.dtype, stored: StoredWeights | No
             tensor.data = values
 
 
-def _casting(own: LayerWeights, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtype, stored: StoredWeights | None) -> Any:
+def _casting(
+    own: LayerWeights, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtype, stored: Mapping[str, Tensor] | None
+) -> Any:
     def cast(*_: Any) -> None:
         for name, tensor in own:
             home[name] = tensor, tensor.data

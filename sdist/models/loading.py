@@ -26,7 +26,7 @@ from .memory import allocating
 from .options import LoadOptions
 from .other_vae import load_vae
 from .process_state import process_state
-from .single_file import load_single_file
+from .single_file import LoadedParts, load_single_file
 from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
 from .weights import MissingError
 from .wrappers import unwrapped
@@ -58,11 +58,11 @@ def load_backbone(
 
     `conditions`: how many latents its denoiser reads beside the noisy one, 1 for InstructPix2Pix.
     """
-    model, where = find_model(name), choose_device(device)
+    model, where = find_model(name, options.config), choose_device(device)
     keep_freed_memory()
     with process_state():
         backbone = _load_first(name, model, Wanted(where, conditions, dtype, model.shared_parts, options))
-    backbone.name, backbone.added = name, digests(options)
+    backbone.name, backbone.scale, backbone.added = name, model.scale, digests(options)
     log.info("model %s from %s on %s", name, backbone.source, where)
     return backbone
 
@@ -103,15 +103,22 @@ def _try_load(source: str, wanted: Wanted) -> tuple[Backbone | None, str]:
 
 def _load(place: Path, wanted: Wanted) -> Backbone:
     """Of a file, or of a folder."""
-    if not place.is_file():
-        return _load_folder(place, wanted)
     options = wanted.options
+    dtype = torch.float32 if options.loras else wanted.dtype  # LoRAs are added in float32
+    form = Format(dtype, memory_format(wanted.device.partition(":")[0]))
+    given = ["vae"] if options.vae else []
     with loading():
-        family, parts, index, configs = load_single_file(place, options.config)
+        read = (
+            load_single_file(place, options.config, form, given) if place.is_file() else _read_parts(place, wanted, form, given)
+        )
         if options.vae:
-            parts["vae"] = load_vae(options.vae, type(parts["vae"]), configs)
-        add(family, parts, options)
-    return family(parts, wanted.device, index, wanted.conditions)
+            read.parts["vae"] = load_vae(options.vae, find_class(read.family.components["vae"]), read.configs)
+        add(read.family, read.parts, options)
+    parts = {name: read.parts[name] for name in read.family.components if name in read.parts}
+    backbone = read.family(parts, wanted.device, read.model_index, wanted.conditions)
+    if read.stored is not None and not options.loras:
+        backbone.keep_stored(read.stored)
+    return backbone
 
 
 def add(family: type[Backbone], parts: Mapping[str, Any], options: LoadOptions) -> None:
@@ -120,31 +127,16 @@ def add(family: type[Backbone], parts: Mapping[str, Any], options: LoadOptions) 
     fuse(family, parts, options.loras)
 
 
-def _load_folder(folder: Path, wanted: Wanted) -> Backbone:
+def _read_parts(folder: Path, wanted: Wanted, form: Format, given: Collection[str]) -> LoadedParts:
     """Only the parts that the model's family names: no safety checker, no image processor, safetensors alone.
 
     Text encoders come first, since their libraries need room for the files, too.
     """
-    options = wanted.options
-    contents = read_folder(folder, wanted.shared_parts, ["vae"] if options.vae else (), options.variant)
+    contents = read_folder(folder, wanted.shared_parts, given, wanted.options.variant)
     denoiser, parts, stored = contents.family.denoiser_name, dict[str, Any](), dict[str, StoredWeights]()
-    dtype = torch.float32 if options.loras else wanted.dtype
-    with loading():
-        for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
-            form = Format(dtype, memory_format(wanted.device.partition(":")[0])) if name == denoiser else Format()
-            parts[name] = _load_part(name, part, form, stored)
-        if options.vae:
-            parts["vae"] = load_vae(options.vae, find_class(contents.family.components["vae"]), folder)
-        add(contents.family, parts, options)
-    backbone = contents.family(
-        {name: parts[name] for name in contents.family.components if name in parts},
-        wanted.device,
-        contents.index,
-        wanted.conditions,
-    )
-    if denoiser in stored and not options.loras:
-        backbone.keep_stored(stored[denoiser])
-    return backbone
+    for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
+        parts[name] = _load_part(name, part, form if name == denoiser else Format(), stored)
+    return LoadedParts(contents.family, parts, contents.index, folder, stored.get(denoiser))
 
 
 def load_shared_parts(folder: Path, shared_parts: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import UserError
 from .added_files import find_file
-from .single_file import read_file, whole_network
+from .single_file import AbsentError, converted_network
 from .weights import MissingError, find_weights
 
 CONFIG = "config.json"
@@ -16,19 +16,17 @@ def load_vae(place: str, kind: Any, configs: Path) -> Any:
 
     `configs` is the model's folder. Raises UserError for what is none.
     """
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
-
     folder = next((folder for folder in (Path(place), Path(place) / "vae") if (folder / CONFIG).is_file()), None)
     file = find_file(place, "vae") if folder is None else None
     if file is not None and (file.parent / CONFIG).is_file():
         folder = file.parent
     try:
         if folder is None and file is not None:
-            return whole_network("vae", kind, configs, read_file(file))
+            return converted_network("vae", kind, configs, file)[0]
         assert folder is not None
         variant = find_weights(folder).variant
         return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant).float().eval()
     except UserError as error:
         raise UserError(f"vae {place}: {error}") from None
-    except (MissingError, SingleFileComponentError, ValueError, RuntimeError, KeyError) as error:
+    except (MissingError, AbsentError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"vae {place} is no {kind.__name__}: {' '.join(str(error).split())[:200]}") from error

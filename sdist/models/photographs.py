@@ -4,7 +4,7 @@ import logging
 from functools import cache
 
 from .base import Backbone
-from .catalogue import MODELS, OF_TINYWORLD, find_model
+from .catalogue import MODELS, OF_TINYWORLD
 from .folders import on_disk
 
 log = logging.getLogger("sdist")
@@ -16,7 +16,7 @@ DOWNLOAD, CARD = 4.3, 8  # GB of its weights in float32, and of a GPU that holds
 def report_photograph(model: Backbone, size: tuple[int, int]) -> None:
     """Says once per model of drawn scenes that an image of that size (width, height) is none, as far as its size tells."""
     side = model.native_side
-    if size != (side, side) and find_model(model.name).scale == OF_TINYWORLD:
+    if size != (side, side) and model.scale == OF_TINYWORLD:
         _report(model.name, side)
 
 

@@ -5,12 +5,11 @@ its weights, or named.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -18,12 +17,14 @@ from .base import Backbone
 from .catalogue import MODELS, find_model, hub_problem
 from .folders import INDEX, families_of, find_class, listed_parts, local_folder, matching
 from .hub_progress import hub_says
-from .weights import MissingError, find_weights, read_json
+from .stored_weights import ConvertedWeights, Format, fill, lacking, without_weights
+from .weights import MissingError, find_weights, mapped, read_json
 
 log = logging.getLogger("sdist")
 
 Weights = Mapping[str, Tensor]
 
+FLOAT32 = Format()
 TRAINED_FROM = {  # the alias of what diffusers takes a file for
     "v1": "sd15", "v2": "sd21", "xl_base": "sdxl", "sd3": "sd3", "sd35_medium": "sd35-medium", "sd35_large": "sd35-large",
     "flux-dev": "flux-dev", "flux-schnell": "flux-schnell", "instruct-pix2pix": "instruct-pix2pix",
@@ -31,30 +32,42 @@ TRAINED_FROM = {  # the alias of what diffusers takes a file for
 TEXTS = ("*.json", "*.txt", "*.model")  # what is fetched of a pipeline: all but its weights
 
 
-class FileContents(NamedTuple):
-    """What a file is with the configurations of a folder: its components are in float32."""
+class AbsentError(Exception):
+    """A file has no weights of a component."""
+
+
+class LoadedParts(NamedTuple):
+    """The components of a model by their names in diffusers."""
 
     family: type[Backbone]
     parts: dict[str, Any]
     model_index: dict[str, Any]
-    configs: Path
+    configs: Path  # the folder with its configurations
+    stored: Mapping[str, Tensor] | None  # the denoiser's weights as they are in files
 
 
-def load_single_file(path: Path, config: str) -> FileContents:
-    """The components of a file by their names in diffusers.
+def load_single_file(path: Path, config: str, form: Format = FLOAT32, given: Collection[str] = ()) -> LoadedParts:
+    """The components of a file but for those `given`: the denoiser in that format, the others in float32.
 
     `config`: an alias, hub id or folder whose configurations it has; empty: found by the weights. Raises UserError for a file
     that is damaged or lacks weights, and where the configurations are out of reach.
     """
-    weights = read_file(path)
+    weights = mapped(path)
     folder = config_folder(config or _trained_from(path, weights))
     index = read_json(folder / INDEX)
     listed = listed_parts(index)
     families = families_of(listed)
     family = matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
-    names = [name for name in family.components if name in listed or name not in family.optional]
-    parts = {name: _part(name, find_class(_class(name, family, listed)), folder, weights) for name in names}
-    return FileContents(family, parts, index, folder)
+    names = [name for name in family.components if name not in given and (name in listed or name not in family.optional)]
+    denoiser, parts = family.denoiser_name, dict[str, Any]()
+    for name in (name for name in names if name != denoiser):
+        parts[name] = _part(name, find_class(_class(name, family, listed)), folder, path)
+    kind = find_class(_class(denoiser, family, listed))
+    try:
+        parts[denoiser], stored = converted_network(denoiser, kind, folder, path, form)
+    except AbsentError:
+        raise UserError(f"{path.name} has no {denoiser}: it is a part of a model, or a LoRA (--lora)") from None
+    return LoadedParts(family, parts, index, folder, stored)
 
 
 def config_folder(name: str) -> Path:
@@ -82,14 +95,6 @@ def _fetched(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.safetensors.index*"]))
 
 
-def read_file(path: Path) -> Weights:
-    """All weights of a file. Raises MissingError if it is damaged."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise MissingError(f"{path.name} is damaged or cut short ({' '.join(str(error).split())[:100]})") from None
-
-
 def _trained_from(path: Path, weights: Weights) -> str:
     """The alias of the pipeline whose weights have these names and shapes."""
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
@@ -108,25 +113,68 @@ def _class(name: str, family: type[Backbone], listed: Mapping[str, list[str]]) -
     return listed[name][0] if name == "scheduler" and name in listed else family.components[name]
 
 
-def _part(name: str, kind: Any, folder: Path, weights: Weights) -> Any:
+def _part(name: str, kind: Any, folder: Path, file: Path) -> Any:
     """One component: a network from the file, or what the file does not have from the folder of configurations."""
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
+    from diffusers import ModelMixin
 
     if not issubclass(kind, nn.Module):
         return kind.from_pretrained(folder / name, local_files_only=True)
     try:
-        return whole_network(name, kind, folder, weights)
-    except UserError:
-        raise
-    except (SingleFileComponentError, ValueError, KeyError) as error:  # none of its weights are there
+        if issubclass(kind, ModelMixin):
+            return converted_network(name, kind, folder, file)[0]
+        return _text_encoder(name, kind, folder, file)
+    except AbsentError as error:
         return _from_folder(name, kind, folder, error)
 
 
-def whole_network(name: str, kind: Any, folder: Path, weights: Weights) -> Any:
-    """A network of the weights of a file and the configuration in a folder. Raises UserError if a weight is missing."""
-    network = _converted(_complete(name, kind), name, folder, weights)
+def converted_network(name: str, kind: Any, folder: Path, file: Path, form: Format = FLOAT32) -> tuple[Any, Mapping[str, Tensor]]:
+    """A network of diffusers in that format, and its weights as the file has them; `folder` has its configuration.
+
+    Raises UserError if a weight is missing.
+    """
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    if kind.__name__ not in SINGLE_FILE_LOADABLE_CLASSES:
+        raise UserError(f"the installed diffusers reads no {kind.__name__} from a single file: a folder is needed")
+    network, config = without_weights(kind, folder / name), kind.load_config(folder / name)
+    convert = SINGLE_FILE_LOADABLE_CLASSES[kind.__name__]["checkpoint_mapping_fn"]
+    own = network.state_dict().keys()
+
+    def read() -> Mapping[str, Tensor]:
+        weights = mapped(file)
+        return weights if weights.keys() == own else convert(config=config, checkpoint=weights)
+
+    with _absence():
+        stored = ConvertedWeights(read)
+    if not stored:
+        raise AbsentError("none of its weights")
+    fill(name, network, stored, form)
+    return network.eval(), stored
+
+
+@contextmanager
+def _absence() -> Iterator[None]:
+    """Raises AbsentError for what diffusers raises where a file has no weights of a component."""
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (SingleFileComponentError, ValueError, KeyError, AttributeError) as error:
+        raise AbsentError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _text_encoder(name: str, kind: Any, folder: Path, file: Path) -> Any:
+    """A network of transformers, in float32."""
+    from diffusers.loaders import single_file_utils as files
+
+    is_t5 = "T5" in kind.__name__
+    make = files.create_diffusers_t5_model_from_checkpoint if is_t5 else files.create_diffusers_clip_model_from_ldm
+    with _absence():
+        network = make(_complete(name, kind), mapped(file), subfolder=name, config=str(folder), local_files_only=True)
     if lacks := sorted(key for key, weight in network.named_parameters() if weight.is_meta):
-        raise _lack(name, kind, lacks)
+        raise lacking(name, kind, lacks)
     network.__class__ = kind
     return network.float().eval()
 
@@ -136,25 +184,9 @@ def _from_folder(name: str, kind: Any, folder: Path, error: Exception) -> Any:
     try:
         variant = find_weights(folder / name).variant
     except MissingError:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the file has no {name} ({type(error).__name__}: {reason}), nor has {folder}: --model-config names a whole pipeline"
-        ) from error
+        raise UserError(f"the file has no {name} ({error}), nor has {folder}: --model-config names a whole pipeline") from error
     log.info("%s is not in the file, it is that of %s", name, folder)
     return kind.from_pretrained(folder / name, local_files_only=True, use_safetensors=True, variant=variant).float().eval()
-
-
-def _converted(kind: Any, name: str, folder: Path, weights: Weights) -> Any:
-    """What diffusers makes of the weights of one component."""
-    from diffusers.loaders import single_file_utils as files
-
-    if hasattr(kind, "from_single_file"):
-        options: dict[str, Any] = {"config": str(folder), "subfolder": name, "low_cpu_mem_usage": False}
-        return kind.from_single_file(dict(weights), local_files_only=True, **options)
-    make = (
-        files.create_diffusers_t5_model_from_checkpoint if "T5" in kind.__name__ else files.create_diffusers_clip_model_from_ldm
-    )
-    return make(kind, weights, subfolder=name, config=str(folder), local_files_only=True)
 
 
 def _complete(name: str, kind: Any) -> Any:
@@ -163,11 +195,7 @@ def _complete(name: str, kind: Any) -> Any:
     def load_state_dict(self: Any, weights: Weights, strict: bool = True, assign: bool = False) -> Any:
         report = kind.load_state_dict(self, weights, strict=False, assign=assign)
         if report.missing_keys:
-            raise _lack(name, kind, report.missing_keys)
+            raise lacking(name, kind, report.missing_keys)
         return report
 
     return type(kind.__name__, (kind,), {"load_state_dict": load_state_dict})
-
-
-def _lack(name: str, kind: Any, keys: list[str]) -> UserError:
-    return UserError(f"the file lacks {len(keys)} weights of {name}, a {kind.__name__}: {min(keys)} among them")

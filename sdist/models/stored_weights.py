@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from ..errors import UserError
 log = logging.getLogger("sdist")
 
 WHOLE = ("I", "U")  # number formats of safetensors
+MAPPED = 2**27  # bytes
 INDICES = ("position_ids", "num_batches_tracked")  # what is whole numbers rightly
 
 
-class StoredWeights:
+class StoredWeights(Mapping[str, Tensor]):
     """The weights of a network as its files hold them, by the network's own names; each is read anew when it is asked for."""
 
     def __init__(self, network: Any, files: Sequence[Path]) -> None:
@@ -40,6 +41,34 @@ class StoredWeights:
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class ConvertedWeights(Mapping[str, Tensor]):
+    """The weights of a network by its own names, of a file that has them by others and maybe in pieces.
+
+    `convert` gives all of them, as parts of a file that is mapped. What was read of that counts as used memory until no part is
+    held, so after MAPPED bytes they are converted anew.
+    """
+
+    def __init__(self, convert: Callable[[], Mapping[str, Tensor]]) -> None:
+        self._convert, self._weights, self._read = convert, convert(), 0
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._read > MAPPED:
+            self._weights, self._read = {}, 0
+            self._weights = self._convert()
+        value = self._weights[name]
+        self._read += value.nbytes
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
 
 class Format(NamedTuple):
     """How weights lie in memory."""
@@ -54,11 +83,18 @@ def load_stored(name: str, kind: Any, folder: Path, files: Sequence[Path], form:
     Raises UserError if weights are missing, or of other shapes.
     """
     check_formats(name, files)
-    network = _without_weights(kind, folder)
+    network = without_weights(kind, folder)
     stored = StoredWeights(network, files)
-    wanted = network.state_dict()
+    fill(name, network, stored, form)
+    network.register_to_config(_name_or_path=str(folder))
+    return network.eval(), stored
+
+
+def fill(name: str, network: nn.Module, stored: Mapping[str, Tensor], form: Format) -> None:
+    """Gives a network its weights in that format, one at a time. Raises UserError if some are missing, or of other shapes."""
+    wanted, kind = network.state_dict(), type(network)
     if missing := sorted(set(wanted).difference(stored)):
-        raise UserError(f"{name} lacks {len(missing)} weights of {kind.__name__}, {missing[0]} among them")
+        raise lacking(name, kind, missing)
     say_left_out(name, kind, set(stored).difference(wanted))
     for key, like in wanted.items():
         value = stored[key]
@@ -68,8 +104,11 @@ def load_stored(name: str, kind: Any, folder: Path, files: Sequence[Path], form:
     for key, buffer in network.named_buffers():
         if key not in wanted:
             _put(network, key, _cast(buffer, form))
-    network.register_to_config(_name_or_path=str(folder))
-    return network.eval(), stored
+
+
+def lacking(name: str, kind: type, keys: Sequence[str]) -> UserError:
+    """For weights of a network that its files do not have."""
+    return UserError(f"{name} lacks {len(keys)} weights of {kind.__name__}, {min(keys)} among them")
 
 
 def wrong_shape(name: str, key: str, stored: tuple[int, ...], kind: Any, own: tuple[int, ...]) -> UserError:
@@ -97,7 +136,7 @@ def say_left_out(name: str, kind: Any, weights: Set[str]) -> None:
         )  # fmt: skip
 
 
-def _without_weights(kind: Any, folder: Path) -> Any:
+def without_weights(kind: Any, folder: Path) -> Any:
     """The network with weights that have a shape and no memory; as it is made where it computes values that no file has."""
     config = kind.load_config(folder)
     try:

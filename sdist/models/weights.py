@@ -4,11 +4,13 @@ An index of shards lists files, and somebody else wrote it. The libraries open w
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ..errors import UserError
 
@@ -95,11 +97,25 @@ def check_whole(file: Path) -> None:
     """Raises MissingError for a safetensors file that is not there, or is shorter than its own table of contents says."""
     if not file.is_file():
         raise MissingError(f"{_short(file)} is missing")
+    with opened(file):
+        pass
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A safetensors file for the time of the block. Raises MissingError if it is damaged."""
     try:
-        with safe_open(file, "pt"):
-            pass
+        weights = safe_open(file, "pt")
     except (SafetensorError, OSError) as error:
         raise MissingError(f"{_short(file)} is damaged or cut short ({' '.join(str(error).split())[:100]})") from None
+    with weights:
+        yield weights
+
+
+def mapped(file: Path) -> dict[str, Tensor]:
+    """All weights of a file, whose memory is the file's until they are copied. Raises MissingError if it is damaged."""
+    with opened(file) as weights:
+        return {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import nn
 from ..config.settings import Settings
 from ..editors.loading import adapt
 from ..models.base import Backbone
+from ..models.catalogue import find_model
 from ..models.kinds import family_of
 from ..models.loading import assemble
 from ..models.memory import allocating
@@ -36,6 +37,7 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
                     nn.Module.to(part, torch.float32)
             backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
+        backbone.scale = find_model(settings.model, settings.model_config).scale
         backbone.stored_formats = stored
         yield adapt(backbone, settings)
 

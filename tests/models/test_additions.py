@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 import sdist
+from experiments.original_format import autoencoder_name, save_original
 from sdist import UserError
 from sdist.cli import main
 from sdist.config.build import load_settings
@@ -20,7 +21,6 @@ from sdist.models.lora import weight_of
 from sdist.models.options import LoadOptions
 
 from ..need import need
-from .original_format import autoencoder_name, save_original
 
 need("peft")
 
