@@ -3,13 +3,13 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from .errors import UserError
+from .files.digest import file_digest
 from .registry import SLOTS, all_or_nothing
 from .spelling import escaped
 
@@ -30,7 +30,7 @@ def load_plugin(name: str) -> None:
         raise UserError(f"plugin {name} does not exist")
     key = name if file is None else str(file)
     if file is not None and key in _loaded:
-        if _digest(file) != _loaded[key]:
+        if file_digest(file) != _loaded[key]:
             raise UserError(f"plugin {name} has changed since it was loaded; start a new process")
         return
     if file is not None and (other := next((path for path in _loaded if Path(path).name == file.name), None)):
@@ -43,7 +43,7 @@ def load_plugin(name: str) -> None:
             module = import_module(name) if file is None else _import_file(file)
     except (Exception, SystemExit) as error:
         raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
-    _loaded[key] = "" if module.__file__ is None else _digest(Path(module.__file__))
+    _loaded[key] = "" if module.__file__ is None else file_digest(Path(module.__file__))
     _brought[key] = module.__name__, frozenset(_registered() - before)
 
 
@@ -94,7 +94,3 @@ def _import_file(file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _digest(file: Path) -> str:
-    return sha256(file.read_bytes()).hexdigest()

@@ -148,13 +148,15 @@ class Edit:
     masked: Bool[Tensor, " b"] | None = None  # which images have a mask of their own, where `mask` is there; None: all
     steering: ImageHook | None = None  # what steers every network call by the image
     source_focus: Float[Tensor, "b l"] | None = None  # `focus` of the source prompt's tokens; None: it has none
+    condition: Float[Tensor, "b k h w"] | None = None  # what the network reads behind noisy latents, along the channels
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Edit":
         """The same for some images."""
         text = {prompt: value[rows] for prompt, value in self.text.items()}
-        mask, masked, source = (None if value is None else value[rows] for value in (self.mask, self.masked, self.source_focus))
+        optional = (self.mask, self.masked, self.condition, self.source_focus)
+        mask, masked, condition, source = (None if value is None else value[rows] for value in optional)
         steering = None if self.steering is None else self.steering.narrow(rows)
-        return Edit(self.source[rows], text, self.focus[rows], mask, masked, steering, source)
+        return Edit(self.source[rows], text, self.focus[rows], mask, masked, steering, source, condition)
 
 
 @dataclass(frozen=True)
@@ -376,5 +378,7 @@ def predict(
     noisy = {name: add_noise(clean[name], draw.noise, draw.alpha, draw.sigma) for name in read}
     if shift is not None and "edit" in noisy:
         noisy["edit"] = noisy["edit"] + per_image(shift * draw.sigma) * (latents - edit.source)
+    if edit.condition is not None:
+        noisy = {name: torch.cat([z_t, edit.condition], 1) for name, z_t in noisy.items()}
     hooks = (*hooks, *([] if edit.steering is None else [edit.steering]))
     return Prediction(latents, edit, draw, call(network, noisy, draw.t, edit.text, branches, hooks), *progress)

@@ -19,7 +19,8 @@ T = TypeVar("T")
 Commands = Any  # argparse's subparsers, which have no public type
 SETTINGS = (  # that are arguments of their own
     "model", "device", "precision", "size", "seed", "steps", "compile", "keep_background", "output_size", "crop", "variant",
-    "model_config", "vae", "lora", "embedding",
+    "model_config", "vae", "lora", "embedding", "offload", "storage",
+    "clip_skip", "prompt_blocks",
 )  # fmt: skip
 
 
@@ -31,12 +32,18 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
                          help="whose configurations a file has (default: what its weights look like)")  # fmt: skip
     command.add_argument("--variant", metavar="NAME", help="of the weights, such as fp16 (default: none, or what there is)")
     added_arguments(command)
+    command.add_argument("--clip-skip", type=int, metavar="N", help="last layers of CLIP that are left out (default: 0)")
+    command.add_argument("--prompt-blocks", type=int, metavar="N", help="of 75 tokens, that prompts are read in (default: 1)")
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument(
         "--precision",
         choices=("auto", "fp32", "fp16", "bf16"),
         help="number format of the network (default: auto, fp16 on CUDA, else fp32)",
     )
+    command.add_argument("--offload", choices=("auto", "none", "model", "group"),
+                         help="what leaves a GPU while it waits: networks, or layers (default: auto, as needed)")  # fmt: skip
+    command.add_argument("--storage", choices=("same", "fp8"),
+                         help="of the network's weights: as it computes, or fp8: half of fp16 (default: same)")  # fmt: skip
     command.add_argument(
         "--compile", action="store_const", const=True, help="torch.compile: a minute at the start, faster steps (default: no)"
     )

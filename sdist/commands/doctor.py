@@ -10,6 +10,7 @@ from typing import Any
 
 from .arguments import Commands, json_argument
 from .messages import print_entry, wrapped
+from .needs import Asked, lines, needs
 
 ONLINE = 10  # seconds that the hub is waited for, with all models together
 
@@ -22,10 +23,24 @@ PACKAGES = (
 def add_to(commands: Commands) -> None:
     command = commands.add_parser("doctor", help="show what is installed and what an edit would need")
     command.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
+    command.add_argument("--model", metavar="ALIAS|ID|DIR|FILE", help="say what memory an edit with it needs instead")
+    command.add_argument("--model-config", default="", metavar="ALIAS|ID|DIR", help="whose configurations a file has")
+    command.add_argument("--size", default="native", help="of that edit (default: native)")
+    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="of that edit (default: lusd)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     json_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.model is not None:
+        report = needs(Asked(args.model, args.model_config, args.size, args.method, args.device))
+        if args.json:
+            print(json.dumps(report, indent=1))
+            return 0
+        print("{model} at {size}, {method}".format(**report))
+        for name, text in lines(report):
+            print_entry(name, text, 20)
+        return 0
     from ..image_guidance.catalogue import ADAPTERS, missing
     from ..models.catalogue import MODELS
     from ..registry import installed

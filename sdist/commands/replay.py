@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> int:
     torch.set_num_threads(card.threads)
     method = load_method(settings)
     _check_model(card, method)
+    method.model.tiled.update(card.tiled)
     prepared = method.prepare(card.request, Localized(card.words, card.tokens, card.source_tokens))
     callbacks = [ProgressBar("replay"), StopCondition(lambda distiller: bool(distiller.step[0] == card.steps))]
     (result,) = method.edit([prepared], Observers(callbacks, parallel=card.parallel))

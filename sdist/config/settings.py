@@ -8,6 +8,7 @@ from ..files.sizes import stated_size
 from ..models.catalogue import DEFAULT
 from ..models.options import LoadOptions
 from ..models.precision import Precision
+from ..models.residence import Offload, Storage
 from ..plugins import loaded_plugins
 from ..registry import EDITORS, one_of, plain
 
@@ -53,8 +54,12 @@ class Settings:
     vae: str = ""  # in place of the model's own: a .safetensors file, folder or hub id
     lora: list[str] = field(default_factory=list)  # FILE[:WEIGHT], folder or hub id: added to the weights, in this order
     embedding: list[str] = field(default_factory=list)  # FILE[:WORD], folder or hub id: words of textual inversion
+    clip_skip: int = 0  # last layers of CLIP that are left out, beyond those that the model leaves out anyway
+    prompt_blocks: int = 1  # of 75 tokens, that prompts are read in: a longer prompt is an error
     device: str = "auto"
     precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
+    offload: Offload = "auto"  # networks that wait leave the GPU ("model"), or the denoiser's layers one by one ("group")
+    storage: Storage = "same"  # of the denoiser's weights: in its precision, or in fp8, each widened when it is used
     compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
     checkpoint: bool = False  # less memory, more time for losses that differentiate through the network (CDS)
     size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
@@ -69,11 +74,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         stated_size(self.size)
+        if self.clip_skip < 0 or self.prompt_blocks < 1:
+            raise UserError(f"clip_skip is 0 or more and prompt_blocks 1 or more, got {self.clip_skip} and {self.prompt_blocks}")
+        if self.compile and (self.offload in ("model", "group") or self.storage != "same"):
+            what = f"--offload {self.offload}" if self.storage == "same" else f"--storage {self.storage}"
+            raise UserError(f"--compile and {what} do not go together: a compiled network stays where it is, as it is")
+        if self.editor.differentiates and (self.offload == "group" or self.storage != "same"):
+            what = "--offload group" if self.storage == "same" else f"--storage {self.storage}"
+            raise UserError(f"{what} does not go with a loss that differentiates through the network: its weights must stay")
 
     @property
     def load_options(self) -> LoadOptions:
         """What the model is loaded with beside its own files."""
-        return LoadOptions(self.variant, self.model_config, self.vae, tuple(self.lora), tuple(self.embedding))
+        added = (self.vae, tuple(self.lora), tuple(self.embedding))
+        stays = self.compile or self.editor.differentiates or "offload" in self.editor.ignores
+        offload = "none" if self.offload == "auto" and stays else self.offload
+        return LoadOptions(self.variant, self.model_config, *added, offload, self.storage)
 
     @property
     def reads(self) -> frozenset[str]:

@@ -48,14 +48,15 @@ class Editor(ABC):
     """A frozen dataclass whose fields are what a method's yaml may set; it is found by its name in the registry EDITORS.
 
     If it is `stepwise`, its steps can be watched, logged, recorded, stopped and decoded; if it `queues`, several draws or images
-    go through the network at once, as many as --parallel says. `conditions` latents are read by its
-    denoiser beside the noisy one. `ignores` are settings that mean nothing to it: giving one is an error. `steps_field` is the
-    field that --steps sets.
+    go through the network at once, as many as --parallel says. `conditions` latents are read by its denoiser beside the noisy
+    one; if it `inpaints`, its denoiser may read a mask and the rest of the image instead. `ignores` are settings that mean
+    nothing to it: giving one is an error. `steps_field` is the field that --steps sets.
     """
 
     stepwise: ClassVar[bool] = False
     queues: ClassVar[bool] = False
     conditions: ClassVar[int] = 0
+    inpaints: ClassVar[bool] = False
     ignores: ClassVar[frozenset[str]] = frozenset()
     steps_field: ClassVar[str] = "steps"
 
@@ -86,6 +87,11 @@ class Editor(ABC):
     @property
     def has_mask(self) -> bool:
         """Whether its results have masks, if not each of them."""
+        return False
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether gradients go through the network."""
         return False
 
     def unread(self, request: Request) -> Sequence[str]:

@@ -37,7 +37,9 @@ class Prompts(NamedTuple):
 class DiffusersPipeline(Editor):
     """An editor whose work a pipeline of diffusers does, around the loaded networks."""
 
-    ignores: ClassVar[frozenset[str]] = frozenset({"compile", "checkpoint", "scale", "log"})
+    ignores: ClassVar[frozenset[str]] = frozenset(
+        {"compile", "checkpoint", "offload", "storage", "clip_skip", "prompt_blocks", "scale", "log"}
+    )
     divisor: ClassVar[int] = 1  # of the image's sides, beside the autoencoder's
 
     @property

@@ -40,7 +40,9 @@ from .request_checks import check_mask, check_reads
 log = logging.getLogger("sdist")
 
 
-LOADED = ("model", "device", "precision", "compile", "checkpoint", "load_options")  # settings that make another loaded model
+LOADED = (  # settings that make another loaded model
+    "model", "device", "precision", "compile", "checkpoint", "load_options", "clip_skip", "prompt_blocks",
+)  # fmt: skip
 
 
 class Localized(NamedTuple):
@@ -60,6 +62,12 @@ class LoadedMethod:
     name: str = ""  # of the method, for its results
 
     def __post_init__(self) -> None:
+        if self.model.inpaints and not self.editor.inpaints:
+            name = EDITORS.name_of(self.editor)
+            raise UserError(
+                f"{self.settings.model} is an inpainting model, which reads a mask, and {name} cannot give it one: lusd and the "
+                "other methods of score distillation can"
+            )
         with naming("editor", self.editor):
             self.editor.check_model(self.model)
 
@@ -77,6 +85,8 @@ class LoadedMethod:
         """The size (width, height) that the image will have. Raises UserError for what is wrong and known without pixels."""
         check_reads(self.settings.reads, request, self.name or EDITORS.name_of(self.editor))
         check_mask(self.settings, request)
+        if self.model.inpaints and request.mask is None:
+            raise UserError(f"{self.settings.model} is an inpainting model: say where the edit may happen (--mask IMAGE)")
         size = self._fitting.size(request)
         self.model.check_size(*size)
         with naming("editor", self.editor):
@@ -135,8 +145,8 @@ class LoadedMethod:
                 finished[id(result)] = (result, done)
             run.deliver(done)
 
-        with self.model.alone, process_state(), plain(self.model.networks), self._naming():
-            check_casting(self.model.named_networks)
+        with self.model.alone, process_state(), plain(self.model.foreign_networks.values()), self._naming():
+            check_casting(self.model.foreign_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))
             results = self.editor.edit(self.model, batch, replace(run, deliver=deliver))
@@ -200,6 +210,8 @@ def adapt(model: Backbone, settings: Settings) -> Backbone:
     """A model in float32 or in its precision already, made into what the settings want. Raises UserError if it cannot be."""
     with allocating(model.device, f"model {model.name} in the precision {settings.precision}"), naming("editor", settings.editor):
         settings.editor.adapt(model, settings.precision)
+        model.finish()
+    model.text.configure(settings.clip_skip, settings.prompt_blocks)
     if settings.compile:
         model.compile()
     if settings.checkpoint:

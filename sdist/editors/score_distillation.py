@@ -29,7 +29,7 @@ from ..spelling import check_text
 from ..taggers import default_tagger
 from ..timesteps import check_levels
 from .base import FAULTS, Editor, Observers, reason_of, without_faulty
-from .mask_images import mask_rows
+from .mask_images import condition_of, mask_rows
 
 log = logging.getLogger("sdist")
 
@@ -55,6 +55,7 @@ class ScoreDistillation(Editor):
 
     stepwise: ClassVar[bool] = True
     queues: ClassVar[bool] = True
+    inpaints: ClassVar[bool] = True
 
     steps: int = 200  # accepted steps
     noises: int = 1  # noise samples that the loss averages in each draw
@@ -91,6 +92,10 @@ class ScoreDistillation(Editor):
     @property
     def has_mask(self) -> bool:
         return self.parts.mask is not None
+
+    @property
+    def differentiates(self) -> bool:
+        return self.loss.graph
 
     def unread(self, request: Request) -> tuple[str, ...]:
         """The source, if no branch, no words and no image embedding depend on it."""
@@ -176,7 +181,8 @@ class ScoreDistillation(Editor):
 
     def encode(self, model: Backbone, batch: Sequence[Prepared]) -> Edit:
         """The tensors of a batch: encoded images, the prompts that the method reads, focus tokens, masks."""
-        source = model.encode(to_pixels([p.image for p in batch]))
+        pixels = to_pixels([p.image for p in batch])
+        source = model.encode(pixels)
         texts = {
             "target": [p.request.target for p in batch],
             "source": [p.request.source for p in batch],
@@ -195,7 +201,7 @@ class ScoreDistillation(Editor):
         mask = mask_rows(batch, source)
         masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
         steering = self.image_guidance.hook(model, batch, rows) if self.image_guidance.is_on else None
-        return Edit(source, text, focus, mask, masked, steering, source_focus)
+        return Edit(source, text, focus, mask, masked, steering, source_focus, condition_of(model, batch, pixels))
 
     def source_tokens(self, model: Backbone, request: Request) -> tuple[int, ...]:
         if "source" not in self.parts.follows:

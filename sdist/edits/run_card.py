@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ..config.build import resolve
 from ..config.settings import Settings
 from ..config.yaml_files import check_values
 from ..errors import UserError
+from ..files.digest import file_digest
 from ..files.images import CARD_KEY
 from ..files.in_memory import is_kept
 from ..models.added_files import AddedFile
@@ -46,6 +46,7 @@ def make_card(backbone: Backbone, settings: Settings, result: Result) -> dict[st
             "fingerprint": backbone.fingerprint,
             "precision": str(backbone.denoiser.dtype).removeprefix("torch."),
             "configuration": backbone.configuration,
+            **({"tiled": backbone.tiled} if backbone.tiled else {}),
             **({"changed": changed} if (changed := backbone.changes) else {}),
         },
         **({"weights": weights} if (weights := settings.editor.weights(backbone)) else {}),
@@ -114,10 +115,6 @@ def machine(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def file_digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
-
-
 def _where(path: Path) -> str:
     """A file as a card names it; one that will not stay by its name alone."""
     return path.name if is_kept(path) else str(path.resolve())
@@ -156,6 +153,7 @@ class Card:
     weights: dict[str, str]  # of what an editor computes with beside the model
     versions: dict[str, str]
     changed: list[str]
+    tiled: dict[str, int]  # what went through the autoencoder in tiles
     memory: str  # why no file holds the model, if none does
 
 
@@ -190,7 +188,8 @@ def read_card(path: Path, images: Path | None = None) -> Card:
         model, said = str(data["model"]["fingerprint"]), dict(data["model"].get("configuration", {}))
         said |= {key: value for key, value in data["model"].items() if key == "prediction_type"}
         weights = {name: str(value) for name, value in data.get("weights", {}).items()}
-        known = (model, said, weights, versions, changed, _in_memory(data["model"]))
+        tiled = {str(size): int(tiles) for size, tiles in data["model"].get("tiled", {}).items()}
+        known = (model, said, weights, versions, changed, tiled, _in_memory(data["model"]))
         return Card(text, settings, request, words, tokens, source, steps, parallel, threads, *known)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):

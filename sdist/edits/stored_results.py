@@ -23,7 +23,7 @@ JOB = ("sha256", "source", "target", "seed", "words", "instruction", "mask_sha25
 SAID = {  # of what differs, as messages have it
     "sha256": "image", "source": "source prompt", "target": "target prompt", "words": "words of --words", "mask_sha256": "mask",
 }  # fmt: skip
-SAME = ("log", "device", "compile", "checkpoint")  # settings that do not make another image
+SAME = ("log", "device", "compile", "checkpoint", "offload")  # settings that do not make another image
 NO_CARD = (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError)  # what reading a card raises that is none
 OUTSIDE = (*SAME, "seed")  # settings that are no part of a result's identity: its seed is that of the request
 

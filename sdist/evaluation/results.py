@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.base import Pair
-from ..edits.run_card import file_digest
 from ..edits.stored_results import image_marks, read_made
 from ..errors import UserError
+from ..files.digest import file_digest
 from ..files.helpers import is_helper
 from ..files.opening import image_size
 from ..metrics.background import REMEDY

@@ -1,5 +1,7 @@
 """Masks in files: where the edit may happen, by alpha or by luminance, whatever numbers stand for "here"."""
 
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,17 @@ SLACK = 0.01  # part by which the shapes of a mask and its image may differ, bes
 def read_mask(path: Path, plain: bool = False) -> LoadedImage:
     """A grey image, white where the edit may happen; its only note says by what rule. Raises UserError.
 
-    `plain`: by luminance on white, as run cards without a note on reading were made.
+    `plain`: by luminance on white, as run cards without a note on reading were made. The last mask is kept, since a request is
+    asked for its mask when it is checked, cut out, read and put together.
     """
+    with suppress(OSError):  # which reading says
+        written = path.stat()
+        return _read_mask(path, plain, (written.st_mtime_ns, written.st_size))
+    return _read_mask(path, plain, ())
+
+
+@lru_cache(maxsize=1)
+def _read_mask(path: Path, plain: bool, written: tuple[int, ...]) -> LoadedImage:
     if plain:
         return LoadedImage(read_image(path, plain=True).image.convert("L"))
     image, notes, faults = first_frame(path, "mask")

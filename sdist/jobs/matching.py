@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..edits.outputs import result_names, taken_names
-from ..edits.run_card import describe, file_digest
+from ..edits.run_card import describe
 from ..edits.stored_results import StoredResult, content, image_marks, in_the_way, read_made
 from ..errors import UserError
+from ..files.digest import file_digest
 from ..files.names import FreeNames
 from .options import RunOptions
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from ..edits.outputs import check_inputs_stay, remove_parts, result_names, taken_names
 from ..edits.request import Request
-from ..edits.run_card import describe, file_digest
+from ..edits.run_card import describe
 from ..edits.stored_results import StoredResult, content, in_the_way, read_made
 from ..errors import UserError
+from ..files.digest import file_digest
 from ..files.names import as_name, numbered, short_form
 from .session import Session
 

@@ -17,18 +17,19 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from ..diffusion import Estimate, OutputKind, PerImage, size_of
+from ..diffusion import Estimate, Latents, OutputKind, PerImage, size_of
 from ..errors import NotFiniteError, UserError
 from ..faults import naming
 from ..hooks.layers import AttentionLayout
 from ..prediction import Guidance, Text
 from .alterations import alterations
-from .autoencoder import Posterior, through_autoencoder
+from .autoencoder import Posterior, Tiled, through_autoencoder
 from .catalogue import IN_MEMORY, find_model
 from .compiled import CompiledForward
 from .devices import memory_format
 from .fingerprint import fingerprint
 from .finite import checking_encoders
+from .residence import Offload, Residence, Storage
 from .text import PromptEncoder
 from .text_memory import embed_where_it_fits
 from .vae import LATENTS, check_vae, native_side, scale_of, shift_of
@@ -45,6 +46,7 @@ class Backbone(ABC):
     optional: ClassVar[frozenset[str]] = frozenset()  # those of them that a pipeline may lack
     denoiser_name: ClassVar[str]  # the component that predicts
     pipeline_name: ClassVar[str] = ""  # of diffusers, which knows what LoRAs of this family are called; none: no LoRA is read
+    inpaints: ClassVar[bool] = False  # whether its denoiser reads a mask and the rest of the image, see inpainting.py
     prediction_type: OutputKind
 
     def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
@@ -65,13 +67,13 @@ class Backbone(ABC):
             )
         for network in self.networks:
             network.eval().requires_grad_(False)
-        for network in (self.denoiser, self.vae):  # the text encoders come when they are needed
-            network.to(self.device)
+        self.residence = Residence(self.denoiser, self.vae, self.text.encoders, self.device)
         self.arrange(memory_format(self.device.type))
         self.fingerprint = fingerprint(self.networks)
         self.name = IN_MEMORY  # as it was asked for
         self.scale = find_model(IN_MEMORY).scale
         self.source = ""  # where it was loaded from
+        self.tiled: Tiled = {}  # what of the autoencoder's work did not fit in memory whole
         self.added: dict[str, str] = {}  # what was put on it when it was loaded, with a digest of each file
         self.stored_formats: list[str] = []  # what was known of its weights' formats when they were borrowed
         self.compiled: CompiledForward | None = None
@@ -192,6 +194,10 @@ class Backbone(ABC):
         Behind the channels of z_t are those of its `conditions`, if it reads any.
         """
 
+    def with_condition(self, z_t: Latents) -> Float[Tensor, "b _ h w"]:
+        """Noisy latents as the denoiser reads them where no image is given beside them."""
+        return z_t
+
     @property
     def layout(self) -> AttentionLayout:
         """Its attention layers. Raises UserError where a family does not know them."""
@@ -213,9 +219,19 @@ class Backbone(ABC):
         if self.dtype != torch.float32:
             self.fingerprint = fingerprint(self.networks, stored)
 
+    def settle(self, offload: Offload = "none", storage: Storage = "same", dtype: torch.dtype = torch.float32) -> None:
+        """Puts the networks where they are to stand, see residence.py; `dtype` is what the denoiser will compute in."""
+        self.residence.settle(offload, storage, dtype)
+
+    def finish(self) -> None:
+        """The denoiser is in the format that it computes in, and from now on stored and moved as was settled."""
+        if self.residence.storage != "same":
+            self.reads = self.dtype
+        self.residence.finish(self.dtype)
+
     @property
     def dtype(self) -> torch.dtype:
-        """Of the denoiser; diffusers' own `dtype` walks through all modules: 2 ms."""
+        """Of the denoiser's weights; diffusers' own `dtype` walks through all modules: 2 ms."""
         return next(self.denoiser.parameters()).dtype
 
     def compile(self) -> None:
@@ -230,6 +246,12 @@ class Backbone(ABC):
     def named_networks(self) -> dict[str, Any]:
         """By the names of their components."""
         return {self.denoiser_name: self.denoiser, "vae": self.vae, **self.encoders}
+
+    @property
+    def foreign_networks(self) -> dict[str, Any]:
+        """Those that no hook of its own casts."""
+        is_cast = self.residence.storage != "same"
+        return {name: part for name, part in self.named_networks.items() if not (is_cast and name == self.denoiser_name)}
 
     @property
     def encoders(self) -> dict[str, Any]:
@@ -269,7 +291,8 @@ class Backbone(ABC):
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
         with naming("autoencoder of", self):
-            found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.posterior(x)).float().cpu())
+            self.residence.bring(self.vae)
+            found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.posterior(x)).float().cpu(), self.tiled)
         return found.to(self.device)
 
     @torch.no_grad()
@@ -279,12 +302,15 @@ class Backbone(ABC):
             raise NotFiniteError("the latents to decode are not finite")
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
         with naming("autoencoder of", self):
-            return through_autoencoder(self.vae, z, "decoder", lambda row: self.pixels(row).float().cpu()).clamp(-1, 1)
+            self.residence.bring(self.vae)
+            decoded = through_autoencoder(self.vae, z, "decoder", lambda row: self.pixels(row).float().cpu(), self.tiled)
+        return decoded.clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
         with naming("text encoders of", self):
-            text = embed_where_it_fits(self.text, prompts, self.device)
+            self.residence.bring(*self.text.encoders)
+            text = embed_where_it_fits(self.text, prompts, self.device, leave=self.residence.offload != "none")
         if not text.finite:
             with checking_encoders(self.encoders):
                 self.text.embed(prompts)
@@ -299,6 +325,7 @@ class Backbone(ABC):
         guidance: Float[Tensor, " n"] | None = None,
     ) -> Estimate:
         """What each row of z_t is made of, in float32; latents that are read beside it are behind it along the channels."""
+        self.residence.bring(self.denoiser)
         dtype = self.reads or self.dtype
         out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
         noisy = z_t[:, : self.channels]

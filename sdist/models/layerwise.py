@@ -11,8 +11,10 @@ LayerWeights = list[tuple[str, Tensor]]  # the weights of one layer, by their na
 
 
 @contextmanager
-def layerwise(network: nn.Module, dtype: torch.dtype, stored: Mapping[str, Tensor] | None = None) -> Iterator[None]:
-    """In the block every layer computes in that format; its weights are as before after each call.
+def layerwise(
+    network: nn.Module, dtype: torch.dtype, stored: Mapping[str, Tensor] | None = None, device: torch.device | None = None
+) -> Iterator[None]:
+    """In the block every layer computes in that format, on the device or where it is; its weights are as before after each call.
 
     `stored`: where their values are read from, if not from the network.
     """
@@ -22,7 +24,7 @@ def layerwise(network: nn.Module, dtype: torch.dtype, stored: Mapping[str, Tenso
         tensors = [*module.named_parameters(path, recurse=False), *module.named_buffers(path, recurse=False)]
         own = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
         if own:
-            hooks.append(module.register_forward_pre_hook(_casting(own, home, dtype, stored)))
+            hooks.append(module.register_forward_pre_hook(_casting(own, home, (dtype, device), stored)))
             hooks.append(module.register_forward_hook(_restoring(own, home), always_call=True))
     try:
         yield
@@ -34,13 +36,16 @@ def layerwise(network: nn.Module, dtype: torch.dtype, stored: Mapping[str, Tenso
 
 
 def _casting(
-    own: LayerWeights, home: dict[str, tuple[Tensor, Tensor]], dtype: torch.dtype, stored: Mapping[str, Tensor] | None
+    own: LayerWeights,
+    home: dict[str, tuple[Tensor, Tensor]],
+    form: tuple[torch.dtype, torch.device | None],
+    stored: Mapping[str, Tensor] | None,
 ) -> Any:
     def cast(*_: Any) -> None:
         for name, tensor in own:
             home[name] = tensor, tensor.data
             values = tensor.data if stored is None else stored[name]
-            tensor.data = torch.empty_like(tensor.data, dtype=dtype).copy_(values)
+            tensor.data = torch.empty_like(tensor.data, dtype=form[0], device=form[1]).copy_(values)
 
     return cast
 

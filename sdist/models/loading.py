@@ -118,6 +118,7 @@ def _load(place: Path, wanted: Wanted) -> Backbone:
     backbone = read.family(parts, wanted.device, read.model_index, wanted.conditions)
     if read.stored is not None and not options.loras:
         backbone.keep_stored(read.stored)
+    backbone.settle(options.offload, options.storage, wanted.dtype)
     return backbone
 
 
@@ -205,4 +206,6 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     `options`: what a pipeline's index holds beside its components.
     """
     parts = {name: unwrapped(part) for name, part in parts.items()}
-    return family_of(parts)(parts, device, options, conditions)
+    backbone = family_of(parts)(parts, device, options, conditions)
+    backbone.settle()
+    return backbone

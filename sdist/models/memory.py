@@ -45,6 +45,12 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def free_bytes(device: torch.device) -> int:
+    """Of a CUDA device, with what the allocator keeps for tensors to come."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def available(device: torch.device) -> str:
     """How much is free, in words."""
     if device.type == "cuda" and torch.cuda.is_available():

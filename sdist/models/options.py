@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .residence import Offload, Storage
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -13,6 +15,8 @@ class LoadOptions:
     vae: str = ""  # a file, folder or hub id
     loras: tuple[str, ...] = ()  # FILE[:WEIGHT]
     embeddings: tuple[str, ...] = ()  # FILE[:WORD]
+    offload: Offload = "none"
+    storage: Storage = "same"
 
     @property
     def added(self) -> Iterator[tuple[str, str]]:

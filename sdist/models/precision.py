@@ -14,6 +14,7 @@ from ..prediction import SOURCE, TARGET, call
 from .base import Backbone
 from .finite import check_finite
 from .layerwise import layerwise
+from .residence import is_on
 
 log = logging.getLogger("sdist")
 
@@ -84,13 +85,14 @@ def measure(backbone: Backbone, dtype: torch.dtype) -> Floor:
 
 @contextmanager
 def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
-    """In the block the denoiser reads that format and computes in it, whatever it is in."""
-    if backbone.dtype == dtype:
+    """In the block the denoiser reads that format and computes in it on its device, whatever it is in, and wherever it waits."""
+    there = is_on(backbone.denoiser, backbone.device)
+    if backbone.dtype == dtype and there:
         yield
         return
     stored, backbone.reads = (backbone.from_files if dtype == torch.float32 else None), dtype
     try:
-        with layerwise(backbone.denoiser, dtype, stored):
+        with layerwise(backbone.denoiser, dtype, stored, None if there else backbone.device):
             yield
     finally:
         backbone.reads = None
@@ -112,7 +114,7 @@ def _difference(backbone: Backbone, prompts: tuple[str, ...]) -> Tensor:
     t = torch.tensor([round(level * (backbone.last_timestep + 1)) for level in LEVELS], device=backbone.device)
     shape = (2, n, backbone.channels, side, side)
     z, noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
-    z_t = add_noise(z, noise, *backbone.scales(t, (side, side)))
+    z_t = backbone.with_condition(add_noise(z, noise, *backbone.scales(t, (side, side))))
     text = {"source": backbone.embed(prompts[:1]), "target": backbone.embed(prompts[1:])}
     each = [call(backbone, {"edit": z_t[i : i + 1]}, t[i : i + 1], text, (SOURCE, TARGET)).eps for i in range(n)]
     return torch.cat([eps[TARGET] - eps[SOURCE] for eps in each])

@@ -28,6 +28,7 @@ FLOAT32 = Format()
 TRAINED_FROM = {  # the alias of what diffusers takes a file for
     "v1": "sd15", "v2": "sd21", "xl_base": "sdxl", "sd3": "sd3", "sd35_medium": "sd35-medium", "sd35_large": "sd35-large",
     "flux-dev": "flux-dev", "flux-schnell": "flux-schnell", "instruct-pix2pix": "instruct-pix2pix",
+    "inpainting": "sd15-inpainting", "xl_inpaint": "sdxl-inpainting",
 }  # fmt: skip
 TEXTS = ("*.json", "*.txt", "*.model")  # what is fetched of a pipeline: all but its weights
 
@@ -52,8 +53,7 @@ def load_single_file(path: Path, config: str, form: Format = FLOAT32, given: Col
     `config`: an alias, hub id or folder whose configurations it has; empty: found by the weights. Raises UserError for a file
     that is damaged or lacks weights, and where the configurations are out of reach.
     """
-    weights = mapped(path)
-    folder = config_folder(config or _trained_from(path, weights))
+    folder = config_folder(config or trained_from(path))
     index = read_json(folder / INDEX)
     listed = listed_parts(index)
     families = families_of(listed)
@@ -95,11 +95,11 @@ def _fetched(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.safetensors.index*"]))
 
 
-def _trained_from(path: Path, weights: Weights) -> str:
-    """The alias of the pipeline whose weights have these names and shapes."""
+def trained_from(path: Path) -> str:
+    """The alias of the pipeline whose weights have the names and shapes of those in the file. Raises MissingError, UserError."""
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 
-    kind = infer_diffusers_model_type(weights)
+    kind = infer_diffusers_model_type(mapped(path))
     if kind not in TRAINED_FROM:
         have = ", ".join(sorted({*TRAINED_FROM.values()} & MODELS.keys()))
         raise UserError(f"{path.name} looks like a {kind}, which is not known here; --model-config names what it is: {have}")

@@ -32,6 +32,7 @@ class StableDiffusion3Text(TextWithT5):
     """
 
     t5: ClassVar[int] = 2
+    skips: ClassVar[bool] = True
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], width: int) -> None:
         super().__init__(encoders, tokenizers)
@@ -44,7 +45,7 @@ class StableDiffusion3Text(TextWithT5):
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
         seen = [e(self._ids(prompts, i), output_hidden_states=True) for i, e in enumerate(self.encoders[:2])]
-        clip = torch.cat([one.hidden_states[-2].float() for one in seen], -1)
+        clip = torch.cat([one.hidden_states[-2 - self.skip].float() for one in seen], -1)
         rows = nn.functional.pad(clip, (0, self.width - clip.shape[-1]))
         t5 = (
             self.encoders[2](self._ids(prompts, 2))[0].float()

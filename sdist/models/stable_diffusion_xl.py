@@ -11,11 +11,11 @@ from ..prediction import Text
 from ..registry import FAMILIES
 from .schedules import DISCRETE
 from .stable_diffusion import StableDiffusion
-from .text import PromptEncoder
+from .text import ClipTexts, PromptEncoder
 
 
-class TwoClipTexts(PromptEncoder):
-    """The second-last layers of two CLIP text encoders side by side, and the pooled embedding of the second.
+class TwoClipTexts(ClipTexts):
+    """The second-last layers of two CLIP text encoders side by side, and the pooled embedding of the second's first block.
 
     `zero_empty` gives an empty prompt an embedding of zeros, with which the model was trained.
     """
@@ -26,10 +26,11 @@ class TwoClipTexts(PromptEncoder):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
-        first, second = (e(self._ids(prompts, i), output_hidden_states=True) for i, e in enumerate(self.encoders))
-        tokens = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1).float()
+        first, second = (self._seen(prompts, i) for i in range(2))
+        tokens = self._joined(torch.cat([seen.hidden_states[-2 - self.skip] for seen in (first, second)], -1))
         empty = torch.tensor([self.zero_empty and not prompt for prompt in prompts], device=tokens.device)
-        return Text(tokens.masked_fill(empty[:, None, None], 0), second.text_embeds.float().masked_fill(empty[:, None], 0))
+        pooled = second.text_embeds[:: self.blocks].float()
+        return Text(tokens.masked_fill(empty[:, None, None], 0), pooled.masked_fill(empty[:, None], 0))
 
 
 @FAMILIES.register("stable_diffusion_xl")

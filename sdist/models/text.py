@@ -1,5 +1,6 @@
 """Prompts to embeddings: what a family's text encoders must tell, and a single CLIP text encoder."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from hashlib import sha256
@@ -19,8 +20,23 @@ LIMITLESS = 10**5  # tokens: no encoder reads as many, tokenizers without a limi
 class PromptEncoder(ABC):
     """Text encoders, each with its tokenizer; the first tokenizer's tokens are those that attention looks at."""
 
+    skips: ClassVar[bool] = False  # whether last layers of its CLIPs can be left out
+    reads_blocks: ClassVar[bool] = False  # whether a prompt can be read in several blocks
+
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any]) -> None:
         self.encoders, self.tokenizers = tuple(encoders), tuple(tokenizers)
+        self.skip, self.blocks = 0, 1
+
+    def configure(self, clip_skip: int, prompt_blocks: int) -> None:
+        """Leaves out so many last layers of CLIP, and reads prompts in so many blocks. Raises UserError where that cannot be."""
+        if clip_skip and not self.skips:
+            raise UserError("--clip-skip: this model's prompts are not embedded by layers of CLIP; leave it out")
+        layers = self._says(0, "num_hidden_layers")
+        if clip_skip and clip_skip >= layers:
+            raise UserError(f"--clip-skip {clip_skip}: this model's text encoder has {layers} layers, of which one must be left")
+        if prompt_blocks > 1 and not self.reads_blocks:
+            raise UserError(f"--prompt-blocks {prompt_blocks}: this model reads {self.length} tokens of a prompt in one")
+        self.skip, self.blocks = clip_skip, prompt_blocks
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Text:
@@ -58,13 +74,19 @@ class PromptEncoder(ABC):
         ids = [token for token, _ in with_all_vectors(tokenizer, read, read)]
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
-            raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}")
+            advice = f"; --prompt-blocks {math.ceil((len(ids) - 2) / (limit - 2))} reads it" if self.reads_blocks else ""
+            raise UserError(f"prompt has {len(ids)} tokens, this model reads {limit} (two mark its ends): {shown!r}{advice}")
+        self._check_known(ids, which)
+        return ids
+
+    def _check_known(self, ids: Sequence[int], which: int) -> None:
+        """Raises UserError for tokens that the encoder has no embedding of."""
+        tokenizer = self.tokenizers[which]
         if which < len(self.encoders) and max(ids, default=0) >= (rows := _embeddings(self.encoders[which])):
             raise UserError(
                 f"the tokenizer has {len(tokenizer)} tokens and gives number {max(ids)}, its text encoder has {rows} embeddings: "
                 "text_encoder.resize_token_embeddings(len(tokenizer)) makes room for added ones, else they are not of one model"
             )
-        return ids
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """For each embedded token, the characters [start, end) of the prompt that it stands for; empty for marks and padding."""
@@ -114,6 +136,64 @@ def _embeddings(encoder: Any) -> int:
     return len(encoder.get_input_embeddings().weight)
 
 
+class ClipTexts(PromptEncoder):
+    """Encoders that are all CLIP's: a long prompt is read in blocks, each between marks as a prompt of its own would be.
+
+    Blocks that a prompt does not fill are empty prompts, so that what an image becomes does not depend on the prompts of others.
+    """
+
+    skips: ClassVar[bool] = True
+    reads_blocks: ClassVar[bool] = True
+
+    @property
+    def length(self) -> int:
+        return self.blocks * super().length
+
+    def token_ids(self, prompt: str, which: int = 0) -> list[int]:
+        if self.blocks == 1:
+            return super().token_ids(prompt, which)
+        ids = [token for token, _ in self._in_blocks(prompt, which)]
+        self._check_known(ids, which)
+        return ids
+
+    def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
+        if self.blocks == 1:
+            return super()._spans(prompt, which)
+        return [span for _, span in self._in_blocks(prompt, which)]
+
+    def _in_blocks(self, prompt: str, which: int) -> list[tuple[int, tuple[int, int]]]:
+        """Tokens with the characters that they stand for, of all blocks. Raises UserError if there would have to be more."""
+        tokenizer, limit = self.tokenizers[which], self.limit(which)
+        read = tokenizer(prompt, return_offsets_mapping=True, verbose=False)
+        first, *content, last = with_all_vectors(tokenizer, read.input_ids, [tuple(span) for span in read.offset_mapping])
+        blocks = in_pieces(content, limit - 2)
+        if len(blocks) > self.blocks:
+            raise UserError(f"prompt has {len(content)} tokens, which needs --prompt-blocks {len(blocks)}: {prompt[:57]!r}...")
+        padding = (tokenizer.pad_token_id, (0, 0))
+        filled = [*blocks, *[[]] * (self.blocks - len(blocks))]
+        return [pair for block in filled for pair in (first, *block, last, *[padding] * (limit - 2 - len(block)))]
+
+    def _seen(self, prompts: Sequence[str], which: int) -> Any:
+        """What an encoder makes of all blocks of prompts, one row per block."""
+        ids = self._ids(prompts, which).unflatten(1, (self.blocks, -1)).flatten(0, 1)
+        return self.encoders[which](ids, output_hidden_states=True)
+
+    def _joined(self, rows: Float[Tensor, "n l d"]) -> Float[Tensor, "b _ d"]:
+        """Blocks one behind the other."""
+        return rows.unflatten(0, (-1, self.blocks)).flatten(1, 2).float()
+
+
+def in_pieces(content: Sequence[tuple[int, tuple[int, int]]], size: int) -> list[list[tuple[int, tuple[int, int]]]]:
+    """Tokens in pieces of at most `size`, which end where a word does if there is such a place."""
+    pieces, rest = [], list(content)
+    while len(rest) > size:
+        ends = (i for i in range(size, 0, -1) if rest[i][1][0] > rest[i - 1][1][1])
+        end = next(ends, size)
+        pieces.append(rest[:end])
+        rest = rest[end:]
+    return [*pieces, rest]
+
+
 class TextWithT5(PromptEncoder):
     """Encoders of which one is a T5; its tokenizer knows no limit, so the model says how much it reads."""
 
@@ -148,9 +228,13 @@ class TemplateText(PromptEncoder):
         return str(self.tokenizers[0].apply_chat_template(said, tokenize=False, add_generation_prompt=True, **options))
 
 
-class ClipText(PromptEncoder):
-    """The last layer of one CLIP text encoder."""
+class ClipText(ClipTexts):
+    """The last layer of one CLIP text encoder, or one before it through the last norm, as diffusers has it."""
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
-        return Text(self.encoders[0](self._ids(prompts, 0)).last_hidden_state.float())
+        seen, encoder = self._seen(prompts, 0), self.encoders[0]
+        if not self.skip:
+            return Text(self._joined(seen.last_hidden_state))
+        norm = getattr(encoder, "text_model", encoder).final_layer_norm
+        return Text(self._joined(norm(seen.hidden_states[-1 - self.skip])))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..prediction import Text
-from .memory import AllocationError, allocating, release
+from .memory import AllocationError, allocating, free_bytes, release
 from .text import PromptEncoder
 
 log = logging.getLogger("sdist")
@@ -15,14 +15,17 @@ log = logging.getLogger("sdist")
 SHORT = 0.25  # of a GPU's memory: where less than that is free after embedding, the text encoders leave it
 
 
-def embed_where_it_fits(text: PromptEncoder, prompts: Sequence[str], device: torch.device) -> Text:
-    """Embeddings on the device. Where its memory does not suffice for the encoders, they run on the CPU."""
+def embed_where_it_fits(text: PromptEncoder, prompts: Sequence[str], device: torch.device, leave: bool = False) -> Text:
+    """Embeddings on the device. Where its memory does not suffice for the encoders, they run on the CPU.
+
+    `leave`: they leave the device in any case.
+    """
     what = f"the embedding of {len(prompts)} prompts"
     try:
         with allocating(device, what):
             _move(text.encoders, device)
             embedded = text.embed(prompts)
-        if is_short(device):
+        if leave or is_short(device):
             _move(text.encoders, torch.device("cpu"))
             release(device)
         return embedded
@@ -41,9 +44,7 @@ def is_short(device: torch.device) -> bool:
     """Whether the encoders' memory is better left to images. Only CUDA says how much is free."""
     if device.type != "cuda":
         return False
-    free, total = torch.cuda.mem_get_info(device)
-    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free + reserved < SHORT * total
+    return free_bytes(device) < SHORT * torch.cuda.get_device_properties(device).total_memory
 
 
 def _move(encoders: Sequence[Any], device: torch.device) -> None:

@@ -4,7 +4,7 @@ What wraps or rewires a network without changing what it computes (compiling, da
 set aside and put back; what moves its weights about is refused with the way to undo it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -72,7 +72,7 @@ def check_casting(networks: Mapping[str, nn.Module]) -> None:
 
 
 @contextmanager
-def plain(networks: Sequence[nn.Module]) -> Iterator[None]:
+def plain(networks: Collection[nn.Module]) -> Iterator[None]:
     """In the block nothing of the networks is compiled or cast layer by layer; afterwards all is as it was.
 
     A compiled function does not see hooks that come later, and casting layers keep their weights in what no forward can read.

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..config.settings import Settings
 from ..editors.loading import adapt
+from ..models.added_files import digests
 from ..models.base import Backbone
 from ..models.catalogue import find_model
 from ..models.kinds import family_of
@@ -38,7 +39,7 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
             backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
         backbone.scale = find_model(settings.model, settings.model_config).scale
-        backbone.stored_formats = stored
+        backbone.stored_formats, backbone.added = stored, digests(settings.load_options)
         yield adapt(backbone, settings)
 
 

@@ -21,7 +21,7 @@ from diffusers import (
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from ..api import without_folders
@@ -39,7 +39,9 @@ from ..models.catalogue import IN_MEMORY, find_model, is_folder, is_single_file
 from ..models.folders import on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
-from ..models.loading import FAULTS, load_shared_parts, part_problem
+from ..models.loading import FAULTS, add, load_shared_parts, part_problem
+from ..models.options import LoadOptions
+from ..models.other_vae import load_vae
 from ..models.precision import DTYPES
 from ..models.process_state import process_state
 from ..models.single_file import load_single_file
@@ -49,8 +51,19 @@ from .callback import TENSORS, OnStepEnd, StepEnd
 from .networks import as_backbone, networks_of, restoring_state
 
 OUTPUTS = ("pil", "np", "pt", "latent")
-OF_COMPONENTS = ("model", "model_config", "device", "precision")  # settings that the pipeline has by its components
+OF_COMPONENTS = (  # settings that the pipeline has by its components, and where they stand
+    "model", "model_config", "variant", "vae", "lora", "embedding", "device", "precision", "offload", "storage",
+)  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def _with_vae(options: Mapping[str, Any], lora: Sequence[str], embedding: Sequence[str]) -> tuple[dict[str, Any], LoadOptions]:
+    """Components alone, and what is loaded from files: an autoencoder that is named by its place is one of these."""
+    vae = options.get("vae")
+    place = os.fspath(vae) if isinstance(vae, str | os.PathLike) else ""
+    return {k: v for k, v in options.items() if k != "vae" or not place}, LoadOptions(
+        vae=place, loras=tuple(lora), embeddings=tuple(embedding)
+    )
 
 
 @dataclass
@@ -103,17 +116,23 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         )
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         self._interrupt = False
-        self._model_config = ""  # of a single file
+        self._loaded_with = LoadOptions()  # the configurations of a single file, and what was put on its networks
 
     @classmethod
     @checked()
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        lora: Sequence[str] = (),
+        embedding: Sequence[str] = (),
+        **options: Any,
     ) -> "ScoreDistillationPipeline":
         """diffusers' own for a hub id or a folder; an alias such as "tinyworld" too. Weights are safetensors, never pickles.
 
-        Raises UserError for what is not there or cannot be loaded.
+        `lora` and `embedding` are those of the settings; `vae` may be a file, folder or hub id. Raises UserError for what is not
+        there or cannot be loaded.
         """
+        options, added = _with_vae(options, lora, embedding)
         name = os.fspath(pretrained_model_name_or_path)
         if is_single_file(name):
             raise UserError(f"{name} is a single file: from_single_file reads it")
@@ -125,6 +144,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             with process_state(), loading():  # weights that inference_mode makes have no gradients anywhere
                 folder = source if is_folder(name) else cls._fetched(source, safe)
                 safe = {**load_shared_parts(Path(folder), model.shared_parts), **safe}
+                if added.vae:
+                    safe["vae"] = load_vae(added.vae, AutoencoderKL, Path(folder))
                 pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, safe), **safe})
         except FAULTS as error:
             if isinstance(error, UserError) or is_out_of_memory(error):
@@ -132,27 +153,49 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             reason = part_problem(Path(folder), safe) or " ".join(str(error).split())[:300]
             raise UserError(f"{pretrained_model_name_or_path} cannot be loaded as a pipeline: {reason}") from error
         pipeline.register_to_config(_name_or_path=source)
-        return pipeline
+        return pipeline._with(replace(added, variant=options.get("variant") or ""))
 
     @classmethod
     @checked()
     def from_single_file(
-        cls, path: str | os.PathLike[str], config: str | os.PathLike[str] = "", **options: Any
+        cls,
+        path: str | os.PathLike[str],
+        config: str | os.PathLike[str] = "",
+        lora: Sequence[str] = (),
+        embedding: Sequence[str] = (),
+        **options: Any,
     ) -> "ScoreDistillationPipeline":
         """The pipeline of a safetensors file that holds a whole model in the names of its original code, in float32.
 
         `config` is an alias, hub id or folder whose configurations and tokenizers it has; empty: what its weights look like.
-        `options` are components in place of its own. Raises UserError for what is not there or cannot be loaded.
+        `lora`, `embedding` and `vae` are those of `from_pretrained`, `options` components in place of its own. Raises UserError
+        for what is not there or cannot be loaded.
         """
+        options, added = _with_vae(options, lora, embedding)
         file, named = Path(path).absolute(), os.fspath(config)
         find_model(str(file))  # which refuses what is no such file
         with process_state(), loading():
             contents = load_single_file(file, named)
+            if added.vae:
+                options["vae"] = load_vae(added.vae, AutoencoderKL, contents.configs)
         empty = bool(contents.model_index.get("force_zeros_for_empty_prompt", True))
         pipeline = cls(**{"unet": None, "force_zeros_for_empty_prompt": empty, **contents.parts, **options})
         pipeline.register_to_config(_name_or_path=str(file))
-        pipeline._model_config = named
-        return pipeline
+        return pipeline._with(replace(added, config=named))
+
+    def _with(self, options: LoadOptions) -> "ScoreDistillationPipeline":
+        """The pipeline itself, with words and LoRAs put on its networks, which keep their number formats."""
+        parts = {name: part for name, part in self.components.items() if part is not None}
+        networks = networks_of(parts) if options.loras or options.embeddings else []
+        formats = [next(network.parameters()).dtype for network in networks]
+        for network in networks:
+            nn.Module.to(network, torch.float32)
+        with process_state(), loading():
+            add(family_of(parts), parts, options)
+        for network, dtype in zip(networks, formats, strict=True):
+            nn.Module.to(network, dtype)
+        self._loaded_with = options
+        return self
 
     @classmethod
     def _fetched(cls, hub_id: str, options: Mapping[str, Any]) -> str:
@@ -175,7 +218,9 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         family_of(parts)  # diffusers would go on without a part of a class that it does not expect
         networks = [] if {"dtype", "torch_dtype"} & options.keys() else networks_of(parts)
         with loading(), restoring_state(*networks):
-            return super().from_pipe(pipeline, **{"unet": None, **options, **parts})
+            made = super().from_pipe(pipeline, **{"unet": None, **options, **parts})
+        made._loaded_with = getattr(pipeline, "_loaded_with", made._loaded_with)
+        return made
 
     @property
     def interrupt(self) -> bool:
@@ -257,7 +302,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         refused = {str(key).partition("=")[0] for key in keys} & set(OF_COMPONENTS)
         if refused:
             raise UserError(
-                f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype) and .to()"
+                f"{', '.join(sorted(refused))}: the pipeline has its own, see from_pretrained(..., torch_dtype, lora) and .to(); "
+                "sdist.edit has them all"
             )
         networks = {name: unwrapped(part) for name, part in self.components.items()}
         kind = family_of(networks).denoiser_name
@@ -265,7 +311,11 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         dtype, device = networks[kind].dtype, next(networks[kind].parameters()).device
         if dtype not in NAMES:
             raise UserError(f"the pipeline's {kind} is {dtype}: have {', '.join(map(str, NAMES))}")
-        parts = {"model": self._model, "model_config": self._model_config, "device": str(device), "precision": NAMES[dtype]}
+        options = self._loaded_with
+        parts = {
+            "model": self._model, "model_config": options.config, "variant": options.variant, "vae": options.vae,
+            "lora": list(options.loras), "embedding": list(options.embeddings), "device": str(device), "precision": NAMES[dtype],
+        }  # fmt: skip
         return settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None} | parts)
 
     @property

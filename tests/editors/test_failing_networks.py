@@ -188,14 +188,38 @@ def test_the_autoencoder_runs_on_the_cpu_where_its_device_is_full(
 
     def decode(row: Tensor) -> Tensor:
         calls.append(row)
-        if len(calls) == 1:
+        if len(calls) <= 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return torch.zeros(1, 3, 8, 8)
 
     monkeypatch.setattr("sdist.models.autoencoder.release", lambda device: None)
     rows = torch.zeros(1, 4, 2, 2).as_subclass(Elsewhere)
-    assert through_autoencoder(tiny.vae, rows, "decoder", decode).shape == (1, 3, 8, 8)
+    assert through_autoencoder(tiny.vae, rows, "decoder", decode, {}).shape == (1, 3, 8, 8)
     assert "it runs on the CPU instead" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_the_autoencoder_goes_in_tiles_where_memory_is_short(tiny: Backbone, caplog: pytest.LogCaptureFixture, part: str) -> None:
+    """The same image but for its seams, the same tiles again for the same size, and a network as before."""
+    image = torch.rand(1, 3, 64, 64)
+    whole = tiny.decode(z := tiny.encode(image)) if part == "decoder" else tiny.encode(image)
+    side, rows = (16, z) if part == "decoder" else (64, image * 2 - 1)
+
+    def compute(row: Tensor) -> Tensor:
+        if not tiny.vae.use_tiling:
+            raise torch.OutOfMemoryError("out of memory")
+        return tiny.pixels(tiny.to_vae(row)) if part == "decoder" else tiny.from_vae(tiny.posterior(row).mean)
+
+    tiled: dict[str, int] = {}
+    with torch.no_grad():
+        found = through_autoencoder(tiny.vae, rows, part, compute, tiled)
+        again = through_autoencoder(tiny.vae, rows, part, compute, tiled)
+    assert tiled == {f"{part}, {side} x {side}": 2}
+    assert torch.equal(found, again)
+    assert found.shape == whole.shape
+    assert "it goes in tiles, 2 along the longer side" in caplog.text
+    assert not tiny.vae.use_tiling
+    assert tiny.changes == []
 
 
 def test_an_image_that_is_encoded_on_the_cpu_joins_those_of_the_device(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

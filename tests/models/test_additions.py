@@ -232,3 +232,20 @@ def test_python_takes_them_as_settings(tiny_folder: Path, lora: Path, picture: P
     settings = {"lora": [f"{lora}:0.5"], "scale": {"threshold": 0.01, "cross_level": 1, "self_level": 0}}
     result = sdist.edit(picture, "a cat", "a cat wearing a hat", model=tiny_folder, settings=settings, steps=1, progress=False)
     assert list(result.card["model"]["configuration"]["added"]) == ["lora style.safetensors:0.5"]
+
+
+def test_a_pipeline_is_loaded_with_them_and_its_card_replays(
+    tiny_folder: Path, lora: Path, word: Path, picture: Path, tmp_path: Path, capsys
+) -> None:
+    vae = tiny_folder / "vae" / "diffusion_pytorch_model.safetensors"
+    pipe = sdist.ScoreDistillationPipeline.from_pretrained(tiny_folder, lora=[f"{lora}:0.5"], embedding=[str(word)], vae=str(vae))
+    assert torch.equal(
+        pipe.unet.get_submodule(LAYER).weight, load(tiny_folder, loras=(f"{lora}:0.5",)).denoiser.get_submodule(LAYER).weight
+    )
+    settings = {"scale": {"threshold": 0.01, "cross_level": 1, "self_level": 0}}
+    (card,) = pipe("a mycat", picture, "a cat", num_inference_steps=2, settings=settings).cards
+    kept = {name: card["settings"][name] for name in ("lora", "embedding", "vae")}
+    assert kept == {"lora": [f"{lora}:0.5"], "embedding": [str(word)], "vae": str(vae)}
+    assert set(card["model"]["configuration"]["added"]) == {f"vae {vae.name}", f"lora {lora.name}:0.5", f"embedding {word.name}"}
+    with pytest.raises(UserError, match="lora: the pipeline has its own"):
+        pipe("a dog", picture, "a cat", settings={"lora": [str(lora)]})

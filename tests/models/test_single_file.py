@@ -12,9 +12,10 @@ from experiments.architectures import save_pipeline
 from experiments.original_format import save_original
 from sdist import ScoreDistillationPipeline, UserError
 from sdist.cli import main
-from sdist.models.catalogue import find_model
+from sdist.models.catalogue import FLOW, OF_TINYWORLD, STABLE_DIFFUSION, find_model
 from sdist.models.loading import load_backbone
 from sdist.models.options import LoadOptions
+from sdist.models.precision import measure
 from sdist.models.single_file import config_folder
 
 QUICK = ("--set", "scale.threshold=0.01", "scale.cross_level=1", "scale.self_level=0", "--steps", "2")
@@ -115,3 +116,32 @@ def test_a_pipeline_from_a_file(file: Path, configs: Path, picture: Path) -> Non
     assert (card["settings"]["model"], card["settings"]["model_config"]) == (str(file), str(configs))
     with pytest.raises(UserError, match="is a single file: from_single_file reads it"):
         ScoreDistillationPipeline.from_pretrained(file)
+
+
+def test_a_file_has_the_scale_of_what_its_weights_or_its_configurations_say(file: Path, tmp_path: Path) -> None:
+    name = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
+    save_file({name: torch.zeros(1)}, tmp_path / "flow.safetensors")
+    assert find_model(str(tmp_path / "flow.safetensors")).scale == FLOW
+    assert find_model(str(file)).scale == STABLE_DIFFUSION
+    assert find_model(str(file), "tinyworld").scale == OF_TINYWORLD
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    assert find_model(str(tmp_path / "empty.safetensors")).scale == STABLE_DIFFUSION
+
+
+def test_a_file_is_read_in_the_format_that_runs_and_known_by_its_own_values(
+    file: Path, configs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its mapping is made anew after every weight."""
+    monkeypatch.setattr("sdist.models.stored_weights.MAPPED", 0)
+    options = LoadOptions(config=str(configs))
+    half, whole = (load_backbone(str(file), "cpu", dtype=dtype, options=options) for dtype in (torch.bfloat16, torch.float32))
+    assert (half.dtype, half.vae.dtype) == (torch.bfloat16, torch.float32)
+    assert half.fingerprint == whole.fingerprint
+    assert all(torch.equal(half.from_files[name], weight) for name, weight in whole.denoiser.named_parameters())
+    assert measure(half, torch.bfloat16) == measure(whole, torch.bfloat16)
+
+
+def test_a_part_of_a_model_is_said_to_be_one(file: Path, configs: Path, tmp_path: Path) -> None:
+    save_file({key: value for key, value in load_file(file).items() if "first_stage" in key}, tmp_path / "vae.safetensors")
+    with pytest.raises(UserError, match=r"vae.safetensors has no unet: it is a part of a model, or a LoRA \(--lora\)"):
+        load_backbone(str(tmp_path / "vae.safetensors"), "cpu", options=LoadOptions(config=str(configs)))

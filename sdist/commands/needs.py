@@ -1,0 +1,97 @@
+"""sdist doctor --model M --size S: the memory that an edit needs, computed from configurations, and what fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be edited, and with what."""
+
+    model: str
+    model_config: str
+    size: str
+    method: str
+    device: str
+
+
+def needs(asked: Asked) -> dict[str, Any]:
+    """The report, as plain data. Raises UserError where no configuration of the model is on this disk."""
+    import torch
+
+    from ..config.build import load_settings
+    from ..files.images import fitted_size
+    from ..models.catalogue import find_model
+    from ..models.devices import choose_device
+    from ..models.library import loading
+    from ..models.needs import count, measure, plans, without_values
+    from ..models.precision import DTYPES, format_on
+    from ..prediction import rows_of
+
+    settings = load_settings(asked.method, (), model=asked.model, model_config=asked.model_config, size=asked.size)
+    precision = format_on(choose_device(asked.device).partition(":")[0], settings.precision)
+    with loading():
+        model = without_values(_configurations(asked), find_model(asked.model).shared_parts)
+        size = fitted_size((model.native_side,) * 2, settings.size, model.native_side, settings.editor.size_multiple(model))
+        needed = measure(model, DTYPES[precision], size)
+    rows = len(rows_of(getattr(settings.editor, "branches", ()), model.guidance)) or 2
+    model.device = torch.device(choose_device(asked.device))  # how many draws at once suit it
+    draws, free = settings.editor.parallel(model, 1, model.latent_size(size)), _free(model.device)
+    return {
+        "model": asked.model, "size": "{} x {}".format(*size), "method": asked.method, "device": str(model.device),
+        "precision": precision, "weights": {name: count(network) for name, network in model.named_networks.items()},
+        "bytes": vars(needed), "rows": rows * draws, "free": free,
+        "fits": [{"with": flags, "bytes": peak} for flags, peak in plans(needed, draws, rows, free)],
+    }  # fmt: skip
+
+
+def _configurations(asked: Asked) -> Path:
+    from ..models.catalogue import find_model
+    from ..models.folders import local_folder
+    from ..models.single_file import trained_from
+
+    name, file = asked.model, Path(asked.model)
+    if file.is_file():
+        name = asked.model_config or trained_from(file)
+    folders = [folder for source in find_model(name).sources if (folder := local_folder(source)) and folder.is_dir()]
+    if not folders:
+        raise UserError(f"the configurations of {name} are not on this disk: an edit fetches them, docs/models.md has its size")
+    return folders[0]
+
+
+def _free(device: torch.device) -> int:
+    import os
+
+    from ..models.memory import free_bytes
+
+    if device.type == "cuda":
+        return free_bytes(device)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The report for people, as names and texts."""
+    size = {name: f"{value / GIB:.2f} GiB" for name, value in report["bytes"].items()}
+    weights = [(name, f"{value / 1e9:.3f} billion weights") for name, value in report["weights"].items()]
+    fits = [f"sdist edit ... --model {report['model']} {plan['with']}".strip() + f" ({plan['bytes'] / GIB:.2f} GiB)"
+            for plan in report["fits"]]  # fmt: skip
+    return [
+        *weights,
+        ("weights", f"{size['denoiser']} in {report['precision']}, the autoencoder's {size['vae']}, fp32"),
+        ("text", f"{size['encoders']} before the first step"),
+        ("a step", f"{report['rows'] * report['bytes']['row'] / GIB:.2f} GiB in {report['rows']} rows"),
+        ("encode, decode", size["codec"]),
+        ("free", f"{report['free'] / GIB:.2f} GiB on {report['device']}"),
+        ("fits", fits[0] if fits else "in no way: a smaller --size, or another model"),
+    ]
