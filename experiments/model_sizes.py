@@ -37,7 +37,9 @@ from transformers import (
     T5EncoderModel,
 )
 
-GIB, ROOM = 2**30, 2.0  # bytes; GiB
+from sdist.models.memory import GIB
+from sdist.models.residence import ROOM, count
+
 CARDS = (8, 12, 16, 24)  # GB as sold, each about 0.93 GiB
 BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
 Config = dict[str, Any]
@@ -121,12 +123,12 @@ def models() -> Iterator[tuple[str, nn.Module, list[nn.Module], nn.Module]]:
 
 
 def billions(*networks: nn.Module) -> float:
-    return sum(p.numel() for network in networks for p in network.parameters()) / 1e9
+    return sum(map(count, networks)) / 1e9
 
 
 def cards(gigabytes: float) -> str:
     """The smallest card on which those weights leave ROOM, in GiB."""
-    fitting = [card for card in CARDS if card * 1e9 / GIB >= gigabytes + ROOM]
+    fitting = [card for card in CARDS if card * 1e9 / GIB >= gigabytes + ROOM / GIB]
     return f"{fitting[0]} GB" if fitting else f"over {CARDS[-1]} GB"
 
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-
 
 GIB = 2**30
 
@@ -35,6 +31,7 @@ def needs(asked: Asked) -> dict[str, Any]:
     from ..models.catalogue import find_model
     from ..models.devices import choose_device
     from ..models.library import loading
+    from ..models.memory import free_bytes
     from ..models.needs import count, measure, plans, without_values
     from ..models.precision import DTYPES, format_on
     from ..prediction import rows_of
@@ -47,12 +44,12 @@ def needs(asked: Asked) -> dict[str, Any]:
         needed = measure(model, DTYPES[precision], size)
     rows = len(rows_of(getattr(settings.editor, "branches", ()), model.guidance)) or 2
     model.device = torch.device(choose_device(asked.device))  # how many draws at once suit it
-    draws, free = settings.editor.parallel(model, 1, model.latent_size(size)), _free(model.device)
+    draws, free = settings.editor.parallel(model, 1, model.latent_size(size)), free_bytes(model.device)
     return {
         "model": asked.model, "size": "{} x {}".format(*size), "method": asked.method, "device": str(model.device),
         "precision": precision, "weights": {name: count(network) for name, network in model.named_networks.items()},
         "bytes": vars(needed), "rows": rows * draws, "free": free,
-        "fits": [{"with": flags, "bytes": peak} for flags, peak in plans(needed, draws, rows, free)],
+        "fits": [{"with": flags, "bytes": peak} for flags, peak in plans(needed, draws, rows, free or 0)],
     }  # fmt: skip
 
 
@@ -70,18 +67,12 @@ def _configurations(asked: Asked) -> Path:
     return folders[0]
 
 
-def _free(device: torch.device) -> int:
-    import os
-
-    from ..models.memory import free_bytes
-
-    if device.type == "cuda":
-        return free_bytes(device)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The report for people, as names and texts."""
+    import torch
+
+    from ..models.memory import available
+
     size = {name: f"{value / GIB:.2f} GiB" for name, value in report["bytes"].items()}
     weights = [(name, f"{value / 1e9:.3f} billion weights") for name, value in report["weights"].items()]
     fits = [f"sdist edit ... --model {report['model']} {plan['with']}".strip() + f" ({plan['bytes'] / GIB:.2f} GiB)"
@@ -92,6 +83,6 @@ def lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("text", f"{size['encoders']} before the first step"),
         ("a step", f"{report['rows'] * report['bytes']['row'] / GIB:.2f} GiB in {report['rows']} rows"),
         ("encode, decode", size["codec"]),
-        ("free", f"{report['free'] / GIB:.2f} GiB on {report['device']}"),
+        ("free", available(torch.device(report["device"]))),
         ("fits", fits[0] if fits else "in no way: a smaller --size, or another model"),
     ]

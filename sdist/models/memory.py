@@ -45,8 +45,20 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def free_bytes(device: torch.device) -> int:
-    """Of a CUDA device, with what the allocator keeps for tensors to come."""
+def free_bytes(device: torch.device) -> int | None:
+    """Of memory that is free: on a CUDA device with what the allocator keeps for tensors to come. None where nobody says it."""
+    if device.type == "cuda":
+        return cuda_free_bytes(device)
+    try:
+        from os import sysconf
+
+        return sysconf("SC_AVPHYS_PAGES") * sysconf("SC_PAGE_SIZE")
+    except (ImportError, ValueError, OSError):
+        return None
+
+
+def cuda_free_bytes(device: torch.device) -> int:
+    """Of a CUDA device, with what the allocator keeps."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
@@ -56,9 +68,5 @@ def available(device: torch.device) -> str:
     if device.type == "cuda" and torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info(device)
         return f"{free / GIB:.2f} of {total / GIB:.2f} GiB free"
-    try:
-        from os import sysconf
-
-        return f"{sysconf('SC_AVPHYS_PAGES') * sysconf('SC_PAGE_SIZE') / GIB:.2f} GiB free"
-    except (ImportError, ValueError, OSError):
-        return "an unknown amount free"
+    unused = free_bytes(torch.device("cpu"))
+    return "an unknown amount free" if unused is None else f"{unused / GIB:.2f} GiB free"

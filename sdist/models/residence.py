@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..extras import need
-from .memory import GIB, free_bytes, release
+from .memory import GIB, cuda_free_bytes, release
 
 log = logging.getLogger("sdist")
 
@@ -38,7 +38,7 @@ class Residence:
     def settle(self, offload: Offload, storage: Storage, dtype: torch.dtype) -> None:
         """Decides where networks stand, with the denoiser in that format, and brings those there that stay there whole."""
         self.storage = storage
-        size = torch.float8_e4m3fn.itemsize if storage == "fp8" else dtype.itemsize
+        size = FP8.itemsize if storage == "fp8" else dtype.itemsize
         self.offload = self._suited(size) if offload == "auto" else offload
         if self.offload == "group":
             need("--offload group", "accelerate", extra="offload")
@@ -73,7 +73,7 @@ class Residence:
         """What fits, with so many bytes per weight of the denoiser."""
         if self.device.type != "cuda":
             return "none"
-        return suited_offload(count(self.denoiser) * size, bytes_of(self.vae), free_bytes(self.device))
+        return suited_offload(count(self.denoiser) * size, bytes_of(self.vae), cuda_free_bytes(self.device))
 
 
 def suited_offload(denoiser: int, vae: int, free: int) -> Offload:
@@ -95,5 +95,6 @@ def bytes_of(network: nn.Module) -> int:
 
 
 def is_on(network: nn.Module, device: torch.device) -> bool:
+    """Whether its weights are there."""
     at = next(network.parameters()).device
     return at.type == device.type and device.index in (None, at.index)

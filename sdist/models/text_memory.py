@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..prediction import Text
-from .memory import AllocationError, allocating, free_bytes, release
+from .memory import AllocationError, allocating, cuda_free_bytes, release
 from .text import PromptEncoder
 
 log = logging.getLogger("sdist")
@@ -44,7 +44,7 @@ def is_short(device: torch.device) -> bool:
     """Whether the encoders' memory is better left to images. Only CUDA says how much is free."""
     if device.type != "cuda":
         return False
-    return free_bytes(device) < SHORT * torch.cuda.get_device_properties(device).total_memory
+    return cuda_free_bytes(device) < SHORT * torch.cuda.get_device_properties(device).total_memory
 
 
 def _move(encoders: Sequence[Any], device: torch.device) -> None:
