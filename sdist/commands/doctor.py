@@ -23,8 +23,15 @@ PACKAGES = (
 def add_to(commands: Commands) -> None:
     command = commands.add_parser("doctor", help="show what is installed and what an edit would need")
     command.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
-    command.add_argument("--model", metavar="ALIAS|ID|DIR|FILE", help="say what memory an edit with it needs instead")
-    command.add_argument("--model-config", default="", metavar="ALIAS|ID|DIR", help="whose configurations a file has")
+    command.add_argument(
+        "--model", metavar="ALIAS|ID|DIR|FILE", help="say instead what memory an edit with it needs (default: no model)"
+    )
+    command.add_argument(
+        "--model-config",
+        default="",
+        metavar="ALIAS|ID|DIR",
+        help="whose configurations a file has (default: what its weights look like)",
+    )
     command.add_argument("--size", default="native", help="of that edit (default: native)")
     command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="of that edit (default: lusd)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")

@@ -207,3 +207,12 @@ def test_what_is_no_array_of_a_mask_is_named() -> None:
     for message, make in wrong.items():
         with pytest.raises(UserError, match=message), image_file(make(), is_mask=True):
             pass
+
+
+def test_a_mask_is_decoded_once_until_its_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.new("L", (4, 4), 255).save(path)
+    first = read_mask(path)
+    assert read_mask(path) is first
+    Image.new("L", (5, 4), 255).save(path)
+    assert read_mask(path).image.size == (5, 4)
