@@ -185,16 +185,17 @@ class ScoreDistillationPipeline(DiffusionPipeline):
 
     def _with(self, options: LoadOptions) -> "ScoreDistillationPipeline":
         """The pipeline itself, with words and LoRAs put on its networks, which keep their number formats."""
+        self._loaded_with = options
+        if not (options.loras or options.embeddings):
+            return self
         parts = {name: part for name, part in self.components.items() if part is not None}
-        networks = networks_of(parts) if options.loras or options.embeddings else []
-        formats = [next(network.parameters()).dtype for network in networks]
-        for network in networks:
+        formats = [(network, next(network.parameters()).dtype) for network in networks_of(parts)]
+        for network, _ in formats:
             nn.Module.to(network, torch.float32)
         with process_state(), loading():
             add(family_of(parts), parts, options)
-        for network, dtype in zip(networks, formats, strict=True):
+        for network, dtype in formats:
             nn.Module.to(network, dtype)
-        self._loaded_with = options
         return self
 
     @classmethod
