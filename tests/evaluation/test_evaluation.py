@@ -137,7 +137,7 @@ def test_evaluation_from_python(lists: Path, tmp_path: Path, clip_folder: Path, 
     )
     assert scored == [2]
     assert repr(result).startswith(f"<EvaluationResult of 2 pairs in {tmp_path / 'out'}, 0 problems: clip_i, ")
-    assert list(result.per_image) == ["category", "clip_i", "clip_r", "clip_t", "l1", "l2"]
+    assert list(result.per_image) == ["category", "clip_i", "clip_r", "clip_t", "l1", "l2", "truth_distance"]
     assert result.per_image["l1"].isna().tolist() == [False, True]
     assert tuple(result.summary.loc["all", "l1"][["n", "undefined"]]) == (2, 1)
     assert all(path.is_file() for path in result.files)
