@@ -1,9 +1,10 @@
-"""sdist sweep: sdist run for every variant of a sweep; then a sheet of all images, and their tables."""
+"""sdist sweep: sdist run for every variant of a sweep; then a sheet of all images, and their tables. Or a search among them."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..config.methods import find_yaml
@@ -25,17 +26,18 @@ from .messages import print_error
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.sweep import Sweep, Variant
+    from ..evaluation.evaluate import EvaluationOptions
     from ..jobs.sweep import SweepOptions
 
 
 def add_to(commands: Commands) -> None:
     command = commands.add_parser(
         "sweep",
-        help="edit a folder with every variant of an ablation or grid",
+        help="edit a folder with every variant of an ablation or grid, or search for the best",
         description="Does what sdist run does for every variant, into OUTPUT/VARIANT, and puts all of them into OUTPUT/grid.png; "
-        "with --clip evaluates and compares them too. Skips what is there.",
+        "with --clip evaluates and compares them too. Skips what is there. A search does so in rounds; the best of each go on.",
     )
-    command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants or a grid, see docs/sweeps.md")
+    command.add_argument("sweep", metavar="FILE.yaml|NAME", help="variants, a grid or a search, see docs/sweeps.md")
     command.add_argument("--input", metavar="DIR|FORMAT:DIR", help="as for sdist run (default: none, which --list does not need)")
     command.add_argument("--output", type=storage_folder, metavar="DIR", help="of all variants (default: none, as for --input)")
     command.add_argument("--list", action="store_true", help="print the variants and what they change, and make nothing")
@@ -61,6 +63,7 @@ def main(args: argparse.Namespace) -> int:
         find_yaml("sweep", args.sweep)
     from ..config.sweep import Variant, read_sweep
     from ..jobs.problems import ProblemReporter
+    from ..jobs.search import run_search
     from ..jobs.summary import summary, write_problems
     from ..jobs.sweep import listing, run_sweep, variant_settings
 
@@ -70,8 +73,11 @@ def main(args: argparse.Namespace) -> int:
         base = _settings(args, sweep, Variant("", sweep.base)) if sweep.base else None
         print(*listing(sweep, settings, base), sep="\n")
         return 0
-    report = ProblemReporter(print_error)
-    results = run_sweep(_options(args, sweep, settings), report, lambda text: print(text, flush=True))
+    report, options, say = ProblemReporter(print_error), _options(args, sweep, settings), partial(print, flush=True)
+    if sweep.search is None:
+        results = run_sweep(options, report, say)
+    else:
+        results = run_search(options, sweep.search, _evaluation(args), report, say)
     print(*summary(results, report.problems, write_problems(args.output, report.problems)), sep="\n")
     return 2 if report.problems else 0
 
@@ -82,7 +88,6 @@ def _settings(args: argparse.Namespace, sweep: Sweep, variant: Variant) -> Setti
 
 
 def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Settings]) -> SweepOptions:
-    from ..evaluation.evaluate import EvaluationOptions
     from ..jobs.options import RunOptions
     from ..jobs.sweep import SweepOptions
 
@@ -90,6 +95,12 @@ def _options(args: argparse.Namespace, sweep: Sweep, settings: dict[str, Setting
         from_arguments(RunOptions, args, method=v.method, settings=settings[v.name], name=v.name, output=args.output / v.name)
         for v in sweep.variants
     ]
-    of_what_is_there = {"device": args.device or "auto", "allow_missing": True, "overwrite": True}
-    evaluation = from_arguments(EvaluationOptions, args, **of_what_is_there) if args.clip else None
+    evaluation = _evaluation(args) if args.clip else None
     return from_arguments(SweepOptions, args, sweep=sweep, runs=runs, evaluation=evaluation)
+
+
+def _evaluation(args: argparse.Namespace) -> EvaluationOptions:
+    """Of what is there."""
+    from ..evaluation.evaluate import EvaluationOptions
+
+    return from_arguments(EvaluationOptions, args, device=args.device or "auto", allow_missing=True, overwrite=True)

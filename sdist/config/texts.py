@@ -113,8 +113,10 @@ def _entries(node: Any) -> list[tuple[yaml.Node | None, yaml.Node]]:
 
 
 def _setting(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The setting that a value of a sweep is for, in variants: {NAME: {KEY: VALUE}} or grid: {KEY: [VALUE] or {LABEL: VALUE}}."""
-    return {"variants": path[2:], "grid": path[1:2]}.get(path[0], ()) if path else ()
+    """The setting that a value of a sweep is for, in variants: {NAME: {KEY: VALUE}}, grid: {KEY: [VALUE] or {LABEL: VALUE}}, or
+    search: {space: as a grid}.
+    """
+    return {"variants": path[2:], "grid": path[1:2], "search": path[2:3]}.get(path[0], ()) if path else ()
 
 
 def check_texts(cls: Any, given: Mapping[str, Any], where: str) -> None:

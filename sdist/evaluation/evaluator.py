@@ -15,10 +15,11 @@ from ..metrics.base import Encoders
 from ..metrics.profile import check_profile
 from .evaluate import EvaluationOptions
 from .folder import RECORD, Evaluation, is_of_another, made_with, scored_pairs, to_json
+from .measuring import Report
 from .page import report_page
 from .results import check_sizes, find_results
-from .scores import Metrics, as_counted, instructed, load_encoders, measurable, score
-from .summary import summarize_table
+from .scores import Metrics, as_counted, instructed, load_encoders, measurable, metrics_of, score
+from .summary import ALL, summarize_table
 from .tables import format_table, to_markdown
 from .writing import write_pages
 
@@ -62,6 +63,21 @@ class Evaluator:
             encoders = load_encoders(o.clip, o.dino, lpips, cache, o.device)
             self._means = encoders, measurable(self.pairs, encoders)
         return self._means
+
+    def check(self, metric: str) -> None:
+        """Raises UserError if there is no metric of that name, or if it cannot be measured."""
+        metrics_of(metric, self.load()[1])
+
+    def mean(self, metric: str, results: Path, seed: int, first: int, report: Report) -> tuple[float, int]:
+        """The value of one metric for the results of the first pairs, and how many of them are undefined; nothing is written.
+
+        Raises UserError as a call does.
+        """
+        files, pairs = self._find(results, seed), self.pairs[:first]
+        encoders, metrics = self.load()
+        table = score(pairs, files, metrics_of(metric, metrics), encoders, self._profile, report)
+        row = summarize_table(as_counted(table, pairs), self._profile, report=report).loc[(ALL, metric)]
+        return float(row["mean"]), int(row["undefined"])
 
     def __call__(
         self, results: Path, output: Path, seed: int = 0, progress: Callable[[int], object] = lambda pairs: None

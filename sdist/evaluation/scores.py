@@ -9,7 +9,7 @@ import pandas as pd
 from ..datasets.base import Pair
 from ..edits.outputs import writable_folder
 from ..errors import UserError
-from ..metrics.base import ENCODERS, Encoders, ImageMetric
+from ..metrics.base import ENCODERS, Encoders, GroupMetric, ImageMetric
 from ..metrics.encoders.clip import Clip
 from ..metrics.encoders.dino import Dino
 from ..metrics.encoders.lpips import load_lpips
@@ -55,6 +55,16 @@ def measurable(pairs: Sequence[Pair], encoders: Encoders) -> Metrics:
     if not metrics:
         raise UserError("no metric can be measured with what the dataset has and without encoders")
     return metrics
+
+
+def metrics_of(name: str, metrics: Metrics) -> Metrics:
+    """Those that a metric of that name is made of: itself, or what a group metric reads. Raises UserError if one is not there."""
+    kind = METRICS.get(name)
+    names = kind.reads if issubclass(kind, GroupMetric) else (name,)
+    needs = {need for each in names if each not in metrics for need in _image_metrics()[each].needs}
+    if needs:
+        raise UserError(f"{name} cannot be measured here: it needs {', '.join(sorted(needs))}; what can be: {', '.join(metrics)}")
+    return {each: metrics[each] for each in names}
 
 
 def _report_unused(encoder: str) -> None:

@@ -1,4 +1,4 @@
-"""How much of the way to the benchmark's own edit is left: the root of L2 (MagicBrush, arXiv 2306.10012), over that of the source."""
+"""The distance to the benchmark's own edit, the root of L2 (MagicBrush, arXiv 2306.10012), as a share of the source's."""
 
 import math
 from collections.abc import Sequence

@@ -67,6 +67,7 @@ def test_text_in_a_sweep_is_taken_as_it_stands(tmp_path: Path, text: str) -> Non
         f"variants: {{lr=0.1: {{prompts.negative: {text}}}}}",
         f"grid: {{prompts.negative: {{x: {text}}}}}",
         f"grid:\n  prompts.negative:\n    x: {text}\n  steps: [3]",
+        f"search: {{samples: 1, pairs: 1, score: l1, space: {{prompts.negative: {{x: {text}}}}}}}",
     ):
         path.write_text(f"base: lusd\n{body}\n")
         (variant,) = read_sweep(str(path)).variants
