@@ -20,7 +20,7 @@ from .draws import DrawKey, RandomSampler
 from .errors import UserError
 from .filters import Filter
 from .gammas import Gamma
-from .losses.base import Loss
+from .losses.base import Loss, predict_for
 from .models.base import Backbone
 from .models.loading import load_backbone
 from .normalizers import Normalizer
@@ -248,7 +248,10 @@ def predicted(network: Backbone, component: Any, rows: Sequence[int] = (0, 1)) -
     progress = Progress(where, torch.full_like(where, STEPS // 2), STEPS)
     branches = component.branches or (TARGET,)  # a network call has at least one row
     with torch.set_grad_enabled(z.requires_grad):
-        p = predict(network, z, edit, draw, branches, component.hooks, progress)
+        if isinstance(component, Loss):
+            p = predict_for(component, network, z, edit, draw, branches, component.hooks, progress)
+        else:
+            p = predict(network, z, edit, draw, branches, component.hooks, progress)
     return replace(p, state=State(2))
 
 

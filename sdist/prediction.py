@@ -278,6 +278,7 @@ class Prediction:
     step: Int[Tensor, " b"]
     steps: int
     state: State = field(default_factory=State)
+    earlier: Outputs | None = None  # of calls before this one, that the loss made to prepare it
 
     @property
     def eps(self) -> Part:
@@ -309,6 +310,7 @@ class Prediction:
             self.step[rows],
             self.steps,
             self.state,
+            None if self.earlier is None else self.earlier.narrow(rows),
         )
 
 

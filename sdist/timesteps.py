@@ -5,9 +5,12 @@ A filter that draws a timestep again after a reject (redraw_timestep) gets the s
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from .draws import DrawKey
 from .errors import UserError
@@ -96,6 +99,41 @@ class Annealed(TimestepRange):
     def at(self, key: DrawKey, steps: int, last: int) -> int:
         progress = key.step / max(1, steps - 1)
         return round(self.t_max - (self.t_max - self.t_min) * progress**self.power)
+
+
+@TIMESTEPS.register("prioritized")
+@dataclass(frozen=True)
+class Prioritized(TimestepRange):
+    """Down from t_max to t_min, step k where a weight W has k/N of its sum above: slowly where W is large.
+
+    W is 1 between `low` and `high`, and falls off as a Gaussian beside them. DreamTime (Huang et al. 2023, arXiv 2306.12422, v1).
+    """
+
+    descends: ClassVar[bool] = True
+
+    low: int = 500  # m_2
+    high: int = 800  # m_1
+    low_sd: float = 100.0  # s_2, of what lies below `low`
+    high_sd: float = 300.0  # s_1, of what lies above `high`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low > self.high or min(self.low_sd, self.high_sd) <= 0:
+            raise UserError(
+                "timesteps prioritized: need low <= high and SDs above 0, got "
+                f"low={self.low}, high={self.high}, low_sd={self.low_sd:g}, high_sd={self.high_sd:g}"
+            )
+
+    def at(self, key: DrawKey, steps: int, last: int) -> int:
+        return self.t_max - int((_shares(self) - key.step / steps).abs().argmin())
+
+
+@cache
+def _shares(of: Prioritized) -> Float[Tensor, " t"]:
+    """The parts of W's sum at t_max and above, at t_max - 1 and above, and so on."""
+    t = torch.arange(of.t_max, of.t_min - 1, -1, dtype=torch.float64, device="cpu")
+    w = torch.exp(-(((of.low - t).clamp(min=0) / of.low_sd) ** 2 + ((t - of.high).clamp(min=0) / of.high_sd) ** 2) / 2)
+    return w.cumsum(0) / w.sum()
 
 
 @TIMESTEPS.register("descending")

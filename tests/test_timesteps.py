@@ -1,3 +1,5 @@
+from math import exp
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from sdist.draws import DrawKey
 from sdist.errors import UserError
 from sdist.models.flow import Flow
-from sdist.timesteps import Annealed, Descending, Timesteps, Uniform, check_levels
+from sdist.timesteps import Annealed, Descending, Prioritized, Timesteps, Uniform, check_levels
 
 
 def run(timesteps: Timesteps, steps: int, last: int = 999) -> list[float]:
@@ -71,6 +73,26 @@ def test_annealing_is_that_of_hifa_or_a_straight_line() -> None:
     assert run(Annealed(0, 800, power=1.0), 5) == [800, 600, 400, 200, 0]
 
 
+def test_dreamtime_goes_down_slowly_where_its_weight_is_large() -> None:
+    """Step k is at the timestep whose part of the weight above is nearest to k/N, found here one by one."""
+
+    def weight(t: int) -> float:
+        off = (t - 800) / 300 if t > 800 else (t - 500) / 100 if t < 500 else 0.0
+        return exp(-(off**2) / 2)
+
+    def at(part: float) -> int:
+        return min(range(980, 19, -1), key=lambda t: abs(sum(map(weight, range(t, 981))) / total - part))
+
+    total = sum(map(weight, range(20, 981)))
+    assert run(Prioritized(20, 980), 16) == [at(k / 16) for k in range(16)]
+    whole = run(Prioritized(20, 980), 200)
+    assert whole == sorted(whole, reverse=True)
+    assert whole[0] == 980
+    assert sum(500 <= t <= 800 for t in whole) / 200 == pytest.approx(301 / total, abs=0.01)
+    with_flat_weight = Prioritized(0, 999, low=0, high=999)
+    assert run(with_flat_weight, 10) == [999, 900, 800, 700, 600, 500, 400, 300, 200, 100]
+
+
 def test_descending_goes_down_the_whole_schedule() -> None:
     assert run(Descending(), 10, last=1000) == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100]
     assert run(Descending(), 1) == [999]
@@ -96,6 +118,7 @@ def test_a_step_leads_to_the_first_attempt_of_the_next(attempt: int) -> None:
         (lambda: Uniform(shift=0.0), "shift must be above 0, got 0"),
         (lambda: Annealed(-1, 4), "t_min=-1"),
         (lambda: Annealed(power=0), "power must be above 0, got 0"),
+        (lambda: Prioritized(low=900), "need low <= high and SDs above 0, got low=900, high=800"),
         (lambda: Descending(-1), "skip must be at least 0, got -1"),
         (lambda: Uniform(0, 1000).check(1, 999), "t_max=1000, but this model's last timestep is 999"),
     ],

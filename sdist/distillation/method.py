@@ -14,11 +14,11 @@ from ..errors import UserError
 from ..faults import check_shape, naming
 from ..filters import Filter
 from ..gammas import Constant, Gamma
-from ..losses.base import Loss
+from ..losses.base import Loss, predict_for
 from ..models.memory import allocating
 from ..normalizers import Normalizer
 from ..optimizer import OptimizerSettings
-from ..prediction import Branch, Draw, Edit, Hook, Network, Prediction, Progress, State, predict
+from ..prediction import Branch, Draw, Edit, Hook, Network, Prediction, Progress, State
 from ..regularizers.base import Regularizer
 from ..regularizers.mask import MaskRegularizer
 from ..regularizers.user_mask import UserMask
@@ -145,13 +145,8 @@ class Method:
         z = latents.detach().requires_grad_(self.loss.graph)
         progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device, f"{len(z)} draws at once"):
-            shift = self.loss.shift(progress)
-            shift = None if shift is None else shift.to(z)
             with naming("model", network):
-                if (corrector := self.loss.corrector) is not None:
-                    corrected = predict(network, z.detach(), edit, draw, [corrector], (), progress, shift)
-                    draw = replace(draw, noise=corrected.eps[corrector].detach())
-                p = predict(network, z, edit, draw, self.branches, self.hooks, progress, shift)
+                p = predict_for(self.loss, network, z, edit, draw, self.branches, self.hooks, progress)
             p = replace(p, state=states.loss)
             with naming("loss", self.loss):
                 gradient = self.loss.gradient(p).detach()

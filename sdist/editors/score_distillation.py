@@ -224,8 +224,7 @@ class ScoreDistillation(Editor):
     @property
     def branches(self) -> tuple[Branch, ...]:
         """All that a network is asked for."""
-        parts = self.parts
-        return parts.branches if parts.loss.corrector is None else (*parts.branches, parts.loss.corrector)
+        return (*self.parts.branches, *self.parts.loss.probed)
 
     def trace_parts(self, model: Backbone, prepared: Prepared) -> tuple[Edit, Method]:
         if prepared.mask is not None or self.prompts.null or self.image_guidance.is_on or "source" in self.parts.follows:

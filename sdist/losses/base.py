@@ -1,22 +1,44 @@
 """What a loss is: the branches that it needs and dL/dz made of their predictions."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, ones_like
 
-from ..diffusion import Latents, PerImage, per_image
+from ..diffusion import Latents, PerImage, per_image, size_of
 from ..draws import DrawKey
-from ..prediction import Branch, Draw, Hook, Prediction, Progress
+from ..prediction import Branch, Draw, Edit, Hook, Network, Outputs, Prediction, Progress, predict
 
 Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a loss may ask of the network before a step's own predictions: those of other draws for the same latents."""
+
+    network: Network
+    latents: Latents
+    edit: Edit
+    progress: Progress
+    shift: PerImage | None = None  # see Loss.shift
+
+    def predict(self, draw: Draw, branches: Iterable[Branch]) -> Prediction:
+        """One network call more."""
+        return predict(self.network, self.latents.detach(), self.edit, draw, branches, (), self.progress, self.shift)
+
+    def at(self, draw: Draw, t: Real[Tensor, " b"]) -> Draw:
+        """The same noise at other timesteps."""
+        alpha, sigma = (scale.to(draw.alpha) for scale in self.network.scales(t, size_of(self.latents)))
+        return replace(draw, t=t, alpha=alpha, sigma=sigma)
 
 
 class Loss(ABC):
     """A frozen dataclass whose fields are its configuration. What it keeps of images from step to step is in p.state."""
 
-    graph: ClassVar[bool] = False  # True only where the method differentiates through the network
+    graph: ClassVar[bool] = False  # True only where `gradient` differentiates through the network
 
     @property
     @abstractmethod
@@ -39,9 +61,9 @@ class Loss(ABC):
         return ()
 
     @property
-    def corrector(self) -> Branch | None:
-        """A prediction made first, whose noise takes the place of the drawn one; None: the drawn noise stays."""
-        return None
+    def probed(self) -> tuple[Branch, ...]:
+        """The predictions that `prepare` asks for."""
+        return ()
 
     def check(self, steps: int) -> None:  # noqa: B027
         """Raises UserError if it has no run of so many steps."""
@@ -54,12 +76,33 @@ class Loss(ABC):
         """How much of the edit so far is added to its noisy latents, in units of sigma, one value per image."""
         return None
 
+    def prepare(self, draw: Draw, probe: Probe) -> tuple[Draw, Outputs | None]:
+        """The draw that the step's predictions are made of, and what of the network's earlier answers `p.earlier` shall hold."""
+        return draw, None
+
     @abstractmethod
     def gradient(self, p: Prediction) -> Latents:
         """dL/dz: an optimizer moves the latents against it. The draw may yet be rejected, so p.state is only read."""
 
     def accepted(self, gradient: Latents, p: Prediction) -> None:  # noqa: B027
         """Called for the draws of p that are a step, with their gradient: here, and only here, p.state is written."""
+
+
+def predict_for(
+    loss: Loss,
+    network: Network,
+    latents: Latents,
+    edit: Edit,
+    draw: Draw,
+    branches: Iterable[Branch],
+    hooks: Iterable[Hook],
+    progress: Progress,
+) -> Prediction:
+    """What the loss prepares, then all branches in one network call."""
+    shift = loss.shift(progress)
+    shift = None if shift is None else shift.to(latents)
+    draw, earlier = loss.prepare(draw, Probe(network, latents, edit, progress, shift))
+    return replace(predict(network, latents, edit, draw, branches, hooks, progress, shift), earlier=earlier)
 
 
 def weight(name: Weighting, draw: Draw) -> Float[Tensor, "b 1 1 1"]:

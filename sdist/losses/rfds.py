@@ -1,13 +1,13 @@
 """Rectified flow distillation sampling. Yang et al. 2024, arXiv 2406.03293."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..diffusion import Latents, PerImage, per_image
-from ..prediction import TARGET, Branch, Prediction
+from ..prediction import TARGET, Branch, Draw, Outputs, Prediction
 from ..registry import LOSSES
-from .base import Loss
+from .base import Loss, Probe
 
 
 @LOSSES.register("rfds")
@@ -27,8 +27,11 @@ class RFDS(Loss):
         return (TARGET.guided(self.guidance_scale),)
 
     @property
-    def corrector(self) -> Branch | None:
-        return TARGET if self.reverse else None
+    def probed(self) -> tuple[Branch, ...]:
+        return (TARGET,) if self.reverse else ()
+
+    def prepare(self, draw: Draw, probe: Probe) -> tuple[Draw, Outputs | None]:
+        return (replace(draw, noise=probe.predict(draw, [TARGET]).eps[TARGET]) if self.reverse else draw), None
 
     def gradient(self, p: Prediction) -> Latents:
         residual = p.velocity[self.branches[0]] - (p.draw.noise - p.latents)

