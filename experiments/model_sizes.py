@@ -103,7 +103,7 @@ def vae(channels: int) -> nn.Module:
 def models() -> Iterator[tuple[str, nn.Module, list[nn.Module], nn.Module]]:
     """Alias, denoiser, text encoders, VAE; call on the meta device."""
     yield "sd14, sd15", unet("sd15"), [clip(CLIP_L)], vae(4)
-    yield "sd21, sd21-base", unet("sd21"), [clip(CLIP_H)], vae(4)
+    yield "sd21, sd21-base, sd-turbo", unet("sd21"), [clip(CLIP_H)], vae(4)
     yield "sdxl", unet("sdxl"), [clip(CLIP_L), clip(CLIP_G, projected=True)], vae(4)
     both = [clip(CLIP_L, projected=True), clip(CLIP_G, projected=True)]
     for name, config in {"sd3": SD3, "sd35-medium": SD35_MEDIUM, "sd35-large": SD35_LARGE}.items():
