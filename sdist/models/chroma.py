@@ -1,24 +1,29 @@
 """Chroma: FLUX.1 schnell retrained without CLIP and with guidance by a null prompt. Lodestone Rock 2025; as diffusers has it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..hooks.layers import AttentionLayout
+from ..hooks.layers import AttentionLayout, Kind, Layer, Projected
 from ..prediction import Guidance, Text
 from ..registry import FAMILIES
 from .base import check_widths
-from .flux import T5_TOKENS, Flux
+from .flux import T5_TOKENS, Flux, FluxLayout
 from .packing import PATCH
 from .schedules import check_flow
 from .text import PromptEncoder, TextWithT5
 
+NEVER = -1e4  # of a masked key, before the scale; every format holds it, and its probability is 0
+
 
 class ChromaText(TextWithT5):
-    """T5's tokens; T5 reads a prompt without its padding, the transformer with the first token of it."""
+    """T5's tokens; T5 reads a prompt without its padding, the transformer with the first token of it. Masked ones are zeros."""
 
     t5: ClassVar[int] = 0
     t5_tokens: int = T5_TOKENS
@@ -28,12 +33,13 @@ class ChromaText(TextWithT5):
         ids = self._ids(prompts, 0)
         read = ids != self.tokenizers[0].pad_token_id
         tokens = self.encoders[0](ids, attention_mask=read.long())[0].float()
-        return Text(tokens, mask=torch.arange(ids.shape[1], device=ids.device) <= read.sum(1, keepdim=True))
+        mask = torch.arange(ids.shape[1], device=ids.device) <= read.sum(1, keepdim=True)
+        return Text(tokens * mask[..., None], mask=mask)
 
 
 @FAMILIES.register("chroma")
 class Chroma(Flux):
-    """FLUX's latents, packing and positions; text is masked, so that joint attention cannot be read as FLUX's is."""
+    """FLUX's latents, packing and positions, with a mask of the text instead of CLIP's pooled output."""
 
     pipeline_name = "ChromaPipeline"
     components: ClassVar[Mapping[str, str]] = {
@@ -65,6 +71,27 @@ class Chroma(Flux):
         assert text.mask is not None
         return {"attention_mask": torch.cat([text.mask, text.mask.new_ones(len(text.mask), places)], 1)}
 
-    @property
+    @cached_property
     def layout(self) -> AttentionLayout:
-        return super(Flux, self).layout  # refused
+        return ChromaLayout(self.denoiser)
+
+
+class ChromaLayout(FluxLayout):
+    """FLUX's, but for tokens of text that are masked: their embedding is the bias alone, since they are zeros."""
+
+    def queries_and_keys(self, kind: Kind, layer: Layer, output: Callable[[str], Any]) -> tuple[Projected, Projected]:
+        """With one component more per head, whose product is added to what enters the softmax: NEVER where a key is masked."""
+        queries, keys = super().queries_and_keys(kind, layer, output)
+        if kind == "self":
+            return queries, keys
+        text = output("context_embedder")
+        masked = (text == self._transformer.context_embedder.bias.to(text)).all(-1)
+        added = F.pad(NEVER * masked.to(keys), (0, keys.shape[1] - text.shape[1]))
+        return _widened(queries, torch.ones_like(queries[..., 0]), layer.heads), _widened(keys, added, layer.heads)
+
+
+def _widened(x: Projected, column: Float[Tensor, "n l"], heads: int) -> Tensor:
+    """Each head with a component more, the same for all."""
+    apart = rearrange(x, "n l (heads d) -> n l heads d", heads=heads)
+    more = column[..., None, None].expand(-1, -1, heads, -1)
+    return torch.cat([apart, more], -1).flatten(2)
