@@ -134,6 +134,14 @@ def named_words(target: str, named: Sequence[str], where: str = "the target prom
     return sorted(set(matches), key=lambda w: w.start)
 
 
+def words_of_target(source: str, target: str, named: Sequence[str], rule: Difference = "paper") -> list[Word]:
+    """The words of the target that an edit is about: those that are named, else the nouns that differ.
+
+    Raises UserError for a word that is not there.
+    """
+    return named_words(target, named) if named else differing_nouns(source, target, rule)
+
+
 def words_of_both(source: str, target: str, named: Sequence[str], rule: Difference = "paper") -> tuple[list[Word], list[Word]]:
     """The words of the source and of the target that an edit is about: those that are named, else the nouns that differ.
 

@@ -13,7 +13,7 @@ SOURCE = "source"  # the branch that an inversion brings back
 
 
 class Step(NamedTuple):
-    """By branch, the latents after a step, and what it took the image to be: at the end the latents."""
+    """By branch, the latents after a step, and what it took the image to be."""
 
     noisy: ByName
     clean: ByName
@@ -58,8 +58,7 @@ def sample(
         if inverted is not None and inverted.latents is not None and SOURCE in walked:
             walked[SOURCE] = inverted.latents[k]
         noisy, before = after(walked), estimates
-        ends = k == len(levels) - 2
-        yield Step(noisy, noisy if ends else {name: estimate.clean for name, estimate in estimates.items()})
+        yield Step(noisy, {name: estimate.clean for name, estimate in estimates.items()})
 
 
 def corrected(estimates: Mapping[str, Estimate], inverted: InversionResult | None) -> dict[str, Estimate]:

@@ -1,6 +1,6 @@
 """What a user sees of a run and says to it: a progress bar, a logger, every step of an image, and an early end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -82,6 +82,7 @@ class Snapshot:
     latents: Tensor = field(repr=False)  # (1, c, h, w), a copy
     mask: Tensor | None = field(repr=False)  # (1, h, w) in 0..1, a copy
     backbone: Backbone = field(repr=False)
+    branches: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # of two branches: what each takes the image to be
 
     @property
     def image(self) -> Image.Image:

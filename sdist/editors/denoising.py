@@ -3,8 +3,9 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -28,10 +29,14 @@ log = logging.getLogger("sdist")
 
 
 class WalkOutput(NamedTuple):
-    """Edited latents, and for each image the mask (1, h, w) in 0..1 that its edit kept to, where it has one."""
+    """Edited latents, and for each image the mask (1, h, w) in 0..1 that its edit kept to, where it has one.
+
+    `branches` is what each branch takes the images to be, where several walk side by side: "source", and "edit" without the mask.
+    """
 
     latents: Latents
     masks: Sequence[Tensor | None]
+    branches: Mapping[str, Latents] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Denoising(Editor):
         """The edited latents of images of one size; each is what it would be alone, up to float rounding."""
 
     def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
-        """If it is watchable the encoded images, then what each step makes of them; if not the last of these alone."""
+        """The edited latents alone, but for a WatchedDenoising."""
         yield WalkOutput(self.walk(model, batch), [None] * len(batch))
 
     def adapt(self, model: Backbone, precision: Precision) -> None:
@@ -112,13 +117,30 @@ class Denoising(Editor):
         for made, walked in enumerate(self.walk_steps(model, batch)):
             if not self.watchable:
                 continue
-            latents, mask = walked.latents[:1].detach().clone(), walked.masks[0]
+            latents, *first = (z[:1].detach().clone() for z in (walked.latents, *walked.branches.values()))
+            branches = dict(zip(walked.branches, first, strict=True))
             for observer in (callback for callback in callbacks if isinstance(callback, StepObserver)):
-                observer.show(Snapshot(made, self.steps, min(made, 1), 0.0, 0.0, latents, mask, model))
+                observer.show(Snapshot(made, self.steps, min(made, 1), 0.0, 0.0, latents, walked.masks[0], model, branches))
             walk = Walk(torch.full((len(batch),), made))
             if any(callback.wanted(walk) for callback in callbacks if isinstance(callback, StopCondition)):
                 break
         return walked, made
+
+
+class WatchedDenoising(Denoising):
+    """One whose `walk_steps` makes every step, for those who watch; its end is the edit."""
+
+    @property
+    def watchable(self) -> bool:
+        return True
+
+    @abstractmethod
+    def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
+        """The encoded images, then what each step makes of them; each image is what it would be alone, up to float rounding."""
+
+    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
+        *_, last = self.walk_steps(model, batch)
+        return last.latents
 
 
 def _unseen(callbacks: Sequence[Callback]) -> list[Callback]:

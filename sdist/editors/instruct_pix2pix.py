@@ -7,7 +7,6 @@ from typing import Any, ClassVar, cast
 
 from ..denoising.instructed import Scales, Step, linspace_levels, walk
 from ..denoising.noise import noise_of
-from ..diffusion import Latents
 from ..edits.request import Prepared, Request, Result
 from ..errors import UserError
 from ..files.images import to_pixels
@@ -16,14 +15,14 @@ from ..models.base import Backbone
 from ..prediction import Hook, Text
 from ..registry import EDITORS, one_of
 from .base import Observers, check_steps, generator_of
-from .denoising import Denoising, WalkOutput
+from .denoising import WalkOutput, WatchedDenoising
 
 log = logging.getLogger("sdist")
 
 
 @EDITORS.register("instruct_pix2pix")
 @dataclass(frozen=True)
-class InstructPix2Pix(Denoising):
+class InstructPix2Pix(WatchedDenoising):
     """Denoises beside the source image, guided by the instruction and by the image; it reads the instruction alone."""
 
     guidance_scale: float = 7.5  # s_T, towards the instruction
@@ -64,14 +63,6 @@ class InstructPix2Pix(Denoising):
     def edit(self, model: Backbone, batch: Sequence[Prepared], run: Observers) -> list[Result]:
         report_missing_instructions([prepared.request for prepared in batch])
         return super().edit(model, batch, run)
-
-    @property
-    def watchable(self) -> bool:
-        return True
-
-    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        *_, last = self.walk_steps(model, batch)
-        return last.latents
 
     def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         nowhere = [None] * len(batch)

@@ -18,7 +18,7 @@ from ..hooks.injection import check_layout
 from ..models.base import Backbone
 from ..prediction import Text
 from ..registry import one_of
-from .denoising import Denoising, WalkOutput
+from .denoising import WalkOutput, WatchedDenoising
 
 Planning = Callable[[int], Plan]
 Masking = Callable[[], Sequence[Tensor | None]]
@@ -40,7 +40,7 @@ class WalkSetup(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InvertedWalk(Denoising):
+class InvertedWalk(WatchedDenoising):
     """What each step asks for is its subclass's."""
 
     steps: int = 50  # from noise to image, and for inversions that ask the network as many before it
@@ -60,10 +60,6 @@ class InvertedWalk(Denoising):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a part of the steps, 0..1, got {getattr(self, name)}")
 
-    @property
-    def watchable(self) -> bool:
-        return True
-
     def check_model(self, model: Backbone) -> None:
         """Raises UserError for too few timesteps, for attention that cannot be changed, and for a solver that wants noise."""
         if self.solver.stochastic:
@@ -75,16 +71,14 @@ class InvertedWalk(Denoising):
     def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
         """What each step asks for, and a function that says after a step which mask each image kept to."""
 
-    def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:
-        *_, last = self.walk_steps(model, batch)
-        return last.latents
-
     def walk_steps(self, model: Backbone, batch: Sequence[Prepared]) -> Iterator[WalkOutput]:
         setup = self.begin(model, batch)
         yield WalkOutput(setup.source, [None] * len(batch))
         plan, masks = self.planned(model, batch, setup)
-        for step in sample(model, setup.start, setup.text, setup.levels, self.solver, plan, setup.inverted):
-            yield WalkOutput(step.clean["edit"], masks())
+        steps = sample(model, setup.start, setup.text, setup.levels, self.solver, plan, setup.inverted)
+        for k, step in enumerate(steps):  # what would come of each: the image as it is taken to be, changed as latents are
+            result = step.noisy if k == len(setup.levels) - 2 else plan(k).after(step.clean)
+            yield WalkOutput(result["edit"], masks(), step.clean)
 
     def begin(self, model: Backbone, batch: Sequence[Prepared]) -> WalkSetup:
         """The inverted images, and what the way back needs."""

@@ -10,7 +10,7 @@ from ..edits.request import Prepared, Request
 from ..hooks.injection import Injection, TokenMap
 from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET
-from ..prompts import differing_nouns, named_words, token_indices
+from ..prompts import token_indices, words_of_target
 from ..registry import EDITORS
 from .inverted_walk import InvertedWalk, Masking, Planning, WalkSetup
 
@@ -45,9 +45,8 @@ class PromptToPrompt(InvertedWalk):
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         if self.reweight == 1:
             return (), ()
-        target = request.target
-        chosen = named_words(target, request.words) if request.words else differing_nouns(request.source, target)
-        return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(target), chosen, "all"))
+        chosen = words_of_target(request.source, request.target, request.words)
+        return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
 
     def align(self, model: Backbone, request: Request, tokens: Sequence[int]) -> Alignment:
         """How the target's cross-attention is made of the source's; attention to `tokens` is weighted."""

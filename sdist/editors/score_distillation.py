@@ -23,7 +23,7 @@ from ..models.base import Backbone
 from ..models.precision import Precision, lower
 from ..optimizer import OptimizerSettings
 from ..prediction import Branch, Edit, rows_of
-from ..prompts import Difference, Word, differing_nouns, named_words, token_indices, words_of_both
+from ..prompts import Difference, Word, token_indices, words_of_both, words_of_target
 from ..registry import EDITORS, many_of, one_of
 from ..spelling import check_text
 from ..taggers import default_tagger
@@ -141,11 +141,8 @@ class ScoreDistillation(Editor):
 
     def followed(self, request: Request) -> tuple[list[Word], list[Word]]:
         """The words of the source and of the target that its parts follow. Raises UserError for a word that is not there."""
-        source, target = request.source, request.target
-        if "source" in self.parts.follows:
-            return words_of_both(source, target, request.words, self.prompts.difference)
-        named = request.words
-        return [], named_words(target, named) if named else differing_nouns(source, target, self.prompts.difference)
+        asked = (request.source, request.target, request.words, self.prompts.difference)
+        return words_of_both(*asked) if "source" in self.parts.follows else ([], words_of_target(*asked))
 
     def parallel(self, model: Backbone, images: int, size: tuple[int, int]) -> int:
         parallel = default_parallel(model.device, images, size, self.filter is not None)

@@ -43,6 +43,10 @@ class Run:
             return image
         return composed(replace(self.result, image=image, mask=self.timeline.at(step).mask), self.settings).image
 
+    def branches(self, step: int) -> dict[str, Image.Image]:
+        """Those of a method of two branches, see Timeline."""
+        return self.timeline.branches(model_cache.get(self.settings).model, step)
+
     def before(self, size: tuple[int, int]) -> Image.Image:
         """The source picture at a size, of the edit as a rule."""
         if self._before is None or self._before.size != size:

@@ -20,7 +20,7 @@ NUMBERS = (
 )  # fmt: skip
 FIELDS = ("source", "target", *NUMBERS)  # as form_of takes them
 SOURCE = ("picture", "stage", "editor", "sized", "status")
-SEEN = ("stage", "status", "curves", "at", "strength", "onward")
+SEEN = ("stage", "status", "details", "curves", "at", "strength", "onward")
 BUTTONS = ("edit", "stop", "clock")
 
 Handler = Callable[..., dict[str, Any]]

@@ -88,11 +88,12 @@ def buttons(visitor: Visitor) -> dict[str, Any]:
 def seen(run: Run, step: int, strength: float = 1.0) -> dict[str, Any]:
     """Stage, status, curves, sliders and the way onward of a run at a step."""
     done = run.result is not None
-    last = max(1, run.timeline.made) if done else run.timeline.steps
+    last, drawn = max(1, run.timeline.made) if done else run.timeline.steps, curves(run.timeline)
     return {
         "stage": run_stage(run, run.picture(step, strength), step, strength),
         "status": status(progress(run), 1.0 if done else step / max(1, run.timeline.steps)),
-        "curves": curves(run.timeline),
+        "curves": drawn,
+        "details": gr.update(visible=bool(drawn)),
         "at": gr.update(maximum=last, value=step, interactive=done),
         "strength": gr.update(value=strength, interactive=done),
         "onward": gr.update(interactive=done),

@@ -19,6 +19,7 @@ FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 SHOWN = 1024  # pixels of the long side of a picture on the page
 MASK_ALT = "the mask: white where the picture may change"
+BRANCHES = {"source": "source branch", "edit": "target branch, before the mask"}
 
 
 def theme() -> gr.themes.Base:
@@ -104,6 +105,8 @@ def run_stage(run: Run, image: Image.Image, step: int, strength: float) -> str:
     rail = figure(light(small(run.before(size))), source, f"the {source}", "small")
     if frame.mask is not None:
         rail += figure(light(mask_image(frame.mask, size)), mask_caption(run), MASK_ALT, "small")
+    for name, picture in run.branches(step).items():
+        rail += figure(light(picture), BRANCHES[name], f"the {BRANCHES[name]}", "small")
     links = downloads(run, image, frame.step, strength) if whole else ""
     main = figure(shown, f"{run.wish} ({part})" if part else run.wish, f"the edit: {run.wish}", "main")
     return f'<div class="stage">{main}<div class="rail">{rail}{links}</div></div>'

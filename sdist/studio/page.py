@@ -64,6 +64,7 @@ class Page:
     at: gr.Slider
     strength: gr.Slider
     onward: gr.Button
+    details: gr.Accordion
     curves: gr.HTML
     runs: gr.Gallery
 
@@ -186,7 +187,7 @@ def _shown() -> dict[str, Any]:
         made["at"] = gr.Slider(0, 1, value=0, step=1, label="Timeline", elem_id="at", scale=3, **off)
         made["strength"] = gr.Slider(0, 1.5, value=1, step=0.05, label="Strength", elem_id="strength", scale=2, **off)
         made["onward"] = gr.Button("Continue from here", size="md", interactive=False, scale=1, min_width=150, elem_id="onward")
-    with gr.Accordion("Details", open=False, elem_id="details"):
+    with gr.Accordion("Details", open=False, elem_id="details") as made["details"]:
         made["curves"] = gr.HTML("", elem_id="curves")
     made["runs"] = gr.Gallery([], label="Edits so far", visible=False, elem_id="runs", **SHELF)
     return made

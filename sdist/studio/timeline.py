@@ -1,6 +1,7 @@
 """What is kept of a run: its curves, and latents of some of its steps, from which any strength can be decoded."""
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -15,11 +16,12 @@ KEPT = 40  # frames of a run, beside the first and the last
 
 @dataclass(frozen=True)
 class Frame:
-    """The latents (1, c, h, w) after `step` steps, and the mask (1, h, w) that made the last of them."""
+    """The latents (1, c, h, w) after `step` steps, and the mask (1, h, w) and the branches that made the last of them."""
 
     step: int
     latents: Tensor
     mask: Tensor | None
+    branches: Mapping[str, Tensor]
 
 
 @dataclass
@@ -47,7 +49,8 @@ class Timeline:
         self.steps = snapshot.steps
         kept = self.frames[:-1] if self.frames and self.frames[-1].step % self.stride else self.frames
         mask = None if snapshot.mask is None else snapshot.mask.cpu()
-        self.frames = [*kept, Frame(snapshot.step, snapshot.latents.cpu(), mask)]  # at once, as another thread may look
+        branches = {name: z.cpu() for name, z in snapshot.branches.items()}
+        self.frames = [*kept, Frame(snapshot.step, snapshot.latents.cpu(), mask, branches)]  # at once: another thread may look
         if snapshot.step:
             self.grad_std.append(snapshot.grad_std)
             self.threshold.append(snapshot.threshold)
@@ -66,6 +69,12 @@ class Timeline:
         """z_source + strength x (z_step - z_source), (1, c, h, w): 0 is the encoded source, 1 the run, beyond 1 further on."""
         source, frame = self.frames[0].latents, self.at(step)
         return frame.latents if strength == 1 else source + strength * (frame.latents - source)
+
+    def branches(self, backbone: Backbone, step: int) -> dict[str, Image.Image]:
+        """What each branch took the image to be at a step, decoded; that of the edit where a mask made another picture of it."""
+        frame = self.at(step)
+        shown = {name: z for name, z in frame.branches.items() if name != "edit" or frame.mask is not None}
+        return {name: to_images(backbone.decode(z))[0] for name, z in shown.items()}
 
     def picture(self, backbone: Backbone, step: int, strength: float = 1.0) -> Image.Image:
         """Those latents, decoded."""

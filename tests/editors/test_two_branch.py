@@ -219,6 +219,11 @@ def test_steps_can_be_watched_with_their_masks(tiny: Backbone, request_of, pictu
     assert torch.equal(steps[-1].latents, walked(tiny, [request_of("a dog")], preset=preset))
     shapes = {None if step.masks[0] is None else tuple(step.masks[0].shape) for step in steps[1:]}
     assert shapes == ({None} if preset == "p2p" else {(1, 8, 8)})
+    assert set(steps[1].branches) == {"source", "edit"}
+    for step in steps[1:-1]:
+        (mask,), branches = step.masks, step.branches
+        blend = branches["edit"] if mask is None else mask * branches["edit"] + (1 - mask) * branches["source"]
+        torch.testing.assert_close(step.latents, blend)
 
 
 def test_the_finest_self_attention_is_left_alone() -> None:

@@ -11,6 +11,7 @@ from sdist.cli import main
 from sdist.edits.request import Request
 from sdist.errors import UserError
 from sdist.files.images import png_bytes
+from sdist.studio import handle_edit
 from sdist.studio import html as page_html
 from sdist.studio.limits import reason
 
@@ -27,6 +28,17 @@ def test_prompts_are_text_on_the_stage(picture: Path, tiny_folder: Path) -> None
     assert "<script>" not in html
     assert html.count("<img ") == 2
     assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"), [("vimaedit", ["source branch", "target branch, before the mask"]), ("p2p", ["source branch"])]
+)
+def test_both_branches_stand_beside_the_edit(picture: Path, tiny_folder: Path, method: str, shown: list[str]) -> None:
+    """At a step in the middle; where nothing is masked the edit is the target branch. There is no gradient to draw."""
+    run = ended(a_run(picture, tiny_folder, methods=[method], target="a dog", overrides="editor.steps=3", steps=0))
+    seen = handle_edit.seen(run, 1)
+    assert [name for name in page_html.BRANCHES.values() if f"<figcaption>{name}<" in seen["stage"]] == shown
+    assert not seen["details"]["visible"]
 
 
 def test_errors_are_told_without_markup_or_traceback() -> None:
