@@ -77,3 +77,14 @@ def test_slower_ways_are_proposed_where_quick_ones_do_not_fit() -> None:
     assert next(plans(needs, 1, 2, 120)) == ("--offload model", 120)
     assert next(plans(needs, 1, 2, 50)) == ("--offload group", 40)
     assert list(plans(needs, 1, 2, 10)) == []
+
+
+def test_converted_networks_are_shown_and_removed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = tmp_path / "sdist" / "networks" / "key"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(bytes(2_000_000))
+    for arguments, said in (([], "1 files, 2 MB (sdist doctor --clear removes them)"), (["--clear"], "none")):
+        assert main(["doctor", "--json", *arguments]) == 0
+        assert json.loads(capsys.readouterr().out)["converted networks"] == {str(kept.parent): said}
+    assert not kept.exists()

@@ -91,7 +91,7 @@ def now(device: torch.device) -> float:
 def measure(settings: Settings, edits: int, repetitions: int, parallel: int | None, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures; `agree` says whether the accept sequences do. Raises UserError for a method unknown to the reference."""
     _check(settings.editor)
-    ours, theirs = load_method(settings), load_method(replace(settings, compile=False))
+    ours, theirs = load_method(settings), load_method(replace(settings, compile="none"))
     reference.explicit_attention(theirs.model)
     with tempfile.TemporaryDirectory() as folder:
         images = prepare_edits(Path(folder), ours, edits)
@@ -203,7 +203,7 @@ def peak_memory(mode: str, settings: Settings, edits: int, parallel: int | None)
 
 
 def _peak_here(mode: str, settings: Settings, edits: int, parallel: int | None) -> int:
-    method = load_method(replace(few_steps(settings), compile=settings.compile and mode != "reference"))
+    method = load_method(replace(few_steps(settings), compile="none" if mode == "reference" else settings.compile))
     if mode == "reference":
         reference.explicit_attention(method.model)
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,9 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--storage", choices=("same", "fp8"),
                          help="of the network's weights: as it computes, or fp8: half of fp16 (default: same)")  # fmt: skip
     command.add_argument(
-        "--compile", action="store_const", const=True, help="torch.compile: a minute at the start, faster steps (default: no)"
+        "--compile",
+        choices=("auto", "inductor", "openvino", "none"),
+        help="an engine that runs the network faster, after a start that takes longer (default: none)",
     )
     command.add_argument(
         "--size", help="of the edit and the result, in pixels: WIDTHxHEIGHT, keep, or native (default): the model's short side"

@@ -16,12 +16,13 @@ ONLINE = 10  # seconds that the hub is waited for, with all models together
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "pytorch-lightning", "omegaconf", "nltk", "textblob", "einops", "wandb",
-    "tensorboard", "safetensors", "pillow", "gradio",
+    "tensorboard", "safetensors", "pillow", "gradio", "openvino",
 )  # fmt: skip
 
 
 def add_to(commands: Commands) -> None:
     command = commands.add_parser("doctor", help="show what is installed and what an edit would need")
+    command.add_argument("--clear", action="store_true", help="remove the networks that were converted for --compile openvino")
     command.add_argument("--online", action="store_true", help="ask the hub for models that are not on this disk")
     command.add_argument(
         "--model", metavar="ALIAS|ID|DIR|FILE", help="say instead what memory an edit with it needs (default: no model)"
@@ -49,9 +50,12 @@ def main(args: argparse.Namespace) -> int:
             print_entry(name, text, 20)
         return 0
     from ..image_guidance.catalogue import ADAPTERS, missing
+    from ..models import network_cache
     from ..models.catalogue import MODELS
     from ..registry import installed
 
+    if args.clear:
+        network_cache.clear()
     problems = _ask_hub([source for model in MODELS.values() for source in model.sources]) if args.online else None
     report = {
         "python": platform.python_version(),
@@ -60,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
         "tagger": _tagger(),
         "models": {name: _where(model.sources, problems) for name, model in MODELS.items()},
         "image guidance": {name: _lacks(missing(source)) for name, source in ADAPTERS.items()},
+        "converted networks": {str(network_cache.folder()): _kept(network_cache.sizes())},
         "components": installed(),
     }
     if args.json:
@@ -145,6 +150,10 @@ def _where(sources: tuple[str, ...], problems: Mapping[str, str | None] | None) 
     return "; ".join([*partial, *(reachable or [f"{source}: {problems[source]}" for source in sources])])
 
 
+def _kept(sizes: list[int]) -> str:
+    return f"{len(sizes)} files, {sum(sizes) / 1e6:.0f} MB (sdist doctor --clear removes them)" if sizes else "none"
+
+
 def _lacks(files: list[str]) -> str:
     return f"not on this disk: {', '.join(files)}" if files else "ready"
 
@@ -153,7 +162,7 @@ def _print(report: dict[str, Any]) -> None:
     print(f"python {report['python']}")
     for name, installed in report["packages"].items():
         print_entry(name, installed, 20)
-    for title in ("devices", "models", "image guidance"):
+    for title in ("devices", "models", "image guidance", "converted networks"):
         print(title)
         for name, text in report[title].items():
             print_entry(name, text, 20)

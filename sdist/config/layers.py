@@ -45,6 +45,8 @@ def spelled(layer: DictConfig) -> DictConfig:
     layer = merged(layer)
     if ALIAS in layer:
         layer["editor"] = layer.pop(ALIAS)
+    if isinstance(layer.get("compile"), bool):  # of older run cards
+        layer["compile"] = "inductor" if layer["compile"] else "none"
     for key in (*slots(), "optimizer"):
         if isinstance(layer.get(key), str):
             layer[key] = {"name": layer[key]}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from ..errors import UserError
 from ..files.sizes import stated_size
 from ..models.catalogue import DEFAULT
+from ..models.compiled import Choice
 from ..models.options import LoadOptions
 from ..models.precision import Precision
 from ..models.residence import Offload, Storage
@@ -60,7 +61,7 @@ class Settings:
     precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
     offload: Offload = "auto"  # networks that wait leave the GPU ("model"), or the denoiser's layers one by one ("group")
     storage: Storage = "same"  # of the denoiser's weights: in its precision, or in fp8, each widened when it is used
-    compile: bool = False  # the network by torch.compile: a minute at the start, less at every step
+    compile: Choice = "none"  # what runs the network: auto, inductor, openvino, or none beside torch; see docs/performance.md
     checkpoint: bool = False  # less memory, more time for losses that differentiate through the network (CDS)
     size: str = "native"  # "native": short side to the model's; "keep"; or "WIDTHxHEIGHT"
     keep_background: bool = False  # outside of the mask, the user's or else the method's last, pixels are the source's own
@@ -76,7 +77,7 @@ class Settings:
         stated_size(self.size)
         if self.clip_skip < 0 or self.prompt_blocks < 1:
             raise UserError(f"clip_skip is 0 or more and prompt_blocks 1 or more, got {self.clip_skip} and {self.prompt_blocks}")
-        if self.compile and (self.offload in ("model", "group") or self.storage != "same"):
+        if self.compile != "none" and (self.offload in ("model", "group") or self.storage != "same"):
             what = f"--offload {self.offload}" if self.storage == "same" else f"--storage {self.storage}"
             raise UserError(f"--compile and {what} do not go together: a compiled network stays where it is, as it is")
         if self.editor.differentiates and (self.offload == "group" or self.storage != "same"):
@@ -87,7 +88,7 @@ class Settings:
     def load_options(self) -> LoadOptions:
         """What the model is loaded with beside its own files."""
         added = (self.vae, tuple(self.lora), tuple(self.embedding))
-        stays = self.compile or self.editor.differentiates or "offload" in self.editor.ignores
+        stays = self.compile != "none" or self.editor.differentiates or "offload" in self.editor.ignores
         offload = "none" if self.offload == "auto" and stays else self.offload
         return LoadOptions(self.variant, self.model_config, *added, offload, self.storage)
 

@@ -212,8 +212,7 @@ def adapt(model: Backbone, settings: Settings) -> Backbone:
         settings.editor.adapt(model, settings.precision)
         model.finish()
     model.text.configure(settings.clip_skip, settings.prompt_blocks)
-    if settings.compile:
-        model.compile()
+    model.compile(settings.compile)
     if settings.checkpoint:
         model.denoiser.enable_gradient_checkpointing()
     return model

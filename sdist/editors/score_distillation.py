@@ -158,7 +158,7 @@ class ScoreDistillation(Editor):
         if edit.mask is not None:
             method = method.with_user_mask()
         parallel = run.parallel or self.parallel(model, len(batch), (edit.source.shape[-2], edit.source.shape[-1]))
-        has_one_shape = model.device.type == "cuda" or model.compiled  # compiled forms are for one
+        has_one_shape = model.device.type == "cuda" or (model.compiled is not None and model.compiled.engine.one_shape)
         min_parallel = parallel if has_one_shape else MIN_PARALLEL
         identities = [(p.request.seed, p.key) for p in batch]
         unnamed = [f"{called(p.request.image.name)}, seed {p.request.seed}" for p in batch]

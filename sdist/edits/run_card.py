@@ -109,6 +109,7 @@ def machine(backbone: Backbone) -> dict[str, Any]:
     """What bit-exactness depends on beside versions."""
     return {
         "device": str(backbone.device),
+        "engine": backbone.engine,
         "threads": torch.get_num_threads(),
         "processor": platform.processor() or platform.machine(),
         "system": platform.system(),

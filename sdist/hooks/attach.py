@@ -62,22 +62,19 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     the call; what it returns goes to the output projection. Of several functions for a module the last one opened is asked, and
     its `attend`, which takes all rows, asks the one before. What calls scaled_dot_product_attention itself goes past the others.
 
-    Raises UserError for a network that is compiled or checkpointed, for attention that is not scaled_dot_product_attention
+    A compiled network runs as it is in the block.
+
+    Raises UserError for a network that is checkpointed, for attention that is not scaled_dot_product_attention
     without a mask, and at the end of the block for a module that was not called in it, and KeyError for one that does not exist.
     """
-    check_steerable(network)
     if torch.is_grad_enabled() and network.denoiser.is_gradient_checkpointing:  # the backward pass would call them unsteered
         raise UserError("attention cannot be steered under gradient checkpointing; set checkpoint to false")
     with ExitStack() as stack:
+        if (compiled := getattr(network, "compiled", None)) is not None:
+            stack.enter_context(compiled.paused())
         for name, steering in steerings.items():
             stack.enter_context(_steered(_module(network.denoiser, name), name, steering))
         yield
-
-
-def check_steerable(network: Any) -> None:
-    """Raises UserError for a network that is compiled."""
-    if getattr(network, "compiled", None) is not None:
-        raise UserError("attention of a compiled network cannot be steered; set compile to false")
 
 
 @contextmanager

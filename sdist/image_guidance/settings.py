@@ -7,7 +7,6 @@ import torch
 
 from ..edits.request import Prepared
 from ..errors import UserError
-from ..hooks.attach import check_steerable
 from ..hooks.image_tokens import ImageTokens
 from ..hooks.injection import check_layout
 from ..models.base import Backbone
@@ -37,7 +36,6 @@ class ImageGuidance:
     def guide(self, model: Backbone) -> Guide:
         """What reads images. Raises UserError if it cannot be had, or does not fit the model."""
         check_layout(model.layout)
-        check_steerable(model)
         source = find_adapter(self.adapter or "", model.name)
         if source is None:
             raise UserError(f"no IP-Adapter is known for {model.name}")

@@ -32,7 +32,7 @@ def run(
     size: str | None = None,
     device: str | None = None,
     precision: str | None = None,
-    compile: bool | None = None,
+    compile: str | None = None,
     keep_background: bool | None = None,
     output_size: str | None = None,
     crop: str | None = None,

@@ -25,7 +25,7 @@ from ..prediction import Guidance, Text
 from .alterations import alterations
 from .autoencoder import Posterior, Tiled, through_autoencoder
 from .catalogue import IN_MEMORY, find_model
-from .compiled import CompiledForward
+from .compiled import Choice, CompiledForward, engine_for
 from .devices import memory_format
 from .fingerprint import fingerprint
 from .finite import checking_encoders
@@ -234,9 +234,15 @@ class Backbone(ABC):
         """Of the denoiser's weights; diffusers' own `dtype` walks through all modules: 2 ms."""
         return next(self.denoiser.parameters()).dtype
 
-    def compile(self) -> None:
-        """From now on the denoiser runs compiled, where autograd is off."""
-        self.compiled = CompiledForward(self.denoiser)
+    def compile(self, choice: Choice = "inductor") -> None:
+        """From now on the denoiser runs by that engine, where autograd is off. Raises UserError for one that cannot be had."""
+        engine = engine_for(choice, self.device.type, self.dtype)
+        self.compiled = None if engine is None else CompiledForward(self.denoiser, engine)
+
+    @property
+    def engine(self) -> str:
+        """What runs the denoiser."""
+        return "torch" if self.compiled is None or self.compiled.engine.stepped_aside else self.compiled.engine.name
 
     @property
     def networks(self) -> tuple[Any, ...]:

@@ -1,35 +1,68 @@
-"""A network's forward as one compiled function for each shape, with the outputs of recorded modules among its results."""
+"""A network's forward as one compiled function, with the outputs of recorded modules among its results."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
-SHAPES = 64  # compiled forms at most: one per shape and set of recorded modules
-GRAPHS = "triton.cudagraphs"  # the option behind the mode "reduce-overhead"
+from ..errors import UserError
+
+log = logging.getLogger("sdist")
+
+Choice = Literal["none", "auto", "inductor", "openvino"]  # of the setting `compile`
+Forward = Callable[..., tuple[Any, dict[str, Any]]]  # what the network returns, and outputs of recorded modules by name
 
 
-def compile_options(device: str) -> dict[str, Any]:
-    """Of torch.compile, for a type of device: weights in the layout that a CPU's kernels like; on CUDA graphs of launches."""
-    return {"cpu": {"freezing": True}, "cuda": {GRAPHS: True}}.get(device, {})
+class Engine(ABC):
+    """Makes a fast function of a network's forward; another one whenever another module is recorded."""
+
+    name: ClassVar[str]
+    one_shape: ClassVar[bool]  # whether a call with another number of rows is compiled anew
+    stepped_aside = False  # whether it left a call to torch
+
+    @abstractmethod
+    def compile(self, network: nn.Module, forward: Forward, recorded: Sequence[str]) -> Forward:
+        """A function that returns what `forward` does, up to rounding, where autograd is off."""
+
+
+def engine_for(choice: Choice, device: str, dtype: torch.dtype) -> Engine | None:
+    """The engine for a denoiser of that format on that type of device; None: it runs as it is.
+
+    "auto" is what was measured to be fastest (docs/performance.md): OpenVINO on a CPU in float32 where it is installed, else
+    inductor, but on MPS none. Raises UserError for an engine that cannot be had.
+    """
+    from .inductor import Inductor  # these import Engine
+    from .openvino import OpenVino
+
+    has_openvino, fits = find_spec("openvino") is not None, device == "cpu" and dtype == torch.float32
+    if choice == "openvino" and not has_openvino:
+        raise UserError("--compile openvino needs openvino: pip install 'sdist[fast]'")
+    if choice == "openvino" and not fits:
+        raise UserError(f"--compile openvino runs on a CPU in fp32, this is {device} in {str(dtype).removeprefix('torch.')}")
+    if choice == "openvino" or (choice == "auto" and has_openvino and fits):
+        return OpenVino()
+    return Inductor(device) if choice == "inductor" or (choice == "auto" and device == "cuda") else None
 
 
 class CompiledForward:
     """Calls the network compiled; where autograd is on, as it is.
 
     Hooks that come and go would be invisible to a compiled function. So those of modules that were ever watched stay; they
-    hand over what they saw while someone watches. What a CUDA graph returns is overwritten by its next replay: it is copied.
+    hand over what they saw while someone watches.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, engine: Engine) -> None:
+        self.engine = engine
         self._network, self._seen = network, dict[str, Any]()
         self._hooked: set[str] = set()
         self._tapes: list[dict[str, Any]] = []
-        self._options = compile_options(next(network.parameters()).device.type)
-        self._function: Any = None
+        self._function: Forward | None = None
+        self._paused = False
 
     @contextmanager
     def watch(self, modules: Mapping[str, nn.Module], tape: dict[str, Any]) -> Iterator[None]:
@@ -46,24 +79,26 @@ class CompiledForward:
             self._tapes = [other for other in self._tapes if other is not tape]
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        run = self._forward if torch.is_grad_enabled() else self._run_compiled
+        run = self._forward if self._paused or torch.is_grad_enabled() else self._compiled()
         out, seen = run(*inputs, **options)
         for tape in self._tapes:
             tape.update(seen)
         return out
 
-    def _run_compiled(self, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
-        if not self._options.get(GRAPHS):
-            return self._compiled()(*inputs, **options)
-        torch.compiler.cudagraph_mark_step_begin()  # nobody holds what the last replay returned
-        out, seen = self._compiled()(*inputs, **options)
-        return tree_map(torch.clone, out), tree_map(torch.clone, seen) if self._tapes else {}
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """In the block the network runs as it is, for what a compiled function hides: attention that is steered. Said once."""
+        if not self.engine.stepped_aside:
+            log.info("%s steps aside: this method steers attention, which a compiled network hides", self.engine.name)
+        before, self._paused, self.engine.stepped_aside = self._paused, True, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
-    def _compiled(self) -> Any:
+    def _compiled(self) -> Forward:
         if self._function is None:
-            config = torch._dynamo.config
-            config.cache_size_limit = max(config.cache_size_limit, SHAPES)  # recompile_limit in torch 2.6 and later
-            self._function = torch.compile(self._forward, dynamic=False, options=self._options)
+            self._function = self.engine.compile(self._network, self._forward, sorted(self._hooked))
         return self._function
 
     def _forward(self, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:

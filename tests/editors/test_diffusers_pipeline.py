@@ -165,7 +165,7 @@ def test_a_velocity_model_and_a_longer_side(name: str, edit: Edit, tmp_path: Pat
 
 FOREIGN = {
     "a loss": (["--set", "loss=sds"], "loss: no setting of the editor ledits_pp; it has model, variant, "),
-    "compile": (["--compile"], "compile: no setting of the editor ledits_pp"),
+    "compile": (["--compile", "auto"], "compile: no setting of the editor ledits_pp"),
     "words": (["--words", "hat"], "ledits_pp reads no words"),
     "a mask": (["--mask", "mask.png"], "ledits_pp reads no mask: leave it out, or use a method that reads it, such as lusd"),
     "a trace": (["--record", "TRACE"], "--record: of editors whose steps can be logged"),

@@ -149,11 +149,11 @@ def test_blocks_nest(tiny: Backbone) -> None:
 # --- nothing is missed silently ----------------------------------------------------------------------------------------
 
 
-def test_a_compiled_network_is_refused(tiny_folder) -> None:
-    network = load_backbone(str(tiny_folder), "cpu")
+def test_a_compiled_network_runs_as_it_is(tiny: Backbone, tiny_folder) -> None:
+    network, hooks = load_backbone(str(tiny_folder), "cpu"), (Injection(SOURCE_SOURCE, TARGET, None, 1),)
     network.compile()
-    with pytest.raises(UserError, match="compiled network cannot be steered; set compile to false"):
-        run(network, (Injection(SOURCE_SOURCE, TARGET, None, 1),))
+    assert torch.equal(run(network, hooks)[TARGET], run(tiny, hooks)[TARGET])
+    assert network.engine == "torch"
 
 
 def test_a_network_that_goes_past_its_modules_is_noticed(tiny: Backbone) -> None:

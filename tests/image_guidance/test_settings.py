@@ -111,7 +111,3 @@ def test_what_cannot_be_had_is_one_line(tiny: Backbone, golden: Backbone) -> Non
 def test_networks_that_cannot_be_steered_are_refused_before_an_edit() -> None:
     with pytest.raises(UserError, match="looks at both in one layer"):
         load_method(load_settings("rfds", [ON], model="tinyworld-flow"))
-    network = load_backbone(str(GOLDEN / "pipeline"), "cpu")
-    network.compile()
-    with pytest.raises(UserError, match="compiled network cannot be steered; set compile to false"):
-        LoadedMethod(load_settings("dds", [ON]), network)

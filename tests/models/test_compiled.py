@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from sdist.config.build import load_settings
+from sdist.config.build import load_settings, resolve
 from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
+from sdist.errors import UserError
 from sdist.hooks.attention import AttentionRecorder
 from sdist.models import compiled as compiled_module
+from sdist.models import inductor
 from sdist.models.base import Backbone
-from sdist.models.compiled import GRAPHS, CompiledForward, compile_options
+from sdist.models.compiled import CompiledForward, engine_for
 from sdist.models.devices import memory_format
+from sdist.models.inductor import GRAPHS, Inductor, compile_options
 from sdist.models.loading import load_backbone
 from sdist.prediction import SOURCE, TARGET, predict
 
@@ -68,6 +71,44 @@ def test_each_device_has_its_options_and_layout(device: str, options: dict, form
     assert (compile_options(device), memory_format(device)) == (options, form)
 
 
+@pytest.mark.parametrize(
+    ("choice", "device", "dtype", "installed", "name"),
+    [
+        ("none", "cpu", torch.float32, True, None),
+        ("auto", "cpu", torch.float32, True, "openvino"),
+        ("auto", "cpu", torch.float32, False, None),
+        ("auto", "cpu", torch.bfloat16, True, None),
+        ("auto", "cuda", torch.float16, True, "inductor"),
+        ("auto", "mps", torch.float32, True, None),
+        ("inductor", "cpu", torch.float32, True, "inductor"),
+        ("openvino", "cpu", torch.float32, True, "openvino"),
+    ],
+)
+def test_an_engine_is_chosen(monkeypatch, choice, device, dtype, installed, name) -> None:
+    monkeypatch.setattr(compiled_module, "find_spec", lambda package: object() if installed else None)
+    engine = engine_for(choice, device, dtype)
+    assert (engine and engine.name) == name
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "installed", "message"),
+    [
+        ("cpu", torch.float32, False, r"needs openvino: pip install 'sdist\[fast\]'"),
+        ("cuda", torch.float16, True, "runs on a CPU in fp32, this is cuda in float16"),
+        ("cpu", torch.bfloat16, True, "runs on a CPU in fp32, this is cpu in bfloat16"),
+    ],
+)
+def test_an_engine_that_cannot_be_had_is_one_line(monkeypatch, device, dtype, installed, message) -> None:
+    monkeypatch.setattr(compiled_module, "find_spec", lambda package: object() if installed else None)
+    with pytest.raises(UserError, match=message):
+        engine_for("openvino", device, dtype)
+
+
+@pytest.mark.parametrize(("recorded", "engine"), [(False, "none"), (True, "inductor")])
+def test_older_cards_and_yamls_say_whether_it_was_compiled(recorded: bool, engine: str) -> None:
+    assert resolve({"compile": recorded}, "a card").compile == engine
+
+
 class Replayed(nn.Module):
     def __init__(self, inner: nn.Module | None) -> None:
         super().__init__()
@@ -81,9 +122,9 @@ class Replayed(nn.Module):
 def test_results_outlive_the_next_replay_of_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Played by a network that answers from the same memory every time, as a graph does."""
     monkeypatch.setattr(torch, "compile", lambda function, dynamic, options: function)
-    monkeypatch.setattr(compiled_module, "compile_options", lambda device: {GRAPHS: True})
+    monkeypatch.setattr(inductor, "compile_options", lambda device: {GRAPHS: True})
     network = Replayed(Replayed(None))
-    ours, tapes = CompiledForward(network), ({}, {})
+    ours, tapes = CompiledForward(network, Inductor("cuda")), ({}, {})
     with torch.no_grad():
         for tape, x in zip(tapes, (1.0, 10.0), strict=True):
             with ours.watch({"inner": network.inner}, tape):
@@ -96,7 +137,7 @@ def test_results_outlive_the_next_replay_of_a_graph(monkeypatch: pytest.MonkeyPa
 
 def test_an_edit_takes_the_same_draws(picture, tiny_folder) -> None:
     results = []
-    for compiled in (False, True):
+    for compiled in ("none", "inductor"):
         settings = load_settings("lusd", ["scale.threshold=0.02"], model=str(tiny_folder), steps=3, compile=compiled)
         backbone = load_method(settings).model
         results += LoadedMethod(settings, backbone).edit(

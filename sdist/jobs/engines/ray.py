@@ -42,7 +42,7 @@ class ModelsForPlanning(ModelCache):
         return ModelCache, (1,)
 
     def get(self, settings: Settings) -> LoadedMethod:
-        return super().get(replace(settings, device="cpu", precision="fp32", compile=False))
+        return super().get(replace(settings, device="cpu", precision="fp32", compile="none"))
 
 
 def make(options: RunOptions, show: Report) -> RunResult:

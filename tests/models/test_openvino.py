@@ -1,0 +1,152 @@
+"""OpenVINO gives what the network gives, keeps its conversions on disk, and steps aside where it cannot."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sdist.config.build import load_settings
+from sdist.editors.loading import load_method
+from sdist.edits.request import Request
+from sdist.hooks.attach import record, steer
+from sdist.hooks.attention import AttentionRecorder
+from sdist.models import network_cache, openvino
+from sdist.models.base import Backbone
+from sdist.models.compiled import CompiledForward
+from sdist.models.loading import load_backbone
+from sdist.models.openvino import OpenVino
+from sdist.prediction import SOURCE, TARGET, predict
+
+from ..conftest import make_draw, progress, tiny_edit
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
+    return tmp_path / "kept" / "sdist" / "networks"
+
+
+@pytest.fixture
+def converted(tiny_folder) -> Backbone:
+    backbone = load_backbone(str(tiny_folder), "cpu")
+    backbone.compile("openvino")
+    return backbone
+
+
+def run(backbone: Backbone, b: int):
+    recorder, edit, draw = (
+        AttentionRecorder(TARGET, 1, 0),
+        tiny_edit(backbone, b),
+        make_draw(backbone, b, 500, dtype=torch.float32),
+    )
+    with torch.no_grad():
+        p = predict(backbone, edit.source, edit, draw, (TARGET, SOURCE), (recorder,), progress(b))
+    return p, p.recorded[recorder].refined(edit.focus)
+
+
+def test_predictions_and_recorded_maps_are_those_of_the_network(tiny: Backbone, converted: Backbone, monkeypatch) -> None:
+    calls: list[int] = []
+    run_form = openvino._run
+    monkeypatch.setattr(openvino, "_run", lambda form, tensors: calls.append(len(tensors[0])) or run_form(form, tensors))
+    for b in (1, 2, 1, 2):  # the first of each number of rows is the network's own
+        (plain, map_plain), (ours, map_ours) = run(tiny, b), run(converted, b)
+        for branch in (TARGET, SOURCE):
+            torch.testing.assert_close(ours.eps[branch], plain.eps[branch], rtol=0, atol=1e-5)
+        torch.testing.assert_close(map_ours, map_plain, rtol=1e-4, atol=1e-5)
+    assert calls == [2, 4, 2, 4]
+    assert converted.engine == "openvino"
+
+
+def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(
+    converted: Backbone, tiny_folder, kept, monkeypatch, caplog
+) -> None:
+    traces: list[None] = []
+    traced = openvino._traced
+    monkeypatch.setattr(openvino, "_traced", lambda *args: traces.append(None) or traced(*args))
+    expected = run(converted, 1)[0].eps[TARGET]
+    (file,) = kept.iterdir()
+    for damage, count in ((lambda data: data, 1), (lambda data: data[:-1], 2), (lambda data: data[:100] + b"x" + data[101:], 3)):
+        file.write_bytes(damage(file.read_bytes()))
+        again = load_backbone(str(tiny_folder), "cpu")
+        again.compile("openvino")
+        torch.testing.assert_close(run(again, 1)[0].eps[TARGET], expected)
+        assert len(traces) == count
+    assert caplog.text.count("is damaged and is made again") == 2
+    assert network_cache.sizes() == [file.stat().st_size]
+    network_cache.clear()
+    assert not list(kept.iterdir())
+
+
+def test_other_weights_have_a_conversion_of_their_own(converted: Backbone, kept) -> None:
+    run(converted, 1)
+    with torch.no_grad():
+        next(converted.denoiser.parameters()).add_(1)
+    converted.compile("openvino")
+    run(converted, 1)
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(converted: Backbone, kept, caplog) -> None:
+    kept.parent.parent.mkdir(parents=True)
+    kept.parent.write_text("a file")
+    run(converted, 1)
+    assert "the converted network is not kept" in caplog.text
+    assert converted.engine == "openvino"
+
+
+class Branching(nn.Module):
+    """What a trace gets wrong: what it does depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        return (x * self.weight * (1 if len(x) < 3 else 2),)
+
+
+class Raising(Branching):
+    def forward(self, x: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        return (x * float(self.weight.sum().item()) if not torch.jit.is_tracing() else x / x.nosuch,)
+
+
+@pytest.mark.parametrize(("network", "reason"), [(Branching(), "its outputs differ by"), (Raising(), "RuntimeError")])
+def test_what_cannot_be_traced_runs_as_it_is(network: nn.Module, reason: str, caplog) -> None:
+    ours = CompiledForward(network, OpenVino())
+    with torch.no_grad():
+        for rows in (2, 3, 3):
+            x = torch.arange(1.0, 1 + rows)
+            torch.testing.assert_close(ours(x), network(x, return_dict=False)[0])
+    assert caplog.text.count("openvino steps aside") == 1
+    assert reason in caplog.text
+    assert ours.engine.stepped_aside
+
+
+def test_steered_attention_makes_it_step_aside(converted: Backbone, tiny: Backbone, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    (layer,) = converted.layout.layers("cross")[:1]
+    query, steering = f"{layer.name}.to_q", {layer.name: lambda q, k, v, attend: 2 * attend(q, k, v)}
+    found = []
+    for backbone in (tiny, converted):
+        edit, draw = tiny_edit(backbone, 1), make_draw(backbone, 1, 500, dtype=torch.float32)
+        with record(backbone, [query], slice(None)) as tape, steer(backbone, steering), torch.no_grad():
+            p = predict(backbone, edit.source, edit, draw, (TARGET,), (), progress(1))
+        found.append((p.eps[TARGET], tape[query]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    assert caplog.text.count("openvino steps aside: this method steers attention") == 1
+    assert converted.engine == "torch"
+
+
+def test_an_edit_takes_the_same_draws_and_its_card_names_the_engine(picture, tiny_folder) -> None:
+    results = []
+    for engine in ("none", "openvino"):
+        settings = load_settings("lusd", ["scale.threshold=0.02"], model=str(tiny_folder), steps=3, compile=engine)
+        method = load_method(settings)
+        results += method.edit([method.prepare(Request(picture, "a cat", "a cat wearing a hat"))])
+    assert results[0].attempts == results[1].attempts
+    assert [result.card["machine"]["engine"] for result in results] == ["torch", "openvino"]
