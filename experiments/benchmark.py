@@ -35,10 +35,7 @@ def main() -> int:
         load_settings("lusd", [*args.overrides, f"filter.threshold={factor * threshold}"], **arguments) for factor in THRESHOLDS
     ]
     acceptance = [{**timed(args, variant, None), "threshold": variant.editor.filter.threshold} for variant in variants]
-    ratios = {
-        name: measure(replace(settings, compile=name == "compiled"), args.edits, args.repetitions, None, print)
-        for name in ("plain", "compiled")
-    }
+    ratios = {name: measure(replace(settings, compile=name), args.edits, args.repetitions, None, print) for name in args.engines}
     figures = {"model": settings.model, "steps": settings.editor.steps, "edits": args.edits, "ratios": ratios,
                "parallel": by_parallel, "acceptance": acceptance}  # fmt: skip
     args.output.mkdir(parents=True, exist_ok=True)
@@ -68,7 +65,7 @@ def plot(figures: dict, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.plot([r["parallel"] for r in figures["parallel"]], [r["seconds"] for r in figures["parallel"]], "o-", label="queue")
     for mode, style in (("reference", "--"), ("single", ":")):
-        left.axhline(figures["ratios"]["plain"]["seconds_per_image"][mode]["median"], linestyle=style, color="grey", label=mode)
+        left.axhline(figures["ratios"]["none"]["seconds_per_image"][mode]["median"], linestyle=style, color="grey", label=mode)
     left.set(xlabel="draws at once (--parallel)", ylabel="seconds per image", xscale="log", ylim=(0, None))
     left.set_xticks(PARALLEL, [str(n) for n in PARALLEL])
     left.minorticks_off()
@@ -85,6 +82,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device")
     parser.add_argument("--steps", type=int, default=20, help="accepted steps (default: 20)")
     parser.add_argument("--edits", type=int, default=16)
+    parser.add_argument("--engines", nargs="+", default=["none", "openvino"], help="of --compile (default: none openvino)")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--set", nargs="+", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--output", type=Path, default=Path("docs"))

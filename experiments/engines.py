@@ -3,8 +3,8 @@
     python experiments/engines.py                                                               # tinyworld on this CPU
     python experiments/engines.py --model sd15 --device cuda --rows 8 32 --ways eager cudagraphs regional inductor
 
-`sd15`, `sd21`, `sdxl`: random weights of the real size (`--narrow N`: channels by N), fp16 on CUDA. No layer is recorded. Ways are
-timed in turns, so that a busy machine is equally busy for all; each has a line as soon as it has run, and one with its median.
+`sd15`, `sd21`, `sdxl`: random weights of the real size (`--narrow N`: channels by N), fp16 on CUDA. No layer is recorded. Each
+way has a line as soon as it has run; then all are timed in turns, so that a busy machine is equally busy for all.
 """
 
 import argparse
@@ -61,8 +61,9 @@ def denoiser(args: argparse.Namespace) -> Any:
 
 def example(unet: Any, rows: int) -> tuple[torch.Tensor, ...]:
     side, weight = unet.config.sample_size, next(unet.parameters())
-    latents = torch.randn(rows, unet.config.in_channels, side, side)
-    text = torch.randn(rows, 77, unet.config.cross_attention_dim)
+    generator = torch.Generator().manual_seed(rows)
+    latents = torch.randn(rows, unet.config.in_channels, side, side, generator=generator)
+    text = torch.randn(rows, 77, unet.config.cross_attention_dim, generator=generator)
     t = torch.full((rows,), 500, device=weight.device)
     return latents.to(weight, memory_format=torch.channels_last), t, text.to(weight)
 

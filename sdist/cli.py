@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from . import __version__
 from .commands.messages import print_error
 from .commands.unknown import hint, is_option
-from .environment import check_environment, naming_variables
+from .environment import check_environment, naming_variables, sleep_beside_others
 from .errors import UserError
 from .files.storage import remove_unused_folders
 from .jobs.console import print_line, set_up_logging
@@ -66,6 +66,7 @@ def _main(argv: list[str] | None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        sleep_beside_others()
         check_environment()
         with naming_variables():
             load_plugins(getattr(args, "plugins", ()))

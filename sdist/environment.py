@@ -14,6 +14,8 @@ NUMBERS = (  # that are read as whole numbers when a package is imported
 )
 TORCH = {"1", "ON", "YES", "TRUE", "AUTO"}  # values of USE_TORCH with which diffusers works
 ATTENTION = "DIFFUSERS_ATTN_BACKEND"
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how threads of OpenMP wait for each other
+BUSY = 0.5  # processes that compute or wait for a processor, on average of the last minute, beside which threads sleep
 DEPTH = 5  # calls between the line that reads a variable and the one that fails: json's parser has three
 SHORT = 4  # letters of a name that is no variable of a library: PATH, HOME
 
@@ -32,6 +34,16 @@ def check_environment() -> None:
         if value not in (names := backends()):
             known = ", ".join(name for name in names if not name.startswith("_"))
             raise UserError(f"the environment variable {ATTENTION} is {value!r}, diffusers has {known}; unset it")
+
+
+def sleep_beside_others() -> None:
+    """On a machine that is at work already, threads that wait for each other sleep; unless the user has said how they wait.
+
+    By default they spin, which is fastest alone. Beside others each that spins keeps a processor from the one that it waits for
+    (docs/performance.md). OpenMP reads the variable when torch is loaded, so this comes before.
+    """
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY and not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 
 import sdist
 from sdist.cli import main
-from sdist.environment import check_environment, naming_variables
+from sdist.environment import check_environment, naming_variables, sleep_beside_others
 from sdist.errors import UserError
 
 
@@ -121,3 +121,14 @@ def test_variables_of_the_libraries_are_one_line(picture: Path, name: str) -> No
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith(f"sdist: error: the environment variable {name} is 'bogus'"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("load", "given", "policy"),
+    [(0.1, {}, None), (1.4, {}, "passive"), (1.4, {"OMP_WAIT_POLICY": "active"}, "active"), (1.4, {"GOMP_SPINCOUNT": "9"}, None)],
+)
+def test_threads_sleep_beside_others_unless_the_user_says_how_they_wait(monkeypatch, load, given, policy) -> None:
+    monkeypatch.setattr(os, "environ", {**given})
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 5.0, 5.0))
+    sleep_beside_others()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy

@@ -27,10 +27,11 @@ from ..regularizers.attention_mask import AttentionMask
 from ..regularizers.source_pull import SourcePull
 from ..tinyworld.edits import sample_edit
 from . import plain_loop as reference
+from .bare import bare_rows_per_second, now
+from .engines import compare_engines
 
 SEED = 2027  # of the edits
 MODES = ("reference", "single", "queue")
-BARE_CALLS = 5  # of the network alone, each turn
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,6 @@ def mark(device: torch.device) -> Any:
     return event
 
 
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def measure(settings: Settings, edits: int, repetitions: int, parallel: int | None, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures; `agree` says whether the accept sequences do. Raises UserError for a method unknown to the reference."""
     _check(settings.editor)
@@ -108,7 +103,8 @@ def measure(settings: Settings, edits: int, repetitions: int, parallel: int | No
                 say(f"{turn + 1} of {repetitions}, {mode}: {timed[mode][-1].seconds / edits:.2f} s per edit")
             bare.append(bare_rows_per_second(ours.model, images[0], rows))
         memory = {mode: peak_memory(mode, settings, edits, parallel) for mode in MODES}
-    return report(timed, bare, memory, edits)
+        engines = compare_engines(ours.model, images[0], settings.compile, repetitions)
+    return {**report(timed, bare, memory, edits), "network_rows_per_second": engines}
 
 
 def report(timed: dict[str, list[Timing]], bare: Sequence[float], memory: dict[str, int], edits: int) -> dict[str, Any]:
@@ -182,18 +178,6 @@ def _timer(backbone: Backbone, run: Callable[[], list[tuple[int, ...]]]) -> Call
         return Timing(seconds, watch.seconds, watch.rows, watch.widest, tuple(attempts))
 
     return timed
-
-
-@torch.no_grad()
-def bare_rows_per_second(backbone: Backbone, prepared: Prepared, rows: int) -> float:
-    """Of the network alone, compiled if the backbone is: the same rows, one call after the other."""
-    width, height = (side // backbone.factor for side in prepared.image.size)
-    z = torch.randn(rows, backbone.channels, height, width, device=backbone.device)
-    t, text = torch.full((rows,), 500, device=backbone.device), backbone.embed([prepared.request.target]).repeat(rows)
-    start = now(backbone.device)
-    for _ in range(BARE_CALLS):
-        backbone.estimate(z, t, text)
-    return BARE_CALLS * rows / (now(backbone.device) - start)
 
 
 def peak_memory(mode: str, settings: Settings, edits: int, parallel: int | None) -> int:

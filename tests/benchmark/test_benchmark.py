@@ -51,6 +51,10 @@ def test_bench_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     assert set(figures["throughput_ratio"]) == {"min", "median", "max"}
     assert 0 < figures["overhead_share"] < 1
     assert figures["bare_rows_per_second"] > 0
+    for rates in figures["network_rows_per_second"].values():
+        assert list(rates) == ["2 rows", "8 rows", "16 rows"]
+        assert min(rates.values()) > 0
+    assert {"none", "openvino"} == set(figures["network_rows_per_second"])
     assert figures["evaluations_per_image"]["reference"] == figures["evaluations_per_image"]["single"] >= 2
     assert min(figures["peak_memory_bytes"].values()) > 1e8
 
