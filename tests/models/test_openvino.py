@@ -127,7 +127,7 @@ def test_what_cannot_be_traced_runs_as_it_is(network: nn.Module, reason: str, ca
 
 
 def test_steered_attention_makes_it_step_aside(converted: Backbone, tiny: Backbone, caplog) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="sdist")
     (layer,) = converted.layout.layers("cross")[:1]
     query, steering = f"{layer.name}.to_q", {layer.name: lambda q, k, v, attend: 2 * attend(q, k, v)}
     found = []
