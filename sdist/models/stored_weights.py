@@ -16,7 +16,7 @@ from ..errors import UserError
 log = logging.getLogger("sdist")
 
 WHOLE = ("I", "U")  # number formats of safetensors
-MAPPED = 2**27  # bytes
+MAPPED = 2**25  # bytes
 INDICES = ("position_ids", "num_batches_tracked")  # what is whole numbers rightly
 
 
