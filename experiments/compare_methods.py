@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -127,12 +128,14 @@ def network_rows(args: argparse.Namespace, method: str, edits: Sequence[Measurem
     image = args.work / "input" / "images" / row.img_path
     request = sdist.Request(image, row.source_prompt, row.target_prompt, instruction=order)
 
-    def count(network: Any, given: tuple, named: dict) -> None:
-        counts.append(len(given[0] if given else next(named[key] for key in ("sample", "hidden_states") if key in named)))
+    denoise = loaded.model.denoise
 
-    hook = loaded.model.denoiser.register_forward_pre_hook(count, with_kwargs=True)
-    (result,) = loaded.edit([loaded.prepare(request)])
-    hook.remove()
+    def counted(z_t: Any, *others: Any) -> Any:
+        counts.append(len(z_t))
+        return denoise(z_t, *others)
+
+    with patch.object(loaded.model, "denoise", counted):
+        (result,) = loaded.edit([loaded.prepare(request)])
     own = float(np.mean(result.attempts)) if result.attempts else 0.0
     return sum(counts) * (float(np.mean([e.draws for e in edits])) / own if own else 1.0)
 

@@ -38,7 +38,7 @@ def main() -> int:
         for t in range(50, 951, 100):
             found = [gradient(model, z, text, t, 100 * t + k) for k in range(NOISES)]
             towards = torch.stack([torch.cosine_similarity(-g.flatten(1), way.flatten(1)) for g in found]).mean()
-            sds, within = std(found[0]), within_patches(sum(found) / NOISES)
+            sds, within = std(found[0]), within_patches(torch.stack(found).mean(0))
             print(f"{name} t={t}: cosine {towards:.2f}, SD {sds.mean():.3f}, within patches {within:.2f}", flush=True)
     return 0
 
