@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..files.opening import MAX_PIXELS
 from ..models.added_files import AddedFile, find_file
 from ..models.base import Backbone
-from ..models.catalogue import MODELS
+from ..models.catalogue import MODELS, default_method
 from ..models.folders import on_disk
 from ..models.options import LoadOptions
 from ..models.vocabulary import word_list
@@ -96,10 +96,10 @@ def build(visitors: Visitors, offer: Offer) -> gr.Blocks:
     return demo.queue(default_concurrency_limit=4)
 
 
-def methods_here() -> list[str]:
-    """The methods of this installation, LUSD first, ablations last; those without steps that could be watched are left out."""
+def methods_here(model: str) -> list[str]:
+    """The methods of this installation, the model's own first, ablations last; those without steps to be watched are left out."""
     watchable = [name for name in shipped("method") if load_settings(name).editor.watchable]
-    return sorted(watchable, key=lambda name: (name != "lusd", "ablation" in headline(name)))
+    return sorted(watchable, key=lambda name: (name != default_method(model), "ablation" in headline(name)))
 
 
 def models_here(first: str) -> list[str]:
@@ -148,7 +148,7 @@ def serving(model: str, address: Address, limits: Limits, added: LoadOptions = L
 
     `added`: files that visitors may put on a model.
     """
-    loaded, methods = load_first(model, methods_here())  # so that the first edit begins at once
+    loaded, methods = load_first(model, methods_here(model))  # so that the first edit begins at once
     with tempfile.TemporaryDirectory(prefix="sdist-studio-") as folder, _process(GRADIO_TEMP_DIR=folder):
         root = Path(folder) / "visitors"
         root.mkdir()

@@ -21,7 +21,7 @@ from .samples import a_run, ended
 
 def test_a_card_restores_what_made_it(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"], seed=7, size="32x32"))
-    card = restored(json.dumps(run.card), methods_here())
+    card = restored(json.dumps(run.card), methods_here("tinyworld"))
     assert (card.method, card.seed, card.steps, card.size, card.model) == ("dds", 7, 3, "32x32", str(tiny_folder))
     assert (card.source, card.target) == ("a cat", "a cat wearing a hat")
     again = a_run(picture, tiny_folder, overrides="", methods=[card.method], seed=card.seed, size=card.size, steps=card.steps)
@@ -32,7 +32,7 @@ def test_a_card_restores_what_made_it(picture: Path, tiny_folder: Path, tmp_path
 
 def test_a_card_of_other_settings_stands_for_itself(picture: Path, tiny_folder: Path) -> None:
     run = ended(a_run(picture, tiny_folder))
-    card = restored(json.dumps(run.card), methods_here())
+    card = restored(json.dumps(run.card), methods_here("tinyworld"))
     assert card.method is None
     again = a_run(picture, tiny_folder, methods=[CARD], card=card.settings, overrides="")
     assert again.settings == run.settings
@@ -45,14 +45,14 @@ def test_a_card_of_other_settings_stands_for_itself(picture: Path, tiny_folder: 
 )
 def test_a_damaged_card_is_refused(text: str) -> None:
     with pytest.raises(UserError):
-        restored(text, methods_here())
+        restored(text, methods_here("tinyworld"))
 
 
 def test_a_card_cannot_read_the_environment() -> None:
     plain = json.dumps(load_settings("lusd").plain())
     assert resolve(json.loads(plain), "x")
     with pytest.raises(UserError, match="taken literally"):
-        restored(json.dumps({"settings": {**json.loads(plain), "model": "${oc.env:HOME}"}, "job": {}}), methods_here())
+        restored(json.dumps({"settings": {**json.loads(plain), "model": "${oc.env:HOME}"}, "job": {}}), methods_here("tinyworld"))
 
 
 @pytest.mark.parametrize("key", ["vae", "lora", "embedding", "model_config", "variant"])
@@ -63,7 +63,7 @@ def test_a_card_cannot_have_files_of_this_machine_loaded(key: str, visitor: Visi
     card = {"settings": settings, "job": request, "words": []}
     with pytest.raises(UserError, match=r"that this studio does not load|which this studio does not offer"):
         handle_card.restore(visitor, [], json.dumps(card))
-    assert restored(json.dumps({**card, "settings": load_settings("lusd").plain()}), methods_here()).method == "lusd"
+    assert restored(json.dumps({**card, "settings": load_settings("lusd").plain()}), methods_here("tinyworld")).method == "lusd"
 
 
 def test_a_card_brings_back_what_was_put_on_the_model_and_into_its_picture(visitor: Visitor, tiny_folder: Path) -> None:

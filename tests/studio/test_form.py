@@ -101,4 +101,5 @@ def test_plain_settings_are_taken() -> None:
 
 def test_models_are_those_on_this_disk(tiny_folder: Path) -> None:
     assert models_here(str(tiny_folder))[:2] == [str(tiny_folder), "tinyworld"]
-    assert methods_here()[0] == "lusd"
+    assert methods_here("sd15")[0] == "lusd"
+    assert methods_here("tinyworld")[0] == "localflow"

@@ -40,8 +40,8 @@ def ended(run: Run, limits: Limits = Limits()) -> Work:  # noqa: B008 (it is fro
 
 
 def test_methods_that_read_an_instruction_are_offered() -> None:
-    assert {"lime", "lime_released", "instruct_pix2pix", "lusd"} <= {*methods_here()}
-    assert "sdedit" not in methods_here()
+    assert {"lime", "lime_released", "instruct_pix2pix", "lusd"} <= {*methods_here("tinyworld-instruct")}
+    assert "sdedit" not in methods_here("tinyworld-instruct")
 
 
 def test_the_one_prompt_is_the_instruction_and_the_run_is_watched(picture: Path, folder: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_one_prompt_is_the_instruction_and_the_run_is_watched(picture: Path,
     assert INSTRUCTION in run_stage(run, run.picture(4), 4, 1.0)
     assert progress(run).startswith("lime, seed 0: done, ")
     assert curves(run.timeline) == ""
-    card = restored(json.dumps(run.card), methods_here())
+    card = restored(json.dumps(run.card), methods_here("tinyworld-instruct"))
     assert (card.target, card.steps) == (INSTRUCTION, 0)
 
 

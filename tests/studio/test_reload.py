@@ -124,7 +124,7 @@ def test_the_size_of_the_edit_is_said(visitor: Visitor, tiny_folder: Path, tmp_p
 
 
 def test_methods_have_a_line_each_and_ablations_come_last() -> None:
-    methods = methods_here()
+    methods = methods_here("tinyworld")
     lines = page_html.about(methods)
     assert lines.count("<dt>") == lines.count("<dd>") == len(methods)
     assert "<dd></dd>" not in lines
