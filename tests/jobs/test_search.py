@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,9 @@ search:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
-    """Two edit pairs with their truths."""
-    write_pairs(tmp_path / "world", [sample_edit(3, i, "recolour") for i in range(2)], ["", ""])
+    """Two edit pairs with their truths, and prompts that the tiny model can read."""
+    pairs = [replace(sample_edit(3, i, "recolour"), source="a cat", target="a dog") for i in range(2)]
+    write_pairs(tmp_path / "world", pairs, ["", ""])
     return tmp_path / "world"
 
 
