@@ -50,7 +50,7 @@ def run_search(
         ranked = _ranked(options, search, number, evaluator, report)
         rows += ranked
         write_atomic(options.output / "search.csv", _table(rows).to_csv(index=False).encode())
-    say(_table(ranked).to_markdown(index=False, floatfmt=".4g"))
+    say(_table(ranked)[["variant", search.score, "undefined"]].to_markdown(index=False, floatfmt=".4g"))
     say(_settings(next(variant for variant in options.sweep.variants if variant.name == ranked[0]["variant"])))
     return list(results.values())
 

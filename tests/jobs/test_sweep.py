@@ -98,7 +98,7 @@ def test_all_shipped_sweeps_are_counted_and_none_is_a_method(capsys) -> None:
     assert set(shipped("sweep")) == set(SHIPPED)
     assert main(["methods"]) == 0
     printed = capsys.readouterr().out
-    assert not any(f"  {name} " in printed for name in SHIPPED.keys() - shipped("method").keys())
+    assert not any(f"\n  {name} " in printed for name in SHIPPED.keys() - shipped("method").keys())
 
 
 def test_grids_of_the_paper_hold_its_default_and_object_configurations() -> None:
