@@ -137,6 +137,8 @@ def network_rows(args: argparse.Namespace, method: str, edits: Sequence[Measurem
     with patch.object(loaded.model, "denoise", counted):
         (result,) = loaded.edit([loaded.prepare(request)])
     own = float(np.mean(result.attempts)) if result.attempts else 0.0
+    if not counts:
+        return float("nan")  # of an editor of diffusers, which calls the network itself
     return sum(counts) * (float(np.mean([e.draws for e in edits])) / own if own else 1.0)
 
 

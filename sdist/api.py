@@ -73,7 +73,7 @@ def edit(
         "keep_background": keep_background, "output_size": output_size, "crop": crop,
     }  # fmt: skip
     load_plugins(plugins)
-    method = default_method(model) if method is None else method
+    method = default_method(model, settings) if method is None else method
     resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
@@ -107,7 +107,7 @@ def load(
     """
     chosen = {"model": model, "device": device, "precision": precision}
     load_plugins(plugins)
-    method = default_method(model) if method is None else method
+    method = default_method(model, settings) if method is None else method
     resolved = settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None})
     return replace(model_cache.get(resolved), name=os.fspath(method))
 

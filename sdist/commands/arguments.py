@@ -78,8 +78,7 @@ def method_of(args: argparse.Namespace) -> str:
     """The method that was named, else the model's."""
     from ..models.catalogue import default_method
 
-    named = [value for key, _, value in (text.partition("=") for text in args.overrides) if key == "model"]
-    return args.method or default_method(args.model or (named[-1] if named else None))
+    return args.method or default_method(args.model, args.overrides)
 
 
 def plugin_argument(command: argparse.ArgumentParser) -> None:

@@ -56,7 +56,7 @@ def run(
     }  # fmt: skip
     check_options(options, RunOptions, run)
     load_plugins(plugins)
-    method = default_method(model) if method is None else method
+    method = default_method(model, settings) if method is None else method
     chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
     folder = storage_path(os.fspath(output))
     asked = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, unknown
 
@@ -105,10 +106,15 @@ def find_model(name: str, config: str = "") -> Model:
     raise _refusal(name)
 
 
-def default_method(model: str | os.PathLike[str] | None) -> str:
-    """The method that edits with a model where none is named; a model that is not there is refused when it is loaded."""
+def default_method(model: str | os.PathLike[str] | None, settings: Mapping[str, Any] | Sequence[str] = ()) -> str:
+    """The method that edits with a model where none is named; a model that is not there is refused when it is loaded.
+
+    Without a `model`, `settings` may name one, as a mapping or as "key=value".
+    """
+    if model is None:
+        model = _named(settings).get("model", DEFAULT)
     try:
-        return find_model(DEFAULT if model is None else os.fspath(model)).method
+        return find_model(os.fspath(model)).method
     except (UserError, TypeError):  # which settings_of tells better
         return Model.method
 
@@ -121,6 +127,14 @@ def _scale_of(file: Path) -> Scale:
     except (OSError, ValueError, OverflowError, MemoryError):
         names = {}
     return FLOW if any(block in name for name in names for block in OF_FLOWS) else STABLE_DIFFUSION
+
+
+def _named(settings: Any) -> Mapping[Any, Any]:
+    """Values by key; none of what is no settings, which is refused elsewhere."""
+    if isinstance(settings, Mapping):
+        return settings
+    texts = settings if isinstance(settings, Sequence) else ()
+    return dict(text.split("=", 1) for text in texts if isinstance(text, str) and "=" in text)
 
 
 def is_single_file(name: str) -> bool:

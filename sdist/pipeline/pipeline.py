@@ -35,7 +35,7 @@ from ..errors import UserError, unknown
 from ..errors.arguments import checked, matches
 from ..faults import is_out_of_memory
 from ..files.in_memory import Picture, in_memory
-from ..models.catalogue import IN_MEMORY, find_model, is_folder, is_single_file
+from ..models.catalogue import IN_MEMORY, default_method, find_model, is_folder, is_single_file
 from ..models.folders import on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
@@ -234,7 +234,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         prompt: str | list[str],
         image: Picture | list[Picture],
         source_prompt: str | list[str] = "",
-        method: str | os.PathLike[str] = "lusd",
+        method: str | os.PathLike[str] | None = None,
         num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         seed: int | list[int] | None = None,
@@ -288,6 +288,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             "output_size": output_size,
             "crop": crop,
         }
+        method = default_method(self._model) if method is None else method
         resolved = self._settings(method, settings, arguments)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
             raise UserError(f"the steps of {method} cannot be watched, so it has no callback_on_step_end and no latents here")
