@@ -95,7 +95,7 @@ class ScoreDistillation(Editor):
 
     @property
     def differentiates(self) -> bool:
-        return self.loss.graph
+        return self.loss.differentiates
 
     def unread(self, request: Request) -> tuple[str, ...]:
         """The source, if no branch, no words and no image embedding depend on it."""

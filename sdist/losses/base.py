@@ -46,6 +46,11 @@ class Loss(ABC):
         """The predictions that `gradient` reads."""
 
     @property
+    def differentiates(self) -> bool:
+        """Whether gradients go through the network, in `gradient` or in `prepare`."""
+        return self.graph
+
+    @property
     def walks(self) -> bool:
         """Whether a step leads from one noise level to the next, so that timesteps must descend."""
         return False

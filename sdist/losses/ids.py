@@ -34,6 +34,10 @@ class IDS(Loss):
         return self._dds.branches
 
     @property
+    def differentiates(self) -> bool:
+        return self.iterations > 0
+
+    @property
     def probed(self) -> tuple[Branch, ...]:
         return (SOURCE_SOURCE.guided(self.guidance_scale),) if self.iterations else ()
 

@@ -70,8 +70,13 @@ def test_what_is_moved_is_the_least_that_must_be() -> None:
         ("lusd", {"compile": True, "storage": "fp8"}, "--compile and --storage fp8 do not go together"),
         ("cds", {"offload": "group"}, "--offload group does not go with a loss that differentiates"),
         ("cds", {"storage": "fp8"}, "--storage fp8 does not go with a loss that differentiates"),
+        ("ids", {"offload": "group"}, "--offload group does not go with a loss that differentiates"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(method: str, values: dict, match: str) -> None:
     with pytest.raises(UserError, match=match):
         load_settings(method, **values)
+
+
+def test_ids_without_its_steps_differentiates_nothing() -> None:
+    assert not load_settings("ids", ["loss.iterations=0"], storage="fp8").editor.differentiates
