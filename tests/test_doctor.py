@@ -12,8 +12,10 @@ from torch import nn
 
 from sdist.cli import main
 from sdist.commands import doctor
+from sdist.commands.needs import _ways
+from sdist.config.build import load_settings
 from sdist.models.loading import load_backbone
-from sdist.models.needs import Needs, peak, plans
+from sdist.models.needs import Needs, Ways, peak, plans
 
 
 def not_there(source: str) -> str:
@@ -53,7 +55,8 @@ def test_what_an_edit_needs_is_computed_without_weights(tiny_folder: Path, tmp_p
     assert small["bytes"]["denoiser"] == 4 * weights
     assert 2 < large["bytes"]["row"] / small["bytes"]["row"] < 5  # four times the latents, the same text
     assert 3 < large["bytes"]["codec"] / small["bytes"]["codec"] < 5
-    assert small["fits"][0]["with"] == ""
+    assert [plan["with"].partition(" --parallel")[0] for plan in small["plans"]] == ["", "--storage fp8"]  # nothing leaves a CPU
+    assert small["plans"][0]["fits"]
     assert main(["doctor", "--model", str(folder), "--device", "cpu"]) == 0
     assert "a step" in capsys.readouterr().out
 
@@ -70,13 +73,50 @@ def test_what_a_call_allocates_is_counted_while_it_is_held() -> None:
         assert peak(network, lambda: network(x)) == 2 * 4 * 5 * 10  # what a layer reads and what it gives
 
 
-def test_slower_ways_are_proposed_where_quick_ones_do_not_fit() -> None:
+def test_slower_ways_come_after_quick_ones() -> None:
     needs = Needs(denoiser=100, layer=5, vae=10, encoders=50, row=10, codec=20)
-    assert next(plans(needs, 4, 2, 190)) == ("", 190)
-    assert next(plans(needs, 4, 2, 130)) == ("--parallel 1", 130)
-    assert next(plans(needs, 1, 2, 120)) == ("--offload model", 120)
-    assert next(plans(needs, 1, 2, 50)) == ("--offload group", 40)
-    assert list(plans(needs, 1, 2, 10)) == []
+    every = Ways(("none", "model", "group"), 1 / 4)
+    assert list(plans(needs, 1, 2, every)) == [
+        ("", 130),
+        ("--offload model", 120),
+        ("--offload group", 40),
+        ("--storage fp8", 55),
+    ]
+    assert list(plans(needs, 4, 2, Ways(("none",), None))) == [("", 190), ("--parallel 1", 130)]
+
+
+@pytest.mark.parametrize(("method", "fp8"), [("dds", 1 / 4), ("cds", None), ("ids", None), ("ledits_pp", None)])
+def test_only_ways_that_a_method_has_are_proposed(method: str, fp8: float | None) -> None:
+    settings = load_settings(method)
+    assert _ways(settings, "cpu", 4) == Ways(("none",), fp8)
+    offloads = {"dds": ("model", "group"), "ledits_pp": ()}.get(method, ("model",))
+    assert _ways(settings, "cuda", 4) == Ways(("none", *offloads), fp8)
+
+
+def test_where_nobody_says_what_is_free_there_is_no_verdict(tiny_folder: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sdist.models.memory.free_bytes", lambda device: None)
+    assert main(["doctor", "--model", str(tiny_folder), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "--storage fp8" in said
+    assert "fits" not in said
+
+
+@pytest.mark.parametrize("file", ["unet/config.json", "text_encoder/config.json", "vae/config.json", "tokenizer/tokenizer.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("{")], ids=["missing", "damaged"])
+def test_configurations_that_are_not_whole_are_one_line(tiny_folder: Path, tmp_path: Path, capsys, file: str, damage) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
+    damage(folder / file)
+    assert main(["doctor", "--model", str(folder), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.startswith(f"sdist: error: {folder}: ")
+
+
+def test_an_index_without_a_scheduler_is_one_line(tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["scheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert main(["doctor", "--model", str(folder), "--device", "cpu"]) == 2
+    assert "model_index.json lists no scheduler" in capsys.readouterr().err
 
 
 def test_converted_networks_are_shown_and_removed(tmp_path, monkeypatch, capsys) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..models.base import Backbone
+    from ..models.needs import Ways
 
 GIB = 2**30
 
@@ -28,18 +33,17 @@ def needs(asked: Asked) -> dict[str, Any]:
 
     from ..config.build import load_settings
     from ..files.images import fitted_size
-    from ..models.catalogue import find_model
     from ..models.devices import choose_device
     from ..models.library import loading
     from ..models.memory import free_bytes
-    from ..models.needs import count, measure, plans, without_values
+    from ..models.needs import count, measure, plans
     from ..models.precision import DTYPES, format_on
     from ..prediction import rows_of
 
     settings = load_settings(asked.method, (), model=asked.model, model_config=asked.model_config, size=asked.size)
     precision = format_on(choose_device(asked.device).partition(":")[0], settings.precision)
     with loading():
-        model = without_values(_configurations(asked), find_model(asked.model).shared_parts)
+        model = _model(asked)
         size = fitted_size((model.native_side,) * 2, settings.size, model.native_side, settings.editor.size_multiple(model))
         needed = measure(model, DTYPES[precision], size)
     rows = len(rows_of(getattr(settings.editor, "branches", ()), model.guidance)) or 2
@@ -49,8 +53,40 @@ def needs(asked: Asked) -> dict[str, Any]:
         "model": asked.model, "size": "{} x {}".format(*size), "method": asked.method, "device": str(model.device),
         "precision": precision, "weights": {name: count(network) for name, network in model.named_networks.items()},
         "bytes": vars(needed), "rows": rows * draws, "free": free,
-        "fits": [{"with": flags, "bytes": peak} for flags, peak in plans(needed, draws, rows, free or 0)],
+        "plans": [{"with": flags, "bytes": peak, "fits": None if free is None else peak <= free}
+                  for flags, peak in plans(needed, draws, rows, _ways(settings, model.device.type, DTYPES[precision].itemsize))],
     }  # fmt: skip
+
+
+def _ways(settings: Settings, device: str, itemsize: int) -> Ways:
+    """The ways that the settings do not refuse and that free memory: off CUDA nothing can leave the device."""
+    from ..models.needs import Ways
+
+    def goes(**values: str) -> bool:
+        try:
+            replace(settings, **values)
+        except UserError:
+            return False
+        return not settings.editor.ignores & set(values)
+
+    offloads = [name for name in ("model", "group") if device == "cuda" and goes(offload=name)]
+    return Ways(("none", *offloads), 1 / itemsize if goes(storage="fp8") else None)
+
+
+def _model(asked: Asked) -> Backbone:
+    """Without values. Raises UserError where its configurations do not make one."""
+    from ..models.catalogue import find_model
+    from ..models.loading import FAULTS
+    from ..models.needs import without_values
+
+    folder = _configurations(asked)
+    try:
+        return without_values(folder, find_model(asked.model).shared_parts)
+    except UserError as error:
+        raise UserError(f"{asked.model}: {error}") from None
+    except FAULTS as error:  # what the libraries make of a missing or damaged file, in several lines
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{asked.model}: {said}; the configurations of all of its parts must be whole") from None
 
 
 def _configurations(asked: Asked) -> Path:
@@ -75,8 +111,6 @@ def lines(report: dict[str, Any]) -> list[tuple[str, str]]:
 
     size = {name: f"{value / GIB:.2f} GiB" for name, value in report["bytes"].items()}
     weights = [(name, f"{value / 1e9:.3f} billion weights") for name, value in report["weights"].items()]
-    fits = [f"sdist edit ... --model {report['model']} {plan['with']}".strip() + f" ({plan['bytes'] / GIB:.2f} GiB)"
-            for plan in report["fits"]]  # fmt: skip
     return [
         *weights,
         ("weights", f"{size['denoiser']} in {report['precision']}, the autoencoder's {size['vae']}, fp32"),
@@ -84,5 +118,16 @@ def lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("a step", f"{report['rows'] * report['bytes']['row'] / GIB:.2f} GiB in {report['rows']} rows"),
         ("encode, decode", size["codec"]),
         ("free", available(torch.device(report["device"]))),
-        ("fits", fits[0] if fits else "in no way: a smaller --size, or another model"),
+        *_verdict(report),
     ]
+
+
+def _verdict(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The first plan that fits; all of them where nobody says what is free."""
+    said = [
+        (plan["fits"], f"sdist edit ... --model {report['model']} {plan['with']}".strip() + f" ({plan['bytes'] / GIB:.2f} GiB)")
+        for plan in report["plans"]
+    ]
+    if report["free"] is None:
+        return [("needs", text) for _, text in said]
+    return [("fits", next((text for fits, text in said if fits), "in no way: a smaller --size, or another model"))]

@@ -175,15 +175,21 @@ def _kind(name: str, family: type[Backbone], listed: Mapping[str, list[str]], fo
 
 
 def _read_part(name: str, kind: Any, folder: Path, variant: str = "") -> Part:
+    check_tokenizer(name, kind, folder)
     if hasattr(kind, "vocab_files_names"):
-        if not any(all((folder / file).is_file() for file in files) for files in OF_TOKENIZERS):
-            raise MissingError(f"{name} has no {' and no '.join(files[0] for files in OF_TOKENIZERS)}")
         return Part(kind, folder)
     config = read_json(folder / getattr(kind, "config_name", "config.json"))
     if not issubclass(kind, nn.Module):
         return Part(kind, folder)
     _check_network(name, config, folder)
     return Part(kind, folder, find_weights(folder, variant).variant)
+
+
+def check_tokenizer(name: str, kind: Any, folder: Path) -> None:
+    """Raises MissingError for a part that is a tokenizer and has no words, which the libraries would go on without."""
+    is_whole = any(all((folder / file).is_file() for file in files) for files in OF_TOKENIZERS)
+    if hasattr(kind, "vocab_files_names") and not is_whole:
+        raise MissingError(f"{name} has no {' and no '.join(files[0] for files in OF_TOKENIZERS)}")
 
 
 def _check_network(name: str, config: Mapping[str, Any], folder: Path) -> None:

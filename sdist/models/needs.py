@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from .base import Backbone
 from .catalogue import TINYWORLD
-from .folders import INDEX, families_of, find_class, listed_parts, matching
+from .folders import INDEX, check_tokenizer, families_of, find_class, listed_parts, matching
 from .residence import bytes_of, count
-from .weights import read_json
+from .weights import MissingError, read_json
 
 META = torch.device("meta")
 PROMPT = "a cat"
@@ -47,6 +47,14 @@ class Needs:
         return self.vae + max(2 * self.layer + step, self.codec)  # a layer computes while the next one comes
 
 
+@dataclass(frozen=True)
+class Ways:
+    """How an edit's networks may be held."""
+
+    offloads: tuple[str, ...]
+    fp8: float | None  # what is left of the denoiser's bytes; None where its weights must stay as they are
+
+
 def without_values(folder: Path, shared_parts: Mapping[str, str]) -> Backbone:
     """The model of a pipeline's folder, which needs no weights; `shared_parts`: folders of tinyworld, by part.
 
@@ -56,10 +64,13 @@ def without_values(folder: Path, shared_parts: Mapping[str, str]) -> Backbone:
     listed = listed_parts(index)
     families = families_of(listed)
     family = matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
+    if "scheduler" not in listed:
+        raise MissingError(f"{INDEX} lists no scheduler")
     parts = {}
     for name in (name for name in family.components if name in listed or name not in family.optional):
         kind = find_class(listed[name][0] if name == "scheduler" else family.components[name])
         place = folder / name if (folder / name).is_dir() or name not in shared_parts else TINYWORLD / shared_parts[name]
+        check_tokenizer(name, kind, place)
         is_network = issubclass(kind, nn.Module)
         parts[name] = _network(kind, place) if is_network else kind.from_pretrained(place, local_files_only=True)
     return family(parts, "meta", index)
@@ -130,13 +141,11 @@ class AttentionWithoutMatrix(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def plans(needs: Needs, draws: int, rows: int, free: int) -> Iterator[tuple[str, int]]:
-    """Flags with which an edit fits in what is free, and what it needs then, quick ones first; a draw has so many rows."""
-    for offload, flag in (("none", ""), ("model", "--offload model"), ("group", "--offload group")):
+def plans(needs: Needs, draws: int, rows: int, ways: Ways) -> Iterator[tuple[str, int]]:
+    """Flags of an edit and what it needs with them, quick ones first; a draw has so many rows."""
+    for offload in ways.offloads:
+        flag = "" if offload == "none" else f"--offload {offload}"
         for parallel in dict.fromkeys((draws, 1)):
-            needed = needs.peak(parallel * rows, offload)
-            if needed <= free:
-                yield " ".join(filter(None, [flag, "--parallel 1" if parallel < draws else ""])), needed
-    narrow = needs.peak(rows, share=1 / 2)
-    if narrow <= free:
-        yield " ".join(["--storage fp8", *(["--parallel 1"] if draws > 1 else [])]), narrow
+            yield " ".join(filter(None, [flag, "--parallel 1" if parallel < draws else ""])), needs.peak(parallel * rows, offload)
+    if ways.fp8 is not None:
+        yield " ".join(["--storage fp8", *(["--parallel 1"] if draws > 1 else [])]), needs.peak(rows, share=ways.fp8)

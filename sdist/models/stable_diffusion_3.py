@@ -32,11 +32,15 @@ class StableDiffusion3Text(TextWithT5):
     """
 
     t5: ClassVar[int] = 2
-    skips: ClassVar[bool] = True
+    layer: ClassVar[int] = 2
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], width: int) -> None:
         super().__init__(encoders, tokenizers)
         self.width, self.t5_tokens = width, T5_TOKENS  # of a token, as the denoiser reads it; of a prompt
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        return self.encoders[:2]
 
     @property
     def length(self) -> int:
@@ -44,8 +48,8 @@ class StableDiffusion3Text(TextWithT5):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
-        seen = [e(self._ids(prompts, i), output_hidden_states=True) for i, e in enumerate(self.encoders[:2])]
-        clip = torch.cat([one.hidden_states[-2 - self.skip].float() for one in seen], -1)
+        seen = [e(self._ids(prompts, i), output_hidden_states=True) for i, e in enumerate(self.clips)]
+        clip = torch.cat([one.hidden_states[-self.layer - self.skip].float() for one in seen], -1)
         rows = nn.functional.pad(clip, (0, self.width - clip.shape[-1]))
         t5 = (
             self.encoders[2](self._ids(prompts, 2))[0].float()

@@ -20,6 +20,8 @@ class TwoClipTexts(ClipTexts):
     `zero_empty` gives an empty prompt an embedding of zeros, with which the model was trained.
     """
 
+    layer: ClassVar[int] = 2
+
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any], zero_empty: bool) -> None:
         super().__init__(encoders, tokenizers)
         self.zero_empty = zero_empty
@@ -27,7 +29,7 @@ class TwoClipTexts(ClipTexts):
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
         first, second = (self._seen(prompts, i) for i in range(2))
-        tokens = self._joined(torch.cat([seen.hidden_states[-2 - self.skip] for seen in (first, second)], -1))
+        tokens = self._joined(torch.cat([seen.hidden_states[-self.layer - self.skip] for seen in (first, second)], -1))
         empty = torch.tensor([self.zero_empty and not prompt for prompt in prompts], device=tokens.device)
         pooled = second.text_embeds[:: self.blocks].float()
         return Text(tokens.masked_fill(empty[:, None, None], 0), pooled.masked_fill(empty[:, None], 0))

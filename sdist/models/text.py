@@ -20,7 +20,7 @@ LIMITLESS = 10**5  # tokens: no encoder reads as many, tokenizers without a limi
 class PromptEncoder(ABC):
     """Text encoders, each with its tokenizer; the first tokenizer's tokens are those that attention looks at."""
 
-    skips: ClassVar[bool] = False  # whether last layers of its CLIPs can be left out
+    layer: ClassVar[int] = 1  # of CLIP, counted from its end, that is read where none is left out
     reads_blocks: ClassVar[bool] = False  # whether a prompt can be read in several blocks
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any]) -> None:
@@ -29,14 +29,23 @@ class PromptEncoder(ABC):
 
     def configure(self, clip_skip: int, prompt_blocks: int) -> None:
         """Leaves out so many last layers of CLIP, and reads prompts in so many blocks. Raises UserError where that cannot be."""
-        if clip_skip and not self.skips:
+        if clip_skip and not self.clips:
             raise UserError("--clip-skip: this model's prompts are not embedded by layers of CLIP; leave it out")
-        layers = self._says(0, "num_hidden_layers")
-        if clip_skip and clip_skip >= layers:
-            raise UserError(f"--clip-skip {clip_skip}: this model's text encoder has {layers} layers, of which one must be left")
+        layers = min((clip.config.num_hidden_layers for clip in self.clips), default=0)
+        if clip_skip and clip_skip + self.layer > layers:
+            which = "the last" if self.layer == 1 else "the one before the last"
+            raise UserError(
+                f"--clip-skip {clip_skip}: this model's text encoder has {layers} layers and {which} is read: leave out at most "
+                f"{max(0, layers - self.layer)}"
+            )
         if prompt_blocks > 1 and not self.reads_blocks:
             raise UserError(f"--prompt-blocks {prompt_blocks}: this model reads {self.length} tokens of a prompt in one")
         self.skip, self.blocks = clip_skip, prompt_blocks
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        """The encoders of which last layers can be left out."""
+        return ()
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Text:
@@ -142,8 +151,11 @@ class ClipTexts(PromptEncoder):
     Blocks that a prompt does not fill are empty prompts, so that what an image becomes does not depend on the prompts of others.
     """
 
-    skips: ClassVar[bool] = True
     reads_blocks: ClassVar[bool] = True
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        return self.encoders
 
     @property
     def length(self) -> int:
@@ -237,4 +249,4 @@ class ClipText(ClipTexts):
         if not self.skip:
             return Text(self._joined(seen.last_hidden_state))
         norm = getattr(encoder, "text_model", encoder).final_layer_norm
-        return Text(self._joined(norm(seen.hidden_states[-1 - self.skip])))
+        return Text(self._joined(norm(seen.hidden_states[-self.layer - self.skip])))

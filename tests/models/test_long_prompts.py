@@ -83,13 +83,21 @@ def test_an_edit_follows_a_word_of_the_second_block(tiny_folder: Path, picture: 
     assert result.mask is not None
 
 
-@pytest.mark.parametrize("values", [{"clip_skip": 1}, {"prompt_blocks": 2}])
-def test_what_a_family_cannot_do_is_one_line(values: dict) -> None:
-    settings = load_settings("dds", ["timesteps.t_min=400"], model="tinyworld-flow", device="cpu", **values)
-    if "clip_skip" in values:
-        assert load_method(settings).model.text.skip == 1
-        with pytest.raises(UserError, match="layers, of which one must be left"):
-            load_method(settings).model.text.configure(99, 1)
-    else:
-        with pytest.raises(UserError, match="--prompt-blocks 2: this model reads"):
-            load_method(settings)
+@pytest.mark.parametrize(("family", "most"), [("sd15", LAYERS - 1), ("sdxl", LAYERS - 2), ("sd3", LAYERS - 2)])
+def test_no_family_reads_the_bare_embeddings(tmp_path: Path, family: str, most: int) -> None:
+    text = load_backbone(str(save_pipeline(tmp_path, family)), "cpu").text
+    text.configure(most, 1)
+    with pytest.raises(UserError, match=f"leave out at most {most}"):
+        text.configure(most + 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"clip_skip": 1}, "--clip-skip 1: this model's text encoder has 2 layers and the one before the last is read"),
+        ({"prompt_blocks": 2}, "--prompt-blocks 2: this model reads"),
+    ],
+)
+def test_what_a_family_cannot_do_is_one_line(values: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load_method(load_settings("dds", ["timesteps.t_min=400"], model="tinyworld-flow", device="cpu", **values))
