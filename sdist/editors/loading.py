@@ -146,6 +146,7 @@ class LoadedMethod:
             run.deliver(done)
 
         with self.model.alone, process_state(), plain(self.model.foreign_networks.values()), self._naming():
+            self.model.begin_edit()
             check_casting(self.model.foreign_networks)
             if changed := self.model.changes:
                 log.warning("changed in memory, so the run card cannot be replayed: %s", "; ".join(changed))

@@ -239,9 +239,14 @@ class Backbone(ABC):
         engine = engine_for(choice, self.device.type, self.dtype)
         self.compiled = None if engine is None else CompiledForward(self.denoiser, engine)
 
+    def begin_edit(self) -> None:
+        """From here on `engine` says what runs the next edit."""
+        if self.compiled is not None:
+            self.compiled.begin_edit()
+
     @property
     def engine(self) -> str:
-        """What runs the denoiser."""
+        """What runs the denoiser: in an edit, torch as soon as one call was left to it."""
         return "torch" if self.compiled is None or self.compiled.engine.stepped_aside else self.compiled.engine.name
 
     @property

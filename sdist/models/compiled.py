@@ -23,7 +23,7 @@ class Engine(ABC):
 
     name: ClassVar[str]
     one_shape: ClassVar[bool]  # whether a call with another number of rows is compiled anew
-    stepped_aside = False  # whether it left a call to torch
+    stepped_aside = False  # whether it left a call of the present edit to torch
 
     @abstractmethod
     def compile(self, network: nn.Module, forward: Forward, recorded: Sequence[str]) -> Forward:
@@ -62,7 +62,7 @@ class CompiledForward:
         self._hooked: set[str] = set()
         self._tapes: list[dict[str, Any]] = []
         self._function: Forward | None = None
-        self._paused = False
+        self._paused = self._told = False
 
     @contextmanager
     def watch(self, modules: Mapping[str, nn.Module], tape: dict[str, Any]) -> Iterator[None]:
@@ -88,13 +88,17 @@ class CompiledForward:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """In the block the network runs as it is, for what a compiled function hides: attention that is steered. Said once."""
-        if not self.engine.stepped_aside:
+        if not self._told:
             log.info("%s steps aside: this method steers attention, which a compiled network hides", self.engine.name)
-        before, self._paused, self.engine.stepped_aside = self._paused, True, True
+        before, self._paused, self._told, self.engine.stepped_aside = self._paused, True, True, True
         try:
             yield
         finally:
             self._paused = before
+
+    def begin_edit(self) -> None:
+        """From here on `engine.stepped_aside` is about the next edit."""
+        self.engine.stepped_aside = self._paused
 
     def _compiled(self) -> Forward:
         if self._function is None:

@@ -1,6 +1,7 @@
 """OpenVINO gives what the network gives, keeps its conversions on disk, and steps aside where it cannot."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,18 @@ def test_what_cannot_be_traced_runs_as_it_is(network: nn.Module, reason: str, ca
             torch.testing.assert_close(ours(x), network(x, return_dict=False)[0])
     assert caplog.text.count("openvino steps aside") == 1
     assert reason in caplog.text
+    ours.engine.stepped_aside = False  # as when another edit begins
+    with torch.no_grad():
+        ours(torch.ones(3))
     assert ours.engine.stepped_aside
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_of_any_output_fails_the_check(place: int) -> None:
+    expected = [torch.ones(2) for _ in range(3)]
+    ours = [torch.full((2,), torch.nan) if i == place else torch.ones(2) for i in range(3)]
+    assert not openvino._largest_error(ours, expected) <= openvino.TOLERANCE
+    assert openvino._largest_error(expected, expected) == 0
 
 
 def test_steered_attention_makes_it_step_aside(converted: Backbone, tiny: Backbone, caplog) -> None:
@@ -150,3 +162,15 @@ def test_an_edit_takes_the_same_draws_and_its_card_names_the_engine(picture, tin
         results += method.edit([method.prepare(Request(picture, "a cat", "a cat wearing a hat"))])
     assert results[0].attempts == results[1].attempts
     assert [result.card["machine"]["engine"] for result in results] == ["torch", "openvino"]
+
+
+def test_a_card_names_what_ran_its_own_edit(picture, tiny_folder) -> None:
+    """On one model in memory: an edit that steers attention says nothing of those after it."""
+    method = load_method(load_settings("dds", model=str(tiny_folder), steps=2, compile="openvino"))
+    network, engines = method.model, []
+    steering = {network.layout.layers("cross")[0].name: lambda q, k, v, attend: attend(q, k, v)}
+    for block in (nullcontext, lambda: steer(network, steering), nullcontext):
+        with block():
+            (result,) = method.edit([method.prepare(Request(picture, "a cat", "a cat wearing a hat"))])
+        engines.append(result.card["machine"]["engine"])
+    assert engines == ["openvino", "torch", "openvino"]
