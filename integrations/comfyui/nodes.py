@@ -12,10 +12,12 @@ from torch.nn import functional as F
 import sdist
 from sdist.config.build import load_settings
 from sdist.config.methods import shipped
-from sdist.models.catalogue import MODELS
+from sdist.errors import UserError
+from sdist.models.catalogue import MODELS, default_method
 
 from .comfy_host import checkpoints, file_of, watcher
 
+AUTO = "auto"  # the model's own method
 TEXT = {"multiline": True, "default": ""}
 
 
@@ -64,7 +66,7 @@ class SdistEdit:
             "required": {
                 "model": ("SDIST_MODEL",),
                 "image": ("IMAGE",),
-                "method": (list(shipped("method")), {"default": "lusd"}),
+                "method": ([AUTO, *shipped("method")], {"default": AUTO, "tooltip": "auto: the model's own"}),
                 "source": ("STRING", {**TEXT, "tooltip": "what the image shows"}),
                 "target": ("STRING", {**TEXT, "tooltip": "what it should show instead, or for some methods what to do"}),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1}),
@@ -85,7 +87,8 @@ class SdistEdit:
         mask: Tensor | None = None, words: str = "", keep_background: bool = False, output_size: str = "edit",
         crop: str = "none", settings: str = "",
     ) -> tuple[Tensor, Tensor, list[str]]:  # fmt: skip
-        masks: list[Tensor | None] = [None] * len(image) if mask is None else list(mask.expand(len(image), -1, -1))
+        masks = masks_of(mask, len(image))
+        method = default_method(model["model"]) if method == AUTO else method
         overrides = [*(f"{key}={json.dumps(value)}" for key, value in model.items() if value), *lines_of(settings)]
         editor = load_settings(method).editor
         prompts = {"instruction": target} if "instruction" in editor.reads else {"source": source, "target": target}
@@ -101,6 +104,15 @@ class SdistEdit:
         made = torch.stack([image_tensor(result.image) for result in results])
         changed = torch.stack([mask_of(result, where) for result, where in zip(results, masks, strict=True)])
         return made, changed, [json.dumps(result.card, ensure_ascii=False) for result in results]
+
+
+def masks_of(mask: Tensor | None, images: int) -> list[Tensor | None]:
+    """The mask (h, w) of each image. Raises UserError unless there is one per image, or one for all."""
+    if mask is None:
+        return [None] * images
+    if mask.ndim != 3 or len(mask) not in (1, images):
+        raise UserError(f"mask is {tuple(mask.shape)}, must be (1, h, w), or ({images}, h, w) for this batch of images")
+    return list(mask.expand(images, -1, -1))
 
 
 def lines_of(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -129,3 +130,27 @@ def test_names_are_those_of_comfyuis_folders(pack: ModuleType, monkeypatch: pyte
     (chosen,) = node().choose("mine.safetensors", lora="style.safetensors:0.8\n\nother.safetensors\n")
     assert chosen["model"] == "/c/mine.safetensors"
     assert chosen["lora"] == ["/l/style.safetensors:0.8", "other.safetensors"]
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32), (32, 32), (1, 1, 32, 32)])
+def test_masks_that_do_not_fit_the_images_are_one_line(pack: ModuleType, model: dict, shape: tuple[int, ...]) -> None:
+    node = pack.NODE_CLASS_MAPPINGS["SdistEdit"]()
+    with pytest.raises(sdist.UserError, match=re.escape(f"mask is {shape}, must be (1, h, w), or (3, h, w)")):
+        node.edit(model, torch.rand(3, 32, 32, 3), "dds", *PROMPTS, seed=0, steps=1, mask=torch.ones(shape))
+
+
+def test_the_default_method_is_the_models_own(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def edit(*given: object, method: str, **more: object) -> None:
+        asked.append(method)
+        raise sdist.UserError("enough")
+
+    monkeypatch.setattr(sdist, "edit", edit)
+    node = pack.NODE_CLASS_MAPPINGS["SdistEdit"]
+    auto = node.INPUT_TYPES()["required"]["method"][1]["default"]
+    for name in ("tinyworld", "sd15"):
+        (chosen,) = pack.NODE_CLASS_MAPPINGS["SdistModel"]().choose(name)
+        with pytest.raises(sdist.UserError, match="enough"):
+            node().edit(chosen, torch.rand(1, 32, 32, 3), auto, *PROMPTS, seed=0, steps=1)
+    assert asked == ["localflow", "lusd"]

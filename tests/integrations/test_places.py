@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sdist
 from sdist.cli import parser
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,6 +27,11 @@ def test_the_space_is_the_studio_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> 
         runpy.run_path(str(ROOT / "integrations" / "space" / "app.py"), run_name="__main__")
     args = parser().parse_args(asked[0])
     assert (args.frames, args.host, args.model, args.queue) == (["https://huggingface.co"], "0.0.0.0", "sd15", 4)
+
+
+def test_the_space_installs_the_wheel_of_this_version() -> None:
+    text = (ROOT / "integrations" / "space" / "requirements.txt").read_text(encoding="utf-8")
+    assert f"./sdist-{sdist.__version__}-py3-none-any.whl[" in text
 
 
 def test_the_image_runs_the_studio_if_nothing_else_is_asked() -> None:
