@@ -61,6 +61,8 @@ def _check(options: SweepOptions) -> None:
     for name, is_given in {**given, "overwrite": run.overwrite}.items():
         if is_given:
             raise UserError(f"--{name} is not for a search: it makes what is missing of whole rounds, whose pairs its yaml says")
+    if run.seeds != 1:
+        raise UserError(f"--seeds {run.seeds}: a search scores one image per pair, that of --seed; leave --seeds out")
 
 
 def _evaluator(source: str, search: Search, scoring: EvaluationOptions) -> "Evaluator":

@@ -114,6 +114,11 @@ def test_a_variant_that_cannot_be_scored_is_named_and_left(tmp_path: Path, monke
         searched(halving(), lambda name, pairs: (math.nan, 2), tmp_path, monkeypatch)
 
 
+def test_seeds_of_which_one_alone_is_scored_are_refused(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(UserError, match="--seeds 3: a search scores one image per pair"):
+        searched(halving(), lambda name, pairs: (1.0, 0), tmp_path, monkeypatch, seeds=3)
+
+
 @pytest.mark.parametrize("option", [{"limit": 3}, {"shard": (0, 2)}, {"overwrite": True}])
 def test_options_of_parts_of_an_input_are_refused(option: dict, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(option))} is not for a search"):
