@@ -11,12 +11,17 @@ from .weights import MissingError, find_weights
 CONFIG = "config.json"
 
 
+def vae_folder(place: str) -> Path | None:
+    """The folder with an autoencoder and its config.json that a path means, if it does."""
+    return next((folder for folder in (Path(place), Path(place) / "vae") if (folder / CONFIG).is_file()), None)
+
+
 def load_vae(place: str, kind: Any, configs: Path) -> Any:
     """The autoencoder of a folder with its config.json, or of a file that has the configuration of the model's own.
 
     `configs` is the model's folder. Raises UserError for what is none.
     """
-    folder = next((folder for folder in (Path(place), Path(place) / "vae") if (folder / CONFIG).is_file()), None)
+    folder = vae_folder(place)
     file = find_file(place, "vae") if folder is None else None
     if file is not None and (file.parent / CONFIG).is_file():
         folder = file.parent

@@ -24,6 +24,7 @@ from ..models.base import Backbone
 from ..models.catalogue import MODELS, default_method
 from ..models.folders import on_disk
 from ..models.options import LoadOptions
+from ..models.other_vae import vae_folder
 from ..models.vocabulary import word_list
 from .bench import Bench
 from .events import connect
@@ -129,7 +130,7 @@ def names_of(added: LoadOptions) -> dict[str, dict[str, str]]:
     for kind, text in added.added:
         file = AddedFile.read(text)
         name = f"{Path(file.place).name}{f':{file.note}' if file.note else ''}"
-        if kind != "vae":
+        if kind != "vae" or vae_folder(file.place) is None:
             find_file(file.place, kind)
         if name in names[kind]:
             raise UserError(f"two of --{kind} are called {name}; rename one")

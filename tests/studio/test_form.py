@@ -90,8 +90,13 @@ def test_what_is_put_on_a_model_is_chosen_by_name(offer: Offer, tmp_path: Path) 
         replace(offer, added=added).chosen("", ["/etc/x"], [])
     with pytest.raises(UserError, match=r"two of --lora are called b\.safetensors"):
         names_of(LoadOptions(loras=(files[1], files[1])))
-    with pytest.raises(UserError, match="does not exist"):
-        names_of(LoadOptions(loras=("none.safetensors",)))
+    for missing in (LoadOptions(loras=("none.safetensors",)), LoadOptions(vae="none.safetensors")):
+        with pytest.raises(UserError, match="does not exist"):
+            names_of(missing)
+    assert names_of(LoadOptions(vae=files[0]))["vae"] == {"a.safetensors": files[0]}
+    (tmp_path / "own" / "vae").mkdir(parents=True)
+    (tmp_path / "own" / "vae" / "config.json").touch()
+    assert names_of(LoadOptions(vae=str(tmp_path / "own")))["vae"] == {"own": str(tmp_path / "own")}
 
 
 def test_plain_settings_are_taken() -> None:
