@@ -132,7 +132,8 @@ class Prioritized(TimestepRange):
 def _shares(of: Prioritized) -> Float[Tensor, " t"]:
     """The parts of W's sum at t_max and above, at t_max - 1 and above, and so on."""
     t = torch.arange(of.t_max, of.t_min - 1, -1, dtype=torch.float64, device="cpu")
-    w = torch.exp(-(((of.low - t).clamp(min=0) / of.low_sd) ** 2 + ((t - of.high).clamp(min=0) / of.high_sd) ** 2) / 2)
+    exponent = -(((of.low - t).clamp(min=0) / of.low_sd) ** 2 + ((t - of.high).clamp(min=0) / of.high_sd) ** 2) / 2
+    w = torch.exp(exponent - exponent.max())  # of which at least one is 1, however far the range lies from `low` and `high`
     return w.cumsum(0) / w.sum()
 
 

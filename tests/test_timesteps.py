@@ -93,6 +93,12 @@ def test_dreamtime_goes_down_slowly_where_its_weight_is_large() -> None:
     assert run(with_flat_weight, 10) == [999, 900, 800, 700, 600, 500, 400, 300, 200, 100]
 
 
+def test_prioritized_weights_may_all_be_tiny() -> None:
+    """All of W lies at the end of the range that is next to low..high."""
+    assert run(Prioritized(20, 100, low_sd=1), 3) == [100] * 3
+    assert run(Prioritized(20, 100, low=0, high=1, high_sd=0.5), 3) == [100, 100, 20]
+
+
 def test_descending_goes_down_the_whole_schedule() -> None:
     assert run(Descending(), 10, last=1000) == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100]
     assert run(Descending(), 1) == [999]
