@@ -94,21 +94,23 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def save_pipeline(folder: Path, name: str, narrow: int = 8, heads: int | None = None) -> Path:
-    """Saves the pipeline in float32; `narrow` 1 is the real size (SD 1.5: 0.86 billion weights in the UNet)."""
+def save_pipeline(folder: Path, name: str, narrow: int = 8, heads: int | None = None, layers: int = 2) -> Path:
+    """Saves the pipeline in float32; `narrow` 1 is the real size of all but the `layers` of text encoders (SD 1.5: 0.86 billion
+    weights in the UNet).
+    """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(TINYWORLD, subfolder="tokenizer")
     width, text_heads = TEXT[name]
     parts = {
         "unet": _unet(name, narrow, heads), "vae": _vae(name, narrow), "tokenizer": tokenizer,
-        "text_encoder": CLIPTextModel(_text(tokenizer, width // narrow, text_heads)),
+        "text_encoder": CLIPTextModel(_text(tokenizer, width // narrow, text_heads, layers)),
         "scheduler": DDPMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
             prediction_type="v_prediction" if name == "sd21" else "epsilon", steps_offset=1,
         ),
     }  # fmt: skip
     if name == "sdxl":
-        second = CLIPTextModelWithProjection(_text(tokenizer, 1280 // narrow, 20))
+        second = CLIPTextModelWithProjection(_text(tokenizer, 1280 // narrow, 20, layers))
         pipeline = StableDiffusionXLPipeline(**parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False)
     else:
         pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
@@ -136,10 +138,10 @@ def _vae(name: str, narrow: int) -> AutoencoderKL:
     )  # fmt: skip
 
 
-def _text(tokenizer: CLIPTokenizer, width: int, heads: int) -> CLIPTextConfig:
+def _text(tokenizer: CLIPTokenizer, width: int, heads: int, layers: int) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=heads,
-        projection_dim=width, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, projection_dim=width, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from sdist.cli import main
 from sdist.commands import doctor
 from sdist.commands.needs import _ways
 from sdist.config.build import load_settings
+from sdist.models.catalogue import default_method
 from sdist.models.loading import load_backbone
 from sdist.models.needs import Needs, Ways, peak, plans
 
@@ -128,3 +129,24 @@ def test_converted_networks_are_shown_and_removed(tmp_path, monkeypatch, capsys)
         assert main(["doctor", "--json", *arguments]) == 0
         assert json.loads(capsys.readouterr().out)["converted networks"] == {str(kept.parent): said}
     assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "tinyworld", "--clear"], "--clear does not go with --model: leave one of them out"),
+        (["--model", "tinyworld", "--online"], "--online does not go with --model: leave one of them out"),
+        (["--size", "32x32"], "--size is of an edit: say --model too, or leave it out"),
+        (["--method", "dds"], "--method is of an edit: say --model too, or leave it out"),
+        (["--model-config", "sdxl"], "--model-config is of an edit: say --model too, or leave it out"),
+        (["--device", "cpu"], "--device is of an edit: say --model too, or leave it out"),
+    ],
+)
+def test_options_that_would_not_be_read_are_refused(capsys, arguments: list[str], said: str) -> None:
+    assert main(["doctor", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_edit_is_made_with_the_models_method(capsys) -> None:
+    assert main(["doctor", "--model", "tinyworld", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == default_method("tinyworld")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import UserError
 from .arguments import Commands, json_argument
 from .messages import print_entry, wrapped
 from .needs import Asked, lines, needs
@@ -29,19 +30,23 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument(
         "--model-config",
-        default="",
         metavar="ALIAS|ID|DIR",
         help="whose configurations a file has (default: what its weights look like)",
     )
-    command.add_argument("--size", default="native", help="of that edit (default: native)")
-    command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="of that edit (default: lusd)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    command.add_argument("--size", help="of that edit (default: native)")
+    command.add_argument("--method", metavar="NAME|YAML", help="of that edit (default: the model's)")
+    command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     json_argument(command)
 
 
 def main(args: argparse.Namespace) -> int:
+    from ..models.catalogue import default_method
+
+    _check_together(args)
     if args.model is not None:
-        report = needs(Asked(args.model, args.model_config, args.size, args.method, args.device))
+        method = args.method or default_method(args.model)
+        asked = Asked(args.model, args.model_config or "", args.size or "native", method, args.device or "auto")
+        report = needs(asked)
         if args.json:
             print(json.dumps(report, indent=1))
             return 0
@@ -72,6 +77,18 @@ def main(args: argparse.Namespace) -> int:
     else:
         _print(report)
     return 0
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raises UserError for an option that would not be read."""
+    names = ("clear", "online") if args.model is not None else ("model_config", "size", "method", "device")
+    if given := [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]:
+        said = (
+            "does not go with --model: leave one of them out"
+            if args.model is not None
+            else "is of an edit: say --model too, or leave it out"
+        )
+        raise UserError(f"{given[0]} {said}")
 
 
 def _version(name: str) -> str:
