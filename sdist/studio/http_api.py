@@ -4,12 +4,16 @@ import binascii
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import gradio as gr
 
 from ..errors import UserError, unknown
+from ..errors.arguments import check
 from ..files.images import png_bytes
 from .edits import Run, Work
 from .form import EditOrder, runs_of
@@ -24,26 +28,43 @@ def edit_function(offer: Offer) -> Callable[..., str]:
 
     def edit(
         image: str, source: str = "", target: str = "", method: str = offer.methods[0], model: str = offer.models[0],
-        seed: int = 0, steps: int = 0, size: str = "native", words: list[str] | None = None, mask: str = "",
+        seed: int = 0, steps: int = 0, size: str = "native", words: str | list[str] | None = None, mask: str = "",
         keep_background: bool = False, output_size: str = "edit", crop: str = "none", settings: str = "",
     ) -> str:  # fmt: skip
-        """An edited PNG with its run card inside. Images are files in base64; steps 0 and words null leave that to the method."""
+        """An edited PNG with its run card inside. Images are files in base64; steps 0 and words null leave that to the method.
+
+        A word alone is text, several are a list.
+        """
         visitor = Visitor(offer)
         try:
             check_offered(offer, method, model)
             given, where = (_file(visitor, text, offer.limits, what) for text, what in ((image, "image"), (mask, "mask")))
             order = EditOrder(
-                image=given, source=source, target=target, methods=[method], model=model, seed=int(seed), steps=int(steps),
-                size=size, chosen=words, mask=where, overrides=settings, keep_background=bool(keep_background),
-                output_size=output_size, crop=crop,
+                image=given, source=source, target=target, methods=[method], model=model, seed=seed, steps=steps,
+                size=size, chosen=[words] if isinstance(words, str) else words, mask=where, overrides=settings,
+                keep_background=keep_background, output_size=output_size, crop=crop,
             )  # fmt: skip
             return _made(offer, *runs_of(order, offer.limits))
-        except Exception as error:
-            raise gr.Error(reason(error), print_exception=False) from None
         finally:
             visitor.close()
 
-    return edit
+    return _refusing(edit)
+
+
+def _refusing(function: Callable[..., str]) -> Callable[..., str]:
+    """The function for values from JSON, of any type: what it does not take is refused in one line, by its annotations."""
+    taken = signature(function)
+
+    @wraps(function)
+    def call(*values: Any, **named: Any) -> str:
+        try:
+            for name, value in taken.bind(*values, **named).arguments.items():
+                check(name, value, taken.parameters[name].annotation)
+            return function(*values, **named)
+        except Exception as error:
+            raise gr.Error(reason(error), print_exception=False) from None
+
+    return call
 
 
 def check_offered(offer: Offer, method: str, model: str) -> None:

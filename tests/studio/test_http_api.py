@@ -63,6 +63,12 @@ REFUSED = {
     "a method that is a file": ({"method": "/etc/method.yaml"}, "unknown method '/etc/method.yaml' in this studio"),
     "a model that is a folder": ({"model": "/etc"}, "unknown model '/etc' in this studio"),
     "too many steps": ({"steps": 2000}, "this studio makes at most 1000"),
+    "a seed in words": ({"seed": "abc"}, "seed must be a whole number, got 'abc' (str)"),
+    "a list of steps": ({"steps": [1]}, "steps must be a whole number, got [1] (list)"),
+    "a number for a picture": ({"image": 5}, "image must be text, got 5 (int)"),
+    "words that are none": ({"words": [1]}, "words must be text or a list (each text) or None, got [1] (list)"),
+    "a word alone": ({"words": "dog"}, "'dog'"),
+    "settings as a list": ({"settings": ["steps=2"]}, "settings must be text, got ['steps=2'] (list)"),
     "the environment": ({"settings": "prompts.null=${oc.env:HOME}"}, "taken literally"),
 }
 
