@@ -62,7 +62,7 @@ def _ways(settings: Settings, device: str, itemsize: int) -> Ways:
     """The ways that the settings do not refuse and that free memory: off CUDA nothing can leave the device."""
     from ..models.needs import Ways
 
-    def goes(**values: str) -> bool:
+    def goes(**values: Any) -> bool:
         try:
             replace(settings, **values)
         except UserError:

@@ -91,7 +91,7 @@ BAD = [
     (["los=dds"], r"unknown key 'los' in --set los=dds.*did you mean 'loss'"),
     (
         ["loss.name=ddd"],
-        r"unknown loss 'ddd'; did you mean 'dds'.*have cds, combination.*--plugin FILE.py, in Python",
+        r"unknown loss 'ddd'; did you mean 'dds'.*have cds, chord, combination.*--plugin FILE.py, in Python",
     ),
     (
         ["loss.scal=3"],
@@ -279,4 +279,4 @@ def test_lusd_asks_for_no_timestep_below_its_models(method: str) -> None:
     lowest = {
         model: load_settings(method, [f"model={model}"]).editor.timesteps.t_min for model in ("tinyworld", "tinyworld-flow")
     }
-    assert lowest == {"tinyworld": 50, "tinyworld-flow": 400}
+    assert lowest == {"tinyworld": 50, "tinyworld-flow": 200}

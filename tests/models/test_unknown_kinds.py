@@ -259,7 +259,7 @@ def test_a_model_that_says_no_size_at_all_is_one_line(folder: Path) -> None:
         ({"encoder_hid_dim": 16}, "encoder_hid_dim_type=text_proj"),
         ({"time_cond_proj_dim": 8}, "an embedded guidance scale"),
         ({"in_channels": 8}, "reads 8 latent channels, it gets 4"),
-        ({"in_channels": 9}, "reads 9 latent channels, it gets 4"),
+        ({"in_channels": 10}, "reads 10 latent channels, it gets 4"),
         ({"cross_attention_dim": 24}, "reads 24 text width, it gets 16"),
     ],
 )
