@@ -110,7 +110,7 @@ def test_what_is_no_pipeline_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": 3}, "method must be text or a path, got 3"),
+        ({"method": 3}, "method must be text or a path or None, got 3"),
         ({"num_inference_steps": "3"}, "num_inference_steps must be a whole number or None"),
         ({"generator": 5}, "generator must be a Generator or"),
         ({"words": 5}, "words must be text or a list"),
