@@ -15,7 +15,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -32,7 +32,7 @@ from sdist.models.loading import load_backbone
 from sdist.tinyworld.edits import KINDS, EditPair, sample_edit, write_pairs
 from sdist.tinyworld.instructions import instructions_of
 from sdist.tinyworld.judge import look
-from sdist.tinyworld.truth import autoencoded, distance
+from sdist.tinyworld.truth import Truth, autoencoded, distance
 
 METHODS = (
     "localflow", "flowedit", "dvrf", "flowalign", "vimaedit", "vimaedit_dpmpp", "p2p", "p2p_virtual", "p2p_edit_friendly",
@@ -71,7 +71,7 @@ class Measured(NamedTuple):
 def main() -> int:
     args = parse()
     args.work /= f"from_{args.first}"
-    pairs = pairs_of(args)
+    pairs, _ = known_pairs(args.pair_seed, args.first, args.pairs)
     write_pairs(args.work / "input", pairs, instructions_of(pairs))
     methods = args.methods.split(",")
     if args.workers == 1:
@@ -83,16 +83,20 @@ def main() -> int:
     return 0
 
 
-def pairs_of(args: argparse.Namespace) -> list[EditPair]:
-    return [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in range(args.first, args.first + args.pairs)]
+@cache
+def known_pairs(seed: int, first: int, count: int) -> tuple[list[EditPair], list[Truth]]:
+    """The pairs, and the truth of each as the autoencoder can show it."""
+    pairs = [sample_edit(seed, i, list(KINDS)[i % len(KINDS)]) for i in range(first, first + count)]
+    model = load_backbone("tinyworld", "cpu")  # its autoencoder is that of all models of this world
+    return pairs, [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
 
 
 def measured(args: argparse.Namespace, method: str) -> Measured:
     """A method's edits, made where they are missing, and what is measured of them."""
-    pairs = pairs_of(args)
+    pairs, truths = known_pairs(args.pair_seed, args.first, args.pairs)
     if method != NOTHING:
         edit_all(args, method)
-    edits = measure(args, method, pairs)
+    edits = measure(args, method, pairs, truths)
     result = Measured(method, edits, network_rows(args, method, edits), further(args, method))
     print(line(result), flush=True)
     return result
@@ -150,9 +154,7 @@ def further(args: argparse.Namespace, method: str) -> pd.Series:
     return summary.loc["all"]["mean"].reindex(FURTHER)
 
 
-def measure(args: argparse.Namespace, method: str, pairs: list[EditPair]) -> list[Measurement]:
-    model = load_backbone("tinyworld", "cpu")  # its autoencoder is that of all models of this world
-    truths = [autoencoded(pair, lambda x: model.decode(model.encode(x))) for pair in pairs]
+def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths: list[Truth]) -> list[Measurement]:
     rows = []
     for seed in range(1 if method == NOTHING else args.seeds):
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)

@@ -18,7 +18,7 @@ UNKNOWN = {  # what is typed: the end of the line
     f"{EDIT} --input x": "unknown option --input: it is one of sdist run, sweep (see sdist edit --help)",
     f"{EDIT} --guidance-scale 7": "unknown option --guidance-scale: values of a method are given as --set KEY=VALUE",
     "run --input x --output y --mask z": "unknown option --mask: it is one of sdist edit; a row of index.csv has img_path, "
-    "source_prompt, target_prompt, and may have instruction, category, caption, truth (see sdist run --help)",
+    "source_prompt, target_prompt, and may have instruction, mask, category, caption, truth (see sdist run --help)",
     "run --input x --output y --images z": "unknown option --images: it is one of sdist replay (see sdist run --help)",
     "evaluate --dataset x --results y --seeds 2": "unknown option --seeds, did you mean --seed? (see sdist evaluate --help)",
     "compare a --zzz": "unknown option --zzz (see sdist compare --help)",

@@ -1,13 +1,12 @@
 """The network alone by each engine that there is: rows per second."""
 
 import statistics
-from importlib.util import find_spec
-
-import torch
+from contextlib import suppress
 
 from ..edits.request import Prepared
+from ..errors import UserError
 from ..models.base import Backbone
-from ..models.compiled import Choice
+from ..models.compiled import Choice, engine_for
 from .bare import bare_rows_per_second
 
 ROWS = (2, 8, 16)  # of a call: one draw of an image, a few, a queue's
@@ -15,9 +14,11 @@ ROWS = (2, 8, 16)  # of a call: one draw of an image, a few, a queue's
 
 def engines_for(model: Backbone, chosen: Choice) -> list[Choice]:
     """torch alone, the chosen one, and OpenVINO where it can be had."""
-    fits = find_spec("openvino") is not None and model.device.type == "cpu" and model.dtype == torch.float32
     found: list[Choice] = ["none", chosen]
-    return list(dict.fromkeys([*found, "openvino"] if fits else found))
+    with suppress(UserError):
+        engine_for("openvino", model.device.type, model.dtype)
+        found.append("openvino")
+    return list(dict.fromkeys(found))
 
 
 def compare_engines(model: Backbone, prepared: Prepared, chosen: Choice, turns: int) -> dict[str, dict[str, float]]:

@@ -77,11 +77,10 @@ class Settings:
         stated_size(self.size)
         if self.clip_skip < 0 or self.prompt_blocks < 1:
             raise UserError(f"clip_skip is 0 or more and prompt_blocks 1 or more, got {self.clip_skip} and {self.prompt_blocks}")
+        what = f"--offload {self.offload}" if self.storage == "same" else f"--storage {self.storage}"
         if self.compile != "none" and (self.offload in ("model", "group") or self.storage != "same"):
-            what = f"--offload {self.offload}" if self.storage == "same" else f"--storage {self.storage}"
             raise UserError(f"--compile and {what} do not go together: a compiled network stays where it is, as it is")
         if self.editor.differentiates and (self.offload == "group" or self.storage != "same"):
-            what = "--offload group" if self.storage == "same" else f"--storage {self.storage}"
             raise UserError(f"{what} does not go with a loss that differentiates through the network: its weights must stay")
 
     @property

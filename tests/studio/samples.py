@@ -16,6 +16,7 @@ from sdist.studio.visitor import Visitor
 from ..browser import wait_until
 
 SETTINGS = "scale.threshold=0.01\nscale.cross_level=1\nscale.self_level=0"
+REST = {"keep_background": False, "output_size": "edit", "crop": "none", "vae": "", "lora": [], "embedding": []}  # of a form
 
 
 NO_MODEL = StableDiffusion.__new__(StableDiffusion)  # these snapshots are not decoded
@@ -54,8 +55,7 @@ def ended(run: Run) -> Run:
 def press(visitor: Visitor, target: str = "a cat wearing a hat", **changes) -> dict:
     """Everything between Edit and what stands on the page when its edits have ended."""
     given = {"methods": ["lusd"], "model": visitor.offer.models[0], "seed": 0, "seeds": 1, "steps": 3, "size": "native"}
-    given |= {"overrides": SETTINGS, "keep_background": False, "output_size": "edit", "crop": "none"}
-    given |= {"vae": "", "lora": [], "embedding": []}
+    given |= {"overrides": SETTINGS, **REST}
     handle_edit.begin(visitor, None, "a cat", target, *{**given, **changes}.values())
     wait_until(lambda: visitor.work.ended, 60)
     return handle_edit.watch(visitor, "")

@@ -14,7 +14,7 @@ from sdist.studio.limits import Offer
 from sdist.studio.visitor import Visitor
 
 from ..browser import wait_until
-from .samples import SETTINGS, press
+from .samples import REST, SETTINGS, press
 
 
 def test_an_edit_is_watched_and_its_result_can_be_gone_on_with(visitor: Visitor, picture: Path) -> None:
@@ -43,7 +43,18 @@ def test_before_the_first_step_the_picture_is_prepared(visitor: Visitor, picture
     monkeypatch.setattr(edits, "make", lambda *given: gate.wait(60) and make(*given))
     visitor.source = visitor.take(picture, "photo.png")
     handle_edit.begin(
-        visitor, None, "a cat", "a cat wearing a hat", ["lusd"], visitor.offer.models[0], 0, 1, 3, "native", SETTINGS
+        visitor,
+        None,
+        "a cat",
+        "a cat wearing a hat",
+        ["lusd"],
+        visitor.offer.models[0],
+        0,
+        1,
+        3,
+        "native",
+        SETTINGS,
+        *REST.values(),
     )
     wait_until(lambda: visitor.work.run is not None and not visitor.work.loading, 60)
     told = handle_edit.watch(visitor, "")["status"]
@@ -68,7 +79,9 @@ def test_two_visitors_share_nothing_but_the_line(offer: Offer, picture: Path) ->
     gate = threading.Event()
     offer.bench.ask(gate.wait)
     for each in (one, two):
-        handle_edit.begin(each, None, "a cat", "a cat wearing a hat", ["lusd"], offer.models[0], 0, 1, 3, "native", SETTINGS)
+        handle_edit.begin(
+            each, None, "a cat", "a cat wearing a hat", ["lusd"], offer.models[0], 0, 1, 3, "native", SETTINGS, *REST.values()
+        )
     with pytest.raises(UserError, match="is being made"):
         press(one)
     assert "waiting: 2 of other visitors" in handle_edit.watch(two, "")["status"]

@@ -19,7 +19,7 @@ from sdist.studio.visitor import Visitor
 from sdist.studio.visitors import Visitors
 
 from ..browser import wait_until
-from .samples import SETTINGS, a_run, a_timeline, press
+from .samples import REST, SETTINGS, a_run, a_timeline, press
 
 
 def test_a_reload_finds_everything_again(offer: Offer, picture: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_reload_finds_everything_again(offer: Offer, picture: Path) -> None:
     handle_source.take(visitor, ImageData(path=str(picture), orig_name="photo.png"))
     mask = Image.new("L", (64, 64), 255)
     visitor.mask = mask
-    fields = ["a cat", "a cat wearing a hat", ["lusd", "dds"], offer.models[0], 7, 2, 5, "keep", "loss.scale=2"]
+    fields = ["a cat", "a cat wearing a hat", ["lusd", "dds"], offer.models[0], 7, 2, 5, "keep", "loss.scale=2", *REST.values()]
     handle_page.note(visitor, *fields)
     handle_source.tick(visitor, "a cat wearing a hat", ["cat"])
     back = handle_page.load(visitors.of("b" * 32))
@@ -48,7 +48,7 @@ def test_a_reload_finds_everything_again(offer: Offer, picture: Path) -> None:
 def test_an_edit_goes_on_while_its_page_is_loaded_again(visitor: Visitor, picture: Path) -> None:
     visitor.source = visitor.take(picture, "photo.png")
     press(visitor)
-    fields = ["a cat", "a cat wearing a hat", ["lusd"], visitor.offer.models[0], 0, 1, 900, "native", SETTINGS]
+    fields = ["a cat", "a cat wearing a hat", ["lusd"], visitor.offer.models[0], 0, 1, 900, "native", SETTINGS, *REST.values()]
     handle_edit.begin(visitor, None, *fields)
     wait_until(lambda: visitor.shown.timeline.steps == 900, 60)
     back = handle_page.load(visitor)
