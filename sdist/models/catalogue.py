@@ -106,7 +106,7 @@ def find_model(name: str, config: str = "") -> Model:
     raise _refusal(name)
 
 
-def default_method(model: str | os.PathLike[str] | None, settings: Mapping[str, Any] | Sequence[str] = ()) -> str:
+def default_method(model: str | os.PathLike[str] | None, settings: Any = ()) -> str:
     """The method that edits with a model where none is named; a model that is not there is refused when it is loaded.
 
     Without a `model`, `settings` may name one, as a mapping or as "key=value".

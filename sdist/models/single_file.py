@@ -59,14 +59,15 @@ def load_single_file(path: Path, config: str, form: Format = FLOAT32, given: Col
     families = families_of(listed)
     family = matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
     names = [name for name in family.components if name not in given and (name in listed or name not in family.optional)]
-    denoiser, parts = family.denoiser_name, dict[str, Any]()
-    for name in (name for name in names if name != denoiser):
-        parts[name] = _part(name, find_class(_class(name, family, listed)), folder, path)
+    denoiser = family.denoiser_name
     kind = find_class(_class(denoiser, family, listed))
     try:
-        parts[denoiser], stored = converted_network(denoiser, kind, folder, path, form)
+        network, stored = converted_network(denoiser, kind, folder, path, form)
     except AbsentError:
         raise UserError(f"{path.name} has no {denoiser}: it is a part of a model, or a LoRA (--lora)") from None
+    parts: dict[str, Any] = {denoiser: network}
+    for name in (name for name in names if name != denoiser):
+        parts[name] = _part(name, find_class(_class(name, family, listed)), folder, path)
     return LoadedParts(family, parts, index, folder, stored)
 
 

@@ -16,9 +16,12 @@ from ..test_cli import error, listed, run_arguments  # noqa: F401
 
 BAD = {
     "a size": (["--size", "3"], "--size 3: size must be native, keep or WIDTHxHEIGHT, got '3'"),
-    "a word": (["--words", "dragon"], "unknown word 'dragon' in the target prompt 'a dog'"),
+    "a word": (["--method", "lusd", "--words", "dragon"], "unknown word 'dragon' in the target prompt 'a dog'"),
     "words that are not read": (["--method", "dds", "--words", "dog"], "dds reads no words: leave it out, or use"),
-    "an instruction": (["--instruction", "add a hat"], "lusd reads no instruction: leave it out, or use a method that reads it,"),
+    "an instruction": (
+        ["--instruction", "add a hat"],
+        "localflow reads no instruction: leave it out, or use a method that reads it,",
+    ),
     "a mask that is not read": (["--method", "sdedit", "--mask", "WHITE"], "sdedit reads no mask: leave it out, or use"),
     "a word of neither prompt": (["--method", "vimaedit", "--words", "dragon"], "word 'dragon' is in neither prompt"),
     "a mask of another shape": (["--mask", "WIDE"], "its image picture.png 32 x 32"),

@@ -77,6 +77,12 @@ def test_outside_of_a_mask_image_pixels_are_those_of_the_file(
     assert capsys.readouterr().out == "identical\n"
 
 
+def test_a_mask_that_keeps_nothing_is_said(photo: Path, tiny_folder: Path, tmp_path: Path, caplog) -> None:
+    Image.new("L", (90, 60), 255).save(tmp_path / "white.png")
+    assert edit(photo, tiny_folder, tmp_path / "out.png", "--mask", str(tmp_path / "white.png"), "--keep-background") == 0
+    assert "photo.png: no pixel is kept: there is no mask, or it covers the whole image" in caplog.text
+
+
 def test_twelve_megapixels_come_back_with_a_small_edit(tiny_folder: Path, tmp_path: Path) -> None:
     ramp = np.add.outer(np.arange(3000) // 20, np.arange(4000) // 40).astype(np.uint8)
     Image.merge("RGB", [Image.fromarray(channel) for channel in (ramp, ramp[::-1], ramp.T.reshape(3000, 4000))]).save(
@@ -224,7 +230,7 @@ def test_pixels_replace_what_was_there_or_their_change_is_added(tmp_path: Path) 
     assert pixels(added).std() > 10
 
 
-def test_where_a_methods_mask_is_low_nothing_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_a_methods_mask_is_low_nothing_changes(tmp_path: Path) -> None:
     mask = torch.zeros(1, 16, 16)
     mask[:, 4:8, 4:8] = 0.6
     source, edited = Image.new("RGB", (128, 128), "gray"), Image.new("RGB", (64, 64), "white")
@@ -235,9 +241,7 @@ def test_where_a_methods_mask_is_low_nothing_changes(tmp_path: Path, caplog: pyt
     assert not changed[:, :26].any()
     assert not changed[70:].any()
     assert result.composition["kept"] == pytest.approx(1 - changed.mean(), abs=0.02)
-    caplog.clear()
-    made(source, edited, mask * 0 + 1, settings, tmp_path / "a.png")
-    assert "no pixel is kept" in caplog.text
+    assert made(source, edited, mask * 0 + 1, settings, tmp_path / "a.png").composition["kept"] == 0
 
 
 def test_a_soft_mask_is_whole_inside_and_zero_beyond_its_edge() -> None:

@@ -133,7 +133,9 @@ def test_an_unknown_denoiser_is_named(tiny_folder: Path, tmp_path: Path) -> None
 def test_a_unet_that_reads_something_else_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "other")
     change(folder / "unet" / "config.json", addition_embed_type="image_hint")
-    message = r"this UNet2DConditionModel reads something else .*\(instruct_pix2pix, stable_diffusion, stable_diffusion_xl\)"
+    message = (
+        r"this UNet2DConditionModel reads something else .*\(inpainting, inpainting_xl, instruct_pix2pix, stable_diffusion, "
+    )
     with pytest.raises(UserError, match=message):
         load_backbone(str(folder), "cpu")
 
