@@ -3,13 +3,15 @@
     python experiments/engines.py                                                               # tinyworld on this CPU
     python experiments/engines.py --model sd15 --device cuda --rows 8 32 --ways eager cudagraphs regional inductor
 
-`sd15`, `sd21`, `sdxl`: random weights of the real size (`--narrow N`: channels by N), fp16 on CUDA. No layer is recorded. Each
-way has a line as soon as it has run; then all are timed in turns, so that a busy machine is equally busy for all.
+`sd15`, `sd21`, `sdxl`: random weights of the real size (`--narrow N`: channels by N), fp16 on CUDA. A way whose name ends in
+-bf16 has the network in bf16. No layer is recorded. Each way has a line as soon as it has run; then all are timed in turns, so
+that a busy machine is equally busy for all.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,30 +20,34 @@ from architectures import _unet
 from sdist.models.compiled import CompiledForward, engine_for
 from sdist.models.loading import load_backbone
 
-TURNS = 5
+TURNS, BF16 = 5, "-bf16"
 Run = Callable[..., Any]
 
 
 def main() -> None:
     args = parse()
-    unet = denoiser(args)
+    networks = {"": denoiser(args)}
+    if any(way.endswith(BF16) for way in args.ways):
+        networks[BF16] = deepcopy(networks[""]).bfloat16()
     runs: dict[tuple[int, str], Run] = {}
     exact: dict[int, torch.Tensor] = {}
     with torch.no_grad():
         for way in args.ways:
-            run = WAYS[way](unet)
+            name, form, _ = way.partition(BF16)
+            unet = networks[form]
+            run = WAYS[name](unet)
             for rows in args.rows:
                 start, inputs = now(), example(unet, rows)
                 for _ in range(3):  # what captures or checks does so in its first calls
                     out = run(*inputs)
-                exact.setdefault(rows, unet(*inputs, return_dict=False)[0].clone())
+                exact.setdefault(rows, networks[""](*example(networks[""], rows), return_dict=False)[0].clone())
                 error = float((out - exact[rows]).abs().max() / exact[rows].abs().max())
                 ready, ms = now() - start, timed(run, inputs)
                 print(f"{way}, {rows} rows: ready in {ready:.1f} s, error {error:.1e}, {ms:.2f} ms per row", flush=True)
                 runs[rows, way] = run
         for rows in args.rows:
-            inputs = example(unet, rows)
-            turns = [{way: timed(runs[rows, way], inputs) for way in args.ways} for _ in range(TURNS)]
+            given = {form: example(unet, rows) for form, unet in networks.items()}
+            turns = [{way: timed(runs[rows, way], given[way.partition(BF16)[1]]) for way in args.ways} for _ in range(TURNS)]
             for way in args.ways:
                 values = sorted(turn[way] for turn in turns)
                 print(
@@ -139,7 +145,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--narrow", type=int, default=1)
     parser.add_argument("--rows", type=int, nargs="+", default=[2, 8, 16])
-    parser.add_argument("--ways", nargs="+", default=["eager", "openvino"], choices=WAYS)
+    parser.add_argument("--ways", nargs="+", default=["eager", "openvino"], choices=[*WAYS, *(name + BF16 for name in WAYS)])
     return parser.parse_args()
 
 

@@ -33,17 +33,19 @@ class Engine(ABC):
 def engine_for(choice: Choice, device: str, dtype: torch.dtype) -> Engine | None:
     """The engine for a denoiser of that format on that type of device; None: it runs as it is.
 
-    "auto" is what was measured to be fastest (docs/performance.md): OpenVINO on a CPU in float32 where it is installed, else
-    inductor, but on MPS none. Raises UserError for an engine that cannot be had.
+    "auto" is what was measured to be fastest (docs/performance.md): OpenVINO on a CPU where it is installed, else inductor,
+    but on MPS none. Raises UserError for an engine that cannot be had.
     """
     from .inductor import Inductor  # these import Engine
-    from .openvino import OpenVino
+    from .openvino import HINTS, OpenVino
 
-    has_openvino, fits = find_spec("openvino") is not None, device == "cpu" and dtype == torch.float32
+    has_openvino, fits = find_spec("openvino") is not None, device == "cpu" and dtype in HINTS
     if choice == "openvino" and not has_openvino:
         raise UserError("--compile openvino needs openvino: pip install 'sdist[fast]'")
     if choice == "openvino" and not fits:
-        raise UserError(f"--compile openvino runs on a CPU in fp32, this is {device} in {str(dtype).removeprefix('torch.')}")
+        raise UserError(
+            f"--compile openvino runs on a CPU in fp32 or bf16, this is {device} in {str(dtype).removeprefix('torch.')}"
+        )
     if choice == "openvino" or (choice == "auto" and has_openvino and fits):
         return OpenVino()
     return Inductor(device) if choice == "inductor" or (choice == "auto" and device == "cuda") else None

@@ -7,7 +7,8 @@ where the two differ by more than rounding, or nothing can be traced, the networ
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -25,11 +26,13 @@ from .structure import differences
 log = logging.getLogger("sdist")
 
 VERSIONS = ("openvino", "torch", "diffusers", "transformers")  # that a trace depends on
-TOLERANCE = 1e-4  # of the largest value of an output; rounding is a hundredth of it
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}  # formats that are computed in
+FIXED = 2  # numbers of rows that have forms of their own: 0.5 s each for tinyworld, and memory for its weights
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the largest value of an output; rounding is below half of them
 
 
 class OpenVino(Engine):
-    """One form for all numbers of rows."""
+    """Forms for the first numbers of rows that come, and one for all others."""
 
     name: ClassVar[str] = "openvino"
     one_shape: ClassVar[bool] = False
@@ -39,11 +42,14 @@ class OpenVino(Engine):
 
 
 class _Converted:
-    """A forward whose inputs of each kind (structure, formats, sizes but for the rows) have a form of their own."""
+    """A forward whose inputs of each kind (structure, formats, sizes but for the rows) have forms of their own."""
 
     def __init__(self, engine: Engine, network: nn.Module, forward: Forward, recorded: Sequence[str]) -> None:
         self._engine, self._network, self._forward, self._recorded = engine, network, forward, recorded
-        self._forms: dict[str, Any] = {}  # by kind; None: the network runs as it is
+        self._dtype = next(network.parameters()).dtype
+        self._models: dict[str, Any] = {}  # by kind, for any number of rows; None: the network runs as it is
+        self._kept: list[tuple[bytes, bytes]] = []  # what models from the disk read in place
+        self._forms: dict[tuple[str, int], Any] = {}  # by kind and number of rows; 0: for any
         self._outputs: dict[tuple[str, int], TreeSpec] = {}  # of each kind and number of rows that was checked
 
     def __call__(self, *inputs: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -51,46 +57,70 @@ class _Converted:
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         rows, constants = len(tensors[0]), [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         kind = f"{spec} {constants} {[(str(t.dtype), _free_rows(t, rows)) for t in tensors]}"
-        if kind in self._forms and self._forms[kind] is None:
+        if kind in self._models and self._models[kind] is None:
             self._engine.stepped_aside = True
             return self._forward(*inputs, **options)
         if (kind, rows) not in self._outputs:
             return self._first(kind, spec, leaves, rows)
-        return tree_unflatten(_run(self._forms[kind], tensors), self._outputs[kind, rows])
+        return tree_unflatten(self._run(kind, tensors), self._outputs[kind, rows])
 
     def _first(self, kind: str, spec: TreeSpec, leaves: list[Any], rows: int) -> tuple[Any, dict[str, Any]]:
         """What the network itself returns, after a look at whether its form does."""
         inputs, options = tree_unflatten(leaves, spec)
         expected = self._forward(*inputs, **options)
         values, outputs = tree_flatten(expected)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         try:
-            if kind not in self._forms:
-                self._forms[kind] = self._form(kind, spec, leaves, rows)
-            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-            error = _largest_error(_run(self._forms[kind], tensors), values)
+            if kind not in self._models:
+                self._models[kind] = self._model(kind, spec, leaves, rows)
+            self._make_form(kind, tensors)
+            error = _largest_error(self._run(kind, tensors), values)
         except Exception as problem:  # of any class: operations that OpenVINO does not know, networks that cannot be traced
             error, reason = float("inf"), f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
         else:
             reason = f"its outputs differ by {error:.1e} of the largest value"
-        if error <= TOLERANCE:
+        if error <= TOLERANCES[self._dtype]:
             self._outputs[kind, rows] = outputs
         else:
-            self._forms[kind], self._engine.stepped_aside = None, True
+            self._models[kind], self._engine.stepped_aside = None, True
             log.warning("openvino steps aside for this network (%s)", reason)
         return expected
 
-    def _form(self, kind: str, spec: TreeSpec, leaves: list[Any], rows: int) -> Any:
-        """Compiled from what the disk keeps, or else traced."""
+    def _run(self, kind: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+        form = self._forms.get((kind, len(tensors[0]))) or self._forms[kind, 0]
+        outputs = form([_readable(tensor.detach()).contiguous().numpy() for tensor in tensors])
+        return [torch.from_numpy(outputs[place]).to(self._dtype) for place in range(len(outputs))]
+
+    def _make_form(self, kind: str, tensors: Sequence[Tensor]) -> None:
+        """For this number of rows alone, which is fastest; beyond FIXED of them for any."""
         import openvino  # takes 0.2 s, and may not be installed
 
-        core, key = openvino.Core(), self._key(kind)
-        if (kept := network_cache.read(key)) is not None:
-            model = core.read_model(*kept)
+        model, rows = self._models[kind], len(tensors[0])
+        if sum(of == kind for of, _ in self._forms) < FIXED:
+            model = model.clone()
+            model.reshape({place: list(tensor.shape) for place, tensor in enumerate(tensors)})
+        elif (kind, 0) in self._forms:
+            return
         else:
-            model = _traced(self._forward, spec, leaves, rows)
-            network_cache.write(key, lambda xml, weights: openvino.save_model(model, xml, compress_to_fp16=False))
-        hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        return core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
+            rows = 0
+        hints = {"INFERENCE_PRECISION_HINT": HINTS[self._dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        self._forms[kind, rows] = openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
+
+    def _model(self, kind: str, spec: TreeSpec, leaves: list[Any], rows: int) -> Any:
+        """What the disk keeps, or else what is traced."""
+        import openvino
+
+        key = self._key(kind)
+        if (kept := network_cache.read(key)) is None:
+            with _in_float32(self._network):
+                model = _traced(self._forward, spec, leaves, rows)
+                network_cache.write(key, lambda xml, weights: openvino.save_model(model, xml, compress_to_fp16=False))
+            if self._dtype == torch.float32:
+                return model
+            if (kept := network_cache.read(key)) is None:  # the values that were traced are gone
+                raise OSError(f"nothing can be kept in {network_cache.folder()}")
+        self._kept.append(kept)
+        return openvino.Core().read_model(*kept)
 
     def _key(self, kind: str) -> str:
         """Of all that a trace depends on."""
@@ -122,7 +152,7 @@ def _traced(forward: Forward, spec: TreeSpec, leaves: list[Any], rows: int) -> A
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    tensors = tuple(_readable(leaf) for leaf in leaves if isinstance(leaf, Tensor))
     log.info("openvino converts the network (once per machine)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Python values in the trace: the outputs are checked
@@ -133,14 +163,27 @@ def _traced(forward: Forward, spec: TreeSpec, leaves: list[Any], rows: int) -> A
     return model
 
 
+@contextmanager
+def _in_float32(network: nn.Module) -> Iterator[None]:
+    """In the block the network's values are in float32, in which a form is kept whatever it computes in."""
+    before = {value: value.data for value in [*network.parameters(), *network.buffers()] if value.is_floating_point()}
+    try:
+        for value in before:
+            value.data = value.data.float()
+        yield
+    finally:
+        for value, data in before.items():
+            value.data = data
+
+
 def _free_rows(tensor: Tensor, rows: int) -> list[int]:
     """Its shape, with -1 for a number of rows that may be another in the next call."""
     return [-1 if place == 0 and size == rows else size for place, size in enumerate(tensor.shape)]
 
 
-def _run(form: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
-    outputs = form([tensor.detach().contiguous().numpy() for tensor in tensors])
-    return [torch.from_numpy(outputs[place]) for place in range(len(outputs))]
+def _readable(tensor: Tensor) -> Tensor:
+    """In a format that NumPy has."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def _largest_error(ours: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

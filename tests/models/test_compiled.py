@@ -77,7 +77,7 @@ def test_each_device_has_its_options_and_layout(device: str, options: dict, form
         ("none", "cpu", torch.float32, True, None),
         ("auto", "cpu", torch.float32, True, "openvino"),
         ("auto", "cpu", torch.float32, False, None),
-        ("auto", "cpu", torch.bfloat16, True, None),
+        ("auto", "cpu", torch.bfloat16, True, "openvino"),
         ("auto", "cuda", torch.float16, True, "inductor"),
         ("auto", "mps", torch.float32, True, None),
         ("inductor", "cpu", torch.float32, True, "inductor"),
@@ -94,8 +94,8 @@ def test_an_engine_is_chosen(monkeypatch, choice, device, dtype, installed, name
     ("device", "dtype", "installed", "message"),
     [
         ("cpu", torch.float32, False, r"needs openvino: pip install 'sdist\[fast\]'"),
-        ("cuda", torch.float16, True, "runs on a CPU in fp32, this is cuda in float16"),
-        ("cpu", torch.bfloat16, True, "runs on a CPU in fp32, this is cpu in bfloat16"),
+        ("cuda", torch.float16, True, "runs on a CPU in fp32 or bf16, this is cuda in float16"),
+        ("cpu", torch.float16, True, "runs on a CPU in fp32 or bf16, this is cpu in float16"),
     ],
 )
 def test_an_engine_that_cannot_be_had_is_one_line(monkeypatch, device, dtype, installed, message) -> None:
