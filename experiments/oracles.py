@@ -29,7 +29,7 @@ def main() -> None:
     truths = [autoencoded(pair, lambda x: method.model.decode(method.model.encode(x))) for pair in pairs]
     with TemporaryDirectory() as folder:
         own = np.array([distances(method, pairs, truths, Path(folder), seed) for seed in range(args.seeds)])
-        true = distances(method, pairs, truths, Path(folder), 0, told=True)
+        true = distances(method, pairs, truths, Path(folder), 0, with_true_mask=True)
     columns = {"own mask": own[0], "true mask": true, f"best of {args.seeds} seeds": own.min(0)}
     print("| kind | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 1))
     for kind in [*MEASURED, "all"]:
@@ -38,15 +38,15 @@ def main() -> None:
 
 
 def distances(
-    method: LoadedMethod, pairs: list[EditPair], truths: list[Truth], folder: Path, seed: int, told: bool = False
+    method: LoadedMethod, pairs: list[EditPair], truths: list[Truth], folder: Path, seed: int, with_true_mask: bool = False
 ) -> np.ndarray:
-    """Of the edits with that seed; `told` where they are to be."""
+    """Of the edits with that seed; `with_true_mask`: inside of the true mask."""
     requests = []
     for i, pair in enumerate(pairs):
         image, mask = folder / f"{i}.png", folder / f"{i}_mask.png"
         pair.source_image.save(image)
         allowed_area(pair).save(mask)
-        requests.append(sdist.Request(image, pair.source, pair.target, seed, mask=mask if told else None))
+        requests.append(sdist.Request(image, pair.source, pair.target, seed, mask=mask if with_true_mask else None))
     results = method.edit([method.prepare(request) for request in requests], Observers(parallel=12))
     return np.array([distance(pair, r.image, truth) for pair, r, truth in zip(pairs, results, truths, strict=True)])
 

@@ -296,7 +296,7 @@ class Batch:
     ids: Tensor  # (b, TOKENS)
     columns: Tensor  # (b, TOKENS + KEPT_ROWS, 8): GROUPS, then any caption row, then nothing (kernels want multiples of 8)
     labels: Tensor  # (b, GRID * GRID)
-    told: Tensor  # (b,) of 0 and 1: whether there is a caption
+    captioned: Tensor  # (b,) of 0 and 1: whether there is a caption
 
 
 def draw(data: Data, null: Tensor, seed: int, size: int) -> Batch:
@@ -306,7 +306,7 @@ def draw(data: Data, null: Tensor, seed: int, size: int) -> Batch:
     number = lambda high: torch.randint(high, (size,), generator=generator, device=device)  # noqa: E731
     uniform = lambda: torch.rand(size, generator=generator, device=device)  # noqa: E731
     chosen, mirrored, wording = number(len(data.labels)), number(2), number(WORDINGS)
-    told = uniform() >= NULL_CAPTIONS
+    captioned = uniform() >= NULL_CAPTIONS
     u = torch.randn(size, generator=generator, device=device).sigmoid()
     u = torch.where(uniform() < UNIFORM, uniform(), u)
     z = data.latents[mirrored, chosen].float()
@@ -319,17 +319,17 @@ def draw(data: Data, null: Tensor, seed: int, size: int) -> Batch:
         z=z,
         noise=torch.randn(z.shape, generator=generator, device=device),
         s=SHIFT * u / (1 + (SHIFT - 1) * u),
-        ids=torch.where(told[:, None], data.ids[chosen, wording].long(), null),
+        ids=torch.where(captioned[:, None], data.ids[chosen, wording].long(), null),
         columns=F.pad(columns, (0, 8 - GROUPS - 1, 0, KEPT_ROWS)),
         labels=labels.flatten(1).long(),
-        told=told.float(),
+        captioned=captioned.float(),
     )
 
 
 # --- losses ------------------------------------------------------------------------------------------------------------
 
 
-def grounding(shares: Tensor, labels: Tensor, told: Tensor) -> Tensor:
+def grounding(shares: Tensor, labels: Tensor, captioned: Tensor) -> Tensor:
     """How far attention is from where the words' parts are: two cross-entropies, of captioned rows alone.
 
     Of every cell, over the parts, of what it gives to caption rows (as in train_tinyworld.py); and of every part, over the cells,
@@ -338,10 +338,10 @@ def grounding(shares: Tensor, labels: Tensor, told: Tensor) -> Tensor:
     own = F.one_hot(labels, GROUPS).float()  # (b, cells, groups)
     groups, text = shares[..., :GROUPS], shares[..., GROUPS : GROUPS + 1]
     cost = -(own * (groups / (text + 1e-6) + 1e-4).log()).sum(-1)
-    weights = [told[:, None] * where for where in (labels > 0, labels == 0)]
+    weights = [captioned[:, None] * where for where in (labels > 0, labels == 0)]
     cells = [(cost * w).sum() / w.sum().clamp(min=1) for w in weights]
     inside, whole = (own * groups).sum(1), groups.sum(1)
-    there = told[:, None] * ((own.sum(1) > 0) & (whole > 0))
+    there = captioned[:, None] * ((own.sum(1) > 0) & (whole > 0))
     parts = (-(inside / (whole + 1e-6) + 1e-4).log() * there).sum() / there.sum().clamp(min=1)
     return (cells[0] + cells[1]) / 2 + parts
 
@@ -353,7 +353,7 @@ def loss_of(modules: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Tensor]:
     v, shares = velocity_and_shares(
         modules["transformer"], (1 - s) * batch.z + s * batch.noise, batch.s, text, pooled, batch.columns, GROUNDED
     )
-    return F.mse_loss(v.float(), batch.noise - batch.z), grounding(torch.stack(shares).mean(0), batch.labels, batch.told)
+    return F.mse_loss(v.float(), batch.noise - batch.z), grounding(torch.stack(shares).mean(0), batch.labels, batch.captioned)
 
 
 # --- training ----------------------------------------------------------------------------------------------------------

@@ -237,7 +237,7 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
 
 class Batch(NamedTuple):
     """`z`, `image`: latents of target and source (zeros if left out); `ids` (b, 77); `subject` (b, 77) float; `cells` (b, GRID^2)
-    float; `told` (b,) float: 0 where the instruction is left out.
+    float; `instructed` (b,) float: 0 where the instruction is left out.
     """
 
     z: Tensor
@@ -245,7 +245,7 @@ class Batch(NamedTuple):
     ids: Tensor
     subject: Tensor
     cells: Tensor
-    told: Tensor
+    instructed: Tensor
     t: Tensor
     noise: Tensor
 
@@ -272,16 +272,16 @@ class Batches:
         place = (u[1] * self.counts[kind]).long().minimum(self.counts[kind] - 1)  # a product may round up
         pair = self.order[self.starts[kind] + place]
         mirrored, wording = (u[2] * 2).long(), (u[3] * WORDINGS).long()
-        told, shown = ~(u[4] < BOTH), ~((u[4] >= TEXT_ONLY) & (u[4] < IMAGE_ONLY))
+        instructed, shown = ~(u[4] < BOTH), ~((u[4] >= TEXT_ONLY) & (u[4] < IMAGE_ONLY))
         z = self.data["targets"][mirrored, pair].float() * self.scale
         image = self.data["sources"][mirrored, pair // EDITS].float() * shown[:, None, None, None]
         cells = self.data["cells"][pair]
         cells = torch.where(mirrored.bool()[:, None, None], cells.flip(-1), cells).flatten(1).float()
-        ids = torch.where(told[:, None], self.data["ids"][pair, wording].long(), self.empty)
+        ids = torch.where(instructed[:, None], self.data["ids"][pair, wording].long(), self.empty)
         subject = F.pad(self.data["subject"][pair, wording].float(), (0, 77 - LONGEST))
         noise = torch.randn(z.shape, generator=self.generator, device=self.device)
         t = (u[5] * 1000).long()
-        return Batch(z, image, F.pad(ids, (0, 77 - LONGEST), value=self.end), subject, cells, told.float(), t, noise)
+        return Batch(z, image, F.pad(ids, (0, 77 - LONGEST), value=self.end), subject, cells, instructed.float(), t, noise)
 
 
 # --- the loss ----------------------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ class Objective:
             eps = self.models["unet"](x, batch.t, text, return_dict=False)[0]
         errors = F.mse_loss(eps.float(), batch.noise, reduction="none").mean((1, 2, 3))
         maps = [attention_to(self.tape, layer, batch.subject) for layer in self.layers]
-        return (self.weight[batch.t] * errors).mean(), attention_loss(torch.stack(maps).mean(0), batch.cells, batch.told)
+        return (self.weight[batch.t] * errors).mean(), attention_loss(torch.stack(maps).mean(0), batch.cells, batch.instructed)
 
 
 def attention_to(tape: dict[str, Tensor], layer: Layer, subject: Tensor) -> Tensor:
@@ -330,11 +330,11 @@ def attention_to(tape: dict[str, Tensor], layer: Layer, subject: Tensor) -> Tens
     return ((q @ k.mT * layer.scale).softmax(-1) @ subject[:, None, :, None])[..., 0].mean(1)
 
 
-def attention_loss(share: Tensor, cells: Tensor, told: Tensor) -> Tensor:
+def attention_loss(share: Tensor, cells: Tensor, instructed: Tensor) -> Tensor:
     """Cross-entropy of the share against where the picture changes; inside and outside weigh the same, whatever their area."""
     losses, share = [], share.clamp(0, 1)  # a sum of probabilities in TF32 is as much as 1e-3 above 1
     for value, side in ((share, cells), (1 - share, 1 - cells)):
-        where = side * told[:, None]
+        where = side * instructed[:, None]
         losses.append((-(value + 1e-4).log() * where).sum() / where.sum().clamp(min=1))
     return (losses[0] + losses[1]) / 2
 

@@ -14,7 +14,7 @@ from .registry import SLOTS, all_or_nothing
 from .spelling import escaped
 
 _loaded: dict[str, str] = {}  # the absolute path of a file, or a module's name -> sha256 of the file
-_brought: dict[str, tuple[str, frozenset[type]]] = {}  # of each: the name of its module, and the classes that it registered
+_contents: dict[str, tuple[str, frozenset[type]]] = {}  # of each: the name of its module, and the classes that it registered
 
 
 def load_plugin(name: str) -> None:
@@ -44,7 +44,7 @@ def load_plugin(name: str) -> None:
     except (Exception, SystemExit) as error:
         raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
     _loaded[key] = "" if module.__file__ is None else file_digest(Path(module.__file__))
-    _brought[key] = module.__name__, frozenset(_registered() - before)
+    _contents[key] = module.__name__, frozenset(_registered() - before)
 
 
 def load_plugins(names: Iterable[str | os.PathLike[str]]) -> None:
@@ -64,7 +64,7 @@ def plugins_of(classes: Iterable[type]) -> dict[str, str]:
     return {
         name: digest
         for name, digest in _loaded.items()
-        if bases & _brought[name][1] or any(f"{home}.".startswith(f"{_brought[name][0]}.") for home in homes)
+        if bases & _contents[name][1] or any(f"{home}.".startswith(f"{_contents[name][0]}.") for home in homes)
     }
 
 

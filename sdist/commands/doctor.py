@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import UserError
 from .arguments import Commands, json_argument
 from .messages import print_entry, wrapped
-from .needs import Asked, lines, needs
+from .needs import MemoryQuery, lines, needs
 
 ONLINE = 10  # seconds that the hub is waited for, with all models together
 
@@ -45,8 +45,8 @@ def main(args: argparse.Namespace) -> int:
     _check_together(args)
     if args.model is not None:
         method = args.method or default_method(args.model)
-        asked = Asked(args.model, args.model_config or "", args.size or "native", method, args.device or "auto")
-        report = needs(asked)
+        query = MemoryQuery(args.model, args.model_config or "", args.size or "native", method, args.device or "auto")
+        report = needs(query)
         if args.json:
             print(json.dumps(report, indent=1))
             return 0

@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Asked:
+class MemoryQuery:
     """What is to be edited, and with what."""
 
     model: str
@@ -27,7 +27,7 @@ class Asked:
     device: str
 
 
-def needs(asked: Asked) -> dict[str, Any]:
+def needs(query: MemoryQuery) -> dict[str, Any]:
     """The report, as plain data. Raises UserError where no configuration of the model is on this disk."""
     import torch
 
@@ -40,17 +40,17 @@ def needs(asked: Asked) -> dict[str, Any]:
     from ..models.precision import DTYPES, format_on
     from ..prediction import rows_of
 
-    settings = load_settings(asked.method, (), model=asked.model, model_config=asked.model_config, size=asked.size)
-    precision = format_on(choose_device(asked.device).partition(":")[0], settings.precision)
+    settings = load_settings(query.method, (), model=query.model, model_config=query.model_config, size=query.size)
+    precision = format_on(choose_device(query.device).partition(":")[0], settings.precision)
     with loading():
-        model = _model(asked)
+        model = _model(query)
         size = fitted_size((model.native_side,) * 2, settings.size, model.native_side, settings.editor.size_multiple(model))
         needed = measure(model, DTYPES[precision], size)
     rows = len(rows_of(getattr(settings.editor, "branches", ()), model.guidance)) or 2
-    model.device = torch.device(choose_device(asked.device))  # how many draws at once suit it
+    model.device = torch.device(choose_device(query.device))  # how many draws at once suit it
     draws, free = settings.editor.parallel(model, 1, model.latent_size(size)), free_bytes(model.device)
     return {
-        "model": asked.model, "size": "{} x {}".format(*size), "method": asked.method, "device": str(model.device),
+        "model": query.model, "size": "{} x {}".format(*size), "method": query.method, "device": str(model.device),
         "precision": precision, "weights": {name: count(network) for name, network in model.named_networks.items()},
         "bytes": vars(needed), "rows": rows * draws, "free": free,
         "plans": [{"with": flags, "bytes": peak, "fits": None if free is None else peak <= free}
@@ -73,30 +73,30 @@ def _ways(settings: Settings, device: str, itemsize: int) -> Ways:
     return Ways(("none", *offloads), 1 / itemsize if goes(storage="fp8") else None)
 
 
-def _model(asked: Asked) -> Backbone:
+def _model(query: MemoryQuery) -> Backbone:
     """Without values. Raises UserError where its configurations do not make one."""
     from ..models.catalogue import find_model
     from ..models.loading import FAULTS
     from ..models.needs import without_values
 
-    folder = _configurations(asked)
+    folder = _configurations(query)
     try:
-        return without_values(folder, find_model(asked.model).shared_parts)
+        return without_values(folder, find_model(query.model).shared_parts)
     except UserError as error:
-        raise UserError(f"{asked.model}: {error}") from None
+        raise UserError(f"{query.model}: {error}") from None
     except FAULTS as error:  # what the libraries make of a missing or damaged file, in several lines
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{asked.model}: {said}; the configurations of all of its parts must be whole") from None
+        raise UserError(f"{query.model}: {said}; the configurations of all of its parts must be whole") from None
 
 
-def _configurations(asked: Asked) -> Path:
+def _configurations(query: MemoryQuery) -> Path:
     from ..models.catalogue import find_model
     from ..models.folders import local_folder
     from ..models.single_file import trained_from
 
-    name, file = asked.model, Path(asked.model)
+    name, file = query.model, Path(query.model)
     if file.is_file():
-        name = asked.model_config or trained_from(file)
+        name = query.model_config or trained_from(file)
     folders = [folder for source in find_model(name).sources if (folder := local_folder(source)) and folder.is_dir()]
     if not folders:
         raise UserError(f"the configurations of {name} are not on this disk: an edit fetches them, docs/models.md has its size")

@@ -219,12 +219,12 @@ class Backbone(ABC):
         if self.dtype != torch.float32:
             self.fingerprint = fingerprint(self.networks, stored)
 
-    def settle(self, offload: Offload = "none", storage: Storage = "same", dtype: torch.dtype = torch.float32) -> None:
+    def place(self, offload: Offload = "none", storage: Storage = "same", dtype: torch.dtype = torch.float32) -> None:
         """Puts the networks where they are to stand, see residence.py; `dtype` is what the denoiser will compute in."""
-        self.residence.settle(offload, storage, dtype)
+        self.residence.place(offload, storage, dtype)
 
     def finish(self) -> None:
-        """The denoiser is in the format that it computes in, and from now on stored and moved as was settled."""
+        """The denoiser is in the format that it computes in, and from now on stored and moved as was decided."""
         if self.residence.storage != "same":
             self.reads = self.dtype
         self.residence.finish(self.dtype)
@@ -302,7 +302,7 @@ class Backbone(ABC):
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
         with naming("autoencoder of", self):
-            self.residence.bring(self.vae)
+            self.residence.onload(self.vae)
             found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.posterior(x)).float().cpu(), self.tiled)
         return found.to(self.device)
 
@@ -313,14 +313,14 @@ class Backbone(ABC):
             raise NotFiniteError("the latents to decode are not finite")
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
         with naming("autoencoder of", self):
-            self.residence.bring(self.vae)
+            self.residence.onload(self.vae)
             decoded = through_autoencoder(self.vae, z, "decoder", lambda row: self.pixels(row).float().cpu(), self.tiled)
         return decoded.clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
         with naming("text encoders of", self):
-            self.residence.bring(*self.text.encoders)
+            self.residence.onload(*self.text.encoders)
             text = embed_where_it_fits(self.text, prompts, self.device, leave=self.residence.offload != "none")
         if not text.finite:
             with checking_encoders(self.encoders):
@@ -336,7 +336,7 @@ class Backbone(ABC):
         guidance: Float[Tensor, " n"] | None = None,
     ) -> Estimate:
         """What each row of z_t is made of, in float32; latents that are read beside it are behind it along the channels."""
-        self.residence.bring(self.denoiser)
+        self.residence.onload(self.denoiser)
         dtype = self.reads or self.dtype
         out = self.denoise(z_t.to(dtype, memory_format=self.format), t, text.to(dtype), guidance)
         noisy = z_t[:, : self.channels]

@@ -118,7 +118,7 @@ def _load(place: Path, wanted: Wanted) -> Backbone:
     backbone = read.family(parts, wanted.device, read.model_index, wanted.conditions)
     if read.stored is not None and not options.loras:
         backbone.keep_stored(read.stored)
-    backbone.settle(options.offload, options.storage, wanted.dtype)
+    backbone.place(options.offload, options.storage, wanted.dtype)
     return backbone
 
 
@@ -207,5 +207,5 @@ def assemble(parts: Mapping[str, Any], device: str, options: Mapping[str, Any], 
     """
     parts = {name: unwrapped(part) for name, part in parts.items()}
     backbone = family_of(parts)(parts, device, options, conditions)
-    backbone.settle()
+    backbone.place()
     return backbone

@@ -57,13 +57,13 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
         else:
             log.warning("precision stays fp32. %s", figures)
             chosen = "fp32"
-    _bring(backbone, DTYPES[chosen])
+    _convert(backbone, DTYPES[chosen])
 
 
 def lower_all(backbone: Backbone, precision: Precision) -> None:
     """Brings every network to it, on the device, as diffusers' pipelines want it."""
     dtype = DTYPES[format_on(backbone.device.type, precision)]
-    _bring(backbone, dtype)
+    _convert(backbone, dtype)
     for network in backbone.networks:
         nn.Module.to(network, backbone.device, dtype)
 
@@ -98,7 +98,7 @@ def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
         backbone.reads = None
 
 
-def _bring(backbone: Backbone, dtype: torch.dtype) -> None:
+def _convert(backbone: Backbone, dtype: torch.dtype) -> None:
     """The denoiser in that format, weight by weight; back in float32 it has the digits of its files again."""
     if dtype == torch.float32 and backbone.dtype != dtype and backbone.from_files is not None:
         weights = backbone.denoiser.state_dict(keep_vars=True)

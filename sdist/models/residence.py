@@ -35,8 +35,8 @@ class Residence:
         self.storage: Storage = "same"
         self._is_finished = False
 
-    def settle(self, offload: Offload, storage: Storage, dtype: torch.dtype) -> None:
-        """Decides where networks stand, with the denoiser in that format, and brings those there that stay there whole."""
+    def place(self, offload: Offload, storage: Storage, dtype: torch.dtype) -> None:
+        """Decides where networks stand, with the denoiser in that format, and moves those to the device that stay there whole."""
         self.storage = storage
         size = FP8.itemsize if storage == "fp8" else dtype.itemsize
         self.offload = self._suited(size) if offload == "auto" else offload
@@ -58,7 +58,7 @@ class Residence:
             nn.Module.to(self.denoiser, self.device)
         self._is_finished = True
 
-    def bring(self, *networks: nn.Module) -> None:
+    def onload(self, *networks: nn.Module) -> None:
         """These are about to work: where only those that do are on the device, they come there and the others leave."""
         if self.offload != "model" or not self._is_finished or all(is_on(network, self.device) for network in networks):
             return

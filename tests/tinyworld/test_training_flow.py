@@ -107,16 +107,16 @@ def test_a_batch_pairs_mirrored_latents_with_mirrored_labels(tmp_path: Path) -> 
     assert len(data.labels) == 40 - held_out < 40
     null = torch.from_numpy(flow.token_ids([""]))
     batch = flow.draw(data, null, 3, 200)
-    for z, labels, ids, told, columns in zip(batch.z, batch.labels, batch.ids, batch.told, batch.columns, strict=True):
+    for z, labels, ids, captioned, columns in zip(batch.z, batch.labels, batch.ids, batch.captioned, batch.columns, strict=True):
         ((mirrored, index),) = (data.latents == z.half()).all((2, 3, 4)).nonzero().tolist()
         shown = data.labels[index].flip(1) if mirrored else data.labels[index]
         assert torch.equal(labels, shown.flatten().long())
-        if told:
+        if captioned:
             assert (data.ids[index] == ids).all(1).any()
             assert columns[:77, :5].sum() > 0
         else:
             assert torch.equal(ids, null[0])
-    assert 0.02 < 1 - batch.told.mean() < 0.25
+    assert 0.02 < 1 - batch.captioned.mean() < 0.25
     assert 0 < batch.s.min() < batch.s.max() <= 1
 
 

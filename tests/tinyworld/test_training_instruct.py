@@ -27,8 +27,8 @@ MOST_BYTES = 14_000_000  # of what the model adds to tinyworld
 
 
 def arguments(work: Path, samples: int, minutes: float = 99) -> argparse.Namespace:
-    told = ["--work", str(work), "--pairs", "6", "--batch", "2", "--workers", "1", "--device", "cpu"]
-    return recipe.parse([*told, "--samples", str(samples), "--minutes", str(minutes)])
+    arguments = ["--work", str(work), "--pairs", "6", "--batch", "2", "--workers", "1", "--device", "cpu"]
+    return recipe.parse([*arguments, "--samples", str(samples), "--minutes", str(minutes)])
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,12 @@ def test_the_unet_starts_as_tinyworld_without_its_middle_whatever_the_picture() 
 
 def test_conditions_are_left_out_as_often_as_in_the_paper(data: dict[str, torch.Tensor]) -> None:
     batch = batches(data).draw(0, 4000)
-    told, shown = batch.told.bool(), batch.image.flatten(1).any(1)
-    shares = [(a & b).float().mean().item() for a in (told, ~told) for b in (shown, ~shown)]
+    instructed, shown = batch.instructed.bool(), batch.image.flatten(1).any(1)
+    shares = [(a & b).float().mean().item() for a in (instructed, ~instructed) for b in (shown, ~shown)]
     assert shares == pytest.approx([0.85, 0.05, 0.05, 0.05], abs=0.015)
     empty = torch.tensor(recipe.new_tokenizer()("", padding="max_length", max_length=77).input_ids)
-    assert (batch.ids[~told] == empty).all()
-    assert (batch.ids[told] != empty).any(1).all()
+    assert (batch.ids[~instructed] == empty).all()
+    assert (batch.ids[instructed] != empty).any(1).all()
 
 
 def test_batches_follow_from_their_number_and_kinds_are_drawn_alike(data: dict[str, torch.Tensor]) -> None:
@@ -123,14 +123,14 @@ def test_latents_of_the_source_are_as_the_pipeline_makes_them(data: dict[str, to
 
 
 def test_attention_on_the_subject_inside_the_change_costs_less() -> None:
-    share, cells, told = (
+    share, cells, instructed = (
         torch.tensor([[0.99, 0.01], [0.5, 0.5]]),
         torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
         torch.tensor([1.0, 0.0]),
     )
-    right, wrong = (recipe.attention_loss(x, cells, told) for x in (share, 1 - share))
+    right, wrong = (recipe.attention_loss(x, cells, instructed) for x in (share, 1 - share))
     assert right < 0.02 < 4 < wrong
-    assert recipe.attention_loss(share + 0.02, cells, told).isfinite()  # as a product in TF32 may round
+    assert recipe.attention_loss(share + 0.02, cells, instructed).isfinite()  # as a product in TF32 may round
 
 
 def test_a_training_that_was_killed_goes_on_bit_for_bit(work: Path, tmp_path: Path) -> None:
