@@ -10,12 +10,13 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, get_args
 
 import torch
 from jaxtyping import Float, Real
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..diffusion import Estimate, Latents, OutputKind, PerImage, size_of
 from ..errors import NotFiniteError, UserError
@@ -301,8 +302,7 @@ class Backbone(ABC):
         if height % self.multiple or width % self.multiple:
             raise UserError(f"image is {width} x {height}; this model needs both sides divisible by {self.multiple}")
         rows = pixels.to(self.device, self.vae.dtype)
-        with naming("autoencoder of", self):
-            self.residence.onload(self.vae)
+        with self._working("autoencoder of", self.vae):
             found = through_autoencoder(self.vae, rows, "encoder", lambda x: part(self.posterior(x)).float().cpu(), self.tiled)
         return found.to(self.device)
 
@@ -312,21 +312,26 @@ class Backbone(ABC):
         if not latents.isfinite().all():
             raise NotFiniteError("the latents to decode are not finite")
         z = self.to_vae(latents.detach()).to(self.device, self.vae.dtype)
-        with naming("autoencoder of", self):
-            self.residence.onload(self.vae)
+        with self._working("autoencoder of", self.vae):
             decoded = through_autoencoder(self.vae, z, "decoder", lambda row: self.pixels(row).float().cpu(), self.tiled)
         return decoded.clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """What `estimate` reads of prompts. Raises UserError for a prompt beyond the encoder's limit, which is never cut."""
-        with naming("text encoders of", self):
-            self.residence.onload(*self.text.encoders)
+        with self._working("text encoders of", *self.text.encoders):
             text = embed_where_it_fits(self.text, prompts, self.device, leave=self.residence.offload != "none")
         if not text.finite:
             with checking_encoders(self.encoders):
                 self.text.embed(prompts)
             raise NotFiniteError("the text encoders gave an embedding that is not finite")
         return text
+
+    @contextmanager
+    def _working(self, what: str, *networks: nn.Module) -> Iterator[None]:
+        """In the block these are on the device; where networks take turns there, an edit of another thread ends first."""
+        with naming(what, self), self.alone if self.residence.takes_turns else nullcontext():
+            self.residence.onload(*networks)
+            yield
 
     def estimate(
         self,

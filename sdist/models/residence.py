@@ -58,9 +58,14 @@ class Residence:
             nn.Module.to(self.denoiser, self.device)
         self._is_finished = True
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether a network that comes to the device sends the others away."""
+        return self.offload == "model"
+
     def onload(self, *networks: nn.Module) -> None:
         """These are about to work: where only those that do are on the device, they come there and the others leave."""
-        if self.offload != "model" or not self._is_finished or all(is_on(network, self.device) for network in networks):
+        if not self.takes_turns or not self._is_finished or all(is_on(network, self.device) for network in networks):
             return
         for network in (self.denoiser, self.vae, *self.encoders):
             if network not in networks:

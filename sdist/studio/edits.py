@@ -36,6 +36,12 @@ class Run:
     began: float = 0.0  # on the monotonic clock
     _before: Image.Image | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether a look waits until no edit is made: networks of its model take turns on the GPU."""
+        model = model_cache.in_memory(self.settings)
+        return model is not None and model.residence.takes_turns
+
     def picture(self, step: int, strength: float = 1.0) -> Image.Image:
         """The picture at a step that was kept, see Timeline; after the end put back into its source, if that is wanted."""
         image = self.timeline.picture(model_cache.get(self.settings).model, step, strength)

@@ -45,7 +45,8 @@ def watch(visitor: Visitor, mark: str) -> dict[str, Any]:
     if monotonic() < visitor.rests and not ended:
         return answer
     began, run = monotonic(), visitor.shown
-    looked = seen(run, run.timeline.made) if run is not None and run in work.runs and mark != newest else {}
+    is_seen = run is not None and run in work.runs and mark != newest and (ended or not run.waits)
+    looked = seen(run, run.timeline.made) if run is not None and is_seen else {}
     changes = {**looked, **answer}
     changes |= {} if mark.split(".")[-1] == newest.split(".")[-1] else {"runs": gallery(visitor)}
     changes |= {**buttons(visitor), "problem": problem(work.problem)} if ended else {}

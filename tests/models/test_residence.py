@@ -1,6 +1,7 @@
 """Offloading changes no pixel, fp8 halves what is stored, and what does not go together is one line; all on the CPU."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def test_offloading_changes_nothing(tiny_folder: Path, picture: Path, offload: s
     assert torch.equal(plain, moved)
     assert card["settings"]["offload"] == offload
     assert "changed" not in card["model"]
+
+
+def test_a_preview_waits_for_an_edit_only_where_networks_take_turns(tiny_folder: Path) -> None:
+    z = torch.zeros(1, 4, 8, 8)
+    for offload in ("none", "model"):
+        model = load_method(load_settings("dds", [], model=str(tiny_folder), device="cpu", offload=offload)).model
+        with ThreadPoolExecutor(1) as pool, model.alone:
+            preview = pool.submit(model.decode, z)
+            if offload == "none":
+                assert preview.result(60).shape == (1, 3, 64, 64)
+            else:
+                with pytest.raises(TimeoutError):
+                    preview.result(0.2)
+        assert preview.result(60).shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize("offload", ["none", "group"])

@@ -1,6 +1,7 @@
 """The studio without a browser: what the page does when something is pressed."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 from gradio.data_classes import ImageData
 from PIL import Image
 
+from sdist.config.build import load_settings
+from sdist.editors.loading import model_cache
 from sdist.errors import UserError
 from sdist.studio import edits, handle_edit, handle_source
+from sdist.studio.form import CARD
 from sdist.studio.limits import Offer
 from sdist.studio.visitor import Visitor
 
@@ -62,6 +66,17 @@ def test_before_the_first_step_the_picture_is_prepared(visitor: Visitor, picture
     assert "lusd, seed 0: preparing the picture" in told
     assert "value=" not in told
     wait_until(lambda: visitor.work.ended, 60)
+
+
+def test_where_networks_take_turns_the_page_looks_when_no_edit_is_made(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    visitor.card = load_settings("dds", model=visitor.offer.models[0], offload="model").plain()
+    assert "stage" in press(visitor, methods=[CARD], overrides="")
+    visitor.work.ended = False  # as if the next one were being made
+    with ThreadPoolExecutor(1) as pool, model_cache.get(visitor.shown.settings).model.alone:
+        looked = pool.submit(handle_edit.watch, visitor, "").result(60)
+    assert looked["status"]
+    assert "stage" not in looked
 
 
 def test_ticked_words_hold_for_their_target(visitor: Visitor, picture: Path) -> None:
