@@ -57,6 +57,7 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
         else:
             log.warning("precision stays fp32. %s", figures)
             chosen = "fp32"
+            backbone.residence.fit(torch.float32)
     _convert(backbone, DTYPES[chosen])
 
 

@@ -4,6 +4,7 @@ Offloading changes no result. Layers and their groups are moved, and weights in 
 """
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -33,18 +34,26 @@ class Residence:
         self.denoiser, self.vae, self.encoders, self.device = denoiser, vae, tuple(encoders), device
         self.offload: Offload = "none"
         self.storage: Storage = "same"
-        self._is_finished = False
+        self._is_open = self._is_finished = False  # whether offloading is decided here; whether the denoiser is as it computes
 
     def place(self, offload: Offload, storage: Storage, dtype: torch.dtype) -> None:
         """Decides where networks stand, with the denoiser in that format, and moves those to the device that stay there whole."""
-        self.storage = storage
-        size = FP8.itemsize if storage == "fp8" else dtype.itemsize
-        self.offload = self._suited(size) if offload == "auto" else offload
+        self.storage, self._is_open = storage, offload == "auto"
+        self.offload = offload
+        self.fit(dtype)
+
+    def fit(self, dtype: torch.dtype) -> None:
+        """The denoiser will be in that format: where offloading was left open it is decided, again if that changes."""
+        if self._is_open:
+            self.offload = self._suited(FP8 if self.storage == "fp8" else dtype)
         if self.offload == "group":
             need("--offload group", "accelerate", extra="offload")
         if self.offload != "model":
             nn.Module.to(self.vae, self.device)
-        if self.offload == "none" and storage == "same":
+        if self.offload != "none":
+            nn.Module.to(self.denoiser, CPU)
+            release(self.device)
+        elif self.storage == "same" and self._dtype.itemsize <= dtype.itemsize:  # else it comes when it is narrow
             nn.Module.to(self.denoiser, self.device)
 
     def finish(self, dtype: torch.dtype) -> None:
@@ -74,14 +83,23 @@ class Residence:
         for network in networks:
             nn.Module.to(network, self.device)
 
-    def _suited(self, size: int) -> Offload:
-        """What fits, with so many bytes per weight of the denoiser."""
-        if self.device.type != "cuda":
-            return "none"
-        return suited_offload(count(self.denoiser) * size, bytes_of(self.vae), cuda_free_bytes(self.device))
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the denoiser now."""
+        return next(self.denoiser.parameters()).dtype
+
+    def _suited(self, dtype: torch.dtype) -> Offload:
+        """What fits, with the denoiser in that format."""
+        here = sum(bytes_of(network) for network in (self.denoiser, self.vae) if is_on(network, self.device))
+        return suited_offload(count(self.denoiser) * dtype.itemsize, bytes_of(self.vae), room(self.device) + here)
 
 
-def suited_offload(denoiser: int, vae: int, free: int) -> Offload:
+def room(device: torch.device) -> float:
+    """Bytes that are free for networks; without end where nothing has to leave the device."""
+    return cuda_free_bytes(device) if device.type == "cuda" else math.inf
+
+
+def suited_offload(denoiser: int, vae: int, free: float) -> Offload:
     """The least that has to be moved for networks of so many bytes, if so many are free."""
     if denoiser + vae + ROOM <= free:
         return "none"
