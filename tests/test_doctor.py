@@ -125,9 +125,10 @@ def test_converted_networks_are_shown_and_removed(tmp_path, monkeypatch, capsys)
     kept = tmp_path / "sdist" / "networks" / "key"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(bytes(2_000_000))
-    for arguments, said in (([], "1 files, 2 MB (sdist doctor --clear removes them)"), (["--clear"], "none")):
+    for arguments, said in (([], "1, 2 MB (sdist doctor --clear removes them)"), (["--clear"], "none")):
         assert main(["doctor", "--json", *arguments]) == 0
-        assert json.loads(capsys.readouterr().out)["converted networks"] == {str(kept.parent): said}
+        report = json.loads(capsys.readouterr().out)["converted networks"]
+        assert report == {str(kept.parent): f"{said}; up to 8 GB are kept"}
     assert not kept.exists()
 
 

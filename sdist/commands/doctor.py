@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
         "tagger": _tagger(),
         "models": {name: _where(model.sources, problems) for name, model in MODELS.items()},
         "image guidance": {name: _lacks(missing(source)) for name, source in ADAPTERS.items()},
-        "converted networks": {str(network_cache.folder()): _kept(network_cache.sizes())},
+        "converted networks": {str(network_cache.folder()): _kept(network_cache.sizes(), network_cache.LARGEST)},
         "components": installed(),
     }
     if args.json:
@@ -167,8 +167,9 @@ def _where(sources: tuple[str, ...], problems: Mapping[str, str | None] | None) 
     return "; ".join([*partial, *(reachable or [f"{source}: {problems[source]}" for source in sources])])
 
 
-def _kept(sizes: list[int]) -> str:
-    return f"{len(sizes)} files, {sum(sizes) / 1e6:.0f} MB (sdist doctor --clear removes them)" if sizes else "none"
+def _kept(sizes: list[int], largest: int) -> str:
+    held = f"{len(sizes)}, {sum(sizes) / 1e6:.0f} MB (sdist doctor --clear removes them)" if sizes else "none"
+    return f"{held}; up to {largest / 1e9:.0f} GB are kept"
 
 
 def _lacks(files: list[str]) -> str:

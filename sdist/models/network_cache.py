@@ -1,63 +1,85 @@
-"""Converted networks on this disk, for later runs: a file each, which says whether it is whole.
+"""Converted networks on this disk, for later runs: a folder each, with the digests of its files.
 
-In XDG_CACHE_HOME or ~/.cache, the folder sdist/networks. Whatever cannot be read or written is made again.
+In XDG_CACHE_HOME or ~/.cache, the folder sdist/networks. Whatever cannot be read or written is made again, and beyond LARGEST
+bytes those that were used longest ago are removed.
 """
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
-from ..files.storage import write_atomic
+from ..files.digest import file_digest
 
 log = logging.getLogger("sdist")
 
-DIGEST, LENGTH = 32, 8  # bytes: of all that follows; of the description, before the weights
+FILES = ("network.xml", "network.bin")  # description and weights
+DIGESTS = "digests.txt"
+LARGEST = 8 * 10**9  # bytes of all together; room for two networks of Stable Diffusion 1
 
 
 def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdist" / "networks"
 
 
-def read(key: str) -> tuple[bytes, bytes] | None:
-    """Description and weights; None if they are not there or damaged."""
+def read(key: str) -> tuple[Path, Path] | None:
+    """The files of description and weights; None if they are not there or damaged."""
+    place = folder() / key
     try:
-        data = (folder() / key).read_bytes()
+        is_whole = (place / DIGESTS).read_text() == _digests(place)
+        os.utime(place)  # used now
     except OSError:
-        return None
-    digest, content = data[:DIGEST], memoryview(data)[DIGEST:]
-    if sha256(content).digest() != digest:
-        log.warning("%s is damaged and is made again", folder() / key)
-        return None
-    start = LENGTH + int.from_bytes(content[:LENGTH], "big")
-    return bytes(content[LENGTH:start]), bytes(content[start:])
+        is_whole = False
+    if not is_whole and place.exists():
+        log.warning("%s is damaged and is made again", place)
+    return (place / FILES[0], place / FILES[1]) if is_whole else None
 
 
 def write(key: str, save: Callable[[Path, Path], None]) -> None:
     """Keeps what `save` writes to a description and, beside it, to weights."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder()) as place:
-            xml, weights = Path(place, "network.xml"), Path(place, "network.bin")
-            save(xml, weights)
-            description = xml.read_bytes()
-            content = len(description).to_bytes(LENGTH, "big") + description + weights.read_bytes()
-        write_atomic(folder() / key, sha256(content).digest() + content)
+        with tempfile.TemporaryDirectory(dir=folder()) as beside:
+            place = Path(beside, key)
+            place.mkdir()
+            save(place / FILES[0], place / FILES[1])
+            (place / DIGESTS).write_text(_digests(place))
+            _remove(folder() / key)
+            place.rename(folder() / key)
+        _make_room()
     except OSError as error:
         log.warning("the converted network is not kept: %s", error)
 
 
 def sizes() -> list[int]:
-    """Bytes of each file that is kept."""
-    return [path.stat().st_size for path in _files()]
+    """Bytes of each network that is kept."""
+    return [_size(path) for path in folder().glob("*")]
 
 
 def clear() -> None:
-    for path in _files():
+    for path in folder().glob("*"):
+        _remove(path)
+
+
+def _make_room() -> None:
+    """The newest stays, however large it is."""
+    kept = sorted(folder().glob("*"), key=lambda path: path.stat().st_mtime_ns)
+    while len(kept) > 1 and sum(map(_size, kept)) > LARGEST:
+        _remove(kept.pop(0))
+
+
+def _digests(place: Path) -> str:
+    return "".join(f"{file_digest(place / name)}  {name}\n" for name in FILES)  # as sha256sum writes and reads them
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         path.unlink(missing_ok=True)
-
-
-def _files() -> list[Path]:
-    return [path for path in folder().glob("*") if path.is_file()]

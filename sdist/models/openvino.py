@@ -48,7 +48,6 @@ class _Converted:
         self._engine, self._network, self._forward, self._recorded = engine, network, forward, recorded
         self._dtype = next(network.parameters()).dtype
         self._models: dict[str, Any] = {}  # by kind, for any number of rows; None: the network runs as it is
-        self._kept: list[tuple[bytes, bytes]] = []  # what models from the disk read in place
         self._forms: dict[tuple[str, int], Any] = {}  # by kind and number of rows; 0: for any
         self._outputs: dict[tuple[str, int], TreeSpec] = {}  # of each kind and number of rows that was checked
 
@@ -119,8 +118,7 @@ class _Converted:
                 return model
             if (kept := network_cache.read(key)) is None:  # the values that were traced are gone
                 raise OSError(f"nothing can be kept in {network_cache.folder()}")
-        self._kept.append(kept)
-        return openvino.Core().read_model(*kept)
+        return openvino.Core().read_model(*kept)  # whose weights are mapped from their file
 
     def _key(self, kind: str) -> str:
         """Of all that a trace depends on."""

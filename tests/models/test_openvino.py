@@ -1,6 +1,7 @@
 """OpenVINO gives what the network gives, keeps its conversions on disk, and steps aside where it cannot."""
 
 import logging
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(
     traced = openvino._traced
     monkeypatch.setattr(openvino, "_traced", lambda *args: traces.append(None) or traced(*args))
     expected = run(converted, 1)[0].eps[TARGET]
-    (file,) = kept.iterdir()
+    (place,) = kept.iterdir()
+    file = place / "network.bin"
     for damage, count in ((lambda data: data, 1), (lambda data: data[:-1], 2), (lambda data: data[:100] + b"x" + data[101:], 3)):
         file.write_bytes(damage(file.read_bytes()))
         again = load_backbone(str(tiny_folder), "cpu")
@@ -92,9 +94,26 @@ def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(
         torch.testing.assert_close(run(again, 1)[0].eps[TARGET], expected)
         assert len(traces) == count
     assert caplog.text.count("is damaged and is made again") == 2
-    assert network_cache.sizes() == [file.stat().st_size]
+    assert network_cache.sizes() == [sum(path.stat().st_size for path in place.iterdir())]
     network_cache.clear()
     assert not list(kept.iterdir())
+
+
+def test_networks_that_were_used_longest_ago_give_way(kept, monkeypatch) -> None:
+    def keep(key: str, used: int) -> None:
+        network_cache.write(key, lambda xml, weights: (xml.write_text(key), weights.write_bytes(bytes(1000))))
+        os.utime(kept / key, (used, used))
+
+    monkeypatch.setattr(network_cache, "LARGEST", 2500)  # two of them, with their digests
+    for used, key in enumerate("abc"):
+        keep(key, used)
+    assert {path.name for path in kept.iterdir()} == {"b", "c"}
+    assert network_cache.read("b") == (kept / "b" / "network.xml", kept / "b" / "network.bin")  # used now
+    keep("d", 3)
+    assert {path.name for path in kept.iterdir()} == {"b", "d"}
+    monkeypatch.setattr(network_cache, "LARGEST", 10)
+    keep("e", 4)
+    assert [path.name for path in kept.iterdir()] == ["e"]  # the newest stays
 
 
 def test_other_weights_have_a_conversion_of_their_own(converted: Backbone, kept) -> None:
