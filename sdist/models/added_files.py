@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import UserError
-from ..files.digest import file_digest
+from ..files.digest import kept_digest
 from .catalogue import SAFE, hub_problem
 from .hub_progress import hub_says
 from .options import LoadOptions
@@ -84,5 +84,5 @@ def digests(options: LoadOptions) -> dict[str, str]:
         place, note = AddedFile.read(text)
         file = next((Path(place) / name for name in VAES if (Path(place) / name).is_file()), None) if what == "vae" else None
         file = file or find_file(place, what)
-        found[f"{what} {file.name}{f':{note}' if note else ''}"] = file_digest(file)[:16]
+        found[f"{what} {file.name}{f':{note}' if note else ''}"] = kept_digest(file)[:16]
     return found
