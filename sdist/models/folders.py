@@ -59,11 +59,7 @@ def read_folder(folder: Path, shared_parts: Mapping[str, str], given: Collection
 
     Raises MissingError for a file that is not there, UserError for a model that cannot be used or is unsafe.
     """
-    index = read_json(folder / INDEX)
-    listed = listed_parts(index)
-    families = families_of(listed)
-    name = families[0].denoiser_name
-    family = matching(families, read_json(folder / name / "config.json"))
+    index, listed, family = read_index(folder)
     wanted = {name: kind for name, kind in family.components.items() if name in listed or name not in family.optional}
     parts = {}
     for name, kind in ((name, kind) for name, kind in wanted.items() if name not in given):
@@ -75,6 +71,17 @@ def read_folder(folder: Path, shared_parts: Mapping[str, str], given: Collection
     if variant and variant not in have:
         raise MissingError(f"no part has weights of the variant {variant}: have {', '.join(sorted(v or 'none' for v in have))}")
     return Contents(index, family, parts)
+
+
+def read_index(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]], type[Backbone]]:
+    """What model_index.json of a pipeline's folder holds, the class of each part in it, in a list, and the family of the model.
+
+    Raises MissingError, or UserError for a model of no family.
+    """
+    index = read_json(folder / INDEX)
+    listed = listed_parts(index)
+    families = families_of(listed)
+    return index, listed, matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
 
 
 def listed_parts(index: Mapping[str, Any]) -> dict[str, list[str]]:

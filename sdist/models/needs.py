@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from .base import Backbone
 from .catalogue import TINYWORLD
-from .folders import INDEX, check_tokenizer, families_of, find_class, listed_parts, matching
+from .folders import INDEX, check_tokenizer, find_class, read_index
 from .residence import bytes_of, count
-from .weights import MissingError, read_json
+from .weights import MissingError
 
 META = torch.device("meta")
 PROMPT = "a cat"
@@ -60,10 +60,7 @@ def without_values(folder: Path, shared_parts: Mapping[str, str]) -> Backbone:
 
     Raises UserError, or OSError where a configuration is missing.
     """
-    index = read_json(folder / INDEX)
-    listed = listed_parts(index)
-    families = families_of(listed)
-    family = matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
+    index, listed, family = read_index(folder)
     if "scheduler" not in listed:
         raise MissingError(f"{INDEX} lists no scheduler")
     parts = {}

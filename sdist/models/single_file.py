@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .base import Backbone
 from .catalogue import MODELS, find_model, hub_problem
-from .folders import INDEX, families_of, find_class, listed_parts, local_folder, matching
+from .folders import INDEX, find_class, local_folder, read_index
 from .hub_progress import hub_says
 from .stored_weights import ConvertedWeights, Format, fill, lacking, without_weights
-from .weights import MissingError, find_weights, mapped, read_json
+from .weights import MissingError, find_weights, mapped
 
 log = logging.getLogger("sdist")
 
@@ -54,10 +54,7 @@ def load_single_file(path: Path, config: str, form: Format = FLOAT32, given: Col
     that is damaged or lacks weights, and where the configurations are out of reach.
     """
     folder = config_folder(config or trained_from(path))
-    index = read_json(folder / INDEX)
-    listed = listed_parts(index)
-    families = families_of(listed)
-    family = matching(families, read_json(folder / families[0].denoiser_name / "config.json"))
+    index, listed, family = read_index(folder)
     names = [name for name in family.components if name not in given and (name in listed or name not in family.optional)]
     denoiser = family.denoiser_name
     kind = find_class(_class(denoiser, family, listed))
