@@ -8,14 +8,14 @@ from typing import Any
 from ..config.build import resolve
 from ..config.settings import Settings
 from ..edits.run_card import card_text, plain_settings
+from ..edits.stored_results import SAME
 from ..errors import UserError
 from .form import COMPOSED, as_shipped
 from .limits import check_literal, check_prompts
 
 LARGEST = 200_000  # characters of a card
-COMMON = (  # what is no part of a method
-    "model", "device", "precision", "compile", "checkpoint", "size", "seed", "steps", "log", *COMPOSED,
-    "vae", "lora", "embedding",
+COMMON = (  # what is no part of a method; a card with another storage, clip_skip or prompt_blocks stands for itself
+    *SAME, "model", "precision", "size", "seed", "steps", *COMPOSED, "vae", "lora", "embedding",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def restored(text: str, methods: list[str]) -> RestoredEdit:
         raise UserError("this run card is of an editor whose steps cannot be watched; sdist replay makes it again")
     plain, steps = plain_settings(settings), settings.editor.steps if settings.editor.stepwise else 0  # 0: the method's
     return RestoredEdit(
-        method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in ("device", "compile", "log")},
+        method=_method(settings, methods), settings={k: v for k, v in plain.items() if k not in SAME},
         model=settings.model, size=settings.size, seed=seed, steps=steps, source=source, target=target,
         words=chosen, image=Path(image).name, digests=digests, composed={name: plain[name] for name in COMPOSED},
         added={"vae": list(filter(None, [plain["vae"]])), "lora": plain["lora"], "embedding": plain["embedding"]},

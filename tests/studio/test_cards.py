@@ -12,7 +12,7 @@ from sdist.errors import UserError
 from sdist.files.images import png_bytes
 from sdist.studio import handle_card
 from sdist.studio.form import CARD
-from sdist.studio.restore import restored, text_of
+from sdist.studio.restore import RestoredEdit, restored, text_of
 from sdist.studio.server import methods_here
 from sdist.studio.visitor import Visitor
 
@@ -38,6 +38,21 @@ def test_a_card_of_other_settings_stands_for_itself(picture: Path, tiny_folder: 
     assert again.settings == run.settings
     with pytest.raises(UserError, match="stand as they are"):
         a_run(picture, tiny_folder, methods=[CARD], card=card.settings)
+
+
+def test_a_card_brings_back_how_the_model_was_read_and_not_where_it_stood(picture: Path, tiny_folder: Path) -> None:
+    run = ended(a_run(picture, tiny_folder, overrides="", methods=["dds"]))
+
+    def back(**changes: object) -> RestoredEdit:
+        card = {**run.card, "settings": {**run.card["settings"], **changes}}
+        return restored(json.dumps(card), methods_here("tinyworld"))
+
+    assert back(offload="model", device="cuda:1", compile="none", checkpoint=True).method == "dds"
+    for name, value in {"storage": "fp8", "clip_skip": 1, "prompt_blocks": 2}.items():
+        card = back(**{name: value}, offload="model")
+        assert card.method is None
+        again = a_run(picture, tiny_folder, methods=[CARD], card=card.settings, overrides="")
+        assert again.settings == replace(run.settings, **{name: value})
 
 
 @pytest.mark.parametrize(
