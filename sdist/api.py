@@ -74,7 +74,7 @@ def edit(
     }  # fmt: skip
     load_plugins(plugins)
     method = default_method(model, settings) if method is None else method
-    resolved = settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None})
+    resolved = settings_of(method, settings, arguments)
     if on_step is not None and not resolved.editor.watchable:
         raise UserError(f"on_step: the steps of {method} cannot be watched")
     chosen = (words,) if isinstance(words, str) else tuple(words)
@@ -108,7 +108,7 @@ def load(
     chosen = {"model": model, "device": device, "precision": precision}
     load_plugins(plugins)
     method = default_method(model, settings) if method is None else method
-    resolved = settings_of(method, settings, {key: value for key, value in chosen.items() if value is not None})
+    resolved = settings_of(method, settings, chosen)
     return replace(model_cache.get(resolved), name=os.fspath(method))
 
 

@@ -40,20 +40,9 @@ def add_to(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..models.catalogue import default_method
-
     _check_together(args)
     if args.model is not None:
-        method = args.method or default_method(args.model)
-        query = MemoryQuery(args.model, args.model_config or "", args.size or "native", method, args.device or "auto")
-        report = needs(query)
-        if args.json:
-            print(json.dumps(report, indent=1))
-            return 0
-        print("{model} at {size}, {method}".format(**report))
-        for name, text in lines(report):
-            print_entry(name, text, 20)
-        return 0
+        return _report_memory(args)
     from ..image_guidance.catalogue import ADAPTERS, missing
     from ..models import network_cache
     from ..models.catalogue import MODELS
@@ -76,6 +65,21 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     else:
         _print(report)
+    return 0
+
+
+def _report_memory(args: argparse.Namespace) -> int:
+    """What an edit with the model needs."""
+    from ..models.catalogue import default_method
+
+    method = args.method or default_method(args.model)
+    report = needs(MemoryQuery(args.model, args.model_config or "", args.size or "native", method, args.device or "auto"))
+    if args.json:
+        print(json.dumps(report, indent=1))
+        return 0
+    print("{model} at {size}, {method}".format(**report))
+    for name, text in lines(report):
+        print_entry(name, text, 20)
     return 0
 
 

@@ -78,6 +78,14 @@ def _record(folder: Path, session: "Session", request: "Request") -> None:
     write_trace(folder, record(session.method, session.prepare(request)))
 
 
+def _requests(args: argparse.Namespace, first: int) -> "list[Request]":
+    """One per seed, from the first."""
+    from ..edits.request import Request
+
+    seeds = range(first, first + args.seeds)
+    return [Request(args.image, args.source, args.target, seed, args.words, args.mask, args.instruction) for seed in seeds]
+
+
 def main(args: argparse.Namespace) -> int:
     args.method = method_of(args)
     at_least_one(seeds=args.seeds, steps=args.steps, parallel=args.parallel)
@@ -89,17 +97,13 @@ def main(args: argparse.Namespace) -> int:
     from ..editors.base import report_unread
     from ..editors.request_checks import check_before_loading
     from ..edits.outputs import check_inputs_stay, check_name
-    from ..edits.request import Request
     from ..jobs.one_image import make_missing, named_file, named_results
     from ..jobs.options import SessionOptions
     from ..jobs.session import Session, refuse_foreign  # these import torch and diffusers
 
     settings = settings_from(args, args.method)
     refuse_foreign(settings, args.method, record=args.record)
-    requests = [
-        Request(args.image, args.source, args.target, seed, args.words, args.mask, args.instruction)
-        for seed in range(settings.seed, settings.seed + args.seeds)
-    ]
+    requests = _requests(args, settings.seed)
     check_before_loading(settings, requests[0], args.method)
     report_unread(settings.editor, requests[0])
     if file is not None:

@@ -51,7 +51,8 @@ def load_settings(method: str, overrides: Sequence[str] = (), /, **values: Any) 
 def settings_of(
     method: str | os.PathLike[str], settings: Mapping[str, Any] | Sequence[str], values: Mapping[str, Any]
 ) -> Settings:
-    """A method's settings with further ones, as a mapping or as "key=value", and with values that win over both."""
+    """A method's settings with further ones, as a mapping or as "key=value", and with values that win over both but for None."""
+    values = {key: value for key, value in values.items() if value is not None}
     if not isinstance(model := values.get("model", ""), str | os.PathLike):
         kind = type(model).__name__
         raise UserError(

@@ -57,10 +57,10 @@ def run(
     check_options(options, RunOptions, run)
     load_plugins(plugins)
     method = default_method(model, settings) if method is None else method
-    chosen = settings_of(method, settings, {key: value for key, value in values.items() if value is not None})
+    chosen = settings_of(method, settings, values)
     folder = storage_path(os.fspath(output))
-    asked = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)
-    return make(asked, log.error)
+    run_options = RunOptions(method=os.fspath(method), settings=chosen, output=folder, input=os.fspath(input), **options)
+    return make(run_options, log.error)
 
 
 def make(options: RunOptions, show: Report) -> RunResult:

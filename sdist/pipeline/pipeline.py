@@ -318,7 +318,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
             "model": self._model, "model_config": options.config, "variant": options.variant, "vae": options.vae,
             "lora": list(options.loras), "embedding": list(options.embeddings), "device": str(device), "precision": NAMES[dtype],
         }  # fmt: skip
-        return settings_of(method, settings, {key: value for key, value in arguments.items() if value is not None} | parts)
+        return settings_of(method, settings, {**arguments, **parts})
 
     @property
     def _model(self) -> str:
