@@ -117,6 +117,6 @@ def original_weights(pipeline: Any) -> dict[str, torch.Tensor]:
 
 def save_original(folder: Path, path: Path, dtype: torch.dtype = torch.float32) -> Path:
     """The pipeline of a folder as one file."""
-    weights = original_weights(DiffusionPipeline.from_pretrained(folder))
-    save_file({key: value.to(dtype).contiguous() for key, value in weights.items()}, path)
+    weights = original_weights(DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype))
+    save_file({key: value.contiguous() for key, value in weights.items()}, path)
     return path

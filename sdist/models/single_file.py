@@ -17,7 +17,7 @@ from .base import Backbone
 from .catalogue import MODELS, find_model, hub_problem
 from .folders import INDEX, find_class, local_folder, read_index
 from .hub_progress import hub_says
-from .stored_weights import ConvertedWeights, Format, fill, lacking, without_weights
+from .stored_weights import ConvertedWeights, Format, cast, fill, lacking, without_weights
 from .weights import MissingError, find_weights, mapped
 
 log = logging.getLogger("sdist")
@@ -173,8 +173,10 @@ def _text_encoder(name: str, kind: Any, folder: Path, file: Path) -> Any:
         network = make(_complete(name, kind), mapped(file), subfolder=name, config=str(folder), local_files_only=True)
     if lacks := sorted(key for key, weight in network.named_parameters() if weight.is_meta):
         raise lacking(name, kind, lacks)
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = cast(tensor.data, FLOAT32)  # what is in float32 already would be a part of the file as long as it is used
     network.__class__ = kind
-    return network.float().eval()
+    return network.eval()
 
 
 def _from_folder(name: str, kind: Any, folder: Path, error: Exception) -> Any:

@@ -100,10 +100,10 @@ def fill(name: str, network: nn.Module, stored: Mapping[str, Tensor], form: Form
         value = stored[key]
         if value.shape != like.shape:
             raise wrong_shape(name, key, tuple(value.shape), kind, tuple(like.shape))
-        _put(network, key, _cast(value, form))
+        _put(network, key, cast(value, form))
     for key, buffer in network.named_buffers():
         if key not in wanted:
-            _put(network, key, _cast(buffer, form))
+            _put(network, key, cast(buffer, form))
 
 
 def lacking(name: str, kind: type, keys: Sequence[str]) -> UserError:
@@ -160,8 +160,8 @@ def _has_values(network: nn.Module) -> bool:
     return True
 
 
-def _cast(value: Tensor, form: Format) -> Tensor:
-    """A copy of its own; whole numbers stay what they are."""
+def cast(value: Tensor, form: Format) -> Tensor:
+    """A copy in that format, with memory of its own; whole numbers stay what they are."""
     dtype = form.dtype if value.is_floating_point() else value.dtype
     layout = form.layout if value.dim() == 4 else torch.contiguous_format
     return torch.empty(value.shape, dtype=dtype, memory_format=layout).copy_(value)

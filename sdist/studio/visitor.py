@@ -9,8 +9,8 @@ from time import monotonic
 
 from PIL import Image
 
-from ..edits.run_card import file_digest
 from ..errors import UserError
+from ..files.digest import file_digest
 from ..files.images import png_bytes, read_image
 from ..files.storage import write_atomic
 from .edits import Run, Work

@@ -77,6 +77,15 @@ def test_half_precision_in_a_file_is_widened(configs: Path, tiny_folder: Path, t
     assert load_backbone(str(half), "cpu", options=LoadOptions(config=str(configs))).dtype == torch.float32
 
 
+def test_a_model_is_no_part_of_its_file(tiny_folder: Path, configs: Path, tmp_path: Path) -> None:
+    path = save_original(tiny_folder, tmp_path / "mine.safetensors")
+    model = load_backbone(str(path), "cpu", options=LoadOptions(config=str(configs)))
+    before = model.embed(["a cat"]).tokens
+    with path.open("r+b") as weights:  # as a program does that writes another model there
+        weights.write(bytes(path.stat().st_size))
+    assert torch.equal(model.embed(["a cat"]).tokens, before)
+
+
 @pytest.mark.parametrize(
     "part", ["model.diffusion_model.out.2.bias", "cond_stage_model.transformer.text_model.final_layer_norm.bias"]
 )
