@@ -4,7 +4,7 @@
 
 Corners are where the structure tensor's smaller eigenvalue is largest; each is looked for in the edit by phase correlation of the
 window around it, to a fraction of a pixel. A row with "kept" is the same edit with its background kept: outside of the method's
-own mask, or of the true one where a method has none.
+own mask, or of the true one where a method has none. The first row is what the autoencoder does by itself.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from sdist.config.build import load_settings
 from sdist.config.settings import Settings
 from sdist.edits.composition import composed
 from sdist.edits.request import Result
+from sdist.files.images import to_images, to_pixels
 from sdist.tinyworld.edits import EditPair
 
 METHODS = {"instruct_pix2pix": "tinyworld-instruct", "flowedit": "tinyworld-flow", "lusd": "tinyworld"}
@@ -32,6 +33,7 @@ def main() -> None:
     args = parse()
     pairs = [held_out_edit(args.seed, i) for i in range(args.edits)]
     print("| method | median shift | 90th percentile | moved by more than half a pixel |\n|---|---|---|---|")
+    report("autoencoder", [value for pair, _ in pairs for value in moved(pair, autoencoded(pair.source_image))])
     with TemporaryDirectory() as folder:
         for method, model in METHODS.items():
             rows = {method: list[float](), f"{method}, kept": list[float]()}
@@ -40,8 +42,19 @@ def main() -> None:
                 for name, image in zip(rows, (plain, kept), strict=True):
                     rows[name] += moved(pair, image)
             for name, shifts in rows.items():
-                far = np.mean(np.array(shifts) > FAR)
-                print(f"| {name} | {np.median(shifts):.2f} | {np.quantile(shifts, 0.9):.2f} | {far:.0%} |", flush=True)
+                report(name, shifts)
+
+
+def report(name: str, shifts: list[float]) -> None:
+    """A row of the table."""
+    far = np.mean(np.array(shifts) > FAR)
+    print(f"| {name} | {np.median(shifts):.2f} | {np.quantile(shifts, 0.9):.2f} | {far:.0%} |", flush=True)
+
+
+def autoencoded(image: Image.Image) -> Image.Image:
+    """What tinyworld's autoencoder, which all three models have, makes of an image."""
+    model = sdist.load("lusd", "tinyworld").model
+    return to_images(model.decode(model.encode(to_pixels([image]))))[0]
 
 
 def parse() -> argparse.Namespace:

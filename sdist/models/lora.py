@@ -62,7 +62,9 @@ def _pipeline(family: type[Backbone], parts: Mapping[str, Any]) -> Any:
 def _load(pipeline: Any, lora: str, name: str) -> None:
     file, weights = load_added(lora, "lora")
     try:
-        pipeline.load_lora_weights(weights, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of a second LoRA, which is meant
+            pipeline.load_lora_weights(weights, adapter_name=name)
     except (RuntimeError, ValueError, KeyError, IndexError, AttributeError) as error:  # of diffusers and peft, in many words
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"lora {file} is not of this model ({type(error).__name__}: {reason})") from error

@@ -70,7 +70,9 @@ def word(tmp_path: Path) -> Path:
     return tmp_path / "mycat.safetensors"
 
 
-def test_loras_are_added_to_the_weights_and_leave_nothing_else(tiny_folder: Path, lora: Path, kohya: Path) -> None:
+def test_loras_are_added_to_the_weights_and_leave_nothing_else(
+    tiny_folder: Path, lora: Path, kohya: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     plain, model = load(tiny_folder), load(tiny_folder, loras=(f"{lora}:0.5", str(kohya)))
     (down, up), (text_down, text_up), (k_down, k_up) = low_rank(0, 8, 8), low_rank(1, 16, 16), low_rank(2, 8, 8)
     change = model.denoiser.get_submodule(LAYER).weight - plain.denoiser.get_submodule(LAYER).weight
@@ -83,6 +85,7 @@ def test_loras_are_added_to_the_weights_and_leave_nothing_else(tiny_folder: Path
     assert {name for name, p in model.denoiser.named_parameters() if not torch.equal(p, same[name])} == {f"{LAYER}.weight"}
     assert not any(p.requires_grad for p in model.denoiser.parameters())
     assert dict(model.scheduler.config) == dict(plain.scheduler.config)
+    assert not any("peft_config" in str(warning.message) for warning in recwarn)
 
 
 def test_half_precision_is_that_of_the_sum(tiny_folder: Path, lora: Path) -> None:
