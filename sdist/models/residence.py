@@ -34,17 +34,17 @@ class Residence:
         self.denoiser, self.vae, self.encoders, self.device = denoiser, vae, tuple(encoders), device
         self.offload: Offload = "none"
         self.storage: Storage = "same"
-        self._is_open = self._is_finished = False  # whether offloading is decided here; whether the denoiser is as it computes
+        self._is_auto = self._is_finished = False  # whether offloading is decided here; whether the denoiser is as it computes
 
     def place(self, offload: Offload, storage: Storage, dtype: torch.dtype) -> None:
         """Decides where networks stand, with the denoiser in that format, and moves those to the device that stay there whole."""
-        self.storage, self._is_open = storage, offload == "auto"
+        self.storage, self._is_auto = storage, offload == "auto"
         self.offload = offload
         self.fit(dtype)
 
     def fit(self, dtype: torch.dtype) -> None:
         """The denoiser will be in that format: where offloading was left open it is decided, again if that changes."""
-        if self._is_open:
+        if self._is_auto:
             self.offload = self._suited(FP8 if self.storage == "fp8" else dtype)
         if self.offload == "group":
             need("--offload group", "accelerate", extra="offload")
