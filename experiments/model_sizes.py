@@ -39,6 +39,7 @@ from transformers import (
 
 from sdist.models.memory import GIB
 from sdist.models.residence import ROOM, count
+from sdist.models.text import text_format
 
 CARDS = (8, 12, 16, 24)  # GB as sold, each about 0.93 GiB
 BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
@@ -139,7 +140,8 @@ def main() -> None:
         for alias, denoiser, encoders, autoencoder in models():
             parts = [billions(denoiser), billions(*encoders), billions(autoencoder)]
             weights = [(parts[0] * size + parts[2] * 4) * 1e9 / GIB for size in BYTES.values()]  # the VAE stays in fp32
-            whole = ((parts[0] + parts[1]) * 2 + parts[2] * 4) * 1e9 / GIB
+            text = sum(billions(encoder) * text_format(type(encoder), torch.bfloat16).itemsize for encoder in encoders)
+            whole = (parts[0] * 2 + text + parts[2] * 4) * 1e9 / GIB
             shown = [f"{size:.1f} GiB, {cards(size)}" for size in (*weights, whole)]
             print(f"| `{alias.replace(', ', '`, `')}` | {' | '.join(f'{part:.2f} B' for part in parts)} | {' | '.join(shown)} |")
 

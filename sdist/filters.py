@@ -75,7 +75,8 @@ class StdQuantile(Filter):
     """Accepts if SD(g) >= the quantile of the SDs of this image's draws so far, at level x decay^attempt; the first draw passes.
 
     Needs no number of a model's scale, and bounds what an edit costs: at most about 1 / (1 - level) draws per step. All draws of
-    the image count, those of earlier steps and rejected ones too. No threshold is known in advance: none allows half precision.
+    the image count, those of earlier steps and rejected ones too. No threshold is known in advance that the rounding of half
+    precision could be held against, which is said with its figures.
     """
 
     level: float = 0.4  # share of an image's draws that are refused, roughly

@@ -116,6 +116,9 @@ class ScoreDistillation(Editor):
         lower(model, precision, None if self.filter is None else float(self.filter.threshold_at(first)))
 
     def check_model(self, model: Backbone) -> None:
+        """Raises UserError for steps that the model has not, attention that cannot be read, an adapter that is not there."""
+        if self.parts.hooks:
+            _ = model.layout
         self.timesteps.check(self.steps, model.last_timestep)
         check_levels(self.timesteps, self.steps, model.last_timestep)
         if self.image_guidance.is_on:

@@ -26,6 +26,7 @@ ADAPTERS: dict[str, Source] = {
     "sd15": Source(H94, "models/ip-adapter_sd15.safetensors", VIT_H),
     "sdxl": Source(H94, "sdxl_models/ip-adapter_sdxl_vit-h.safetensors", VIT_H),
 }
+OF_CLIP = ("config.json", "model.safetensors", "tokenizer.json")  # files that it takes
 OF_MODELS = {"tinyworld": "tinyworld", "sd14": "sd15", "sd15": "sd15", "sdxl": "sdxl"}  # by alias of a model
 
 
@@ -99,7 +100,7 @@ def _download(place: str, file: str, only_cached: bool) -> Path:
 def missing(source: Source) -> list[str]:
     """What of it is not on this disk."""
     lacks = [] if any(_there(place, source.file) for place in source.places) else [f"{source.places[0]}/{source.file}"]
-    return lacks + ([] if any(_there(clip, "config.json") for clip in source.clips) else [source.clips[0]])
+    return lacks + ([] if any(all(_there(clip, file) for file in OF_CLIP) for clip in source.clips) else [source.clips[0]])
 
 
 def _there(place: str, file: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..edits.request import Prepared
 from ..errors import UserError
 from ..metrics.encoders.clip import Clip
-from ..models.catalogue import is_cached, is_folder
+from ..models.catalogue import hub_problem, is_cached, is_folder
 from ..models.fingerprint import fingerprint
 from .adapter import Adapter, read_adapter
 from .catalogue import Source, fetch
@@ -66,6 +66,10 @@ def load_guide(source: Source, device: torch.device) -> Guide:
 @lru_cache(maxsize=2)
 def _load(path: str, written: int, clip: str, device: str) -> Guide:
     adapter = read_adapter(Path(path), device)
+    if not is_folder(clip) and not is_cached(clip, "config.json") and (problem := hub_problem(clip)):
+        raise UserError(
+            f"image guidance needs a CLIP with both towers, {clip}: {problem}. It may lie in a folder `clip` beside the adapter"
+        )
     try:
         encoder = Clip(clip, device)
     except UserError as error:

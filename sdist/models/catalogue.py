@@ -70,17 +70,19 @@ MODELS: dict[str, Model] = {
     "magicbrush": Model(("vinesmsuic/magicbrush-jul7",), STABLE_DIFFUSION, method="instruct_pix2pix"),
     "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
     "sdxl-inpainting": Model(("diffusers/stable-diffusion-xl-1.0-inpainting-0.1",), STABLE_DIFFUSION),
-    "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), FLOW),
-    "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), FLOW),
-    "sd35-large": Model(("stabilityai/stable-diffusion-3.5-large",), FLOW),
-    "flux-dev": Model(("black-forest-labs/FLUX.1-dev",), FLOW),
+    # by the constants that FlowEdit's release has for them
+    "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), FLOW, method="flowedit_released"),
+    "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), FLOW, method="flowedit_released"),
+    "sd35-large": Model(("stabilityai/stable-diffusion-3.5-large",), FLOW, method="flowedit_released"),
+    "flux-dev": Model(("black-forest-labs/FLUX.1-dev",), FLOW, method="flowedit_flux"),
     "flux-schnell": Model(("black-forest-labs/FLUX.1-schnell",), FLOW),
     "chroma": Model(("lodestones/Chroma1-HD",), FLOW),
-    "flux2-klein-4b": Model(("black-forest-labs/FLUX.2-klein-base-4B",), FLOW),
-    "flux2-klein-9b": Model(("black-forest-labs/FLUX.2-klein-base-9B",), FLOW),
-    "qwen-image": Model(("Qwen/Qwen-Image",), FLOW),
-    "z-image": Model(("Tongyi-MAI/Z-Image",), FLOW),
-    "z-image-turbo": Model(("Tongyi-MAI/Z-Image-Turbo",), FLOW),
+    # whose attention is not read here
+    "flux2-klein-4b": Model(("black-forest-labs/FLUX.2-klein-base-4B",), FLOW, method="flowedit"),
+    "flux2-klein-9b": Model(("black-forest-labs/FLUX.2-klein-base-9B",), FLOW, method="flowedit"),
+    "qwen-image": Model(("Qwen/Qwen-Image",), FLOW, method="flowedit"),
+    "z-image": Model(("Tongyi-MAI/Z-Image",), FLOW, method="flowedit"),
+    "z-image-turbo": Model(("Tongyi-MAI/Z-Image-Turbo",), FLOW, method="flowedit"),
 }
 
 

@@ -42,18 +42,20 @@ class Flow(ABC):
         return self.last_timestep * s / (shift - (shift - 1) * s)
 
 
+def check_pipeline(name: str) -> None:
+    """Raises UserError for the class of an editor by instruction, whose parts have the classes of what it was made from."""
+    if any(word in name for word in INSTRUCTED):
+        raise UserError(f"a {name} reads an instruction and the image, which is not known here: give the model for text to image")
+
+
 class PatchedFlow(Flow, Backbone, ABC):
     """A flow whose tokens are squares of latents, and whose scheduler may shift levels by how many there are."""
 
     denoiser_name = "transformer"
 
     def __init__(self, parts: Mapping[str, Any], device: str, options: Mapping[str, Any], conditions: int = 0) -> None:
-        """Raises UserError for the parts of an editor by instruction, which have the classes of what it was made from."""
-        pipeline = str(options.get("_class_name"))
-        if any(word in pipeline for word in INSTRUCTED):
-            raise UserError(
-                f"a {pipeline} reads an instruction and the image, which is not known here: give the model for text to image"
-            )
+        """Raises UserError for the parts of an editor by instruction."""
+        check_pipeline(str(options.get("_class_name")))
         super().__init__(parts, device, options, conditions)
 
     @property

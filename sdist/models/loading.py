@@ -28,6 +28,7 @@ from .other_vae import load_vae
 from .process_state import process_state
 from .single_file import LoadedParts, load_single_file
 from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
+from .text import text_format
 from .weights import MissingError
 from .wrappers import unwrapped
 
@@ -136,7 +137,7 @@ def _read_parts(folder: Path, wanted: Wanted, form: Format, given: Collection[st
     contents = read_folder(folder, wanted.shared_parts, given, wanted.options.variant)
     denoiser, parts, stored = contents.family.denoiser_name, dict[str, Any](), dict[str, StoredWeights]()
     for name, part in sorted(contents.parts.items(), key=lambda item: is_stored(item[1])):
-        parts[name] = _load_part(name, part, form if name == denoiser else Format(), stored)
+        parts[name] = _load_part(name, part, Format() if is_stored(part) and name != denoiser else form, stored)
     return LoadedParts(contents.family, parts, contents.index, folder, stored.get(denoiser))
 
 
@@ -178,7 +179,7 @@ def _load_part(name: str, part: Part, form: Format, stored: dict[str, StoredWeig
             network, stored[name] = load_stored(name, part.kind, part.folder, part.files, form)
             return network
         if part.is_network:
-            return _load_network(name, part)
+            return _load_network(name, part, text_format(part.kind, form.dtype))
         return part.kind.from_pretrained(part.folder, local_files_only=True)
     except FAULTS as error:
         if isinstance(error, UserError) or is_out_of_memory(error):
@@ -186,9 +187,9 @@ def _load_part(name: str, part: Part, form: Format, stored: dict[str, StoredWeig
         raise OSError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def _load_network(name: str, part: Part) -> Any:
-    """A network of transformers in float32. Raises UserError where the libraries would go on with random weights."""
-    options = {"dtype": torch.float32, "variant": part.variant, "use_safetensors": True, "output_loading_info": True}
+def _load_network(name: str, part: Part, dtype: torch.dtype) -> Any:
+    """A network of transformers. Raises UserError where the libraries would go on with random weights."""
+    options = {"dtype": dtype, "variant": part.variant, "use_safetensors": True, "output_loading_info": True}
     network, report = part.kind.from_pretrained(part.folder, local_files_only=True, ignore_mismatched_sizes=True, **options)
     for key, stored, own in sorted(report["mismatched_keys"]):
         raise wrong_shape(name, key, tuple(stored), part.kind, tuple(own))

@@ -20,6 +20,7 @@ from .base import Backbone
 from .catalogue import TINYWORLD
 from .folders import INDEX, check_tokenizer, find_class, read_index
 from .residence import bytes_of, count
+from .text import text_format
 from .weights import MissingError
 
 META = torch.device("meta")
@@ -92,7 +93,7 @@ def measure(model: Backbone, dtype: torch.dtype, size: tuple[int, int]) -> Needs
         encoding = peak(model.vae, lambda: model.posterior(pixels).mean)
         decoding = peak(model.vae, lambda: model.pixels(z))
     layers = (sum(w.numel() for w in module.parameters(recurse=False)) for module in model.denoiser.modules())
-    encoders = sum(bytes_of(encoder) for encoder in model.text.encoders)
+    encoders = sum(count(encoder) * text_format(type(encoder), dtype).itemsize for encoder in model.text.encoders)
     denoiser, layer = count(model.denoiser) * dtype.itemsize, max(layers) * dtype.itemsize
     return Needs(denoiser, layer, bytes_of(model.vae), encoders, row, max(encoding, decoding))
 

@@ -41,24 +41,34 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
     """Brings the denoiser, and it alone, to what the precision means on its device; it may be in that format already.
 
     With a `threshold` of a std filter the noise floor is measured first. Where it is above a fifth of the threshold, "auto"
-    stays in fp32 and says so, and a format that was asked for raises a UserError with the figures.
+    stays in fp32 and says so, and a format that was asked for raises a UserError with the figures. A filter whose threshold is 0
+    takes every draw or finds its own: then the figures are a warning.
     """
     chosen = format_on(backbone.device.type, precision)
-    if chosen != "fp32" and threshold is not None:
-        floor = measure(backbone, DTYPES[chosen])
-        figures = (
-            f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32; "
-            f"the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
-        )
-        if all(sd <= SHARE * threshold for sd in floor):  # NaN is not
-            log.info("precision %s", figures)
-        elif precision != "auto":
-            raise UserError(f"precision {figures}. Use --precision fp32, or a pipeline of torch.float32")
-        else:
-            log.warning("precision stays fp32. %s", figures)
-            chosen = "fp32"
-            backbone.residence.fit(torch.float32)
+    if (
+        chosen != "fp32"
+        and threshold is not None
+        and not _is_fine(measure(backbone, DTYPES[chosen]), precision, chosen, threshold)
+    ):
+        chosen = "fp32"
+        backbone.residence.fit(torch.float32)
     _convert(backbone, DTYPES[chosen])
+
+
+def _is_fine(floor: Floor, precision: Precision, chosen: str, threshold: float) -> bool:
+    """Whether a format with that floor goes with the threshold. Raises UserError if not, and it was asked for."""
+    figures = f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32"
+    if threshold == 0:
+        log.warning("precision %s; the filter has no threshold of its own that these could be held against", figures)
+        return True
+    figures += f"; the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"
+    if all(sd <= SHARE * threshold for sd in floor):  # NaN is not
+        log.info("precision %s", figures)
+        return True
+    if precision != "auto":
+        raise UserError(f"precision {figures}. Use --precision fp32, or a pipeline of torch.float32")
+    log.warning("precision stays fp32. %s", figures)
+    return False
 
 
 def lower_all(backbone: Backbone, precision: Precision) -> None:

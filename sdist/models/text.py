@@ -14,7 +14,18 @@ from ..errors import UserError
 from ..prediction import Text
 from .inversion import with_all_vectors
 
+LANGUAGE_MODELS = ("T5", "UMT5", "Qwen", "Gemma", "Mistral")  # what the names of their classes begin with
 LIMITLESS = 10**5  # tokens: no encoder reads as many, tokenizers without a limit say more
+
+
+def text_format(encoder: type, dtype: torch.dtype) -> torch.dtype:
+    """The format of a network of that class beside a denoiser in `dtype`, if it is no denoiser itself.
+
+    Language models (T5, Qwen), of billions of weights, are in bf16 where the denoiser is in half precision; T5 overflows in
+    fp16. CLIP's encoders are small, and in float32.
+    """
+    is_large = encoder.__name__.startswith(LANGUAGE_MODELS)
+    return torch.bfloat16 if is_large and dtype != torch.float32 else torch.float32
 
 
 class PromptEncoder(ABC):

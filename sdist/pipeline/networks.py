@@ -15,6 +15,7 @@ from ..models.catalogue import find_model
 from ..models.kinds import family_of
 from ..models.loading import assemble
 from ..models.memory import allocating
+from ..models.text import text_format
 from ..models.wrappers import check_hooks, plain, storage_formats, unwrapped
 
 MODES = ("training", "gradient_checkpointing")  # attributes of modules that a run may change
@@ -32,10 +33,11 @@ def as_backbone(parts: Mapping[str, Any], settings: Settings, options: Mapping[s
     networks, stored = networks_of(parts), storage_formats(named)
     with plain(networks), restoring_state(*networks):
         denoiser = family_of(parts).denoiser_name  # which runs in the format that it has
+        dtype = next(named[denoiser].parameters()).dtype
         with allocating(settings.device, "the model"):
             for name, part in named.items():
-                if name != denoiser:
-                    nn.Module.to(part, torch.float32)
+                if name != denoiser and part.dtype != text_format(type(part), dtype):
+                    nn.Module.to(part, torch.float32)  # in which no digit is lost
             backbone = assemble(parts, settings.device, options, settings.editor.conditions)
         backbone.name = backbone.source = settings.model
         backbone.scale = find_model(settings.model, settings.model_config).scale

@@ -36,7 +36,8 @@ from ..errors.arguments import checked, matches
 from ..faults import is_out_of_memory
 from ..files.in_memory import Picture, in_memory
 from ..models.catalogue import IN_MEMORY, default_method, find_model, is_folder, is_single_file
-from ..models.folders import on_disk
+from ..models.flow import check_pipeline
+from ..models.folders import INDEX, on_disk
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
 from ..models.loading import FAULTS, add, load_shared_parts, part_problem
@@ -45,6 +46,7 @@ from ..models.other_vae import load_vae
 from ..models.precision import DTYPES
 from ..models.process_state import process_state
 from ..models.single_file import load_single_file
+from ..models.weights import read_json
 from ..models.wrappers import check_hooks, unwrapped
 from .arguments import as_type, broadcast_arguments, common_seed, seeds_of, size_of, to_request, words_of
 from .callback import TENSORS, OnStepEnd, StepEnd
@@ -143,6 +145,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         try:
             with process_state(), loading():  # weights that inference_mode makes have no gradients anywhere
                 folder = source if is_folder(name) else cls._fetched(source, safe)
+                check_pipeline(str(read_json(Path(folder) / INDEX).get("_class_name")))
                 safe = {**load_shared_parts(Path(folder), model.shared_parts), **safe}
                 if added.vae:
                     safe["vae"] = load_vae(added.vae, AutoencoderKL, Path(folder))
@@ -214,6 +217,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         Without one they stay as they are, where diffusers' own would cast them to float32. Raises UserError for networks of
         classes that are not known here.
         """
+        check_pipeline(type(pipeline).__name__)
         own = signature(cls.__init__).parameters.keys()
         parts = {name: unwrapped(part) for name, part in {**pipeline.components, **options}.items() if name in own}
         family_of(parts)  # diffusers would go on without a part of a class that it does not expect

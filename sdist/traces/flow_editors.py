@@ -51,8 +51,9 @@ def method_of(case: Case, recorded: Arrays, model: Backbone) -> tuple[Method, Ob
     steps = len(levels(recorded))
     loss = ObservedVelocityDelta(**LOSSES[case.kind](case, steps))
     lr, gamma = _step_sizes(case, levels(recorded)) if case.kind == "dvrf" else (1.0, Constant())
+    optimizer = OptimizerSettings(str(case.settings.get("optimizer") or "SGD"), lr)
     method = Method(
-        loss, gamma=gamma, optimizer=OptimizerSettings(lr=lr), steps=steps, timesteps=timesteps(recorded, model),
+        loss, gamma=gamma, optimizer=optimizer, steps=steps, timesteps=timesteps(recorded, model),
         noises=int(case.settings.get("n_avg") or 1),
     )  # fmt: skip
     return method, loss

@@ -68,9 +68,10 @@ class Walk:
 def inversions(case: Mapping[str, Any], arrays: Mapping[str, Tensor], model: Backbone) -> dict[str, Tensor]:
     """Those of the recorded arrays that the trace holds."""
     walk, found = Walk(case, arrays, model), dict[str, Tensor]()
-    if "direct_final" in arrays:
+    if {"direct_final", "offsets"} & arrays.keys():
         direct = walk.inverted(DirectInversion())
         latents = [direct.noisy, *(direct.latents or ())]
+    if "direct_final" in arrays:
         found |= {"ddim_latents": torch.cat(latents[::-1]), "direct_final": walk.back(direct, case["direct_source_guidance"])}
     if "offsets" in arrays:
         found["offsets"] = walk.offsets(latents, case["direct_source_guidance"])

@@ -36,9 +36,18 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert missing(source) == [f"{tmp_path}/adapter.safetensors", str(tmp_path / "clip")]
     with pytest.raises(UserError, match=re.escape(f"no IP-Adapter for image guidance ({tmp_path}: no adapter.safetensors)")):
         fetch(source)
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "config.json").write_text("{}")  # without weights
+    assert str(tmp_path / "clip") in missing(source)
     monkeypatch.setattr(catalogue, "is_cached", lambda *_: False)
     with pytest.raises(UserError, match=r"h94/IP-Adapter: not on this disk \(HF_HUB_OFFLINE is set\)"):
         fetch(ADAPTERS["sd15"])
+
+
+def test_a_clip_that_cannot_be_had_is_one_line() -> None:
+    source = Source((str(FOLDER / "models"),), "ip-adapter_sd15.safetensors", ("owner/clip",))
+    with pytest.raises(UserError, match=r"needs a CLIP with both towers, owner/clip: not on this disk .*folder `clip` beside"):
+        load_guide(source, torch.device("cpu"))
 
 
 def test_the_hub_is_not_asked_for_what_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:

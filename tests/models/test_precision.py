@@ -57,6 +57,14 @@ def test_without_a_filter_nothing_is_refused(fresh: Backbone) -> None:
     assert fresh.vae.dtype == torch.float32
 
 
+def test_a_filter_without_a_threshold_of_its_own_is_a_warning_with_the_figures(fresh: Backbone, caplog) -> None:
+    settings = load_settings("lusd_quantile", model=fresh.source)
+    floor = measure(fresh, torch.bfloat16)
+    settings.editor.adapt(fresh, "bf16")
+    assert fresh.denoiser.dtype == torch.bfloat16
+    assert f"error {floor.error:.1e} against fp32; the filter has no threshold of its own" in caplog.text
+
+
 def test_a_floor_that_is_not_a_number_is_refused(fresh: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdist.models.precision.measure", lambda backbone, dtype: Floor(float("nan"), 0.0))
     with pytest.raises(UserError, match="nan"):

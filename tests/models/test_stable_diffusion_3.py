@@ -204,3 +204,14 @@ def test_what_it_cannot_do_is_one_line(tmp_path: Path, picture: Path, capsys: py
 def test_text_of_another_width_is_refused_in_one_line(tmp_path: Path, widths: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_backbone(str(save_tiny_sd3(tmp_path, **widths)), "cpu")
+
+
+def test_beside_a_denoiser_in_half_precision_t5_is_in_bf16_and_embeddings_are_in_float32(tmp_path: Path) -> None:
+    folder = str(save_tiny_sd3(tmp_path))
+    model, half = (load_backbone(folder, "cpu", dtype=dtype) for dtype in (torch.float32, torch.float16))
+    assert [encoder.dtype for encoder in half.text.encoders] == [torch.float32, torch.float32, torch.bfloat16]
+    assert (half.dtype, half.vae.dtype) == (torch.float16, torch.float32)
+    ours, theirs = half.embed(["a cat"]).tokens, model.embed(["a cat"]).tokens
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+    assert not torch.equal(ours, theirs)

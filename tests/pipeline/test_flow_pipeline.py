@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxPipeline, StableDiffusion3Pipeline
+from diffusers import FluxKontextPipeline, FluxPipeline, StableDiffusion3Pipeline
 from torch import nn
 
 import sdist
@@ -56,7 +56,8 @@ def test_a_transformer_runs_in_its_own_format_and_all_networks_stay_in_theirs(
     before = {name: {key: value.dtype for key, value in part.state_dict().items()} for name, part in networks.items()}
     card = pipe(image=picture, **PROMPTS).cards[0]
     assert card["model"]["precision"] == "bfloat16"
-    assert assembled == [{name: torch.bfloat16 if name == "transformer" else torch.float32 for name in networks}]
+    half = {"transformer", "text_encoder_3"}  # T5 too
+    assert assembled == [{name: torch.bfloat16 if name in half else torch.float32 for name in networks}]
     assert before == {name: {key: value.dtype for key, value in part.state_dict().items()} for name, part in networks.items()}
 
 
@@ -69,7 +70,7 @@ def test_buffers_are_afterwards_where_they_were() -> None:
 
 
 def test_networks_that_do_not_fit_are_one_line(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     pipe = load(save_tiny_sd3(tmp_path / "sd3"))
@@ -84,6 +85,16 @@ def test_flux(picture: Path, tmp_path: Path) -> None:
     for pipe in (load(folder), ScoreDistillationPipeline.from_pipe(FluxPipeline.from_pretrained(folder))):
         pipe.set_progress_bar_config(disable=True)
         assert same(pipe(image=picture, **PROMPTS).images[0], expected)
+
+
+def test_an_editor_by_instruction_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = save_tiny_flux(tmp_path / "flux")
+    text_to_image = FluxPipeline.from_pretrained(folder)
+    kontext = FluxKontextPipeline(**text_to_image.components)
+    kontext.save_pretrained(tmp_path / "kontext")
+    for made in (lambda: load(tmp_path / "kontext"), lambda: ScoreDistillationPipeline.from_pipe(kontext)):
+        with pytest.raises(UserError, match="a FluxKontextPipeline reads an instruction and the image"):
+            made()
 
 
 def test_tinyworld_flow_by_its_alias_and_by_its_folder(picture: Path, tmp_path: Path) -> None:

@@ -107,18 +107,21 @@ def flowalign(loop: Loop, folder: Path) -> None:
     loop.save(folder, z, case | {"source_prompt": SOURCE, "target_prompt": OTHER})
 
 
-def dvrf(loop: Loop, folder: Path) -> None:
-    z = loop.x
+def dvrf(loop: Loop, folder: Path, optimizer: str | None = None) -> None:
+    z = torch.nn.Parameter(loop.x.clone())
+    steps = getattr(torch.optim, optimizer or "SGD")([z], lr=0.05)
     for k, s in enumerate(loop.sigmas[:-1]):
         e, eta = loop.noise(), 0.8 * (k + TOTAL - STEPS) / TOTAL
         x_s = (1 - s) * loop.x + s * e
-        z_s = (1 - s) * z + s * e + eta * s * (z - loop.x)
+        before = z.detach().clone()
+        z_s = (1 - s) * before + s * e + eta * s * (before - loop.x)
         delta = loop.guided(z_s, "target", s, 6.0) - loop.guided(x_s, "source", s, 2.5)
-        grad = delta + (1 - eta) * (z - loop.x)
-        loop.keep(z_before=z, sigma=s, noise=e, grad=grad, eta=eta)
-        z = z - 0.05 * grad
+        z.grad = delta + (1 - eta) * (before - loop.x)
+        loop.keep(z_before=before, sigma=s, noise=e, grad=z.grad, eta=eta)
+        steps.step()
+    z, named = z.detach(), {} if optimizer is None else {"optimizer": optimizer}
     case = {"trace": "dvrf", "source_guidance": 2.5, "target_guidance": 6.0, "eta": 0.8, "lr": 0.05, "steps": TOTAL}
-    loop.save(folder, z, case | {"source_prompt": SOURCE, "target_prompt": OTHER})
+    loop.save(folder, z, case | named | {"source_prompt": SOURCE, "target_prompt": OTHER})
 
 
 def rfds(loop: Loop, folder: Path, reverse: bool = False) -> None:
@@ -147,7 +150,11 @@ def rfds_rev(loop: Loop, folder: Path) -> None:
     rfds(loop, folder, reverse=True)
 
 
-LOOPS: list[Callable[[Loop, Path], None]] = [flowedit, flowalign, dvrf, rfds, rfds_rev]
+def dvrf_by_adam(loop: Loop, folder: Path) -> None:
+    dvrf(loop, folder, "Adam")
+
+
+LOOPS: list[Callable[[Loop, Path], None]] = [flowedit, flowalign, dvrf, dvrf_by_adam, rfds, rfds_rev]
 
 
 @pytest.fixture(scope="module")
