@@ -39,6 +39,7 @@ OF_TINYWORLD = Scale(step=0.035, threshold=0.01, cross_level=1, self_level=1, in
 OF_TINYWORLD_FLOW = replace(OF_TINYWORLD, threshold=0.002, t_min=200)
 
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1, inject_level=1)
+STABLE_DIFFUSION_XL = replace(STABLE_DIFFUSION, inject_level=2)  # 32 x 32 of 128 x 128, as 32 x 32 of 64 x 64
 
 # step and threshold: not measured on a large model
 FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1, inject_level=1)
@@ -68,8 +69,8 @@ MODELS: dict[str, Model] = {
     "instruct-pix2pix": Model(("timbrooks/instruct-pix2pix",), STABLE_DIFFUSION, method="instruct_pix2pix"),
     # InstructPix2Pix, fine-tuned on MagicBrush
     "magicbrush": Model(("vinesmsuic/magicbrush-jul7",), STABLE_DIFFUSION, method="instruct_pix2pix"),
-    "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION),
-    "sdxl-inpainting": Model(("diffusers/stable-diffusion-xl-1.0-inpainting-0.1",), STABLE_DIFFUSION),
+    "sdxl": Model(("stabilityai/stable-diffusion-xl-base-1.0",), STABLE_DIFFUSION_XL),
+    "sdxl-inpainting": Model(("diffusers/stable-diffusion-xl-1.0-inpainting-0.1",), STABLE_DIFFUSION_XL),
     # by the constants that FlowEdit's release has for them
     "sd3": Model(("stabilityai/stable-diffusion-3-medium-diffusers",), FLOW, method="flowedit_released"),
     "sd35-medium": Model(("stabilityai/stable-diffusion-3.5-medium",), FLOW, method="flowedit_released"),
