@@ -28,6 +28,7 @@ COMMANDS = (
     "methods",
     "doctor",
     "bench",
+    "calibrate",
     "evaluate",
     "compare",
     "app",

@@ -62,6 +62,17 @@ def test_what_an_edit_needs_is_computed_without_weights(tiny_folder: Path, tmp_p
     assert "a step" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("method", "is_said"), [("lusd", True), ("dds", False)])
+def test_a_model_that_nobody_tuned_is_told_how_to(tiny_folder: Path, capsys, method: str, is_said: bool) -> None:
+    said = {}
+    for model in (str(tiny_folder), "tinyworld"):
+        assert main(["doctor", "--model", model, "--method", method, "--device", "cpu"]) == 0
+        said[model] = " ".join(capsys.readouterr().out.split())
+    line = f"step 0.488 and threshold 0.01 are a start, nobody tuned them: sdist calibrate --model {tiny_folder} --input FOLDER"
+    assert (line in said[str(tiny_folder)]) is is_said
+    assert "calibrate" not in said["tinyworld"]
+
+
 def test_a_model_that_is_not_here_is_one_line(capsys) -> None:
     assert main(["doctor", "--model", "sdxl"]) == 2
     assert "the configurations of sdxl are not on this disk" in capsys.readouterr().err

