@@ -1,9 +1,10 @@
 """What the same constants do at another size: edits of tinyworld pairs, measured against sources and truths of that size.
 
     python experiments/resolution.py --methods dds,localflow --sizes 128 192
+    python experiments/resolution.py --methods lusd,lusd:scale.step=0.07 --sizes 128 --kinds background
 
-The pairs, of --pair-seed, are of each kind in turn. Images, truths and masks are enlarged alike. The first row of a size is the
-autoencoder without an edit: what no method can be better than there. Measures: experiments/edit_measures.py and
+The pairs, of --pair-seed, are of each of the --kinds in turn. Images, truths and masks are enlarged alike. The first row of a
+size is the autoencoder without an edit: what no method can be better than there. Measures: experiments/edit_measures.py and
 sdist/tinyworld/truth.py; success is judged at 128 pixels. Prints a Markdown table.
 """
 
@@ -29,7 +30,7 @@ from sdist.tinyworld.truth import Truth, distance
 
 def main() -> int:
     args = parse()
-    pairs = [sample_edit(args.pair_seed, i, list(KINDS)[i % len(KINDS)]) for i in range(args.pairs)]
+    pairs = [sample_edit(args.pair_seed, i, args.kinds[i % len(args.kinds)]) for i in range(args.pairs)]
     print("| method | size | success, % | background error | distance to the truth |\n|---|---|---|---|---|")
     for size in args.sizes:
         large = [enlarged(pair, size) for pair in pairs]
@@ -64,7 +65,8 @@ def autoencoded(images: Sequence[Image.Image]) -> list[Image.Image]:
 
 def edits(method: str, pairs: Sequence[EditPair], side: int) -> list[Image.Image]:
     """The edits of a method at that size, seed 0."""
-    loaded = sdist.load(method, "tinyworld", settings=[f"size={side}x{side}"])
+    name, _, changed = method.partition(":")
+    loaded = sdist.load(name, "tinyworld", settings=[f"size={side}x{side}", *(changed.split("+") if changed else [])])
     requests = [sdist.Request(kept_file(pair.source_image), pair.source, pair.target) for pair in pairs]
     return [result.image for result in loaded.edit([loaded.prepare(request) for request in requests])]
 
@@ -82,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="dds,localflow")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 192], help="sides in pixels")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of edits")
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--pair-seed", type=int, default=778, help="of pairs that no table reports")
     return parser.parse_args()

@@ -41,7 +41,7 @@ OF_TINYWORLD_FLOW = replace(OF_TINYWORLD, threshold=0.002, t_min=200)
 STABLE_DIFFUSION = Scale(step=2000 / 4096, threshold=0.01, cross_level=2, self_level=1, inject_level=1)
 STABLE_DIFFUSION_XL = replace(STABLE_DIFFUSION, inject_level=2)  # 32 x 32 of 128 x 128, as 32 x 32 of 64 x 64
 
-# step and threshold: not measured on a large model
+# step and threshold: those of Stable Diffusion 1.5, not tuned on a large model; sdist calibrate finds its own
 FLOW = Scale(step=2000 / 4096, threshold=0.01, cross_level=1, self_level=1, inject_level=1)
 OF_FLOWS = ("joint_blocks.", "double_blocks.")  # in the names of weights of Stable Diffusion 3 and FLUX in one file
 
