@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -77,18 +78,26 @@ def _pairs(settings: "Settings", source: str, count: int) -> list["Request"]:
 
 def _report(found: "Calibration", settings: "Settings", images: int, draws: int) -> dict[str, Any]:
     """As plain data: the rule's values, those that the model has now, and what both mean."""
+    from torch import cat
+
     values = {"by the rule": (found.step, found.threshold), "now": (settings.scale.step, settings.scale.threshold)}
-    scales = {
-        name: {"step": step, "threshold": threshold, "travel": found.travel(step), "refused": found.refused(threshold)}
-        for name, (step, threshold) in values.items()
-    }
-    measured = {"latents_sd": found.latents, "gradient_sd": float(found.sds.median()), "drift": found.drift, "path": found.path}
-    return {"model": settings.model, "images": images, "draws": draws, **measured, "scales": scales}
+    measured = {"latents_sd": found.latents, "gradient_sd": float(cat(found.sds).median()), "drift": found.drift}
+    scales = {name: _meaning(found, *pair) for name, pair in values.items()}
+    return {"model": settings.model, "images": images, "draws": draws, **measured, "path": found.path, "scales": scales}
+
+
+def _meaning(found: "Calibration", step: float, threshold: float) -> dict[str, float]:
+    """A scale with how far a run goes by it, and which share of the draws it refuses: of all images, and of the worst."""
+    refused = found.refused(threshold)
+    return {"step": step, "threshold": threshold, "travel": found.travel(step), "refused": fmean(refused), "worst": max(refused)}
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
     """For people; the last two lines are for a command and for a yaml."""
-    text = "step {step:.3g} goes {travel:.2f} SDs of the latents; threshold {threshold:.3g} refuses {refused:.0%} of the draws"
+    text = (
+        "step {step:.3g} goes {travel:.2f} SDs of the latents; threshold {threshold:.3g} refuses {refused:.0%} of the draws, "
+        "of the worst image {worst:.0%}"
+    )
     step, threshold = (f"{report['scales']['by the rule'][name]:.3g}" for name in ("step", "threshold"))
     return [
         "{model}: {images} images, {draws} draws each".format(**report),

@@ -37,11 +37,11 @@ class Calibration:
     latents: float  # SD of the images' latents
     drift: float  # how far steps of length and SD 1 go on average per element: 0 if draws are unrelated, 1 if all agree
     path: float  # the sum of gamma over a run
-    sds: PerImage  # of the gradients of all draws
+    sds: tuple[PerImage, ...]  # of the gradients of the draws of each image
 
-    def refused(self, threshold: float) -> float:
-        """The share of the draws that a threshold refuses."""
-        return float((self.sds < threshold).double().mean())
+    def refused(self, threshold: float) -> tuple[float, ...]:
+        """The share of the draws of each image that a threshold refuses."""
+        return tuple(float((sds < threshold).double().mean()) for sds in self.sds)
 
     def travel(self, step: float) -> float:
         """How far a run of that step goes along what the draws have in common, in SDs of the latents."""
@@ -91,5 +91,6 @@ def calibration(surveys: Sequence[Survey], path: float) -> Calibration:
     common = sum(one.common for one in surveys) / len(surveys)
     if not common > 0:
         raise UserError("the gradients of different draws have no direction in common: this model does not know these prompts")
-    drift, sds = common**0.5, torch.cat([one.sds for one in surveys]).double()
-    return Calibration(TRAVEL * latents / (drift * path), float(sds.quantile(REFUSED)), latents, drift, path, sds)
+    drift, sds = common**0.5, tuple(one.sds for one in surveys)
+    threshold = float(torch.cat(sds).double().quantile(REFUSED))
+    return Calibration(TRAVEL * latents / (drift * path), threshold, latents, drift, path, sds)

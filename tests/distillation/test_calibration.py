@@ -64,7 +64,7 @@ def test_the_scale_in_closed_form() -> None:
     assert found.step == pytest.approx(
         TRAVEL * float(std(edit.source)) / (20 * 0.08), rel=UNBIASED
     )  # gamma is symmetric around 0.08
-    assert found.refused(found.threshold) == 0.2  # two of ten: the quantile lies between the second and the third
+    assert found.refused(found.threshold) == (0.2,)  # two of ten: the quantile lies between the second and the third
     assert found.travel(found.step) == pytest.approx(TRAVEL)
 
 
@@ -109,6 +109,8 @@ def test_images_are_pooled() -> None:
     assert found.drift == pytest.approx(0.25**0.5)
     assert found.threshold == pytest.approx(1 + 3 * REFUSED)  # the SDs are 1, 2, 3, 5: REFUSED lies between the first two
     assert found.step == pytest.approx(TRAVEL * 12.5**0.5 / 5)
+    assert found.refused(2.5) == (0.5, 0.5)
+    assert found.refused(1.5) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize("draws", [0, 1, 21])
