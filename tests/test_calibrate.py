@@ -26,7 +26,7 @@ def test_a_folder_gives_a_model_its_scale(tiny_folder: Path, folder: Path, capsy
     words = ["calibrate", "--model", str(tiny_folder), "--input", str(folder), "--draws", "5", "--steps", "20"]
     assert main([*words, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["images"], report["draws"], report["path"]) == (2, 5, pytest.approx(20 * 0.08))
+    assert (report["pairs"], report["draws"], report["path"]) == (2, 5, pytest.approx(20 * 0.08))
     rule, now = report["scales"]["by the rule"], report["scales"]["now"]
     assert rule["step"] / now["step"] == pytest.approx(rule["travel"] / now["travel"])
     assert (rule["refused"], now["threshold"]) == (
@@ -49,7 +49,7 @@ def test_a_folder_gives_a_model_its_scale(tiny_folder: Path, folder: Path, capsy
 def test_tinyworld_has_scenes_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     reports = []
     for _ in range(2):
-        assert main(["calibrate", "--images", "2", "--draws", "4", "--json"]) == 0
+        assert main(["calibrate", "--pairs", "2", "--draws", "4", "--json"]) == 0
         reports.append(json.loads(capsys.readouterr().out))
     assert reports[0] == reports[1]
     assert 0.5 < reports[0]["latents_sd"] < 1.5
@@ -57,12 +57,12 @@ def test_tinyworld_has_scenes_of_its_own(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_rows_that_cannot_be_used_are_told(tiny_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["calibrate", "--model", str(tiny_folder), "--input", str(folder), "--draws", "2", "--images", "1", "--json"]
+    words = ["calibrate", "--model", str(tiny_folder), "--input", str(folder), "--draws", "2", "--pairs", "1", "--json"]
     (folder / "index.csv").write_text(ROWS.replace("picture", "nowhere", 1))
     assert main(words) == 0
     shown = capsys.readouterr()
     assert "image 'nowhere.png' does not exist" in shown.err
-    assert json.loads(shown.out)["images"] == 1
+    assert json.loads(shown.out)["pairs"] == 1
 
 
 MISTAKES = {
@@ -72,7 +72,7 @@ MISTAKES = {
     "a step that depends on the size": (["--set", "optimizer.scale=released"], "lusd: the rule is that of SGD per element"),
     "a model of another world": (["--model", "sdxl"], "--model sdxl needs pairs that it knows: give --input FOLDER"),
     "no folder": (["--input", "nowhere"], "nowhere"),
-    "no images": (["--images", "0"], "--images must be at least 1, got 0"),
+    "no images": (["--pairs", "0"], "--pairs must be at least 1, got 0"),
     "one draw": (["--draws", "1"], "draws must be at least 2 and at most 300, the steps of the method, got 1"),
     "a model of instructions": (
         ["--model", "tinyworld-instruct"],

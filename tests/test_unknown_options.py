@@ -15,7 +15,7 @@ UNKNOWN = {  # what is typed: the end of the line
     f"{EDIT} \u2014seed 7": "unknown option \u2014seed: it begins with a dash of a text program; write --seed",
     f"{EDIT} \u2013\u2013steps=7": "unknown option \u2013\u2013steps: it begins with a dash of a text program; write --steps",
     f"{EDIT} --limit 3": "unknown option --limit: it is one of sdist run, sweep (see sdist edit --help)",
-    f"{EDIT} --input x": "unknown option --input: it is one of sdist run, sweep (see sdist edit --help)",
+    f"{EDIT} --input x": "unknown option --input: it is one of sdist run, sweep, calibrate (see sdist edit --help)",
     f"{EDIT} --guidance-scale 7": "unknown option --guidance-scale: values of a method are given as --set KEY=VALUE",
     "run --input x --output y --mask z": "unknown option --mask: it is one of sdist edit; a row of index.csv has img_path, "
     "source_prompt, target_prompt, and may have instruction, mask, category, caption, truth (see sdist run --help)",

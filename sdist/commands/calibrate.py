@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..distillation.calibration import Calibration
     from ..edits.request import Request
 
-PAIRS = 778  # seed of the scenes, which no table reports
+SCENES = 778  # seed of the scenes, which no table reports
 
 
 def add_to(commands: Commands) -> None:
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("--input", metavar="DIR|FORMAT:DIR",
                          help="pairs, as of sdist run (default: drawn scenes, for a model that knows them)")  # fmt: skip
-    command.add_argument("--images", type=int, default=6, metavar="N", help="the first N pairs (default: 6)")
+    command.add_argument("--pairs", type=int, default=6, metavar="N", help="the first N pairs (default: 6)")
     command.add_argument("--draws", type=int, default=48, metavar="N", help="noises and timesteps per pair (default: 48)")
     command.add_argument("--method", default="lusd", metavar="NAME|YAML", help="that is to have the scale (default: lusd)")
     model_arguments(command)
@@ -37,7 +37,7 @@ def add_to(commands: Commands) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    at_least_one(images=args.images, draws=args.draws, parallel=args.parallel)
+    at_least_one(pairs=args.pairs, draws=args.draws, parallel=args.parallel)
     if args.input is not None:
         check_input(args.input)
     from ..editors.calibration import calibrate, check_scaled
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
 
     settings = settings_from(args, args.method)
     check_scaled(settings, args.method)
-    requests = _scenes(settings, args.images) if args.input is None else _pairs(settings, args.input, args.images)
+    requests = _scenes(settings, args.pairs) if args.input is None else _pairs(settings, args.input, args.pairs)
     found = calibrate(model_cache.get(settings), requests, args.draws, args.parallel)
     report = _report(found, settings, len(requests), args.draws)
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
@@ -61,7 +61,7 @@ def _scenes(settings: "Settings", count: int) -> list["Request"]:
 
     if not find_model(settings.model, settings.model_config).knows_scenes:
         raise UserError(f"--model {settings.model} needs pairs that it knows: give --input FOLDER with index.csv and images/")
-    pairs = [sample_edit(PAIRS, i, list(KINDS)[i % len(KINDS)]) for i in range(count)]
+    pairs = [sample_edit(SCENES, i, list(KINDS)[i % len(KINDS)]) for i in range(count)]
     return [Request(kept_file(pair.source_image), pair.source, pair.target) for pair in pairs]
 
 
@@ -76,14 +76,14 @@ def _pairs(settings: "Settings", source: str, count: int) -> list["Request"]:
     return [pair.request(settings.seed, settings.reads) for pair in pairs]
 
 
-def _report(found: "Calibration", settings: "Settings", images: int, draws: int) -> dict[str, Any]:
+def _report(found: "Calibration", settings: "Settings", pairs: int, draws: int) -> dict[str, Any]:
     """As plain data: the rule's values, those that the model has now, and what both mean."""
     from torch import cat
 
     values = {"by the rule": (found.step, found.threshold), "now": (settings.scale.step, settings.scale.threshold)}
     measured = {"latents_sd": found.latents, "gradient_sd": float(cat(found.sds).median()), "drift": found.drift}
     scales = {name: _meaning(found, *pair) for name, pair in values.items()}
-    return {"model": settings.model, "images": images, "draws": draws, **measured, "path": found.path, "scales": scales}
+    return {"model": settings.model, "pairs": pairs, "draws": draws, **measured, "path": found.path, "scales": scales}
 
 
 def _meaning(found: "Calibration", step: float, threshold: float) -> dict[str, float]:
@@ -100,7 +100,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     )
     step, threshold = (f"{report['scales']['by the rule'][name]:.3g}" for name in ("step", "threshold"))
     return [
-        "{model}: {images} images, {draws} draws each".format(**report),
+        "{model}: {pairs} pairs, {draws} draws each".format(**report),
         "SD of the latents {latents_sd:.3g}, of the gradients {gradient_sd:.3g} (median); drift {drift:.2f}".format(**report),
         *(f"{name}: {text.format(**values)}" for name, values in report["scales"].items()),
         f"--set scale.step={step} scale.threshold={threshold}",

@@ -65,7 +65,9 @@ def _start(settings: Settings) -> dict[str, float] | None:
     from ..models.catalogue import find_model
 
     known = find_model(settings.model, settings.model_config).is_tuned
-    return None if known or not is_scaled(settings.editor) else {"step": settings.scale.step, "threshold": settings.scale.threshold}
+    return (
+        None if known or not is_scaled(settings.editor) else {"step": settings.scale.step, "threshold": settings.scale.threshold}
+    )
 
 
 def _ways(settings: Settings, device: str, itemsize: int) -> Ways:
