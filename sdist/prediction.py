@@ -27,8 +27,8 @@ class Branch(NamedTuple):
     scale: float | None = None  # null + scale (this - null); None and 1: no guidance
 
     def guided(self, scale: float) -> "Branch":
-        """The same with guidance."""
-        return self._replace(scale=scale)
+        """The same with guidance; 1 is none, so that a network that embeds it is asked once."""
+        return self._replace(scale=None if scale == 1 else scale)
 
     @property
     def bare(self) -> "Branch":

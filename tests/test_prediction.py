@@ -87,6 +87,10 @@ def test_a_hook_that_only_steers_has_recorded_nothing() -> None:
     assert len(out.narrow(torch.tensor([2])).eps[TARGET]) == 1
 
 
+def test_guidance_of_one_is_none() -> None:
+    assert rows_of([TARGET.guided(3), SOURCE_SOURCE.guided(1), SOURCE_SOURCE], "embedded") == (TARGET.guided(3), SOURCE_SOURCE)
+
+
 def test_a_recorder_finds_an_embedded_branch_under_its_name_without_guidance() -> None:
     rows = Rows()
     found, _ = asked(Listening("embedded"), [GUIDED], (rows,)).recorded[rows]
