@@ -77,7 +77,10 @@ def test_every_method_runs(pipe: ScoreDistillationPipeline, tiny_folder: Path, p
     if method == "sdedit":
         own = {"steps": None, "settings": {"editor.num_inference_steps": 2}}
     out = run(pipe, picture, method=method, num_inference_steps=own["steps"], settings=own["settings"])
-    assert same(out.images[0], edit(picture, tiny_folder, method=method, **own).image)
+    ours, theirs = (np.asarray(image, int) for image in (out.images[0], edit(picture, tiny_folder, method=method, **own).image))
+    levels = 1 if method == "rfds_rev" else 0  # Adam's first step is a sign, which rounding decides where a gradient is nearly 0
+    assert abs(ours - theirs).max() <= levels
+    assert (ours != theirs).mean() < 0.01
 
 
 def test_the_background_is_kept_at_the_images_own_size(pipe: ScoreDistillationPipeline, tiny_folder: Path) -> None:
