@@ -32,6 +32,7 @@ class InstructPix2Pix(WatchedDenoising):
 
     conditions: ClassVar[int] = 1  # the source image's latents
     steps_field: ClassVar[str] = "num_inference_steps"
+    ignores: ClassVar[frozenset[str]] = WatchedDenoising.ignores - {"compile"}
 
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from ..regions.tokens import TokenRule, Tokens, by_piece, by_word
 from ..registry import EDITORS, one_of
 from ..taggers import default_tagger
 from .base import generator_of
-from .denoising import WalkOutput
+from .denoising import Denoising, WalkOutput
 from .instruct_pix2pix import InstructPix2Pix, instruction_of
 from .mask_images import mask_pixels
 
@@ -50,6 +50,8 @@ class LIME(InstructPix2Pix):
     penalized_steps: int | None = None  # of the second walk, the first ones; null: nine tenths
     penalized_levels: tuple[int, ...] = (0, 1)  # cross-attention at 1 / 2^level of the latent's side, where there is any
     penalized_rows: Literal["all", "instructed"] = "all"  # of the three rows per image, or the one that reads the instruction
+
+    ignores: ClassVar[frozenset[str]] = Denoising.ignores  # an engine hides the attention that is steered
 
     def __post_init__(self) -> None:
         super().__post_init__()

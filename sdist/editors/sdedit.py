@@ -32,6 +32,7 @@ class SDEdit(Denoising):
     solver: Any = one_of("solver", "ddim")
 
     steps_field: ClassVar[str] = "num_inference_steps"
+    ignores: ClassVar[frozenset[str]] = Denoising.ignores - {"compile"}
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1 or self.steps < 1:

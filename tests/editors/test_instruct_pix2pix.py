@@ -279,7 +279,7 @@ def test_what_it_cannot_use_is_one_line(what: str, edit: Edit, picture: Path, tm
         ("editor.image_guidance_scale=.inf", "image_guidance_scale must be finite, got inf"),
         ("editor.image_guidance_scale=nan", "image_guidance_scale must be finite, got nan"),
         ("editor.solver=eulr", "unknown solver 'eulr'"),
-        ("compile=true", "compile: no setting of the editor instruct_pix2pix"),
+        ("checkpoint=true", "checkpoint: no setting of the editor instruct_pix2pix"),
     ],
 )
 def test_bad_settings_are_one_line(override: str, message: str) -> None:

@@ -28,14 +28,14 @@ ROWS = 100
 @pytest.fixture
 def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the source images that are read as a whole."""
-    names, read = list[str](), Path.read_bytes
+    names, opened = list[str](), Path.open
 
-    def read_bytes(path: Path) -> bytes:
+    def open_file(path: Path, *given: Any, **options: Any) -> Any:
         if path.parent.name == "images" or path.name == "picture.png":
             names.append(path.name)
-        return read(path)
+        return opened(path, *given, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "open", open_file)
     return names
 
 

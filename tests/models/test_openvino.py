@@ -5,6 +5,7 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -208,3 +209,18 @@ def test_a_card_names_what_ran_its_own_edit(picture, tiny_folder) -> None:
             (result,) = method.edit([method.prepare(Request(picture, "a cat", "a cat wearing a hat"))])
         engines.append(result.card["machine"]["engine"])
     assert engines == ["openvino", "torch", "openvino"]
+
+
+@pytest.mark.parametrize(("name", "goes"), [("sdedit", True), ("instruct_pix2pix", True), ("lime", False), ("vimaedit", False)])
+def test_samplers_that_steer_no_attention_have_engines(name: str, goes: bool) -> None:
+    assert ("compile" not in load_settings(name).editor.ignores) == goes
+
+
+def test_a_sampler_by_an_engine_makes_the_same_picture(picture, tiny_folder) -> None:
+    images = []
+    for engine in ("none", "openvino"):
+        method = load_method(load_settings("sdedit", ["editor.num_inference_steps=4"], model=str(tiny_folder), compile=engine))
+        (result,) = method.edit([method.prepare(Request(picture, "a cat", "a dog"))])
+        images.append(np.asarray(result.image, int))
+        assert result.card["machine"]["engine"] == {"none": "torch", "openvino": "openvino"}[engine]
+    assert abs(images[0] - images[1]).max() <= 1
