@@ -249,9 +249,8 @@ def predicted(network: Backbone, component: Any, rows: Sequence[int] = (0, 1)) -
     branches = component.branches or (TARGET,)  # a network call has at least one row
     with torch.set_grad_enabled(z.requires_grad):
         if isinstance(component, Loss):
-            p = predict_for(component, network, z, edit, draw, branches, component.hooks, progress)
-        else:
-            p = predict(network, z, edit, draw, branches, component.hooks, progress)
+            return predict_for(component, network, z, edit, draw, branches, component.hooks, progress, State(2))
+        p = predict(network, z, edit, draw, branches, component.hooks, progress)
     return replace(p, state=State(2))
 
 

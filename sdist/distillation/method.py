@@ -75,8 +75,8 @@ class Method:
         self.loss.check(self.steps)
         if self.loss.walks and not self.timesteps.descends:
             raise UserError(
-                "the loss takes steps from level to level (step: levels), which needs timesteps that descend; "
-                "set timesteps.name to descending or annealed, or the loss's step to constant"
+                "the loss takes steps from level to level, which needs timesteps that descend; "
+                "set timesteps.name to descending or annealed (or the step of velocity_delta to constant)"
             )
         if len(self._masks) > 1:
             raise UserError(f"regularizers: {' and '.join(self._masks)} are masks, a method has one; null switches one off")
@@ -146,8 +146,7 @@ class Method:
         progress = Progress(images, torch.tensor([key.step for key in draw.keys], device=z.device), self.steps)
         with torch.set_grad_enabled(self.loss.graph), allocating(z.device, f"{len(z)} draws at once"):
             with naming("model", network):
-                p = predict_for(self.loss, network, z, edit, draw, self.branches, self.hooks, progress)
-            p = replace(p, state=states.loss)
+                p = predict_for(self.loss, network, z, edit, draw, self.branches, self.hooks, progress, states.loss)
             with naming("loss", self.loss):
                 gradient = self.loss.gradient(p).detach()
         check_shape("loss", self.loss, "gradient", gradient, tuple(z.shape))

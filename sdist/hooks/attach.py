@@ -1,6 +1,7 @@
-"""The only place that touches a network's modules: `record` reads what they return, `steer` replaces what they attend to.
+"""The only place that touches a network's modules: `record` reads what they return, `add` adds to it, `steer` replaces what they
+attend to.
 
-Both end with their block, whatever happens in it. Only a compiled network keeps its recording hooks (see CompiledForward), which
+All end with their block, whatever happens in it. Only a compiled network keeps its recording hooks (see CompiledForward), which
 do nothing but keep the last outputs.
 """
 
@@ -20,6 +21,7 @@ from ..errors import UserError
 # (Q, K, V), each (n, heads, tokens, d) -> softmax(s Q K^T) V; the layer's own takes a bias on s Q K^T as a fourth
 Attend = Callable[..., Tensor]
 Steering = Callable[[Tensor, Tensor, Tensor, Attend], Tensor]  # (Q, K, V, the layer's own attention) -> what takes its place
+Addition = Callable[[Tensor], Tensor]  # what a module gets -> what is added to what it returns
 
 
 class Tape:
@@ -55,6 +57,26 @@ def record(network: Any, names: Iterable[str], rows: slice) -> Iterator[Tape]:
 
 
 @contextmanager
+def add(network: Any, additions: Mapping[str, Addition]) -> Iterator[None]:
+    """Until the end of the block, modules of network.denoiser return more by what these functions give, by module name.
+
+    A compiled network runs as it is in the block. Raises UserError for a network that is checkpointed, and at the end of the
+    block for a module that was not called in it, and KeyError for one that does not exist.
+    """
+    _refuse_checkpointing(network)
+    called = set[str]()
+    with ExitStack() as stack:
+        if (compiled := getattr(network, "compiled", None)) is not None:
+            stack.enter_context(compiled.paused())
+        for name, addition in additions.items():
+            handle = _module(network.denoiser, name).register_forward_hook(_adding(name, addition, called))
+            stack.callback(handle.remove)
+        yield
+    if missed := additions.keys() - called:
+        raise _missed(min(missed))
+
+
+@contextmanager
 def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     """Until the end of the block, attention modules of network.denoiser compute what these functions say, by module name.
 
@@ -67,8 +89,7 @@ def steer(network: Any, steerings: Mapping[str, Steering]) -> Iterator[None]:
     Raises UserError for a network that is checkpointed, for attention that is not scaled_dot_product_attention
     without a mask, and at the end of the block for a module that was not called in it, and KeyError for one that does not exist.
     """
-    if torch.is_grad_enabled() and network.denoiser.is_gradient_checkpointing:  # the backward pass would call them unsteered
-        raise UserError("attention cannot be steered under gradient checkpointing; set checkpoint to false")
+    _refuse_checkpointing(network)
     with ExitStack() as stack:
         if (compiled := getattr(network, "compiled", None)) is not None:
             stack.enter_context(compiled.paused())
@@ -148,6 +169,19 @@ class _Interception(TorchFunctionMode):
             return function(*inputs, **(options or {}))
         self.calls += 1
         return self.steered.attend(*inputs, **(options or {}))
+
+
+def _refuse_checkpointing(network: Any) -> None:
+    if torch.is_grad_enabled() and network.denoiser.is_gradient_checkpointing:  # the backward pass would call them as they were
+        raise UserError("layers cannot be steered under gradient checkpointing; set checkpoint to false")
+
+
+def _adding(name: str, addition: Addition, called: set[str]) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+    def added(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        called.add(name)
+        return output + addition(inputs[0]).to(output)
+
+    return added
 
 
 def _missed(name: str) -> UserError:

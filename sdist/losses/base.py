@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 from torch import Tensor, ones_like
 
 from ..diffusion import Latents, PerImage, per_image, size_of
 from ..draws import DrawKey
-from ..prediction import Branch, Draw, Edit, Hook, Network, Outputs, Prediction, Progress, predict
+from ..prediction import Branch, Draw, Edit, Hook, Network, Outputs, Prediction, Progress, State, predict
 
 Weighting = Literal["uniform", "sigma2", "alpha_sigma2"]
 
@@ -24,15 +24,22 @@ class Probe:
     edit: Edit
     progress: Progress
     shift: PerImage | None = None  # see Loss.shift
+    state: State = field(default_factory=State)  # of the loss; `prepare` only reads it, as `gradient` does
 
-    def predict(self, draw: Draw, branches: Iterable[Branch]) -> Prediction:
+    def predict(self, draw: Draw, branches: Iterable[Branch], hooks: Iterable[Hook] = ()) -> Prediction:
         """One network call more."""
-        return predict(self.network, self.latents.detach(), self.edit, draw, branches, (), self.progress, self.shift)
+        return predict(self.network, self.latents.detach(), self.edit, draw, branches, hooks, self.progress, self.shift)
 
     def at(self, draw: Draw, t: Real[Tensor, " b"]) -> Draw:
         """The same noise at other timesteps."""
         alpha, sigma = (scale.to(draw.alpha) for scale in self.network.scales(t, size_of(self.latents)))
         return replace(draw, t=t, alpha=alpha, sigma=sigma)
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "Probe":
+        """The same for some rows."""
+        images, step, steps = self.progress
+        progress, shift = Progress(images[rows], step[rows], steps), None if self.shift is None else self.shift[rows]
+        return Probe(self.network, self.latents[rows], self.edit.narrow(rows), progress, shift, self.state)
 
 
 class Loss(ABC):
@@ -102,12 +109,13 @@ def predict_for(
     branches: Iterable[Branch],
     hooks: Iterable[Hook],
     progress: Progress,
+    state: State | None = None,
 ) -> Prediction:
     """What the loss prepares, then all branches in one network call."""
-    shift = loss.shift(progress)
+    shift, state = loss.shift(progress), state or State()
     shift = None if shift is None else shift.to(latents)
-    draw, earlier = loss.prepare(draw, Probe(network, latents, edit, progress, shift))
-    return replace(predict(network, latents, edit, draw, branches, hooks, progress, shift), earlier=earlier)
+    draw, earlier = loss.prepare(draw, Probe(network, latents, edit, progress, shift, state))
+    return replace(predict(network, latents, edit, draw, branches, hooks, progress, shift), earlier=earlier, state=state)
 
 
 def weight(name: Weighting, draw: Draw) -> Float[Tensor, "b 1 1 1"]:

@@ -42,8 +42,8 @@ class ISM(Loss):
         s = (draw.t - self.interval).clamp(min=0)
         inverted = probe.at(draw, torch.zeros_like(s))
         for end in range(self.stride, ceil(s.max()) + self.stride, self.stride):
-            inverted, _ = _inverted(inverted, s.clamp(max=end), probe)
-        return _inverted(inverted, draw.t, probe)
+            inverted, _ = inverted_to(inverted, s.clamp(max=end), probe)
+        return inverted_to(inverted, draw.t, probe)
 
     def gradient(self, p: Prediction) -> Latents:
         assert p.earlier is not None
@@ -51,7 +51,7 @@ class ISM(Loss):
         return per_image(p.draw.sigma / p.draw.alpha) * interval
 
 
-def _inverted(draw: Draw, t: Real[Tensor, " b"], probe: Probe) -> tuple[Draw, Outputs]:
+def inverted_to(draw: Draw, t: Real[Tensor, " b"], probe: Probe) -> tuple[Draw, Outputs]:
     """A DDIM step up to t, and the predictions that it was made of.
 
     It is said by the noise that gives its latents: alpha z + sigma noise = alpha clean + sigma eps.

@@ -164,7 +164,10 @@ def edit(folder: Path, picture: Path, output: Path, method: str, *more: str) -> 
     return main([*command, "--method", method, "--output", str(output), "--quiet", *more])
 
 
-@pytest.mark.parametrize("method", ["lusd", "lusd_difference", "dds", "cds", "sds", "sbp", "dds_lusd", "ids", "ism", "chordedit"])
+@pytest.mark.parametrize(
+    "method",
+    ["lusd", "lusd_difference", "dds", "cds", "sds", "sbp", "dds_lusd", "ids", "ism", "chordedit", "dreamsampler", "vsd"],
+)
 def test_every_method_edits_with_it(folder: Path, picture: Path, tmp_path: Path, method: str) -> None:
     assert edit(folder, picture, tmp_path / "out", method, "--steps", "2", "--set", "scale.threshold=0.0001") == 0
     (card,) = (tmp_path / "out").glob("picture_*_seed0.json")

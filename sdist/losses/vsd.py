@@ -1,0 +1,88 @@
+"""Variational Score Distillation. Wang et al. 2023, ProlificDreamer, arXiv 2305.16213."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..diffusion import Latents
+from ..errors import UserError
+from ..hooks.low_rank import LowRank, projections
+from ..prediction import TARGET, Branch, Draw, Outputs, Prediction
+from ..registry import LOSSES
+from .base import Loss, Probe, Weighting, weight
+
+BETAS, EPS = (0.9, 0.999), 1e-8  # of Adam (arXiv 1412.6980, algorithm 1)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Of each image's LoRA loss at its draw."""
+
+    values: Float[Tensor, "b n"]
+
+    def narrow(self, rows: Int[Tensor, " m"]) -> "Slope":
+        return Slope(self.values[rows])
+
+
+@LOSSES.register("vsd")
+@dataclass(frozen=True)
+class VSD(Loss):
+    """w(t) (eps_cfg(z_t, y_tgt) - eps_lora(z_t, y_tgt)): SDS whose noise is what a LoRA that has learned the edited image sees.
+
+    Every image has a LoRA of its own, of all projections of attention. It begins without an effect; after each step Adam moves it
+    against the gradient of |eps_lora(z_t, y_tgt) - noise|^2 at the step's draw. The network's weights stay as they are.
+    """
+
+    guidance_scale: float = 7.5  # uncond + scale (cond - uncond); none for the LoRA
+    weighting: Weighting = "sigma2"  # w(t)
+    rank: int = 4
+    lr: float = 1e-4  # of the LoRA
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.lr < 0:
+            raise UserError(f"loss vsd: rank must be at least 1 and lr at least 0, got {self.rank} and {self.lr:g}")
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return (TARGET.guided(self.guidance_scale),)
+
+    @property
+    def differentiates(self) -> bool:
+        return True
+
+    @property
+    def probed(self) -> tuple[Branch, ...]:
+        return (TARGET,)
+
+    def prepare(self, draw: Draw, probe: Probe) -> tuple[Draw, Outputs | None]:
+        with torch.enable_grad():
+            lora = self._lora(draw, probe)
+            outputs = probe.predict(draw, self.probed, [lora]).outputs
+            (slope,) = torch.autograd.grad((outputs.eps[TARGET] - draw.noise).square().sum(), lora.values)
+        seen = outputs[TARGET]
+        return draw, Outputs({TARGET: replace(seen, output=seen.output.detach())}, {lora: Slope(slope)})
+
+    def _lora(self, draw: Draw, probe: Probe) -> LowRank:
+        """As it begins, which a draw's key decides, and what was learned since then."""
+        layers = projections(probe.network)
+        keys = [replace(key, step=0, attempt=0, sample=0) for key in draw.keys]
+        start = torch.stack([LowRank.start(layers, self.rank, key.generator("lora")) for key in keys]).to(draw.noise)
+        learned = probe.state.tensor("learned", start)[probe.progress.images]
+        return LowRank(layers, self.rank, (start + learned).requires_grad_())
+
+    def gradient(self, p: Prediction) -> Latents:
+        assert p.earlier is not None
+        return weight(self.weighting, p.draw) * (p.eps[self.branches[0]] - p.earlier.eps[TARGET])
+
+    def accepted(self, gradient: Latents, p: Prediction) -> None:
+        """A step of Adam for each LoRA."""
+        assert p.earlier is not None
+        (slope,) = (found.values for found in p.earlier.recorded.values())
+        mean, square, learned = (p.state.tensor(name, slope) for name in ("mean", "square", "learned"))
+        count = p.step[:, None] + 1
+        mean[p.images] = torch.lerp(slope, mean[p.images], BETAS[0])
+        square[p.images] = torch.lerp(slope**2, square[p.images], BETAS[1])
+        m, v = mean[p.images] / (1 - BETAS[0] ** count), square[p.images] / (1 - BETAS[1] ** count)
+        learned[p.images] -= self.lr * m / (v.sqrt() + EPS)

@@ -1,0 +1,105 @@
+"""VSD: SDS without its noise while the LoRA has no effect, a LoRA that learns the image, and torch's Adam."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import sdist
+from sdist.diffusion import per_image
+from sdist.errors import UserError
+from sdist.losses.base import predict_for
+from sdist.losses.sds import SDS
+from sdist.losses.vsd import VSD
+from sdist.models.base import Backbone
+from sdist.prediction import TARGET, Prediction, Progress, State, predict
+
+from ..conftest import make_draw, tiny_edit
+
+
+def predicted(
+    network: Backbone, loss: VSD, state: State, seed: int = 0, step: int = 0, rows: tuple[int, ...] = (0, 1)
+) -> Prediction:
+    where = torch.tensor(rows)
+    edit = tiny_edit(network, 2).narrow(where)
+    draw = make_draw(network, 2, [300, 700], seed, dtype=torch.float32).narrow(where)
+    progress = Progress(where, torch.full_like(where, step), 200)
+    return predict_for(loss, network, edit.source + 0.3, edit, draw, loss.branches, loss.hooks, progress, state)
+
+
+def trained(network: Backbone, loss: VSD, steps: int) -> State:
+    state = State(2)
+    for step in range(steps):
+        p = predicted(network, loss, state, step + 1, step)
+        loss.accepted(loss.gradient(p), p)
+    return state
+
+
+@pytest.mark.parametrize("kind", ["tiny", "tiny_v"])
+def test_without_an_effect_of_the_lora_it_is_sds_with_the_targets_own_prediction_for_the_noise(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    network, loss = request.getfixturevalue(kind), VSD(7.5)
+    p = predicted(network, loss, State(2))
+    sds = SDS(7.5, "sigma2")
+    bare = predict(network, p.latents, p.edit, p.draw, [TARGET, *sds.branches])
+    rest = per_image(p.draw.sigma**2) * (p.draw.noise - bare.eps[TARGET])
+    torch.testing.assert_close(loss.gradient(p), sds.gradient(bare) + rest, rtol=1e-4, atol=1e-5)
+
+
+def test_the_lora_learns_the_noise_of_draws_that_it_has_not_seen(tiny: Backbone) -> None:
+    loss = VSD(lr=0.01)
+    state = trained(tiny, loss, 60)
+
+    def missed(state: State) -> torch.Tensor:
+        draws = [predicted(tiny, loss, state, seed) for seed in range(1000, 1010)]
+        gaps = [p.earlier.eps[TARGET] - p.draw.noise for p in draws if p.earlier is not None]
+        return torch.stack([gap.square().flatten(1).mean(1) for gap in gaps]).mean(0)
+
+    assert (missed(state) < 0.9 * missed(State(2))).all()
+
+
+def test_its_steps_are_those_of_torchs_adam(tiny: Backbone) -> None:
+    loss, state = VSD(lr=0.01), State(2)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([parameter], lr=0.01)
+    for step in range(3):
+        p = predicted(tiny, loss, state, step + 1, step)
+        assert p.earlier is not None
+        ((slope,),) = ([found.values for found in p.earlier.recorded.values()],)
+        parameter.data = parameter.data.expand_as(slope).clone()
+        parameter.grad = slope
+        optimizer.step()
+        loss.accepted(loss.gradient(p), p)
+    torch.testing.assert_close(state.tensors["learned"], parameter.data, rtol=1e-4, atol=1e-6)
+
+
+def test_an_image_does_not_depend_on_its_company_and_a_rejected_draw_teaches_nothing(tiny: Backbone) -> None:
+    loss = VSD(lr=0.01)
+    together, alone = trained(tiny, loss, 2), State(2)
+    for step in range(2):
+        predicted(tiny, loss, alone, 77, step, (1,))  # a draw that is not accepted
+        p = predicted(tiny, loss, alone, step + 1, step, (1,))
+        loss.accepted(loss.gradient(p), p)
+    expected = loss.gradient(predicted(tiny, loss, together, 9))[1:]
+    found = loss.gradient(predicted(tiny, loss, alone, 9, rows=(1,)))
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4)
+    assert not alone.tensors["learned"][0].any()
+
+
+def test_an_edit_leaves_the_model_as_it_was_also_after_an_exception(tiny_folder: Path, picture: Path) -> None:
+    loaded = sdist.load("vsd", str(tiny_folder), settings=["steps=2"])
+    before = {name: value.clone() for name, value in loaded.model.denoiser.state_dict().items()}
+    request = sdist.Request(picture, "a cat", "a cat wearing a hat")
+    (result,) = loaded.edit([loaded.prepare(request)])
+    (again,) = loaded.edit([loaded.prepare(request)])
+    assert result.image.tobytes() == again.image.tobytes()
+    assert not any(module._forward_hooks for module in loaded.model.denoiser.modules())
+    assert all(torch.equal(value, before[name]) for name, value in loaded.model.denoiser.state_dict().items())
+
+
+def test_what_it_cannot_do_is_one_line(tiny_folder: Path, picture: Path) -> None:
+    with pytest.raises(UserError, match="rank must be at least 1 and lr at least 0, got 0"):
+        VSD(rank=0)
+    with pytest.raises(UserError, match="set checkpoint to false"):
+        sdist.edit(picture, "a cat", "a cat wearing a hat", model=str(tiny_folder), method="vsd", settings=["checkpoint=true"])
