@@ -56,7 +56,8 @@ class Measurement:
     background_error: float
     distance: float | None  # to the truth; None for an addition
     seconds: float
-    draws: float
+    draws: float  # per step
+    steps: int
 
 
 class Measured(NamedTuple):
@@ -122,7 +123,7 @@ def settings_of(args: argparse.Namespace, method: str) -> tuple[str, list[str]]:
 
 
 def network_rows(args: argparse.Namespace, method: str, edits: Sequence[Measurement]) -> float:
-    """Rows that the network is given per edit: counted in an edit of the first pair, and where its draws vary, by their mean."""
+    """Rows that the network is given per edit: counted in an edit of the first pair, and where draws vary, by their mean."""
     if method == NOTHING:
         return 0.0
     name, settings = settings_of(args, method)
@@ -140,10 +141,10 @@ def network_rows(args: argparse.Namespace, method: str, edits: Sequence[Measurem
 
     with patch.object(loaded.model, "denoise", counted):
         (result,) = loaded.edit([loaded.prepare(request)])
-    own = float(np.mean(result.attempts)) if result.attempts else 0.0
+    own = sum(result.attempts)
     if not counts:
         return float("nan")  # of an editor of diffusers, which calls the network itself
-    return sum(counts) * (float(np.mean([e.draws for e in edits])) / own if own else 1.0)
+    return sum(counts) * (float(np.mean([e.draws * e.steps for e in edits])) / own if own else 1.0)
 
 
 def further(args: argparse.Namespace, method: str) -> pd.Series:
@@ -160,9 +161,10 @@ def measure(args: argparse.Namespace, method: str, pairs: list[EditPair], truths
         pictures, cards = zip(*(load(args.work / method, i, seed, pair) for i, pair in enumerate(pairs)), strict=True)
         for i, (pair, picture, card, seen) in enumerate(zip(pairs, pictures, cards, look(pictures), strict=True)):
             seconds = sum(card["seconds"].get(part, 0.0) for part in ("optimize", "edit")) if card else 0.0
-            draws = float(np.mean(card["attempts"])) if card and card["attempts"] else 0.0  # where steps are not counted
-            error, far = background_error(pair, picture), distance(pair, picture, truths[i])
-            rows.append(Measurement(method, pair.kind, args.first + i, seed, is_success(pair, seen), error, far, seconds, draws))
+            attempts = card["attempts"] if card else []
+            draws, steps = float(np.mean(attempts or 0)), len(attempts)  # 0 where they are not counted
+            error, far, fine = background_error(pair, picture), distance(pair, picture, truths[i]), is_success(pair, seen)
+            rows.append(Measurement(method, pair.kind, args.first + i, seed, fine, error, far, seconds, draws, steps))
     return rows
 
 

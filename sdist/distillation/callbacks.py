@@ -41,7 +41,7 @@ class ProgressBar(Observer):
 
     def __init__(self, label: str = "edit", run: Bar | None = None, quiet: bool | None = None) -> None:
         self._label, self._bar, self._is_own, self._quiet = label, run, run is None, quiet
-        self._steps = self._draws = self._rounds = 0
+        self._steps = self._spared = self._draws = self._rounds = 0
 
     def on_start(self, distiller: ScoreDistiller) -> None:
         if self._bar is None:
@@ -53,7 +53,9 @@ class ProgressBar(Observer):
         self._draws += sum(len(r.images) for r in distiller.rounds[self._rounds :])
         self._rounds = len(distiller.rounds)
         before, self._steps = self._steps, int(distiller.step.sum())
-        self._bar.update(self._steps - before)
+        spared = int((distiller.method.steps - distiller.schedule.ends).sum())  # steps that ended images did not need
+        self._bar.update(self._steps + spared - before - self._spared)
+        self._spared = spared
         if distiller.rounds:
             sd = float(distiller.rounds[-1].values["grad_std"].mean())
             draws = f"{self._draws / self._steps:.2f}/step" if self._steps else str(self._draws)

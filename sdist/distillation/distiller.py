@@ -138,6 +138,7 @@ class ScoreDistiller(LightningModule):
         self.rounds.append(self._round(images, attempt, step))
         self.schedule.advance(images, counts, verdict.good)
         self.accepted = images[step.rows]
+        self.schedule.finish(self.accepted[step.last])
         direction[self.accepted.to(direction.device)] = step.direction
         self.seconds += torch.bincount(images, minlength=len(self.seconds)) / len(images) * (time.perf_counter() - start)
         return direction

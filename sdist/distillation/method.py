@@ -25,6 +25,7 @@ from ..regularizers.user_mask import UserMask
 from ..timesteps import Timesteps, Uniform
 from .past import PastDraws
 from .schedule import first_until
+from .stop import StopSettings
 
 
 class States(NamedTuple):
@@ -33,6 +34,7 @@ class States(NamedTuple):
     loss: State
     regularizers: dict[str, State]
     past: PastDraws | None  # for a filter that reads it
+    sizes: list[list[float]]  # of each image's edit before each of its steps
 
 
 class Verdict(NamedTuple):
@@ -44,6 +46,7 @@ class Verdict(NamedTuple):
     t: Real[Tensor, " b"]
     sd: PerImage
     threshold: PerImage  # that it had to reach; 0 without a filter
+    size: PerImage  # of the edit so far: the root mean square of z - z_src
 
 
 class Step(NamedTuple):
@@ -52,6 +55,7 @@ class Step(NamedTuple):
     verdict: Verdict
     counts: Bool[Tensor, " b"]  # the draws of each image up to the first that is good; those after it were not needed
     rows: Int[Tensor, " m"]  # the draws that are a step
+    last: Bool[Tensor, " m"]  # which of those is the last that its image makes
     direction: Latents  # (m, c, h, w): an optimizer moves the latents against it
     values: dict[str, PerImage]  # of those m, for the log; step_norm is lr x |direction|: how far a step of plain SGD goes
     faults: list[str]  # what is not finite, by draw; empty if all is
@@ -70,6 +74,7 @@ class Method:
     steps: int = 200
     timesteps: Timesteps = field(default_factory=Uniform)
     noises: int = 1  # that the loss's gradient of one draw is the mean of; regularizers see the first
+    stop: StopSettings = field(default_factory=StopSettings)
 
     def __post_init__(self) -> None:
         self.loss.check(self.steps)
@@ -78,6 +83,8 @@ class Method:
                 "the loss takes steps from level to level, which needs timesteps that descend; "
                 "set timesteps.name to descending or annealed (or the step of velocity_delta to constant)"
             )
+        if self.stop.is_on and self.timesteps.descends:
+            raise UserError("stop: these timesteps walk down to a last level, where the edit ends; set stop.share to 0")
         if len(self._masks) > 1:
             raise UserError(f"regularizers: {' and '.join(self._masks)} are masks, a method has one; null switches one off")
 
@@ -93,14 +100,15 @@ class Method:
         nothing has changed.
         """
         p, gradient = self.predict(network, latents, edit, draw, images, states)
-        verdict = self._judge(gradient, p.draw, images, states.past)
+        verdict = self._judge(gradient, p, images, states.past)
         faults = [] if verdict.finite.all() else self._faults(network, p)
         counts = first_until(images.cpu(), verdict.good | ~verdict.finite)
         if states.past is not None:
             states.past.add(images.cpu()[counts], verdict.sd[counts])
         rows = (counts & verdict.good).nonzero()[:, 0]
+        last = self._last(images.cpu()[rows], verdict.size[rows], states.sizes)
         if not len(rows):
-            return Step(verdict, counts, rows, gradient[rows], {}, faults)
+            return Step(verdict, counts, rows, last, gradient[rows], {}, faults)
         p, gradient = p.narrow(rows), gradient[rows]
         with naming("loss", self.loss):
             self.loss.accepted(gradient, p)
@@ -115,7 +123,7 @@ class Method:
         gamma = self.gamma(p.step.to(gradient.dtype) / max(1, self.steps - 1))
         direction = per_image(gamma) * normalized
         values |= {"gamma": gamma, "step_norm": self.optimizer.step_size(direction) * direction.flatten(1).norm(dim=1)}
-        return Step(verdict, counts, rows, direction, values, faults)
+        return Step(verdict, counts, rows, last, direction, values, faults)
 
     def draw(self, network: Network, keys: Sequence[DrawKey], like: Latents, sampler: Sampler | None = None) -> Draw:
         """The draws of those keys for latents like these, each with its `noises`; `sampler` can play recorded ones back."""
@@ -155,19 +163,26 @@ class Method:
         first = torch.arange(0, len(z), self.noises, device=z.device)
         return p.narrow(first), gradient.unflatten(0, (-1, self.noises)).mean(1)
 
-    def _judge(self, gradient: Latents, draw: Draw, images: Int[Tensor, " b"], past: PastDraws | None) -> Verdict:
+    def _judge(self, gradient: Latents, p: Prediction, images: Int[Tensor, " b"], past: PastDraws | None) -> Verdict:
         """What the host must know to go on; here, and only here, it waits for the device."""
-        accept, sd = self.filter, std(gradient)
+        accept, draw, sd = self.filter, p.draw, std(gradient)
+        size = (p.latents - p.edit.source).detach().square().flatten(1).mean(1).sqrt()
         attempt = torch.tensor([key.attempt for key in draw.keys])
         finite = gradient.isfinite().flatten(1).all(1)
         passed, threshold = torch.ones_like(finite), torch.zeros_like(sd)
         if accept is not None:
             before = sd.new_empty(len(sd), 0) if past is None else past.before(images, sd)
             passed, threshold = accept.accept_after(gradient, attempt.to(sd.device), before)
-        facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd, threshold.to(sd)]).cpu()
+        facts = torch.stack([passed.to(sd), finite.to(sd), draw.t.to(sd), sd, threshold.to(sd), size.to(sd)]).cpu()
         passed, finite = facts[:2].bool()
         last = torch.zeros_like(passed) if accept is None else attempt + 1 >= accept.max_attempts
         return Verdict((passed | last) & finite, last & ~passed & finite, finite, facts[2].to(draw.t.dtype), *facts[3:])
+
+    def _last(self, images: Int[Tensor, " m"], size: PerImage, sizes: list[list[float]]) -> Bool[Tensor, " m"]:
+        """Which of these images, which make a step, make no other; their sizes are kept."""
+        for image, before in zip(images.tolist(), size.tolist(), strict=True):
+            sizes[image].append(before)
+        return torch.tensor([self.stop.ends(sizes[image]) for image in images.tolist()], dtype=torch.bool)
 
     def _faults(self, network: Network, p: Prediction) -> list[str]:
         """Where the first value of each row may come from that is not finite: the latents, the denoiser, or the loss."""
@@ -186,7 +201,7 @@ class Method:
     def states(self, images: int) -> States:
         """Those of a run that begins."""
         past = PastDraws(images) if self.filter is not None and self.filter.reads_past else None
-        return States(State(images), {name: State(images) for name in self.regularizers}, past)
+        return States(State(images), {name: State(images) for name in self.regularizers}, past, [[] for _ in range(images)])
 
     @property
     def branches(self) -> tuple[Branch, ...]:

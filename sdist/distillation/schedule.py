@@ -37,6 +37,7 @@ class Schedule:
         self.parallel, self.steps = parallel, steps
         self.min_parallel = parallel if min_parallel is None else min_parallel
         self.step = torch.zeros(images, dtype=torch.long)  # accepted steps of each image
+        self.ends = torch.full_like(self.step, steps)  # how many it makes at most
         self.attempt = torch.zeros_like(self.step)  # rejects in its present step
         self.tried = torch.zeros_like(self.step)  # its draws that the network has seen, also those that did not count
         self.failed = torch.zeros(images, dtype=torch.bool)
@@ -48,7 +49,16 @@ class Schedule:
     @property
     def active(self) -> Images:
         """The unfinished images, in the order of the queue; none once stopped."""
-        return ((self.step < self.steps) & ~self.failed & ~self.left & (not self.stopped)).nonzero()[:, 0]
+        return (~self.done & ~self.failed & ~self.left & (not self.stopped)).nonzero()[:, 0]
+
+    @property
+    def done(self) -> Bool[Tensor, " images"]:
+        """Which images have made their last step."""
+        return self.step >= self.ends
+
+    def finish(self, images: Images) -> None:
+        """They make no further step."""
+        self.ends[images] = self.step[images]
 
     def _flying(self) -> Images:
         """The images of the next round; those that join are admitted here."""
@@ -65,8 +75,8 @@ class Schedule:
         begun = (self.begun & ~self.failed).nonzero()[:, 0]
         if not self._spacing or not len(begun):
             return True
-        is_first_alone = len(begun) == 1
-        return int(self.step[begun[-1]]) >= (self.steps if is_first_alone else self._spacing)
+        is_first_alone, last = len(begun) == 1, begun[-1]
+        return bool(self.done[last]) or (not is_first_alone and int(self.step[last]) >= self._spacing)
 
     def candidates(self) -> tuple[Images, Int[Tensor, " n"]]:
         """Image and number of attempt of each draw of the next round; the draws of an image together, in their order."""

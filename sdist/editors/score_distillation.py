@@ -12,6 +12,7 @@ import torch
 from ..distillation.callbacks import Observer
 from ..distillation.distiller import ScoreDistiller, attempts_of, last_mask
 from ..distillation.method import Method
+from ..distillation.stop import StopSettings
 from ..distillation.trainer import MIN_PARALLEL, default_parallel, optimize
 from ..edits.request import Prepared, Request, Result
 from ..errors import ImagesError, UserError
@@ -57,7 +58,7 @@ class ScoreDistillation(Editor):
     queues: ClassVar[bool] = True
     inpaints: ClassVar[bool] = True
 
-    steps: int = 200  # accepted steps
+    steps: int = 200  # accepted steps, at most
     noises: int = 1  # noise samples that the loss averages in each draw
     timesteps: Any = one_of("timesteps", "uniform")
     prompts: PromptSettings = field(default_factory=PromptSettings)
@@ -67,6 +68,7 @@ class ScoreDistillation(Editor):
     normalizer: Any = one_of("normalizer")
     gamma: Any = one_of("gamma", "constant")
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    stop: StopSettings = field(default_factory=StopSettings)
     image_guidance: ImageGuidance = field(default_factory=ImageGuidance)
 
     def __post_init__(self) -> None:
@@ -261,7 +263,7 @@ class ResultDelivery(Observer):
 
     def on_round(self, distiller: ScoreDistiller) -> None:
         for image in distiller.accepted.tolist():
-            if distiller.step[image] == distiller.method.steps:
+            if distiller.schedule.done[image]:
                 self._finish(distiller, image)
 
     def on_end(self, distiller: ScoreDistiller) -> None:
@@ -285,7 +287,7 @@ class ResultDelivery(Observer):
         timings = {name: round(value, 3) for name, value in seconds.items()}
         parallel, attempts, prepared = distiller.schedule.parallel, attempts_of(distiller, index), self._batch[index]
         mask = last_mask(distiller, index) if self._has_mask or prepared.mask is not None else None
-        return Result(prepared, image, mask, attempts, parallel, timings)
+        return Result(prepared, image, mask, attempts, parallel, timings, is_whole=bool(distiller.schedule.done[index]))
 
 
 def _admit_at(admit: Callable[[int], bool], places: Sequence[int]) -> Callable[[int], bool]:

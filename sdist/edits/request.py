@@ -135,6 +135,7 @@ class Result:
     attempts: tuple[int, ...]  # draws for each step
     parallel: int  # draws that the network saw at once, at most; rounding depends on it
     timings: dict[str, float]  # seconds, its share where it was not alone
+    is_whole: bool = True  # False: it was stopped before its last step
     composition: dict[str, Any] = field(default_factory=dict)  # how it was put back into its source, if it was
     card: dict[str, Any] = field(default_factory=dict)  # the run card, see sdist/edits/run_card.py
     method: str = ""  # its name or yaml, or what its editor is called

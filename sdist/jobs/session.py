@@ -187,8 +187,7 @@ class Session:
 
     def _write(self, name: str, result: Result) -> None:
         """Writes an image, under a name that says so if it was stopped before its last step; what was stopped earlier goes."""
-        made, steps = len(result.attempts), self.settings.editor.steps
-        is_whole = made == steps or not self.settings.editor.stepwise
+        made, is_whole = len(result.attempts), result.is_whole
         if not (is_whole or made):
             return
         card = result.card

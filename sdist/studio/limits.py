@@ -14,7 +14,8 @@ from .bench import Bench
 log = logging.getLogger("sdist")
 
 METHOD_KEYS = (
-    "loss", "regularizers", "filter", "normalizer", "gamma", "optimizer", "timesteps", "prompts", "image_guidance", "scale",
+    "loss", "regularizers", "filter", "normalizer", "gamma", "optimizer", "timesteps", "prompts", "stop", "image_guidance",
+    "scale",
 )  # fmt: skip
 KEY = re.compile(r"\w+(\.\w+)*")
 MEGABYTE = 2**20

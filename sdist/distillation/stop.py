@@ -1,0 +1,30 @@
+"""When an edit ends by itself: where it hardly grows any more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class StopSettings:
+    """Ends an edit whose growth over the last `window` steps is below `share` of the most that it grew in as many.
+
+    Its size is the root mean square of z - z_src. For timesteps that are drawn; a walk down the levels ends by itself. Ours.
+    """
+
+    share: float = 0.0  # 0: all steps are made
+    window: int = 40  # steps
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1 or self.window < 1:
+            raise UserError(f"stop: need share within 0..1, not 1, and window at least 1, got {self.share:g} and {self.window}")
+
+    @property
+    def is_on(self) -> bool:
+        return self.share > 0
+
+    def ends(self, sizes: Sequence[float]) -> bool:
+        """Whether the step after these sizes, of which there is one before each step so far, is the last."""
+        growth = [late - early for early, late in zip(sizes, sizes[self.window :], strict=False)]
+        return self.is_on and bool(growth) and growth[-1] < self.share * max(growth)
