@@ -26,5 +26,7 @@ class StopSettings:
 
     def ends(self, sizes: Sequence[float]) -> bool:
         """Whether the step after these sizes, of which there is one before each step so far, is the last."""
+        if not self.is_on or len(sizes) <= self.window:
+            return False
         growth = [late - early for early, late in zip(sizes, sizes[self.window :], strict=False)]
-        return self.is_on and bool(growth) and growth[-1] < self.share * max(growth)
+        return growth[-1] < self.share * max(growth)
