@@ -42,6 +42,7 @@ class TwoBranch(PromptToPrompt):
     image_scale: float = 0.4  # lambda, weight of the image tokens; 0: no image guidance
     image_replace: float = 0.1  # part of the steps that inject attention to the image tokens
     estimation: Estimation = "paper"  # of the target's embedding; released: texts rescaled to the image's norm first
+    clip: str | None = None  # hub id or folder of a CLIP with both towers; null: the adapter's
     image_rows: Literal["paper", "released"] = "paper"  # source reads the image, or (release) the null row does
     grounding: Grounding = field(default_factory=Grounding)
     variance: Variance = "critical"  # where steps add noise, if the inversion has none of its own
@@ -79,7 +80,7 @@ class TwoBranch(PromptToPrompt):
 
     def guide(self, model: Backbone) -> Guide | None:
         """What reads images. Raises UserError if one that was named cannot be had; without the model's own it goes without."""
-        wanted = ImageGuidance(self.adapter, self.image_scale, self.estimation)
+        wanted = ImageGuidance(self.adapter, self.image_scale, self.estimation, self.clip)
         if not wanted.is_on:
             return None
         try:

@@ -68,7 +68,8 @@ def _load(path: str, written: int, clip: str, device: str) -> Guide:
     adapter = read_adapter(Path(path), device)
     if not is_folder(clip) and not is_cached(clip, "config.json") and (problem := hub_problem(clip)):
         raise UserError(
-            f"image guidance needs a CLIP with both towers, {clip}: {problem}. It may lie in a folder `clip` beside the adapter"
+            f"image guidance needs a CLIP with both towers, {clip}: {problem}. Name another by the setting clip, or put one into "
+            "a folder `clip` beside the adapter"
         )
     try:
         encoder = Clip(clip, device)

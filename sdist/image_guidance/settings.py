@@ -1,7 +1,7 @@
 """Image guidance as a method's yaml sets it. ViMAEdit, arXiv 2410.10496, section 4.2; IP-Adapter, arXiv 2308.06721."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -24,6 +24,7 @@ class ImageGuidance:
     adapter: str | None = None  # IP-Adapter: auto (the model's own), an alias, hub id, folder or file; null: no image guidance
     scale: float = 0.4  # weight of the image tokens; 0: no image guidance
     estimation: Estimation = "paper"  # of the target's embedding; released: texts rescaled to the image's norm first
+    clip: str | None = None  # hub id or folder of a CLIP with both towers; null: the adapter's
 
     def __post_init__(self) -> None:
         if not self.scale >= 0:
@@ -39,6 +40,8 @@ class ImageGuidance:
         source = find_adapter(self.adapter or "", model.name)
         if source is None:
             raise UserError(f"no IP-Adapter is known for {model.name}")
+        if self.clip is not None:
+            source = replace(source, clips=(self.clip,))
         guide = load_guide(source, model.device)
         guide.adapter.check(model, guide.where)
         return guide

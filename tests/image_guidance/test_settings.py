@@ -1,5 +1,6 @@
 """Image guidance as an option of score distillation: what each row of every loss reads, and what is refused in one line."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,16 @@ def test_the_card_names_what_was_read_and_replays(picture: Path, tmp_path: Path,
 
 def test_a_source_prompt_is_read_by_the_estimate(requests: list[Request]) -> None:
     assert [load_settings("sds", more).editor.unread(requests[0]) for more in ([], [ON])] == [("source",), ()]
+
+
+def test_a_clip_of_ones_own(golden: Backbone, requests: list[Request], tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "ip_adapter" / "clip", tmp_path / "mine")
+    ours, theirs = (edited(golden, requests[:1], "dds", ON, *more) for more in ([f"image_guidance.clip={tmp_path / 'mine'}"], []))
+    assert abs(ours[0] - theirs[0]).max() <= 1  # rounding
+    for method, key in (("dds", "image_guidance"), ("vimaedit", "editor")):
+        adapter = f"{key}.adapter={GOLDEN / 'ip_adapter'}"
+        with pytest.raises(UserError, match="needs a CLIP with both towers, owner/clip: not on this disk"):
+            LoadedMethod(load_settings(method, [adapter, f"{key}.clip=owner/clip"]), golden)
 
 
 def test_what_cannot_be_had_is_one_line(tiny: Backbone, golden: Backbone) -> None:
