@@ -216,6 +216,8 @@ def _check(method: Any) -> None:
     kinds = [type(part) for part in regularizers]
     if kinds != [AttentionMask, SourcePull] or (regularizers[0].timing, regularizers[0].beta) != ("current", "k/N"):
         wrong.append("regularizers")
+    if method.stop.is_on:
+        wrong.append("stop")
     if wrong:
         raise UserError(f"the benchmark compares LUSD as the paper describes it; these settings change its {', '.join(wrong)}")
 

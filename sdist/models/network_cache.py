@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ..files.digest import file_digest
@@ -28,10 +29,11 @@ def read(key: str) -> tuple[Path, Path] | None:
     """The files of description and weights; None if they are not there or damaged."""
     place = folder() / key
     try:
-        is_whole = (place / DIGESTS).read_text() == _digests(place)
-        os.utime(place)  # used now
+        is_whole = (place / DIGESTS).read_bytes() == _digests(place)
     except OSError:
         is_whole = False
+    with suppress(OSError):  # where nothing can be written
+        os.utime(place)  # used now
     if not is_whole and place.exists():
         log.warning("%s is damaged and is made again", place)
     return (place / FILES[0], place / FILES[1]) if is_whole else None
@@ -41,37 +43,43 @@ def write(key: str, save: Callable[[Path, Path], None]) -> None:
     """Keeps what `save` writes to a description and, beside it, to weights."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder()) as beside:
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder()) as beside:
             place = Path(beside, key)
             place.mkdir()
             save(place / FILES[0], place / FILES[1])
-            (place / DIGESTS).write_text(_digests(place))
+            (place / DIGESTS).write_bytes(_digests(place))
             _remove(folder() / key)
             place.rename(folder() / key)
-        _make_room()
     except OSError as error:
         log.warning("the converted network is not kept: %s", error)
+    with suppress(OSError):  # another process may make room too
+        _make_room()
 
 
 def sizes() -> list[int]:
     """Bytes of each network that is kept."""
-    return [_size(path) for path in folder().glob("*")]
+    return [_size(path) for path in _networks()]
 
 
 def clear() -> None:
-    for path in folder().glob("*"):
+    for path in _networks():
         _remove(path)
+
+
+def _networks() -> list[Path]:
+    """All that are kept; what is being written has a name that begins with a dot."""
+    return list(folder().glob("[!.]*"))
 
 
 def _make_room() -> None:
     """The newest stays, however large it is."""
-    kept = sorted(folder().glob("*"), key=lambda path: path.stat().st_mtime_ns)
+    kept = sorted(_networks(), key=lambda path: path.stat().st_mtime_ns)
     while len(kept) > 1 and sum(map(_size, kept)) > LARGEST:
         _remove(kept.pop(0))
 
 
-def _digests(place: Path) -> str:
-    return "".join(f"{file_digest(place / name)}  {name}\n" for name in FILES)  # as sha256sum writes and reads them
+def _digests(place: Path) -> bytes:
+    return "".join(f"{file_digest(place / name)}  {name}\n" for name in FILES).encode()  # as sha256sum writes and reads them
 
 
 def _size(path: Path) -> int:

@@ -92,8 +92,6 @@ class _Converted:
 
     def _make_form(self, kind: str, tensors: Sequence[Tensor]) -> None:
         """For this number of rows alone, which is fastest; beyond FIXED of them for any."""
-        import openvino  # takes 0.2 s, and may not be installed
-
         model, rows = self._models[kind], len(tensors[0])
         if sum(of == kind for of, _ in self._forms) < FIXED:
             model = model.clone()
@@ -102,8 +100,7 @@ class _Converted:
             return
         else:
             rows = 0
-        hints = {"INFERENCE_PRECISION_HINT": HINTS[self._dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        self._forms[kind, rows] = openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
+        self._forms[kind, rows] = _compiled(model, self._dtype)
 
     def _model(self, kind: str, spec: TreeSpec, leaves: list[Any], rows: int) -> Any:
         """What the disk keeps, or else what is traced."""
@@ -113,12 +110,23 @@ class _Converted:
         if (kept := network_cache.read(key)) is None:
             with _in_float32(self._network):
                 model = _traced(self._forward, spec, leaves, rows)
+                if self._dtype != torch.float32:
+                    self._check_exactly(model, spec, leaves)
                 network_cache.write(key, lambda xml, weights: openvino.save_model(model, xml, compress_to_fp16=False))
             if self._dtype == torch.float32:
                 return model
             if (kept := network_cache.read(key)) is None:  # the values that were traced are gone
                 raise OSError(f"nothing can be kept in {network_cache.folder()}")
         return openvino.Core().read_model(*kept)  # whose weights are mapped from their file
+
+    def _check_exactly(self, model: Any, spec: TreeSpec, leaves: Sequence[Any]) -> None:
+        """Of a trace that will compute in bf16, while the network is in float32: rounding hides nothing then."""
+        inputs, options = tree_unflatten([_readable(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec)
+        expected, _ = tree_flatten(self._forward(*inputs, **options))
+        outputs = _compiled(model, torch.float32)([_readable(leaf).numpy() for leaf in leaves if isinstance(leaf, Tensor)])
+        error = _largest_error([torch.from_numpy(outputs[place]) for place in range(len(outputs))], expected)
+        if not error <= TOLERANCES[torch.float32]:
+            raise ValueError(f"in float32 its outputs differ by {error:.1e} of the largest value")
 
     def _key(self, kind: str) -> str:
         """Of all that a trace depends on."""
@@ -172,6 +180,13 @@ def _in_float32(network: nn.Module) -> Iterator[None]:
     finally:
         for value, data in before.items():
             value.data = data
+
+
+def _compiled(model: Any, dtype: torch.dtype) -> Any:
+    import openvino  # takes 0.2 s, and may not be installed
+
+    hints = {"INFERENCE_PRECISION_HINT": HINTS[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    return openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
 
 
 def _free_rows(tensor: Tensor, rows: int) -> list[int]:

@@ -1,6 +1,7 @@
 """The number format of the denoiser, and a gate: half precision only where its error cannot pass for a gradient."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -58,7 +59,7 @@ def lower(backbone: Backbone, precision: Precision, threshold: float | None) -> 
 def _is_fine(floor: Floor, precision: Precision, chosen: str, threshold: float) -> bool:
     """Whether a format with that floor goes with the threshold. Raises UserError if not, and it was asked for."""
     figures = f"{chosen}: SD {floor.identical:.1e} between equal prompts, error {floor.error:.1e} against fp32"
-    if threshold == 0:
+    if threshold == 0 and all(map(math.isfinite, floor)):
         log.warning("precision %s; the filter has no threshold of its own that these could be held against", figures)
         return True
     figures += f"; the filter's threshold of {threshold:g} allows {SHARE * threshold:.1e}"

@@ -18,6 +18,7 @@ from .catalogue import MODELS, find_model, hub_problem
 from .folders import INDEX, find_class, local_folder, read_index
 from .hub_progress import hub_says
 from .stored_weights import ConvertedWeights, Format, cast, fill, lacking, without_weights
+from .text import text_format
 from .weights import MissingError, find_weights, mapped
 
 log = logging.getLogger("sdist")
@@ -64,7 +65,8 @@ def load_single_file(path: Path, config: str, form: Format = FLOAT32, given: Col
         raise UserError(f"{path.name} has no {denoiser}: it is a part of a model, or a LoRA (--lora)") from None
     parts: dict[str, Any] = {denoiser: network}
     for name in (name for name in names if name != denoiser):
-        parts[name] = _part(name, find_class(_class(name, family, listed)), folder, path)
+        kind = find_class(_class(name, family, listed))
+        parts[name] = _part(name, kind, folder, path, Format(text_format(kind, form.dtype)))
     return LoadedParts(family, parts, index, folder, stored)
 
 
@@ -111,7 +113,7 @@ def _class(name: str, family: type[Backbone], listed: Mapping[str, list[str]]) -
     return listed[name][0] if name == "scheduler" and name in listed else family.components[name]
 
 
-def _part(name: str, kind: Any, folder: Path, file: Path) -> Any:
+def _part(name: str, kind: Any, folder: Path, file: Path, form: Format) -> Any:
     """One component: a network from the file, or what the file does not have from the folder of configurations."""
     from diffusers import ModelMixin
 
@@ -120,9 +122,9 @@ def _part(name: str, kind: Any, folder: Path, file: Path) -> Any:
     try:
         if issubclass(kind, ModelMixin):
             return converted_network(name, kind, folder, file)[0]
-        return _text_encoder(name, kind, folder, file)
+        return _text_encoder(name, kind, folder, file, form)
     except AbsentError as error:
-        return _from_folder(name, kind, folder, error)
+        return _from_folder(name, kind, folder, form, error)
 
 
 def converted_network(name: str, kind: Any, folder: Path, file: Path, form: Format = FLOAT32) -> tuple[Any, Mapping[str, Tensor]]:
@@ -163,8 +165,8 @@ def _absence() -> Iterator[None]:
         raise AbsentError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
 
-def _text_encoder(name: str, kind: Any, folder: Path, file: Path) -> Any:
-    """A network of transformers, in float32."""
+def _text_encoder(name: str, kind: Any, folder: Path, file: Path, form: Format) -> Any:
+    """A network of transformers."""
     from diffusers.loaders import single_file_utils as files
 
     is_t5 = "T5" in kind.__name__
@@ -174,19 +176,20 @@ def _text_encoder(name: str, kind: Any, folder: Path, file: Path) -> Any:
     if lacks := sorted(key for key, weight in network.named_parameters() if weight.is_meta):
         raise lacking(name, kind, lacks)
     for tensor in (*network.parameters(), *network.buffers()):
-        tensor.data = cast(tensor.data, FLOAT32)  # what is in float32 already would be a part of the file as long as it is used
+        tensor.data = cast(tensor.data, form)  # what is in that format already would be a part of the file as long as it is used
     network.__class__ = kind
     return network.eval()
 
 
-def _from_folder(name: str, kind: Any, folder: Path, error: Exception) -> Any:
+def _from_folder(name: str, kind: Any, folder: Path, form: Format, error: Exception) -> Any:
     """A network that the file lacks. Raises UserError if the folder lacks it too."""
     try:
         variant = find_weights(folder / name).variant
     except MissingError:
         raise UserError(f"the file has no {name} ({error}), nor has {folder}: --model-config names a whole pipeline") from error
     log.info("%s is not in the file, it is that of %s", name, folder)
-    return kind.from_pretrained(folder / name, local_files_only=True, use_safetensors=True, variant=variant).float().eval()
+    network = kind.from_pretrained(folder / name, local_files_only=True, use_safetensors=True, variant=variant)
+    return nn.Module.to(network, form.dtype).eval()
 
 
 def _complete(name: str, kind: Any) -> Any:

@@ -65,6 +65,13 @@ def test_a_filter_without_a_threshold_of_its_own_is_a_warning_with_the_figures(f
     assert f"error {floor.error:.1e} against fp32; the filter has no threshold of its own" in caplog.text
 
 
+def test_a_filter_without_a_threshold_does_not_pass_nan(fresh: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdist.models.precision.measure", lambda *_: Floor(float("nan"), 0.0))
+    editor = load_settings("lusd_quantile", model=fresh.source).editor
+    with pytest.raises(UserError, match="fp16: SD nan between equal prompts"):
+        editor.adapt(fresh, "fp16")
+
+
 def test_a_floor_that_is_not_a_number_is_refused(fresh: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdist.models.precision.measure", lambda backbone, dtype: Floor(float("nan"), 0.0))
     with pytest.raises(UserError, match="nan"):
