@@ -196,8 +196,9 @@ def _check_keys(config: DictConfig, editor: str, where: str) -> None:
         own = [f"editor.{name}" for name in _field_names(EDITORS.get(editor))]
         called = [f"editor.{EDITORS.get(editor).steps_field if key == 'steps' else key}" for key in foreign]
         here = "".join(f"; its own is {key} (--set {key}=VALUE)" for key in called if key in own)
-        all_of_them = ", ".join([*allowed, *own])
-        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}{here}; it has {all_of_them}")
+        ignored = EDITORS.get(editor).ignores.intersection(foreign)
+        advice = "leave it out" if ignored else f"it has {', '.join([*allowed, *own])}"
+        raise UserError(f"{where}: {', '.join(foreign)}: no setting of the editor {editor}{here}; {advice}")
 
 
 def _defaults(config: DictConfig, editor: str, where: str) -> DictConfig:
