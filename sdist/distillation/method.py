@@ -188,6 +188,7 @@ class Method:
         """Where the first value of each row may come from that is not finite: the latents, the denoiser, or the loss."""
         name = getattr(network, "denoiser_name", type(network).__name__)
         causes = {
+            **self.loss.causes(p),
             f"the denoiser ({name}) gave values that are not finite": p.outputs.finite,
             "the latents are not finite": p.latents.isfinite().flatten(1).all(1),
         }

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, ones_like
 
 from ..diffusion import Latents, PerImage, per_image, size_of
@@ -95,6 +95,10 @@ class Loss(ABC):
     @abstractmethod
     def gradient(self, p: Prediction) -> Latents:
         """dL/dz: an optimizer moves the latents against it. The draw may yet be rejected, so p.state is only read."""
+
+    def causes(self, p: Prediction) -> dict[str, Bool[Tensor, " b"]]:
+        """Why a gradient may not be finite, beside what the network gave, and for which images that is not so."""
+        return {}
 
     def accepted(self, gradient: Latents, p: Prediction) -> None:  # noqa: B027
         """Called for the draws of p that are a step, with their gradient: here, and only here, p.state is written."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..diffusion import Latents
+from ..diffusion import Latents, per_image
 from ..errors import UserError
 from ..hooks.low_rank import LowRank, projections
 from ..prediction import TARGET, Branch, Draw, Outputs, Prediction
@@ -73,16 +73,26 @@ class VSD(Loss):
         return LowRank(layers, self.rank, (start + learned).requires_grad_())
 
     def gradient(self, p: Prediction) -> Latents:
+        """NaN for an image whose LoRA's slope is not finite, which ends it before Adam takes that in."""
         assert p.earlier is not None
-        return weight(self.weighting, p.draw) * (p.eps[self.branches[0]] - p.earlier.eps[TARGET])
+        gradient = weight(self.weighting, p.draw) * (p.eps[self.branches[0]] - p.earlier.eps[TARGET])
+        return torch.where(per_image(_slope(p).isfinite().all(1)), gradient, torch.nan)
+
+    def causes(self, p: Prediction) -> dict[str, Bool[Tensor, " b"]]:
+        return {"the gradient of vsd's LoRA is not finite; use --precision fp32": _slope(p).isfinite().all(1)}
 
     def accepted(self, gradient: Latents, p: Prediction) -> None:
         """A step of Adam for each LoRA."""
-        assert p.earlier is not None
-        (slope,) = (found.values for found in p.earlier.recorded.values())
+        slope = _slope(p)
         mean, square, learned = (p.state.tensor(name, slope) for name in ("mean", "square", "learned"))
         count = p.step[:, None] + 1
         mean[p.images] = torch.lerp(slope, mean[p.images], BETAS[0])
         square[p.images] = torch.lerp(slope**2, square[p.images], BETAS[1])
         m, v = mean[p.images] / (1 - BETAS[0] ** count), square[p.images] / (1 - BETAS[1] ** count)
         learned[p.images] -= self.lr * m / (v.sqrt() + EPS)
+
+
+def _slope(p: Prediction) -> Float[Tensor, "b n"]:
+    assert p.earlier is not None
+    (slope,) = p.earlier.recorded.values()
+    return slope.values

@@ -7,6 +7,8 @@ import torch
 
 import sdist
 from sdist.diffusion import per_image
+from sdist.distillation.distiller import ScoreDistiller
+from sdist.distillation.method import Method
 from sdist.errors import UserError
 from sdist.losses.base import predict_for
 from sdist.losses.sds import SDS
@@ -96,6 +98,21 @@ def test_an_edit_leaves_the_model_as_it_was_also_after_an_exception(tiny_folder:
     assert result.image.tobytes() == again.image.tobytes()
     assert not any(module._forward_hooks for module in loaded.model.denoiser.modules())
     assert all(torch.equal(value, before[name]) for name, value in loaded.model.denoiser.state_dict().items())
+
+
+def test_a_slope_that_is_not_finite_ends_its_image_alone_and_is_named(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(*inputs: object) -> tuple[torch.Tensor]:
+        (slope,) = grad(*inputs)
+        slope[1, 0] = torch.inf
+        return (slope,)
+
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", overflowing)
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), Method(VSD()), [(0, "a"), (0, "b")])
+    assert not distiller.direction()[1].any()
+    assert distiller.step.tolist() == [1, 0]
+    assert distiller.failures.keys() == {1}
+    assert distiller.failures[1].startswith("the gradient of vsd's LoRA is not finite; use --precision fp32: step 0, timestep")
 
 
 def test_what_it_cannot_do_is_one_line(tiny_folder: Path, picture: Path) -> None:
