@@ -61,6 +61,11 @@ class LowRank:
         }
 
     @staticmethod
+    def count(layers: Mapping[str, nn.Linear], rank: int) -> int:
+        """How many values an image has."""
+        return sum(rank * (layer.in_features + layer.out_features) for layer in layers.values())
+
+    @staticmethod
     def start(layers: Mapping[str, nn.Linear], rank: int, generator: torch.Generator) -> Float[Tensor, " n"]:
         """Values without an effect: `down` normal with SD 1 / rank, `up` zero."""
         downs = [torch.randn(rank * layer.in_features, generator=generator) / rank for layer in layers.values()]

@@ -14,16 +14,18 @@ from ..registry import LOSSES
 from .base import Loss, Probe, Weighting, weight
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # of Adam (arXiv 1412.6980, algorithm 1)
+MOMENTS = ("mean", "square")  # its m and v
 
 
 @dataclass(frozen=True)
 class Slope:
-    """Of each image's LoRA loss at its draw."""
+    """Of each image's LoRA loss at its draw, and the LoRA that it is taken at."""
 
     values: Float[Tensor, "b n"]
+    at: Float[Tensor, "b n"]
 
     def narrow(self, rows: Int[Tensor, " m"]) -> "Slope":
-        return Slope(self.values[rows])
+        return Slope(self.values[rows], self.at[rows])
 
 
 @LOSSES.register("vsd")
@@ -61,38 +63,43 @@ class VSD(Loss):
             lora = self._lora(draw, probe)
             outputs = probe.predict(draw, self.probed, [lora]).outputs
             (slope,) = torch.autograd.grad((outputs.eps[TARGET] - draw.noise).square().sum(), lora.values)
-        seen = outputs[TARGET]
-        return draw, Outputs({TARGET: replace(seen, output=seen.output.detach())}, {lora: Slope(slope)})
+        for name in MOMENTS:  # here, where an allocation that fails is tried again with fewer draws
+            probe.state.tensor(name, slope)
+        estimate = outputs[TARGET]
+        slopes = Slope(slope, lora.values.detach())
+        return draw, Outputs({TARGET: replace(estimate, output=estimate.output.detach())}, {lora: slopes})
 
     def _lora(self, draw: Draw, probe: Probe) -> LowRank:
-        """As it begins, which a draw's key decides, and what was learned since then."""
-        layers = projections(probe.network)
-        keys = [replace(key, step=0, attempt=0, sample=0) for key in draw.keys]
-        start = torch.stack([LowRank.start(layers, self.rank, key.generator("lora")) for key in keys]).to(draw.noise)
-        learned = probe.state.tensor("learned", start)[probe.progress.images]
-        return LowRank(layers, self.rank, (start + learned).requires_grad_())
+        """That of each image; at its first step, as a draw's key has it begin."""
+        layers, (images, step, _) = projections(probe.network), probe.progress
+        like = draw.noise.new_empty(0, LowRank.count(layers, self.rank))
+        values = probe.state.tensor("values", like)[images]
+        for row in (step == 0).nonzero()[:, 0].tolist():
+            key = replace(draw.keys[row], attempt=0, sample=0)
+            values[row] = LowRank.start(layers, self.rank, key.generator("lora")).to(values)
+        return LowRank(layers, self.rank, values.requires_grad_())
 
     def gradient(self, p: Prediction) -> Latents:
         """NaN for an image whose LoRA's slope is not finite, which ends it before Adam takes that in."""
         assert p.earlier is not None
         gradient = weight(self.weighting, p.draw) * (p.eps[self.branches[0]] - p.earlier.eps[TARGET])
-        return torch.where(per_image(_slope(p).isfinite().all(1)), gradient, torch.nan)
+        return torch.where(per_image(_slope(p).values.isfinite().all(1)), gradient, torch.nan)
 
     def causes(self, p: Prediction) -> dict[str, Bool[Tensor, " b"]]:
-        return {"the gradient of vsd's LoRA is not finite; use --precision fp32": _slope(p).isfinite().all(1)}
+        return {"the gradient of vsd's LoRA is not finite; use --precision fp32": _slope(p).values.isfinite().all(1)}
 
     def accepted(self, gradient: Latents, p: Prediction) -> None:
         """A step of Adam for each LoRA."""
-        slope = _slope(p)
-        mean, square, learned = (p.state.tensor(name, slope) for name in ("mean", "square", "learned"))
+        slope, at = _slope(p).values, _slope(p).at
+        mean, square, values = (p.state.tensor(name, slope) for name in (*MOMENTS, "values"))
         count = p.step[:, None] + 1
         mean[p.images] = torch.lerp(slope, mean[p.images], BETAS[0])
         square[p.images] = torch.lerp(slope**2, square[p.images], BETAS[1])
         m, v = mean[p.images] / (1 - BETAS[0] ** count), square[p.images] / (1 - BETAS[1] ** count)
-        learned[p.images] -= self.lr * m / (v.sqrt() + EPS)
+        values[p.images] = at - self.lr * m / (v.sqrt() + EPS)
 
 
-def _slope(p: Prediction) -> Float[Tensor, "b n"]:
+def _slope(p: Prediction) -> Slope:
     assert p.earlier is not None
     (slope,) = p.earlier.recorded.values()
-    return slope.values
+    return slope

@@ -18,8 +18,7 @@ BRANCHES = (TARGET, NULL)
 
 
 def values_of(network: Backbone, scale: float = 0.3) -> Tensor:
-    count = LowRank.start(projections(network), RANK, torch.Generator()).numel()
-    return scale * torch.randn(B, count, generator=torch.Generator().manual_seed(2))
+    return scale * torch.randn(B, LowRank.count(projections(network), RANK), generator=torch.Generator().manual_seed(2))
 
 
 def run(network: Backbone, *hooks: Hook, row: int | None = None) -> dict[Branch, Tensor]:
