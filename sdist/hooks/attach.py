@@ -60,13 +60,13 @@ def record(network: Any, names: Iterable[str], rows: slice) -> Iterator[Tape]:
 def add(network: Any, additions: Mapping[str, Addition]) -> Iterator[None]:
     """Until the end of the block, modules of network.denoiser return more by what these functions give, by module name.
 
-    A compiled network runs as it is in the block. Raises UserError for a network that is checkpointed, and at the end of the
-    block for a module that was not called in it, and KeyError for one that does not exist.
+    A compiled network runs as it is in the block, as it does anyway where autograd is on. Raises UserError for a network that is
+    checkpointed, and at the end of the block for a module that was not called in it, and KeyError for one that does not exist.
     """
     _refuse_checkpointing(network)
     called = set[str]()
     with ExitStack() as stack:
-        if (compiled := getattr(network, "compiled", None)) is not None:
+        if (compiled := getattr(network, "compiled", None)) is not None and not torch.is_grad_enabled():
             stack.enter_context(compiled.paused())
         for name, addition in additions.items():
             handle = _module(network.denoiser, name).register_forward_hook(_adding(name, addition, called))

@@ -89,9 +89,9 @@ class CompiledForward:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """In the block the network runs as it is, for what a compiled function hides: attention that is steered. Said once."""
+        """In the block the network runs as it is, for what a compiled function hides: layers that are changed. Said once."""
         if not self._told:
-            log.info("%s steps aside: this method steers attention, which a compiled network hides", self.engine.name)
+            log.info("%s steps aside: this method changes layers, which a compiled network hides", self.engine.name)
         before, self._paused, self._told, self.engine.stepped_aside = self._paused, True, True, True
         try:
             yield

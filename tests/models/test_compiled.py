@@ -8,7 +8,9 @@ from sdist.config.build import load_settings, resolve
 from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
+from sdist.hooks.attach import add
 from sdist.hooks.attention import AttentionRecorder
+from sdist.hooks.low_rank import projections
 from sdist.models import compiled as compiled_module
 from sdist.models import inductor
 from sdist.models.base import Backbone
@@ -57,6 +59,19 @@ def test_a_gradient_through_the_network_takes_the_plain_one(tiny: Backbone, tiny
         p, z = run(backbone, recorder, 1, grad=True)
         grads.append(torch.autograd.grad(p.eps[TARGET].square().sum(), z)[0])
     torch.testing.assert_close(*grads)
+
+
+def test_what_adds_to_a_layer_makes_it_step_aside_where_autograd_is_off(tiny: Backbone, tiny_folder) -> None:
+    compiled, recorder = load_backbone(str(tiny_folder), "cpu"), AttentionRecorder(TARGET, 1, 0)
+    compiled.compile()
+    additions = {next(iter(projections(tiny))): torch.ones_like}
+    for grad in (True, False):
+        found = []
+        for backbone in (tiny, compiled):
+            with torch.set_grad_enabled(grad), add(backbone, additions):
+                found.append(run(backbone, recorder, 1, grad)[0].eps[TARGET].detach())
+        torch.testing.assert_close(*found)
+        assert compiled.compiled.engine.stepped_aside is not grad
 
 
 @pytest.mark.parametrize(

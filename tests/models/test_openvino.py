@@ -185,7 +185,7 @@ def test_steered_attention_makes_it_step_aside(converted: Backbone, tiny: Backbo
         found.append((p.eps[TARGET], tape[query]))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
-    assert caplog.text.count("openvino steps aside: this method steers attention") == 1
+    assert caplog.text.count("openvino steps aside: this method changes layers") == 1
     assert converted.engine == "torch"
 
 
