@@ -70,6 +70,14 @@ MISTAKES = {
     "another editor": (["--method", "p2p"], "p2p does not read a model's scale"),
     "another optimizer": (["--set", "optimizer.name=Adam"], "lusd: the rule is that of SGD per element"),
     "a step that depends on the size": (["--set", "optimizer.scale=released"], "lusd: the rule is that of SGD per element"),
+    "a walk": (
+        ["--method", "dreamsampler", "--set", "normalizer=unit_std"],
+        "dreamsampler: the rule is of draws that do not depend",
+    ),
+    "timesteps that descend": (
+        ["--set", "timesteps=annealed"],
+        "lusd: the rule is of draws that do not depend on the steps before",
+    ),
     "a model of another world": (["--model", "sdxl"], "--model sdxl needs pairs that it knows: give --input FOLDER"),
     "no folder": (["--input", "nowhere"], "nowhere"),
     "no images": (["--pairs", "0"], "--pairs must be at least 1, got 0"),

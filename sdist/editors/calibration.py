@@ -21,9 +21,13 @@ def is_scaled(editor: Editor) -> bool:
 
 
 def check_scaled(settings: Settings, method: str) -> None:
-    """Raises UserError for a method that has no scale, and for one whose optimizer the rule is not of."""
+    """Raises UserError for a method that has no scale, and for one whose timesteps or optimizer the rule is not of."""
     if not is_scaled(settings.editor):
         raise UserError(f"{method} does not read a model's scale: calibrate a method with the unit_std normalizer, such as lusd")
+    if settings.editor.timesteps.descends:  # as they do for every loss that walks
+        raise UserError(
+            f"{method}: the rule is of draws that do not depend on the steps before; calibrate a method with uniform timesteps"
+        )
     if (settings.editor.optimizer.name, settings.editor.optimizer.scale) != ("SGD", "per_element"):
         raise UserError(f"{method}: the rule is that of SGD per element; set optimizer.name=SGD optimizer.scale=per_element")
 
