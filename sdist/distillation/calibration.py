@@ -1,5 +1,6 @@
 """The scale of a model by a rule: LUSD's threshold and step, from draws where edits begin. Its derivation: docs/methods.md."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,12 @@ from ..diffusion import Latents, PerImage, std
 from ..draws import DrawKey
 from ..errors import NotFiniteError, UserError
 from ..gammas import Gamma
+from ..models.memory import AllocationError
 from ..normalizers import UnitStd
 from ..prediction import Edit, Network
 from .method import Method
+
+log = logging.getLogger("sdist")
 
 REFUSED = 0.15  # share of the draws at the sources that the threshold refuses: 0.16 on tinyworld, whose threshold is 0.01
 TRAVEL = 0.6  # SDs of the latents that a run goes along what draws have in common: 0.61 on tinyworld, whose step is 0.035
@@ -52,8 +56,8 @@ class Calibration:
 def survey(network: Network, method: Method, edit: Edit, seed: int, key: str, draws: int, parallel: int) -> Survey:
     """The first attempts of `draws` steps of one image, evenly spread over the run, all at its source latents.
 
-    The image is the row of `edit`; `parallel` draws are tried at once. Raises UserError for fewer than two draws, and for more
-    than the method has steps.
+    The image is the row of `edit`; `parallel` draws are tried at once, or as many as fit in memory. Raises UserError for fewer
+    than two draws, and for more than the method has steps.
     """
     if not 2 <= draws <= method.steps:
         raise UserError(f"draws must be at least 2 and at most {method.steps}, the steps of the method, got {draws}")
@@ -65,12 +69,26 @@ def survey(network: Network, method: Method, edit: Edit, seed: int, key: str, dr
 
 
 def _gradients(network: Network, method: Method, edit: Edit, keys: Sequence[DrawKey], parallel: int) -> Iterator[Latents]:
-    for first in range(0, len(keys), parallel):
-        some = keys[first : first + parallel]
-        rows: Int[Tensor, " b"] = torch.zeros(len(some), dtype=torch.long, device=edit.source.device)
-        many = edit.narrow(rows)
-        draw = method.draw(network, some, many.source)
-        yield method.predict(network, many.source, many, draw, rows, method.states(1))[1]
+    """Of `parallel` draws at once, or of as many as fit in memory. Raises AllocationError where not even one does."""
+    done = 0
+    while done < len(keys):
+        some = keys[done : done + parallel]
+        try:
+            yield _gradient(network, method, edit, some)
+        except AllocationError as error:
+            if len(some) == 1:
+                raise
+            parallel = len(some) // 2
+            log.warning("%d draws at once do not fit in memory, going on with %d: %s", len(some), parallel, error.reason)
+        else:
+            done += len(some)
+
+
+def _gradient(network: Network, method: Method, edit: Edit, keys: Sequence[DrawKey]) -> Latents:
+    rows: Int[Tensor, " b"] = torch.zeros(len(keys), dtype=torch.long, device=edit.source.device)
+    many = edit.narrow(rows)
+    draw = method.draw(network, keys, many.source)
+    return method.predict(network, many.source, many, draw, rows, method.states(1))[1]
 
 
 def common_of(gradients: Latents) -> float:

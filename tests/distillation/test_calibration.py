@@ -13,6 +13,7 @@ from sdist.draws import DrawKey
 from sdist.errors import NotFiniteError, UserError
 from sdist.gammas import ReverseSigmoid
 from sdist.losses.sbp import SBP
+from sdist.models.memory import AllocationError
 from sdist.normalizers import UnitStd
 from sdist.optimizer import OptimizerSettings
 from sdist.prediction import Edit, Text
@@ -82,6 +83,22 @@ def test_how_many_draws_are_tried_at_once_changes_nothing() -> None:
     one, many = surveyed(parallel=1), surveyed(parallel=10)
     torch.testing.assert_close(one.sds, many.sds)
     assert one.common == pytest.approx(many.common)
+
+
+def test_draws_that_do_not_fit_in_memory_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimate(self: Striped, z_t: torch.Tensor, t: torch.Tensor, text: Text, guidance: None = None) -> Estimate:
+        calls.append(len(z_t) // 2)  # rows of source and target
+        if calls[-1] > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, z_t, t, text)
+
+    expected, plain, calls, fitting = surveyed(parallel=2), Striped.estimate, list[int](), 2
+    monkeypatch.setattr(Striped, "estimate", estimate)
+    torch.testing.assert_close(surveyed(parallel=8).sds, expected.sds)
+    assert calls == [8, 4, 2, 2, 2, 2, 2]
+    fitting = 0
+    with pytest.raises(AllocationError, match="1 draws at once does not fit in memory"):
+        surveyed()
 
 
 def test_a_step_and_a_threshold_hold_at_every_size() -> None:
