@@ -18,7 +18,8 @@ class DreamSampler(Loss):
     """z - N - w (T - N), with N = clean(z_t, null), T = clean(z_t, y_tgt) and w = guidance_scale alpha_bar, on a DDIM inversion.
 
     A step of length 1, which the method is made for, ends at the least of (1 - w) |x - N|^2 + w |x - T|^2, and keeps the null
-    prompt's noise for the next level. The inversion goes up the run's levels without a prompt.
+    prompt's noise for the next level. The inversion, without a prompt, goes up to the first timestep in as many steps as the run
+    has, evenly and to whole timesteps before the last: the run's own levels where timesteps are `descending`, by default.
     """
 
     guidance_scale: float = 0.2
@@ -58,6 +59,6 @@ class DreamSampler(Loss):
 def _inverted(draw: Draw, probe: Probe) -> Draw:
     """From the latents themselves at timestep 0 to the draw's, in as many steps as the run has."""
     steps, at = probe.progress.steps, replace(probe.at(draw, torch.zeros_like(draw.t)), noise=torch.zeros_like(draw.noise))
-    for k in range(1, steps + 1):
-        at, _ = inverted_to(at, (draw.t * (k / steps)).round().to(draw.t.dtype), probe)
+    for t in (*((draw.t * (k / steps)).round().to(draw.t.dtype) for k in range(1, steps)), draw.t):
+        at, _ = inverted_to(at, t, probe)
     return at

@@ -1,6 +1,7 @@
 """DreamSampler: each step is a distillation on DDIM's way down, by identities with other losses and by a plain walk."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,13 +9,14 @@ import torch
 from sdist.diffusion import Latents, per_image
 from sdist.distillation.distiller import ScoreDistiller
 from sdist.distillation.method import Method
+from sdist.draws import DrawKey
 from sdist.errors import UserError
 from sdist.losses.base import predict_for
 from sdist.losses.dreamsampler import DreamSampler
 from sdist.losses.sds import SDS
 from sdist.optimizer import OptimizerSettings
 from sdist.prediction import NULL, TARGET, Edit, Prediction, State, predict
-from sdist.timesteps import Descending
+from sdist.timesteps import Descending, Timesteps
 
 from ..conftest import Gaussian, gaussian_edit, make_draw, progress, run_to_end
 from .test_velocity_delta import GaussianFlow
@@ -31,8 +33,8 @@ def on_its_way(network, loss: DreamSampler, steps: tuple[int, ...] = (3, 3)) -> 
     return predict_for(loss, network, edit.source, edit, make_draw(network, b, [300, 700]), loss.branches, (), where, state)
 
 
-def edited(network, guidance: float, steps: int, edit: Edit) -> Latents:
-    method = Method(DreamSampler(guidance), optimizer=OptimizerSettings(lr=1.0), steps=steps, timesteps=Descending())
+def edited(network, guidance: float, steps: int, edit: Edit, timesteps: Timesteps = Descending()) -> Latents:  # noqa: B008
+    method = Method(DreamSampler(guidance), optimizer=OptimizerSettings(lr=1.0), steps=steps, timesteps=timesteps)
     return run_to_end(ScoreDistiller(network, edit, method, [(0, "a"), (0, "b")])).latents.detach()
 
 
@@ -60,26 +62,30 @@ def test_a_step_ends_at_the_least_of_its_two_terms(network) -> None:
 
 
 @NETWORKS
-def test_a_run_agrees_with_a_walk_of_noisy_latents(network) -> None:
-    """Up to the noisiest level with the null prompt, and down with its noise around null + w (target - null)."""
+@pytest.mark.parametrize("timesteps", [Descending(), Descending(skip=2, end=40.25)], ids=["whole", "fractions"])
+def test_a_run_agrees_with_a_walk_of_noisy_latents(network, timesteps: Timesteps) -> None:
+    """Up to the run's first level with the null prompt, and down with its noise around null + w (target - null)."""
     steps, edit = 4, gaussian_edit(2)
-    levels = [round(network.last_timestep * k / steps) for k in range(steps + 1)]
-    at = [[per_image(scale.double()) for scale in network.scales(torch.tensor([t]), (1, 1))] for t in levels]
-    z_t = at[0][0] * edit.source
+    down = [timesteps.at(DrawKey(0, "a", step, 0), steps, network.last_timestep) for step in range(steps)]
+    up = [*(round(down[0] * k / steps) for k in range(steps)), down[0]]
 
-    def seen(z_t: Latents, level: int, prompt: str) -> tuple[Latents, Latents]:
-        estimate = network.estimate(z_t, torch.tensor([levels[level]] * 2), edit.text[prompt])
+    def scales(t: float) -> tuple[Latents, Latents]:
+        alpha, sigma = (per_image(scale.double()) for scale in network.scales(torch.tensor([t]), (1, 1)))
+        return alpha, sigma
+
+    def seen(z_t: Latents, t: float, prompt: str) -> tuple[Latents, Latents]:
+        estimate = network.estimate(z_t, torch.tensor([t] * 2), edit.text[prompt])
         return estimate.clean, estimate.eps
 
-    for low in range(steps):
-        clean, eps = seen(z_t, low, "null")
-        z_t = at[low + 1][0] * clean + at[low + 1][1] * eps
-    for high in range(steps, 0, -1):
-        (null, eps), (target, _) = seen(z_t, high, "null"), seen(z_t, high, "target")
-        alpha, sigma = at[high]
+    z_t = scales(0)[0] * edit.source
+    for t, higher in pairwise(up):
+        clean, eps = seen(z_t, t, "null")
+        z_t = scales(higher)[0] * clean + scales(higher)[1] * eps
+    for t, lower in pairwise([*down, 0]):
+        (null, eps), (target, _), (alpha, sigma) = seen(z_t, t, "null"), seen(z_t, t, "target"), scales(t)
         clean = null + 0.7 * alpha**2 / (alpha**2 + sigma**2) * (target - null)
-        z_t = at[high - 1][0] * clean + at[high - 1][1] * eps
-    torch.testing.assert_close(edited(network, 0.7, steps, edit), clean, **EXACT)
+        z_t = scales(lower)[0] * clean + scales(lower)[1] * eps
+    torch.testing.assert_close(edited(network, 0.7, steps, edit, timesteps), clean, **EXACT)
 
 
 @NETWORKS
