@@ -46,8 +46,8 @@ def main(args: argparse.Namespace) -> int:
     settings = settings_from(args, args.method)
     check_scaled(settings, args.method)
     requests = _scenes(settings, args.pairs) if args.input is None else _pairs(settings, args.input, args.pairs)
-    found = calibrate(model_cache.get(settings), requests, args.draws, args.parallel)
-    report = _report(found, settings, len(requests), args.draws)
+    scale = calibrate(model_cache.get(settings), requests, args.draws, args.parallel)
+    report = _report(scale, settings, len(requests), args.draws)
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
     return 0
 
@@ -76,20 +76,20 @@ def _pairs(settings: "Settings", source: str, count: int) -> list["Request"]:
     return [pair.request(settings.seed, settings.reads) for pair in pairs]
 
 
-def _report(found: "Calibration", settings: "Settings", pairs: int, draws: int) -> dict[str, Any]:
+def _report(scale: "Calibration", settings: "Settings", pairs: int, draws: int) -> dict[str, Any]:
     """As plain data: the rule's values, those that the model has now, and what both mean."""
     from torch import cat
 
-    values = {"by the rule": (found.step, found.threshold), "now": (settings.scale.step, settings.scale.threshold)}
-    measured = {"latents_sd": found.latents, "gradient_sd": float(cat(found.sds).median()), "drift": found.drift}
-    scales = {name: _meaning(found, *pair) for name, pair in values.items()}
-    return {"model": settings.model, "pairs": pairs, "draws": draws, **measured, "path": found.path, "scales": scales}
+    values = {"by the rule": (scale.step, scale.threshold), "now": (settings.scale.step, settings.scale.threshold)}
+    measured = {"latents_sd": scale.latents, "gradient_sd": float(cat(scale.sds).median()), "drift": scale.drift}
+    scales = {name: _meaning(scale, *pair) for name, pair in values.items()}
+    return {"model": settings.model, "pairs": pairs, "draws": draws, **measured, "path": scale.path, "scales": scales}
 
 
-def _meaning(found: "Calibration", step: float, threshold: float) -> dict[str, float]:
+def _meaning(scale: "Calibration", step: float, threshold: float) -> dict[str, float]:
     """A scale with how far a run goes by it, and which share of the draws it refuses: of all images, and of the worst."""
-    refused = found.refused(threshold)
-    return {"step": step, "threshold": threshold, "travel": found.travel(step), "refused": fmean(refused), "worst": max(refused)}
+    refused = scale.refused(threshold)
+    return {"step": step, "threshold": threshold, "travel": scale.travel(step), "refused": fmean(refused), "worst": max(refused)}
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

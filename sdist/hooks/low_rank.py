@@ -28,11 +28,11 @@ class Factors(NamedTuple):
 def projections(network: Any) -> dict[str, nn.Linear]:
     """Those of all attention layers of network.denoiser, by name. Raises UserError if there are none."""
     modules = network.denoiser.named_modules()
-    found = {name: module for name, module in modules if name.endswith(PROJECTIONS) and isinstance(module, nn.Linear)}
-    if not found:
+    linear = {name: module for name, module in modules if name.endswith(PROJECTIONS) and isinstance(module, nn.Linear)}
+    if not linear:
         kind = type(network.denoiser).__name__
         raise UserError(f"{kind} has no linear layers named {', '.join(PROJECTIONS)}, so it cannot have a LoRA")
-    return found
+    return linear
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ class Slope:
 @LOSSES.register("vsd")
 @dataclass(frozen=True)
 class VSD(Loss):
-    """w(t) (eps_cfg(z_t, y_tgt) - eps_lora(z_t, y_tgt)): SDS whose noise is what a LoRA that has learned the edited image sees.
+    """w(t) (eps_cfg(z_t, y_tgt) - eps_lora(z_t, y_tgt)): SDS whose noise is predicted by a LoRA trained on the edited image.
 
     Every image has a LoRA of its own, of all projections of attention. It begins without an effect; after each step Adam moves it
     against the gradient of |eps_lora(z_t, y_tgt) - noise|^2 at the step's draw. The network's weights stay as they are.
