@@ -4,7 +4,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -106,8 +106,10 @@ class Denoising(Editor):
                 raise
         else:
             seconds = (time.perf_counter() - start) / count
+            is_whole = steps == self.steps or not self.watchable
             each = zip(batch, walked.latents, walked.masks, strict=True)
-            return [_decoded(model, prepared, z[None], mask, (1,) * steps, count, seconds) for prepared, z, mask in each]
+            made = [_decoded(model, prepared, z[None], mask, (1,) * steps, count, seconds) for prepared, z, mask in each]
+            return [one if isinstance(one, str) else replace(one, is_whole=is_whole) for one in made]
         first, *others = batch
         made = self._edit_group(model, [first], callbacks)
         return [*made, *(one for prepared in others for one in self._edit_group(model, [prepared], _unseen(callbacks)))]

@@ -243,10 +243,18 @@ def test_an_edit_can_be_stopped_and_its_card_tells_where(model: Backbone, reques
     batch = [edit.prepare(replace(request, seed=seed)) for seed in (0, 1)]
     first, second = edit.edit(batch, Observers([stopping], parallel=2))
     assert (first.attempts, second.attempts) == ((1, 1), (1, 1))
+    assert (first.is_whole, second.is_whole) == (False, False)
     replace(first, card=edit.card(first)).save(tmp_path / "stopped.png")
     capsys.readouterr()
     assert main(["replay", str(tmp_path / "stopped.png"), "--quiet"]) in (0, 1)
     assert capsys.readouterr().out.startswith(("identical", "differs: by at most 1 "))  # alone, it was rounded otherwise
+
+
+@pytest.mark.parametrize("last", [STEPS, STEPS + 1], ids=["asked to stop at the end", "not asked"])
+def test_an_edit_that_made_its_last_step_is_whole(model: Backbone, request_of, last: int) -> None:
+    edit = method(model)
+    (result,) = edit.edit([edit.prepare(request_of())], Observers([StopCondition(lambda walk: bool(walk.step[0] == last))]))
+    assert (len(result.attempts), result.is_whole) == (STEPS, True)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
