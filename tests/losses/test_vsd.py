@@ -1,5 +1,7 @@
 """VSD: SDS without its noise while the LoRA has no effect, a LoRA that learns the image, and torch's Adam."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,11 +92,23 @@ def test_an_image_does_not_depend_on_its_company_and_a_rejected_draw_teaches_not
     assert not alone.tensors["values"][0].any()
 
 
+@contextmanager
+def failing(layer: torch.nn.Module) -> Iterator[None]:
+    """In the block a call of the layer is a ZeroDivisionError."""
+    handle = layer.register_forward_pre_hook(lambda module, given: 1 / 0)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def test_an_edit_leaves_the_model_as_it_was_also_after_an_exception(tiny_folder: Path, picture: Path) -> None:
     loaded = sdist.load("vsd", str(tiny_folder), settings=["steps=2"])
     before = {name: value.clone() for name, value in loaded.model.denoiser.state_dict().items()}
     request = sdist.Request(picture, "a cat", "a cat wearing a hat")
     (result,) = loaded.edit([loaded.prepare(request)])
+    with pytest.raises(UserError, match="ZeroDivisionError"), failing(loaded.model.denoiser.conv_out):
+        loaded.edit([loaded.prepare(request)])
     (again,) = loaded.edit([loaded.prepare(request)])
     assert result.image.tobytes() == again.image.tobytes()
     assert not any(module._forward_hooks for module in loaded.model.denoiser.modules())
