@@ -1,6 +1,7 @@
 """Edits that are watched while they are made: those of one press in a thread, which goes on whether somebody looks or not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from threading import Event
@@ -16,11 +17,20 @@ from ..editors.base import Observers
 from ..editors.loading import model_cache
 from ..edits.composition import composed
 from ..edits.request import Request, Result
+from ..errors import UserError
 from ..files.images import load_image
+from ..models.base import Backbone
 from .limits import Limits, reason
 from .timeline import Timeline
 
 SMALL = 256  # pixels of a thumbnail's long side
+
+
+class BusyError(UserError):
+    """A picture cannot be decoded while an edit is being made."""
+
+    def __init__(self) -> None:
+        super().__init__("this picture is shown when no edit is being made: the networks of its model take turns on the GPU")
 
 
 @dataclass
@@ -36,22 +46,41 @@ class Run:
     began: float = 0.0  # on the monotonic clock
     _before: Image.Image | None = None
 
-    @property
-    def waits(self) -> bool:
-        """Whether a look waits until no edit is made: networks of its model take turns on the GPU."""
-        model = model_cache.in_memory(self.settings)
-        return model is not None and model.residence.takes_turns
+    @contextmanager
+    def _free_model(self) -> Iterator[Backbone]:
+        """The model, for a look. Raises BusyError where its networks take turns and an edit is being made, instead of waiting."""
+        model = model_cache.in_memory(self.settings) or model_cache.get(self.settings).model
+        if not model.residence.takes_turns:
+            yield model
+        elif model.alone.acquire(blocking=False):
+            try:
+                yield model
+            finally:
+                model.alone.release()
+        else:
+            raise BusyError
 
     def picture(self, step: int, strength: float = 1.0) -> Image.Image:
-        """The picture at a step that was kept, see Timeline; after the end put back into its source, if that is wanted."""
-        image = self.timeline.picture(model_cache.get(self.settings).model, step, strength)
-        if self.result is None:
+        """The picture at a step that was kept, see Timeline; after the end put back into its source, if that is wanted.
+
+        The result is there already, unless `thin` made it small. Raises BusyError for another while no look can be taken.
+        """
+        result = self.result
+        if result is not None and result.image is not self.thumbnail and step >= self.timeline.made and strength == 1:
+            return result.image
+        with self._free_model() as model:
+            image = self.timeline.picture(model, step, strength)
+        if result is None:
             return image
-        return composed(replace(self.result, image=image, mask=self.timeline.at(step).mask), self.settings).image
+        return composed(replace(result, image=image, mask=self.timeline.at(step).mask), self.settings).image
 
     def branches(self, step: int) -> dict[str, Image.Image]:
-        """Those of a method of two branches, see Timeline."""
-        return self.timeline.branches(model_cache.get(self.settings).model, step)
+        """Those of a method of two branches, see Timeline; none while no look can be taken."""
+        try:
+            with self._free_model() as model:
+                return self.timeline.branches(model, step)
+        except BusyError:
+            return {}
 
     def before(self, size: tuple[int, int]) -> Image.Image:
         """The source picture at a size, of the edit as a rule."""

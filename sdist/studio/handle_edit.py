@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UserError
-from .edits import Run, Work
+from .edits import BusyError, Run, Work
 from .form import EditOrder, runs_of
 from .handle_source import placed
 from .html import problem, run_stage, status
@@ -45,8 +45,7 @@ def watch(visitor: Visitor, mark: str) -> dict[str, Any]:
     if monotonic() < visitor.rests and not ended:
         return answer
     began, run = monotonic(), visitor.shown
-    is_seen = run is not None and run in work.runs and mark != newest and (ended or not run.waits)
-    looked = seen(run, run.timeline.made) if run is not None and is_seen else {}
+    looked = seen_if_free(run, run.timeline.made) if run is not None and run in work.runs and mark != newest else {}
     changes = {**looked, **answer}
     changes |= {} if mark.split(".")[-1] == newest.split(".")[-1] else {"runs": gallery(visitor)}
     changes |= {**buttons(visitor), "problem": problem(work.problem)} if ended else {}
@@ -86,8 +85,16 @@ def buttons(visitor: Visitor) -> dict[str, Any]:
     return {"edit": gr.update(visible=not busy), "stop": gr.update(visible=busy), "clock": clock}
 
 
+def seen_if_free(run: Run, step: int, strength: float = 1.0) -> dict[str, Any]:
+    """What `seen` says, or that the picture comes later."""
+    try:
+        return seen(run, step, strength)
+    except BusyError as error:
+        return {"status": status(str(error))}
+
+
 def seen(run: Run, step: int, strength: float = 1.0) -> dict[str, Any]:
-    """Stage, status, curves, sliders and the way onward of a run at a step."""
+    """Stage, status, curves, sliders and the way onward of a run at a step. Raises BusyError, see Run.picture."""
     done = run.result is not None
     last, drawn = max(1, run.timeline.made) if done else run.timeline.steps, curves(run.timeline)
     return {
@@ -124,8 +131,10 @@ def choose_run(visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
     """Another of the edits so far."""
     if visitor.is_busy or event.index >= len(visitor.ended):
         return {}
-    visitor.shown, visitor.look = visitor.ended[event.index], None
-    return seen(visitor.shown, visitor.shown.timeline.made)
+    run = visitor.ended[event.index]
+    changes = seen(run, run.timeline.made)
+    visitor.shown, visitor.look = run, None  # unless it cannot be seen yet
+    return changes
 
 
 def onward(visitor: Visitor, step: float, strength: float) -> dict[str, Any]:

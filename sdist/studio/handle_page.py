@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from .form import CARD
-from .handle_edit import buttons, gallery, seen
+from .handle_edit import buttons, gallery, seen_if_free
 from .handle_source import ask, offered, placed, sized_here
 from .html import about, problem
 from .visitor import Visitor, form_of
@@ -21,7 +21,7 @@ def load(visitor: Visitor) -> dict[str, Any]:
         changes |= placed(visitor, visitor.mask, afresh=False)
     if run is not None and run.timeline.frames:
         step, strength = visitor.look or (run.timeline.made, 1.0)
-        changes |= seen(run, step, strength)
+        changes |= seen_if_free(run, step, strength)
     return {**changes, "about": about(form.methods)}
 
 

@@ -11,7 +11,7 @@ from sdist.studio.bench import Bench
 from sdist.studio.limits import Limits
 
 from ..browser import wait_until
-from .samples import a_run, work_of
+from .samples import a_run, ended, work_of
 
 
 def test_an_edit_is_watched_to_its_end(picture: Path, tiny_folder: Path) -> None:
@@ -19,10 +19,18 @@ def test_an_edit_is_watched_to_its_end(picture: Path, tiny_folder: Path) -> None
     work_of(run, begins=begun.append)()
     assert begun == [run]
     assert run.timeline.made == 3
-    assert np.array_equal(np.asarray(run.picture(3)), np.asarray(run.result.image))
+    assert run.picture(3) is run.result.image
     assert run.card["job"]["image"] == picture.name
     assert run.before((32, 32)).size == (32, 32)
     assert run.thumbnail.size == run.result.image.size
+
+
+def test_what_a_thinned_run_shows_is_decoded_from_its_last_step(picture: Path, tiny_folder: Path) -> None:
+    run = ended(a_run(picture, tiny_folder))
+    whole = run.result.image
+    run.thin()
+    assert run.picture(3) is not run.result.image
+    assert np.array_equal(np.asarray(run.picture(3)), np.asarray(whole))
 
 
 @pytest.mark.parametrize("how", ["stop", "unwanted"])
@@ -81,5 +89,7 @@ def test_two_branches_are_watched_with_their_mask(picture: Path, tiny_folder: Pa
     work = work_of(run)
     work()
     assert (work.problem, run.timeline.made, run.timeline.steps) == ("", 3, 3)
-    assert np.array_equal(np.asarray(run.picture(3)), np.asarray(run.result.image))
     assert all((frame.mask is not None) == (method == "vimaedit") for frame in run.timeline.frames[1:])
+    whole = run.result.image
+    run.thin()
+    assert np.array_equal(np.asarray(run.picture(3)), np.asarray(whole))

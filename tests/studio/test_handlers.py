@@ -1,9 +1,11 @@
 """The studio without a browser: what the page does when something is pressed."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio.data_classes import ImageData
@@ -12,7 +14,7 @@ from PIL import Image
 from sdist.config.build import load_settings
 from sdist.editors.loading import model_cache
 from sdist.errors import UserError
-from sdist.studio import edits, handle_edit, handle_source
+from sdist.studio import edits, handle_edit, handle_page, handle_source
 from sdist.studio.form import CARD
 from sdist.studio.limits import Offer
 from sdist.studio.visitor import Visitor
@@ -68,14 +70,39 @@ def test_before_the_first_step_the_picture_is_prepared(visitor: Visitor, picture
     wait_until(lambda: visitor.work.ended, 60)
 
 
-def test_where_networks_take_turns_the_page_looks_when_no_edit_is_made(visitor: Visitor, picture: Path) -> None:
+@pytest.fixture
+def turns(visitor: Visitor, picture: Path) -> Iterator[ThreadPoolExecutor]:
+    """A thread that looks while another edits with a model whose networks take turns; the visitor's edit has ended."""
     visitor.source = visitor.take(picture, "photo.png")
     visitor.card = load_settings("dds", model=visitor.offer.models[0], offload="model").plain()
-    assert "stage" in press(visitor, methods=[CARD], overrides="")
-    visitor.work.ended = False  # as if the next one were being made
+    assert "Save PNG" in press(visitor, methods=[CARD], overrides="")["stage"]
     with ThreadPoolExecutor(1) as pool, model_cache.get(visitor.shown.settings).model.alone:
-        looked = pool.submit(handle_edit.watch, visitor, "").result(60)
-    assert looked["status"]
+        yield pool
+
+
+def test_where_networks_take_turns_a_result_is_seen_while_another_edits(visitor: Visitor, turns: ThreadPoolExecutor) -> None:
+    chosen = gr.SelectData(None, {"index": 0, "value": None})
+    looks = [
+        turns.submit(handle_edit.watch, visitor, ""),
+        turns.submit(handle_page.load, visitor),
+        turns.submit(handle_edit.scrub, visitor, 3, 1.0),
+        turns.submit(handle_edit.choose_run, visitor, chosen),
+    ]
+    assert ["Save PNG" in look.result(60)["stage"] for look in looks] == [True] * 4
+    assert turns.submit(handle_edit.onward, visitor, 3, 1.0).result(60)["source"] == "a cat wearing a hat"
+
+
+def test_where_networks_take_turns_what_must_be_decoded_comes_later(visitor: Visitor, turns: ThreadPoolExecutor) -> None:
+    for handler in (handle_edit.scrub, handle_edit.onward):
+        with pytest.raises(UserError, match="shown when no edit is being made"):
+            turns.submit(handler, visitor, 1, 0.5).result(60)
+    visitor.look, visitor.rests = (1, 0.5), 0.0
+    loaded = turns.submit(handle_page.load, visitor).result(60)
+    assert "shown when no edit is being made" in loaded["status"]
+    assert "the source picture" in loaded["stage"]
+    visitor.work.ended, visitor.shown.result = False, None  # as if it were being made
+    looked = turns.submit(handle_edit.watch, visitor, "").result(60)
+    assert "step 3 of 3" in looked["status"]
     assert "stage" not in looked
 
 

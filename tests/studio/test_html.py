@@ -53,10 +53,12 @@ def test_a_picture_taken_from_the_timeline_is_replayed_bit_for_bit(
     picture: Path, tiny_folder: Path, tmp_path: Path, capsys, back: dict
 ) -> None:
     run = ended(a_run(picture, tiny_folder, steps=4, size="16x16" if back else "native", **back))
-    assert np.array_equal(np.asarray(run.picture(4)), np.asarray(run.result.image))
     assert run.picture(4).size == (32, 32)
     card = page_html.card_at(run, 2, 1.0)
     (tmp_path / "step2.png").write_bytes(png_bytes(run.picture(2), json.dumps(card)))
     assert main(["replay", str(tmp_path / "step2.png"), "--images", str(picture.parent)]) == 0
     assert capsys.readouterr().out == "identical\n"
     assert page_html.card_at(run, 4, 0.5)["strength"] == 0.5
+    whole = run.result.image
+    run.thin()
+    assert np.array_equal(np.asarray(run.picture(4)), np.asarray(whole))
