@@ -156,7 +156,8 @@ def progress(run: Run) -> str:
     """One line: how far, and how long."""
     made, steps = run.timeline.made, run.timeline.steps
     if run.result is not None:
-        how = f"done, {steps} steps" if made == steps else f"stopped after {made} of {steps} steps"
+        ended = "done after" if run.result.is_whole else "stopped after"
+        how = f"done, {steps} steps" if made == steps else f"{ended} {made} of {steps} steps"
         took = next(run.result.timings[name] for name in ("optimize", "edit") if name in run.result.timings)
         return _remarked(run, f"{how}, {took:.1f} s")
     seconds = monotonic() - run.began

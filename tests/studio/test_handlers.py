@@ -38,6 +38,14 @@ def test_an_edit_is_watched_and_its_result_can_be_gone_on_with(visitor: Visitor,
     assert np.array_equal(np.asarray(Image.open(visitor.source)), np.asarray(visitor.ended[-1].result.image))
 
 
+def test_an_edit_that_ends_by_itself_is_done(visitor: Visitor, picture: Path) -> None:
+    visitor.source = visitor.take(picture, "photo.png")
+    last = press(visitor, methods=["dds"], steps=12, overrides="stop.share=0.9\nstop.window=3")
+    made = visitor.shown.timeline.made
+    assert made < 12
+    assert f"done after {made} of 12 steps" in last["status"]
+
+
 def test_words_that_the_model_does_not_know_are_told_on_the_page(visitor: Visitor, picture: Path, monkeypatch) -> None:
     monkeypatch.setattr("sdist.editors.loading.unknown_words", lambda model, prompts: f"unknown: {prompts[1]}")
     visitor.source = visitor.take(picture, "photo.png")
