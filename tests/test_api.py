@@ -22,6 +22,7 @@ from sdist.distillation.callbacks import Snapshot, StopCondition
 from sdist.editors.base import Observers, report_unread
 from sdist.editors.loading import ModelCache
 from sdist.edits.request import Request
+from sdist.models.loading import load_backbone
 from sdist.models.stable_diffusion import StableDiffusion
 
 SETTINGS = {"scale.threshold": 0.01, "scale": {"cross_level": 1, "self_level": 0}, "steps": 3}
@@ -190,11 +191,12 @@ def test_a_run_works_in_a_thread(picture: Path, tiny_folder: Path) -> None:
 
 def test_a_model_is_loaded_once(tiny_folder: Path, monkeypatch) -> None:
     loads: list[str] = []
+    unet = load_backbone(str(tiny_folder), "cpu").denoiser
 
     def fake(settings: Settings) -> SimpleNamespace:
         loads.append(settings.precision)
         model = StableDiffusion.__new__(StableDiffusion)  # nothing is edited
-        model._alphas_cumprod = torch.ones(1000)
+        model._alphas_cumprod, model.denoiser = torch.ones(1000), unet
         return SimpleNamespace(model=model)
 
     monkeypatch.setattr("sdist.editors.loading.load_method", fake)
