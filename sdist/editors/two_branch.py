@@ -86,7 +86,7 @@ class TwoBranch(PromptToPrompt):
         try:
             return wanted.guide(model)
         except UserError as error:
-            if self.adapter != AUTO:
+            if self.adapter != AUTO or self.clip is not None:
                 raise
             _report_off(str(error))
             return None

@@ -104,6 +104,8 @@ def test_a_clip_of_ones_own(golden: Backbone, requests: list[Request], tmp_path:
         adapter = f"{key}.adapter={GOLDEN / 'ip_adapter'}"
         with pytest.raises(UserError, match="needs a CLIP with both towers, owner/clip: not on this disk"):
             LoadedMethod(load_settings(method, [adapter, f"{key}.clip=owner/clip"]), golden)
+    with pytest.raises(UserError, match="owner/clip: not on this disk"):  # also where the adapter is the model's own
+        LoadedMethod(load_settings("vimaedit", ["editor.clip=owner/clip"]), load_backbone("tinyworld", "cpu"))
 
 
 def test_what_cannot_be_had_is_one_line(tiny: Backbone, golden: Backbone) -> None:
