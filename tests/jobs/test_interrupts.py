@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM: what there is of an image is kept, and replays; a second one does not wait; a library handles none."""
 
 import json
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ def send(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
     def on_round(self: ProgressBar, distiller: ScoreDistiller) -> None:
         before(self, distiller)
         while left and int(distiller.step.sum()) >= step:
-            os.kill(os.getpid(), left.pop(0))
+            signal.raise_signal(left.pop(0))  # to this thread: another one might bring it when the edit has ended
 
     monkeypatch.setattr(ProgressBar, "on_round", on_round)
 
@@ -170,7 +169,7 @@ def test_a_signal_while_nothing_is_edited_ends_at_once(
     tiny_folder: Path, picture: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     def loading(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("sdist.editors.loading.load_backbone", loading)
     monkeypatch.setattr("sdist.jobs.session.model_cache", ModelCache(kept=1))

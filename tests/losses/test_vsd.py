@@ -116,8 +116,8 @@ def test_an_edit_leaves_the_model_as_it_was_also_after_an_exception(tiny_folder:
 
 
 def test_a_slope_that_is_not_finite_ends_its_image_alone_and_is_named(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def overflowing(*inputs: object) -> tuple[torch.Tensor]:
-        (slope,) = grad(*inputs)
+    def overflowing(*inputs: object, **options: object) -> tuple[torch.Tensor]:
+        (slope,) = grad(*inputs, **options)
         slope[1, 0] = torch.inf
         return (slope,)
 
