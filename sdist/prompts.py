@@ -15,6 +15,8 @@ CLITICS = "s|t|n|d|m|ll|re|ve|em"  # what stands behind an apostrophe and is no 
 WORD = re.compile(rf"(?<!\w)'(?:{CLITICS})'?(?!\w)|(?<!\w)n'(?!\w)|\w+(?:(?:'-|-'|['&-])\w+)*", re.IGNORECASE)
 PIECE = re.compile(r"\w+")
 ENDING = re.compile(rf"(?:n't|'(?:{CLITICS}))$", re.IGNORECASE)
+NUMBER, LITERAL = r"\s*(\d+\.?\d*|\.\d+)\s*", r"\([^()]*\)"
+WEIGHED = re.compile(rf"\(((?:[^()]|{LITERAL})*):{NUMBER}\)")  # (a cat:1.3)
 ALONE = re.compile(rf"n't|'(?:{CLITICS})'?|n'", re.IGNORECASE)
 
 Difference = Literal["paper", "released"]
@@ -35,8 +37,25 @@ class Word:
         return "" if ALONE.fullmatch(text) else self.text[: len(ENDING.sub("", text))]
 
 
+def parse_weights(prompt: str) -> tuple[str, list[float]]:
+    """The prompt with blanks in place of the signs of weights such as (a cat:1.3), and the weight of each character, else 1.
+
+    One within another is multiplied, as "cat" in ((cat:1.2) and dog:1.5). Parentheses without a number are text.
+    """
+    text, weights = prompt, [1.0] * len(prompt)
+    while found := WEIGHED.search(text):
+        (start, end), (first, last) = found.span(1), found.span()
+        text = text[:first] + " " + text[start:end] + " " * (last - end) + text[last:]
+        weights[start:end] = [weight * float(found[2]) for weight in weights[start:end]]
+    return text, weights
+
+
 def words(prompt: str, rule: Difference = "paper") -> list[Word]:
-    r"""The words of the prompt: runs of \w, held together by single apostrophes and hyphens; for the release runs of \w alone."""
+    r"""The words of the prompt: runs of \w, held together by single apostrophes and hyphens; for the release runs of \w alone.
+
+    The number of a weight, as in (a cat:1.3), is none.
+    """
+    prompt, _ = parse_weights(prompt)
     if rule == "released":
         return [Word(m.group(), m.start(), m.end()) for m in PIECE.finditer(prompt)]
     found = [Word(clean(prompt[m.start() : m.end()]), m.start(), m.end()) for m in WORD.finditer(aligned(prompt))]

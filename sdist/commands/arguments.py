@@ -20,7 +20,7 @@ Commands = Any  # argparse's subparsers, which have no public type
 SETTINGS = (  # that are arguments of their own
     "model", "device", "precision", "size", "seed", "steps", "compile", "keep_background", "output_size", "crop", "variant",
     "model_config", "vae", "lora", "embedding", "offload", "storage",
-    "clip_skip", "prompt_blocks",
+    "clip_skip", "prompt_blocks", "prompt_weights",
 )  # fmt: skip
 
 
@@ -34,6 +34,8 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     added_arguments(command)
     command.add_argument("--clip-skip", type=int, metavar="N", help="last layers of CLIP that are left out (default: 0)")
     command.add_argument("--prompt-blocks", type=int, metavar="N", help="of 75 tokens, that prompts are read in (default: 1)")
+    command.add_argument("--prompt-weights", action="store_const", const=True,
+                         help="(cat:1.3) in a prompt weighs the cat by 1.3 (default: it is text)")  # fmt: skip
     command.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument(
         "--precision",

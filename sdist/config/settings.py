@@ -57,6 +57,7 @@ class Settings:
     embedding: list[str] = field(default_factory=list)  # FILE[:WORD], folder or hub id: words of textual inversion
     clip_skip: int = 0  # last layers of CLIP that are left out, beyond those that the model leaves out anyway
     prompt_blocks: int = 1  # of 75 tokens, that prompts are read in: a longer prompt is an error
+    prompt_weights: bool = False  # whether (cat:1.3) in a prompt weighs "cat" by 1.3; else it is text like any other
     device: str = "auto"
     precision: Precision = "auto"  # of the noise predictor alone: fp32, fp16, bf16; auto is fp16 on CUDA, else fp32
     offload: Offload = "auto"  # networks that wait leave the GPU ("model"), or the denoiser's layers one by one ("group")

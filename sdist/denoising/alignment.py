@@ -30,7 +30,7 @@ class Tokens:
     @staticmethod
     def of(text: PromptEncoder, prompt: str) -> "Tokens":
         """Raises UserError for a prompt that the encoder does not hold."""
-        return Tokens(prompt, text.token_ids(prompt), text.token_spans(prompt))
+        return Tokens(text.plain(prompt), text.token_ids(prompt), text.token_spans(prompt))
 
     @property
     def count(self) -> int:

@@ -38,7 +38,7 @@ class DiffusersPipeline(Editor):
     """An editor whose work a pipeline of diffusers does, around the loaded networks."""
 
     ignores: ClassVar[frozenset[str]] = frozenset(
-        {"compile", "checkpoint", "offload", "storage", "clip_skip", "prompt_blocks", "scale", "log"}
+        {"compile", "checkpoint", "offload", "storage", "clip_skip", "prompt_blocks", "prompt_weights", "scale", "log"}
     )
     divisor: ClassVar[int] = 1  # of the image's sides, beside the autoencoder's
 

@@ -30,7 +30,7 @@ from ..models.memory import allocating
 from ..models.photographs import report_photograph
 from ..models.precision import DTYPES, format_on
 from ..models.process_state import process_state
-from ..models.vocabulary import check_words, report_words, unknown_words
+from ..models.vocabulary import check_words, report_weights, report_words, unknown_words
 from ..models.wrappers import check_casting, plain
 from ..registry import EDITORS
 from .base import Editor, Observers
@@ -42,6 +42,7 @@ log = logging.getLogger("sdist")
 
 LOADED = (  # settings that make another loaded model
     "model", "device", "precision", "compile", "checkpoint", "load_options", "clip_skip", "prompt_blocks",
+    "prompt_weights",
 )  # fmt: skip
 
 
@@ -120,6 +121,7 @@ class LoadedMethod:
         read = self._fitting.read(request)
         if not request.plain:
             report_words(self.model, self._read(request))
+            report_weights(self.model, self._read(request))
         with naming("editor", self.editor):
             words, tokens, source = localized or (*self.editor.words(self.model, request), None)
             source = self.editor.source_tokens(self.model, request) if source is None else source
@@ -212,7 +214,7 @@ def adapt(model: Backbone, settings: Settings) -> Backbone:
     with allocating(model.device, f"model {model.name} in the precision {settings.precision}"), naming("editor", settings.editor):
         settings.editor.adapt(model, settings.precision)
         model.finish()
-    model.text.configure(settings.clip_skip, settings.prompt_blocks)
+    model.text.configure(settings.clip_skip, settings.prompt_blocks, settings.prompt_weights)
     model.compile(settings.compile)
     if settings.checkpoint:
         model.denoiser.enable_gradient_checkpointing()

@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..metrics.encoders.clip import Clip
 from ..models.catalogue import hub_problem, is_cached, is_folder
 from ..models.fingerprint import fingerprint
+from ..prompts import parse_weights
 from .adapter import Adapter, read_adapter
 from .catalogue import Source, fetch
 
@@ -41,8 +42,11 @@ class Guide:
     def embeddings(
         self, images: Sequence[Image.Image], sources: Sequence[str], targets: Sequence[str], estimation: Estimation
     ) -> tuple[Embeddings, Embeddings]:
-        """Of the images, and estimated of the edited ones, on the model's device. Raises UserError for too long prompts."""
-        source, target = self.clip.texts(sources), self.clip.texts(targets)
+        """Of the images, and estimated of the edited ones, on the model's device. Raises UserError for too long prompts.
+
+        Prompts are read without their weights.
+        """
+        source, target = (self.clip.texts([parse_weights(prompt)[0] for prompt in some]) for some in (sources, targets))
         image = self.clip.images(images, "clean")
         device = self.clip.model.device
         return image.to(device), estimate(image, source, target, estimation).to(device)

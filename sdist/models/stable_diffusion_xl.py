@@ -28,11 +28,14 @@ class TwoClipTexts(ClipTexts):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
+        text = super().embed(prompts)
+        empty = torch.tensor([self.zero_empty and not prompt for prompt in prompts], device=text.tokens.device)
+        return text.map(lambda part: part.masked_fill(empty.view(-1, *[1] * (part.ndim - 1)), 0))
+
+    def encode(self, prompts: Sequence[str]) -> Text:
         first, second = (self._seen(prompts, i) for i in range(2))
-        tokens = self._joined(torch.cat([seen.hidden_states[-self.layer - self.skip] for seen in (first, second)], -1))
-        empty = torch.tensor([self.zero_empty and not prompt for prompt in prompts], device=tokens.device)
-        pooled = second.text_embeds[:: self.blocks].float()
-        return Text(tokens.masked_fill(empty[:, None, None], 0), pooled.masked_fill(empty[:, None], 0))
+        tokens = torch.cat([seen.hidden_states[-self.layer - self.skip] for seen in (first, second)], -1)
+        return Text(self._joined(tokens), second.text_embeds[:: self.blocks].float())
 
 
 @FAMILIES.register("stable_diffusion_xl")

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..prediction import Text
+from ..prompts import parse_weights
 from .inversion import with_all_vectors
 
 LANGUAGE_MODELS = ("T5", "UMT5", "Qwen", "Gemma", "Mistral")  # what the names of their classes begin with
@@ -33,13 +35,17 @@ class PromptEncoder(ABC):
 
     layer: ClassVar[int] = 1  # of CLIP, counted from its end, that is read where none is left out
     reads_blocks: ClassVar[bool] = False  # whether a prompt can be read in several blocks
+    reads_weights: ClassVar[bool] = False  # whether its parts can be weighed
 
     def __init__(self, encoders: Sequence[Any], tokenizers: Sequence[Any]) -> None:
         self.encoders, self.tokenizers = tuple(encoders), tuple(tokenizers)
-        self.skip, self.blocks = 0, 1
+        self.skip, self.blocks, self.weighs = 0, 1, False
 
-    def configure(self, clip_skip: int, prompt_blocks: int) -> None:
-        """Leaves out so many last layers of CLIP, and reads prompts in so many blocks. Raises UserError where that cannot be."""
+    def configure(self, clip_skip: int, prompt_blocks: int, prompt_weights: bool = False) -> None:
+        """Leaves out so many last layers of CLIP, reads prompts in so many blocks, and their weights or not.
+
+        Raises UserError where that cannot be.
+        """
         if clip_skip and not self.clips:
             raise UserError("--clip-skip: this model's prompts are not embedded by layers of CLIP; leave it out")
         layers = min((clip.config.num_hidden_layers for clip in self.clips), default=0)
@@ -51,7 +57,9 @@ class PromptEncoder(ABC):
             )
         if prompt_blocks > 1 and not self.reads_blocks:
             raise UserError(f"--prompt-blocks {prompt_blocks}: this model reads {self.length} tokens of a prompt in one")
-        self.skip, self.blocks = clip_skip, prompt_blocks
+        if prompt_weights and not self.reads_weights:
+            raise UserError("--prompt-weights: only prompts that CLIP alone reads are weighed, this model has another encoder")
+        self.skip, self.blocks, self.weighs = clip_skip, prompt_blocks, prompt_weights
 
     @property
     def clips(self) -> Sequence[Any]:
@@ -80,6 +88,10 @@ class PromptEncoder(ABC):
                 "tokenizer_config.json"
             )
         return min(limits)
+
+    def plain(self, prompt: str) -> str:
+        """The prompt as it is read: with blanks in place of the signs of its weights, if they are."""
+        return parse_weights(prompt)[0] if self.weighs else prompt
 
     def wrapped(self, prompt: str) -> str:
         """What a tokenizer is given of a prompt: itself, or a template around it."""
@@ -160,9 +172,26 @@ class ClipTexts(PromptEncoder):
     """Encoders that are all CLIP's: a long prompt is read in blocks, each between marks as a prompt of its own would be.
 
     Blocks that a prompt does not fill are empty prompts, so that what an image becomes does not depend on the prompts of others.
+
+    Weights move tokens' embeddings along the line from those of the empty prompt at the same places, as ComfyUI does: e' = e_0 +
+    w (e - e_0). A weight of 1 changes nothing, 0 leaves what an empty prompt has there. The pooled embedding is not weighed.
     """
 
     reads_blocks: ClassVar[bool] = True
+    reads_weights: ClassVar[bool] = True
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Text:
+        text = self.encode(prompts)
+        weights = [self._weights(prompt) if self.weighs else [1.0] for prompt in prompts]
+        if all(weight == 1 for row in weights for weight in row):
+            return text
+        tokens, empty = text.tokens, self.encode([""]).tokens
+        return replace(text, tokens=empty + torch.tensor(weights, device=tokens.device)[..., None] * (tokens - empty))
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Text:
+        """Without weights."""
 
     @property
     def clips(self) -> Sequence[Any]:
@@ -173,6 +202,7 @@ class ClipTexts(PromptEncoder):
         return self.blocks * super().length
 
     def token_ids(self, prompt: str, which: int = 0) -> list[int]:
+        prompt = self.plain(prompt)
         if self.blocks == 1:
             return super().token_ids(prompt, which)
         ids = [token for token, _ in self._in_blocks(prompt, which)]
@@ -180,9 +210,15 @@ class ClipTexts(PromptEncoder):
         return ids
 
     def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
+        prompt = self.plain(prompt)
         if self.blocks == 1:
             return super()._spans(prompt, which)
         return [span for _, span in self._in_blocks(prompt, which)]
+
+    def _weights(self, prompt: str) -> list[float]:
+        """Of each embedded token: that of the first of its characters; 1 of marks and padding."""
+        _, of_characters = parse_weights(prompt)
+        return [of_characters[start] if start < end else 1.0 for start, end in self.token_spans(prompt)]
 
     def _in_blocks(self, prompt: str, which: int) -> list[tuple[int, tuple[int, int]]]:
         """Tokens with the characters that they stand for, of all blocks. Raises UserError if there would have to be more."""
@@ -254,8 +290,7 @@ class TemplateText(PromptEncoder):
 class ClipText(ClipTexts):
     """The last layer of one CLIP text encoder, or one before it through the last norm, as diffusers has it."""
 
-    @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> Text:
+    def encode(self, prompts: Sequence[str]) -> Text:
         seen, encoder = self._seen(prompts, 0), self.encoders[0]
         if not self.skip:
             return Text(self._joined(seen.last_hidden_state))

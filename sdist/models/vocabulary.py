@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..prompts import Word, words
+from ..prompts import Word, parse_weights, words
 from ..spelling import key
 from .base import Backbone
 from .catalogue import MODELS
@@ -30,6 +30,13 @@ def report_words(model: Backbone, prompts: Sequence[str]) -> None:
     """Says in one line which words of the prompts the model does not know, if any."""
     if unknown := unknown_words(model, prompts):
         log.warning("%s; %s", unknown, _where(model))
+
+
+def report_weights(model: Backbone, prompts: Sequence[str]) -> None:
+    """Says which prompt has weights, as (cat:1.3), that are not asked for and so are text like any other."""
+    weighed = next((prompt for prompt in prompts if parse_weights(prompt)[0] != prompt), None)
+    if weighed is not None and model.text.reads_weights and not model.text.weighs:
+        log.warning("the weights in %r are read as text; --prompt-weights reads them as weights", weighed)
 
 
 def unknown_words(model: Backbone, prompts: Sequence[str]) -> str:

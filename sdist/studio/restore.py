@@ -14,7 +14,7 @@ from .form import COMPOSED, as_shipped
 from .limits import check_literal, check_prompts
 
 LARGEST = 200_000  # characters of a card
-COMMON = (  # what is no part of a method; a card with another storage, clip_skip or prompt_blocks stands for itself
+COMMON = (  # what is no part of a method; a card with another storage, or way to read prompts, stands for itself
     *SAME, "model", "precision", "size", "seed", "steps", *COMPOSED, "vae", "lora", "embedding",
 )  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_a_card_brings_back_how_the_model_was_read_and_not_where_it_stood(pictur
         return restored(json.dumps(card), methods_here("tinyworld"))
 
     assert back(offload="model", device="cuda:1", compile="none", checkpoint=True).method == "dds"
-    for name, value in {"storage": "fp8", "clip_skip": 1, "prompt_blocks": 2}.items():
+    for name, value in {"storage": "fp8", "clip_skip": 1, "prompt_blocks": 2, "prompt_weights": True}.items():
         card = back(**{name: value}, offload="model")
         assert card.method is None
         again = a_run(picture, tiny_folder, methods=[CARD], card=card.settings, overrides="")
