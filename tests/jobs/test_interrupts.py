@@ -32,14 +32,21 @@ def unignored() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def arrive(number: int) -> None:
+    """What Python does when a signal comes, now and in this thread; test_jobs and test_cli send real ones to other processes."""
+    handler = signal.getsignal(number)
+    assert callable(handler)
+    handler(number, None)
+
+
 def send(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
-    """Sends this process the signals when all images together have made so many steps."""
+    """The signals come when all images together have made so many steps."""
     left, before = [*numbers], ProgressBar.on_round
 
     def on_round(self: ProgressBar, distiller: ScoreDistiller) -> None:
         before(self, distiller)
         while left and int(distiller.step.sum()) >= step:
-            signal.raise_signal(left.pop(0))  # to this thread: another one might bring it when the edit has ended
+            arrive(left.pop(0))
 
     monkeypatch.setattr(ProgressBar, "on_round", on_round)
 
@@ -169,7 +176,7 @@ def test_a_signal_while_nothing_is_edited_ends_at_once(
     tiny_folder: Path, picture: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     def loading(*_: object) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        arrive(signal.SIGTERM)
 
     monkeypatch.setattr("sdist.editors.loading.load_backbone", loading)
     monkeypatch.setattr("sdist.jobs.session.model_cache", ModelCache(kept=1))
