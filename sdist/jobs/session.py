@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..errors import UserError
 from ..files.names import numbered
 from ..files.storage import names, remove
 from ..models.process_state import process_state
+from .behind import behind
 from .claims import Claims
 from .csv_log import CsvLog
 from .events import Events
@@ -31,6 +33,8 @@ from .options import SessionOptions
 from .wandb_account import check_account
 
 log = logging.getLogger("sdist")
+
+WAITING = 4  # results at most that are made and not yet written
 
 
 def refuse_foreign(settings: Settings, method: str, **options: Any) -> None:
@@ -147,7 +151,7 @@ class Session:
         bar: Bar | None = None,
         admit: Callable[[int], bool] = lambda index: True,
     ) -> None:
-        """Edits the batch and writes each result when it is there; the bar counts steps, or images where the editor has none.
+        """Edits the batch, and writes each result while others are made; the bar counts steps, or images where there are none.
 
         `names` are those of the results. An interrupt ends it after the present step, with what there is of each image.
         """
@@ -161,9 +165,11 @@ class Session:
                 bar.update()
 
         stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
-        with process_state(), self._logged(names) as (logger, pictures), stepping:  # loggers write in it, too
+        with process_state(), self._logged(names) as (logger, pictures), stepping, behind(WAITING) as later:  # loggers write, too
             callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *pictures]
-            observers = Observers(callbacks, logger, write, False, parallel or self._parallel, admit, names, staggered)
+            observers = Observers(
+                callbacks, logger, partial(later, write), False, parallel or self._parallel, admit, names, staggered
+            )
             self.method.edit(batch, observers)
         self.remove_stopped([name for name in names if name in self.ended])
         self.unfinished += len(batch) - (self.made + self.elsewhere - before)

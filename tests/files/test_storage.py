@@ -230,15 +230,16 @@ def test_a_store_that_refuses_ends_a_run_with_one_line_and_the_next_call_goes_on
     raised, message = PROBLEMS[problem]
     arguments = run_arguments(listed, tiny_folder, f"{protocol}://bucket/out", "--batch", "1")
     with monkeypatch.context() as patch:
-        refusing(patch, raised, what, after=5)  # the first picture and some of the second
+        refusing(patch, raised, what, after=5)  # while the first pictures are written and the next ones claimed
         assert main(arguments) == 2
         line = error(capsys)
-        assert re.match(rf"sdist: error: {protocol}://bucket/out/(claims/)?1_seed0", line)
+        assert re.match(rf"sdist: error: {protocol}://bucket/out/(claims/)?[0-3]_seed0", line)
         assert line.endswith(message)
-    assert assert_whole_or_absent(disk / "bucket" / "out") == 1
+    there = assert_whole_or_absent(disk / "bucket" / "out")
+    assert there <= 1
     assert not list((disk / "bucket" / "out").glob(".*"))
     assert main(arguments) == 0
-    assert "3 of 4 made, 1 already there" in capsys.readouterr().out
+    assert f"{4 - there} of 4 made, {there} already there" in capsys.readouterr().out
     assert assert_whole_or_absent(disk / "bucket" / "out") == 4
 
 
