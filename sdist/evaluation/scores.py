@@ -25,13 +25,17 @@ Metrics = Mapping[str, ImageMetric]  # by name
 
 
 def load_encoders(clip: str | None, dino: str | None, lpips: Path | None, cache: Path | None, device: str) -> Encoders:
-    """The networks of these names; `cache` is a folder that keeps embeddings."""
+    """The networks of these names; `cache` is a folder that keeps embeddings. Raises UserError if one cannot be loaded."""
     folder = None if cache is None else writable_folder(cache)
-    return Encoders(
-        None if clip is None else Clip(clip, device, folder),
-        None if dino is None else Dino(dino, device, folder),
-        None if lpips is None else load_lpips(lpips, device),
-    )
+    try:
+        clip_network = None if clip is None else Clip(clip, device, folder)
+        dino_network = None if dino is None else Dino(dino, device, folder)
+    except UserError as error:
+        raise UserError(
+            f"evaluation model {error}. --clip and --dino take a folder or a hub id; --clip tinyworld needs no download: it is in "
+            "the package, and knows drawn scenes"
+        ) from None
+    return Encoders(clip_network, dino_network, None if lpips is None else load_lpips(lpips, device))
 
 
 def measurable(pairs: Sequence[Pair], encoders: Encoders) -> Metrics:

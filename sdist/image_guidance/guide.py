@@ -15,7 +15,7 @@ from torch import Tensor
 from ..edits.request import Prepared
 from ..errors import UserError
 from ..metrics.encoders.clip import Clip
-from ..models.catalogue import hub_problem, is_cached, is_folder
+from ..models.catalogue import is_cached, is_folder
 from ..models.fingerprint import fingerprint
 from ..prompts import parse_weights
 from .adapter import Adapter, read_adapter
@@ -70,15 +70,13 @@ def load_guide(source: Source, device: torch.device) -> Guide:
 @lru_cache(maxsize=2)
 def _load(path: str, written: int, clip: str, device: str) -> Guide:
     adapter = read_adapter(Path(path), device)
-    if not is_folder(clip) and not is_cached(clip, "config.json") and (problem := hub_problem(clip)):
-        raise UserError(
-            f"image guidance needs a CLIP with both towers, {clip}: {problem}. Name another by the setting clip, or put one into "
-            "a folder `clip` beside the adapter"
-        )
     try:
         encoder = Clip(clip, device)
     except UserError as error:
-        raise UserError(f"image guidance needs a CLIP with both towers: {error}") from None
+        raise UserError(
+            f"image guidance needs a CLIP with both towers ({error}). Name another by the setting clip, or put one into a folder "
+            "`clip` beside the adapter"
+        ) from None
     width = encoder.model.config.projection_dim
     if width != adapter.width:
         raise UserError(

@@ -47,7 +47,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_a_clip_that_cannot_be_had_is_one_line() -> None:
     source = Source((str(FOLDER / "models"),), "ip-adapter_sd15.safetensors", ("owner/clip",))
     with pytest.raises(
-        UserError, match=r"needs a CLIP with both towers, owner/clip: not on this disk .*Name another by the setting clip"
+        UserError, match=r"needs a CLIP with both towers \(owner/clip: not on this disk .*Name another by the setting clip"
     ):
         load_guide(source, torch.device("cpu"))
 

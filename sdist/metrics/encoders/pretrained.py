@@ -15,7 +15,6 @@ from ...models.weights import check_indexes
 
 log = logging.getLogger("sdist")
 
-EMBEDDED = {"CLIPModel": "; --clip tinyworld needs no download: it is in the package, and knows drawn scenes"}
 READ = ["*.json", "*.txt", "*.safetensors"]
 
 
@@ -26,7 +25,7 @@ def load_network(kind: str, source: str, device: str, **options: Any) -> Any:
     """
     model, report = load_pretrained(kind, source, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
     if report["missing_keys"]:
-        raise UserError(f"evaluation model {source} is no {kind}: it lacks {sorted(report['missing_keys'])[0]}")
+        raise UserError(f"{source} is no {kind}: it lacks {sorted(report['missing_keys'])[0]}")
     return model.to(choose_device(device)).eval().requires_grad_(False)
 
 
@@ -36,7 +35,7 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
 
     try:
         if not is_folder(source) and not is_cached(source, "config.json"):
-            _fetch(source, EMBEDDED.get(kind, ""))
+            _fetch(source)
         check_indexes(Path(source) if is_folder(source) else _snapshot(source))
         with loading():
             return getattr(transformers, kind).from_pretrained(source, **options)
@@ -44,7 +43,7 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
         raise
     except Exception as error:  # of the file, of transformers, or whatever the network or the hub raises
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"evaluation model {source} cannot be loaded as {kind} with safetensors: {reason}") from None
+        raise UserError(f"{source} cannot be loaded as {kind} with safetensors: {reason}") from None
 
 
 def _snapshot(hub_id: str) -> Path:
@@ -54,13 +53,12 @@ def _snapshot(hub_id: str) -> Path:
     return Path(str(try_to_load_from_cache(hub_id, "config.json"))).parent
 
 
-def _fetch(hub_id: str, instead: str) -> None:
-    """Downloads what is read of a hub id, and says how far it is. Raises UserError, with what serves `instead`, if not."""
+def _fetch(hub_id: str) -> None:
+    """Downloads what is read of a hub id, and says how far it is. Raises UserError if it cannot be downloaded."""
     from huggingface_hub import snapshot_download
 
-    problem = hub_problem(hub_id)
-    if problem:
-        raise UserError(f"evaluation model {hub_id}: {problem}. Give a folder or another id{instead}")
-    log.info("fetching evaluation model %s from the hub", hub_id)
+    if problem := hub_problem(hub_id):
+        raise UserError(f"{hub_id}: {problem}")
+    log.info("fetching %s from the hub", hub_id)
     with hub_says(hub_id):
         snapshot_download(hub_id, allow_patterns=READ, ignore_patterns=["*/*"], tqdm_class=progress_of(hub_id))
