@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,13 +45,8 @@ class Grounding:
 
     def refined(self, coarse: Mask, attention: Attention) -> list[Float[Tensor, "b 1 _ _"]]:
         """s_0 .. s_N at the self-attention's size, without their common mean, so that the digits of a flat map survive."""
-        height, width = attention.grid
-        column = rearrange(F.interpolate(coarse, (height, width), mode="nearest"), "b 1 h w -> b (h w) 1")
-        columns = [column - column.mean(1, keepdim=True)]
-        spread = attention.spread() if self.iterations else torch.zeros_like
-        for _ in range(self.iterations):
-            columns.append(self.keep * columns[-1] + (1 - self.keep) * spread(columns[-1]))
-        return [rearrange(c, "b (h w) 1 -> b 1 h w", h=height) for c in columns]
+        start = F.interpolate(coarse, attention.grid, mode="nearest")
+        return attention.refinements(start - start.mean((2, 3), keepdim=True), self.iterations, self.keep)
 
 
 @dataclass(frozen=True, eq=False)

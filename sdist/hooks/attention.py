@@ -60,16 +60,19 @@ class Attention:
         return torch.stack([_attend(layer, q, k, columns) for layer, (q, k) in self.self.items()]).mean(0)
 
     def refined(self, focus: Float[Tensor, "b l"], times: int = 1, keep: float = 0.0) -> Float[Tensor, "b 1 h w"]:
-        """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution.
+        """Where the focus tokens are looked at, spread along self-attention, at the self-attention's resolution."""
+        return self.refinements(F.interpolate(self.cross_map(focus), self.grid, mode="bicubic"), times, keep)[-1]
 
-        Several times, a map keeps a part of the one before: keep s + (1 - keep) A s (ViMAEdit, arXiv 2410.10496, eq. 9).
+    def refinements(self, start: Float[Tensor, "b 1 h w"], times: int, keep: float) -> list[Float[Tensor, "b 1 h w"]]:
+        """s_0 .. s_N, each spread along self-attention: s_i = keep s_{i-1} + (1 - keep) A s_{i-1} (ViMAEdit, eq. 9).
+
+        The map s_0 has the self-attention's resolution.
         """
-        raw = self.cross_map(focus)
-        column = rearrange(F.interpolate(raw, self.grid, mode="bicubic"), "b 1 h w -> b (h w) 1")
-        spread = self._spread if times == 1 else self.spread()
+        columns = [rearrange(start, "b 1 h w -> b (h w) 1")]
+        spread = self.spread() if times > 1 else self._spread  # once, a matrix does not pay
         for _ in range(times):
-            column = keep * column + (1 - keep) * spread(column)
-        return rearrange(column, "b (h w) 1 -> b 1 h w", h=self.grid[0])
+            columns.append(keep * columns[-1] + (1 - keep) * spread(columns[-1]))
+        return [rearrange(c, "b (h w) 1 -> b 1 h w", h=self.grid[0]) for c in columns]
 
     def cross_map(self, focus: Float[Tensor, "b l"]) -> Float[Tensor, "b 1 h w"]:
         """The mean probability of the focus tokens over layers, heads and tokens, at the cross-attention's resolution.
