@@ -20,7 +20,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from .. import __version__
 from . import network_cache
 from .compiled import Engine, Forward
-from .fingerprint import fingerprint
+from .fingerprint import digest
 from .structure import differences
 
 log = logging.getLogger("sdist")
@@ -131,7 +131,7 @@ class _Converted:
     def _key(self, kind: str) -> str:
         """Of all that a trace depends on."""
         config = {k: str(v) for k, v in dict(getattr(self._network, "config", {})).items()}
-        parts = [fingerprint([self._network]), config, list(differences(self._network)), list(self._recorded), kind]
+        parts = [digest(self._network), config, list(differences(self._network)), list(self._recorded), kind]
         versions = [__version__, *(f"{name} {version(name)}" for name in VERSIONS)]
         return sha256(json.dumps([*parts, *versions], sort_keys=True).encode()).hexdigest()[:32]
 
