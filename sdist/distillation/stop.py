@@ -17,8 +17,10 @@ class StopSettings:
     window: int = 40  # steps
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1 or self.window < 1:
-            raise UserError(f"stop: need share within 0..1, not 1, and window at least 1, got {self.share:g} and {self.window}")
+        if not 0 <= self.share < 1:
+            raise UserError(f"stop.share must be within 0..1, not 1, got {self.share:g}")
+        if self.window < 1:
+            raise UserError(f"stop.window must be at least 1, got {self.window}")
 
     @property
     def is_on(self) -> bool:

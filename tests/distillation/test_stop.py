@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sdist.cli import main
+from sdist.config.build import load_settings
 from sdist.distillation.distiller import ScoreDistiller, attempts_of
 from sdist.distillation.method import Method
 from sdist.distillation.schedule import Schedule, first_until
@@ -97,6 +98,8 @@ def test_what_it_cannot_do_is_one_line() -> None:
     for loss, timesteps in ((DDS(), Annealed()), (VelocityDelta(), Descending())):
         with pytest.raises(UserError, match="these timesteps walk down to a last level, where the edit ends"):
             Method(loss, timesteps=timesteps, stop=STOP)
-    for fields in ({"share": 1.0}, {"share": -0.1}, {"window": 0}):
-        with pytest.raises(UserError, match=r"need share within 0\.\.1, not 1, and window at least 1"):
-            StopSettings(**fields)
+    for share in (1.0, -0.1):
+        with pytest.raises(UserError, match=rf"stop\.share must be within 0\.\.1, not 1, got {share:g}"):
+            StopSettings(share=share)
+    with pytest.raises(UserError, match=r"--set stop\.window=0: stop\.window must be at least 1, got 0$"):
+        load_settings("dds", ["stop.window=0", "stop.share=0.5"])
