@@ -46,11 +46,12 @@ def test_a_folder_gives_a_model_its_scale(tiny_folder: Path, folder: Path, capsy
     assert load_settings(str(folder / "mine.yaml"), model=str(tiny_folder)).scale == settings.scale
 
 
-def test_tinyworld_has_scenes_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tinyworld_has_scenes_of_its_own(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     reports = []
     for _ in range(2):
         assert main(["calibrate", "--pairs", "2", "--draws", "4", "--json"]) == 0
         reports.append(json.loads(capsys.readouterr().out))
+        assert "2 x 4 (pairs x draws) are few: below 6 x 8" in caplog.text
     assert reports[0] == reports[1]
     assert 0.5 < reports[0]["latents_sd"] < 1.5
     assert 0 < reports[0]["drift"] < 1

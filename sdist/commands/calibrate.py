@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from ..distillation.calibration import Calibration
     from ..edits.request import Request
 
+log = logging.getLogger("sdist")
+
 SCENES = 778  # seed of the scenes, which no table reports
+ENOUGH = (6, 8)  # pairs, and draws of each: 0.15 of 7 draws is one draw, and pairs differ more than draws do
 
 
 def add_to(commands: Commands) -> None:
@@ -46,6 +50,11 @@ def main(args: argparse.Namespace) -> int:
     settings = settings_from(args, args.method)
     check_scaled(settings, args.method)
     requests = _scenes(settings, args.pairs) if args.input is None else _pairs(settings, args.input, args.pairs)
+    if len(requests) < ENOUGH[0] or args.draws < ENOUGH[1]:
+        log.warning(
+            "%d x %d (pairs x draws) are few: below %d x %d step and threshold are largely chance",
+            len(requests), args.draws, *ENOUGH,
+        )  # fmt: skip
     scale = calibrate(model_cache.get(settings), requests, args.draws, args.parallel)
     report = _report(scale, settings, len(requests), args.draws)
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
