@@ -32,8 +32,8 @@ def load_encoders(clip: str | None, dino: str | None, lpips: Path | None, cache:
         dino_network = None if dino is None else Dino(dino, device, folder)
     except UserError as error:
         raise UserError(
-            f"evaluation model {error}. --clip and --dino take a folder or a hub id; --clip tinyworld needs no download: it is in "
-            "the package, and knows drawn scenes"
+            f"evaluation model {error}. --clip and --dino take a folder or a hub id; --clip tinyworld needs no download: it is "
+            "in the package, and knows drawn scenes"
         ) from None
     return Encoders(clip_network, dino_network, None if lpips is None else load_lpips(lpips, device))
 

@@ -6,23 +6,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Optional, Union
+from typing import Any, ClassVar, Literal, Optional
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    FluxTransformer2DModel,
-    SchedulerMixin,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)  # fmt: skip
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..api import without_folders
 from ..config.build import settings_of
@@ -35,9 +28,10 @@ from ..errors import UserError, unknown
 from ..errors.arguments import checked, matches
 from ..faults import is_out_of_memory
 from ..files.in_memory import Picture, in_memory
+from ..models.base import Backbone
 from ..models.catalogue import IN_MEMORY, default_method, find_model, is_folder, is_single_file
 from ..models.flow import check_pipeline
-from ..models.folders import INDEX, on_disk
+from ..models.folders import INDEX, find_class, on_disk, read_index
 from ..models.kinds import checked_variant, family_of
 from ..models.library import loading
 from ..models.loading import FAULTS, add, load_shared_parts, part_problem
@@ -68,6 +62,10 @@ def _with_vae(options: Mapping[str, Any], lora: Sequence[str], embedding: Sequen
     )
 
 
+def _vae(options: LoadOptions, family: type[Backbone], configs: Path) -> Any:
+    return load_vae(options.vae, find_class(family.components["vae"]), configs)
+
+
 @dataclass
 class ScoreDistillationPipelineOutput(BaseOutput):
     """The edited images in the order they were given."""
@@ -78,7 +76,7 @@ class ScoreDistillationPipelineOutput(BaseOutput):
 
 
 class ScoreDistillationPipeline(DiffusionPipeline):
-    """Edits images by score distillation with the components of a Stable Diffusion 1, 2, XL, 3 or 3.5, or a FLUX.1.
+    """Edits images by score distillation with the components of a model of any family that is known here (docs/models.md).
 
     Of the scheduler the noise schedule is read (docs/troubleshooting.md, Models). A call borrows the networks: it runs the UNet
     or transformer in the format that it has and the others in float32, as everywhere here, and leaves all as they were.
@@ -91,18 +89,19 @@ class ScoreDistillationPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
-        text_encoder: Union[CLIPTextModel, CLIPTextModelWithProjection],  # noqa: UP007 (older diffusers cannot read X | Y)
-        tokenizer: CLIPTokenizer,
-        unet: Optional[UNet2DConditionModel],  # noqa: UP045
+        vae: ModelMixin,
+        text_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        unet: Optional[ModelMixin],  # noqa: UP045 (older diffusers cannot read X | Y)
         scheduler: SchedulerMixin,
-        text_encoder_2: Optional[Union[CLIPTextModelWithProjection, T5EncoderModel]] = None,  # noqa: UP007, UP045
-        tokenizer_2: Optional[Union[CLIPTokenizer, T5Tokenizer]] = None,  # noqa: UP007, UP045
+        text_encoder_2: Optional[PreTrainedModel] = None,  # noqa: UP045
+        tokenizer_2: Optional[PreTrainedTokenizerBase] = None,  # noqa: UP045
         force_zeros_for_empty_prompt: bool = True,
-        transformer: Optional[Union[SD3Transformer2DModel, FluxTransformer2DModel]] = None,  # noqa: UP007, UP045
-        text_encoder_3: Optional[T5EncoderModel] = None,  # noqa: UP045
-        tokenizer_3: Optional[T5Tokenizer] = None,  # noqa: UP045
+        transformer: Optional[ModelMixin] = None,  # noqa: UP045
+        text_encoder_3: Optional[PreTrainedModel] = None,  # noqa: UP045
+        tokenizer_3: Optional[PreTrainedTokenizerBase] = None,  # noqa: UP045
     ) -> None:
+        """Of components whose exact classes a call checks, by the family of the denoiser among them."""
         super().__init__()
         self.register_modules(
             vae=vae,
@@ -148,7 +147,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
                 check_pipeline(str(read_json(Path(folder) / INDEX).get("_class_name")))
                 safe = {**load_shared_parts(Path(folder), model.shared_parts), **safe}
                 if added.vae:
-                    safe["vae"] = load_vae(added.vae, AutoencoderKL, Path(folder))
+                    safe["vae"] = _vae(added, read_index(Path(folder))[2], Path(folder))
                 pipeline = super().from_pretrained(folder, **{"variant": checked_variant(folder, safe), **safe})
         except FAULTS as error:
             if isinstance(error, UserError) or is_out_of_memory(error):
@@ -180,7 +179,7 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         with process_state(), loading():
             contents = load_single_file(file, named)
             if added.vae:
-                options["vae"] = load_vae(added.vae, AutoencoderKL, contents.configs)
+                options["vae"] = _vae(added, contents.family, contents.configs)
         empty = bool(contents.model_index.get("force_zeros_for_empty_prompt", True))
         pipeline = cls(**{"unet": None, "force_zeros_for_empty_prompt": empty, **contents.parts, **options})
         pipeline.register_to_config(_name_or_path=str(file))

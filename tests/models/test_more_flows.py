@@ -37,6 +37,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from sdist import ScoreDistillationPipeline, edit
 from sdist.cli import main
 from sdist.errors import UserError
 from sdist.hooks.attach import record
@@ -264,6 +265,13 @@ def test_images_go_through_the_autoencoder_in_the_pipelines_scaling(model: Backb
     mean = model.posterior(pixels).mean
     torch.testing.assert_close(model.encode(pixels), model.from_vae(mean))
     torch.testing.assert_close(model.to_vae(model.from_vae(mean)), mean, rtol=0, atol=1e-6)
+
+
+def test_the_pipeline_class_edits_with_its_components(folder: Path, pipeline: DiffusionPipeline, picture: Path) -> None:
+    expected = edit(picture, "a cat", "a dog", model=str(folder), method="dds", steps=1, settings=["size=32x32"]).image
+    for pipe in (ScoreDistillationPipeline.from_pretrained(folder), ScoreDistillationPipeline.from_pipe(pipeline)):
+        out = pipe("a dog", picture, "a cat", method="dds", num_inference_steps=1, height=32, width=32)
+        assert out.images[0].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("method", ["lusd_difference", "dds", "flowedit"])
