@@ -191,16 +191,36 @@ class Draw:
 
 @dataclass
 class State:
-    """What one component keeps of the images of a run between accepted steps; every tensor has one row per image."""
+    """What one component keeps of the images of a run between accepted steps."""
 
     images: int = 0
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # one row per image
+    large: dict[str, dict[int, Tensor]] = field(default_factory=dict)  # by image, of those alone that are being edited
 
     def tensor(self, name: str, like: Tensor) -> Tensor:
         """The tensor of that name, zeros at first, whose rows have the shape of the rows of `like`."""
         if name not in self.tensors:
             self.tensors[name] = like.new_zeros(self.images, *like.shape[1:])
         return self.tensors[name]
+
+    def rows(self, name: str, images: Int[Tensor, " b"], like: Tensor) -> Tensor:
+        """A copy of what is large, one row per image, zeros at first; rows have the shape of the rows of `like`."""
+        kept = self.large.setdefault(name, {})
+        for image in images.tolist():
+            if image not in kept:
+                kept[image] = like.new_zeros(like.shape[1:])
+        return torch.stack([kept[image] for image in images.tolist()])
+
+    def keep(self, name: str, images: Int[Tensor, " b"], rows: Tensor) -> None:
+        """Writes what `rows` gave, until the images are finished."""
+        for image, row in zip(images.tolist(), rows, strict=True):
+            self.large[name][image].copy_(row)
+
+    def free(self, images: Sequence[int]) -> None:
+        """Lets go of what is large of these images."""
+        for kept in self.large.values():
+            for image in images:
+                kept.pop(image, None)
 
 
 @dataclass(frozen=True)

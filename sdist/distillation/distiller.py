@@ -139,6 +139,7 @@ class ScoreDistiller(LightningModule):
         self.schedule.advance(images, counts, verdict.good)
         self.accepted = images[step.rows]
         self.schedule.finish(self.accepted[step.last])
+        self.states.loss.free((self.schedule.done | self.schedule.failed).nonzero()[:, 0].tolist())
         direction[self.accepted.to(direction.device)] = step.direction
         self.seconds += torch.bincount(images, minlength=len(self.seconds)) / len(images) * (time.perf_counter() - start)
         return direction

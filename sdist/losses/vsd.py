@@ -64,7 +64,7 @@ class VSD(Loss):
             outputs = probe.predict(draw, self.probed, [lora]).outputs
             (slope,) = torch.autograd.grad((outputs.eps[TARGET] - draw.noise).square().sum(), lora.values)
         for name in MOMENTS:  # here, where an allocation that fails is tried again with fewer draws
-            probe.state.tensor(name, slope)
+            probe.state.rows(name, probe.progress.images, slope)
         estimate = outputs[TARGET]
         slopes = Slope(slope, lora.values.detach())
         return draw, Outputs({TARGET: replace(estimate, output=estimate.output.detach())}, {lora: slopes})
@@ -73,7 +73,7 @@ class VSD(Loss):
         """That of each image; at its first step, as a draw's key has it begin."""
         layers, (images, step, _) = projections(probe.network), probe.progress
         like = draw.noise.new_empty(0, LowRank.count(layers, self.rank))
-        values = probe.state.tensor("values", like)[images]
+        values = probe.state.rows("values", images, like)
         for row in (step == 0).nonzero()[:, 0].tolist():
             key = replace(draw.keys[row], attempt=0, sample=0)
             values[row] = LowRank.start(layers, self.rank, key.generator("lora")).to(values)
@@ -91,12 +91,13 @@ class VSD(Loss):
     def accepted(self, gradient: Latents, p: Prediction) -> None:
         """A step of Adam for each LoRA."""
         slope, at = _slope(p).values, _slope(p).at
-        mean, square, values = (p.state.tensor(name, slope) for name in (*MOMENTS, "values"))
+        mean, square = (p.state.rows(name, p.images, slope) for name in MOMENTS)
+        mean, square = torch.lerp(slope, mean, BETAS[0]), torch.lerp(slope**2, square, BETAS[1])
         count = p.step[:, None] + 1
-        mean[p.images] = torch.lerp(slope, mean[p.images], BETAS[0])
-        square[p.images] = torch.lerp(slope**2, square[p.images], BETAS[1])
-        m, v = mean[p.images] / (1 - BETAS[0] ** count), square[p.images] / (1 - BETAS[1] ** count)
-        values[p.images] = at - self.lr * m / (v.sqrt() + EPS)
+        m, v = mean / (1 - BETAS[0] ** count), square / (1 - BETAS[1] ** count)
+        values = at - self.lr * m / (v.sqrt() + EPS)
+        for name, rows in zip((*MOMENTS, "values"), (mean, square, values), strict=True):
+            p.state.keep(name, p.images, rows)
 
 
 def _slope(p: Prediction) -> Slope:

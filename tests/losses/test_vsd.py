@@ -76,7 +76,7 @@ def test_its_steps_are_those_of_torchs_adam(tiny: Backbone) -> None:
         parameter.grad = slope.values
         optimizer.step()
         loss.accepted(loss.gradient(p), p)
-    torch.testing.assert_close(state.tensors["values"], parameter.data, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(state.rows("values", torch.arange(2), parameter.data), parameter.data, rtol=1e-4, atol=1e-6)
 
 
 def test_an_image_does_not_depend_on_its_company_and_a_rejected_draw_teaches_nothing(tiny: Backbone) -> None:
@@ -89,7 +89,7 @@ def test_an_image_does_not_depend_on_its_company_and_a_rejected_draw_teaches_not
     expected = loss.gradient(predicted(tiny, loss, together, 9, 2))[1:]
     found = loss.gradient(predicted(tiny, loss, alone, 9, 2, (1,)))
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4)
-    assert not alone.tensors["values"][0].any()
+    assert alone.large["values"].keys() == {1}
 
 
 @contextmanager
@@ -136,14 +136,24 @@ def test_the_lora_of_an_image_is_drawn_when_the_image_begins(tiny: Backbone, mon
     predicted(tiny, VSD(), state, 1, 1)
 
 
+def test_only_the_images_that_are_being_edited_have_a_lora(tiny: Backbone) -> None:
+    names = [(0, name) for name in "abcd"]
+    distiller = ScoreDistiller(tiny, tiny_edit(tiny, 4), Method(VSD(), steps=2), names, parallel=2)
+    large, having = distiller.states.loss.large, []
+    while not distiller.finished:
+        distiller.direction()
+        having.append([sorted(large[name]) for name in ("values", "mean", "square")])
+    assert having == [[[0, 1]] * 3, [[]] * 3, [[2, 3]] * 3, [[]] * 3]
+
+
 def test_moments_that_do_not_fit_are_tried_again_with_fewer_draws(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tensor(self: State, name: str, like: torch.Tensor) -> torch.Tensor:
+    def rows(self: State, name: str, images: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         if name == "square" and len(like) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return allocate(self, name, like)
+        return allocate(self, name, images, like)
 
-    allocate = State.tensor
-    monkeypatch.setattr(State, "tensor", tensor)
+    allocate = State.rows
+    monkeypatch.setattr(State, "rows", rows)
     distiller = ScoreDistiller(tiny, tiny_edit(tiny, 2), Method(VSD()), [(0, "a"), (0, "b")])
     distiller.direction()
     assert (distiller.step.tolist(), distiller.schedule.parallel) == ([0, 0], 1)
