@@ -17,7 +17,7 @@ from ..spelling import counted
 from .inputs import InputPair, in_shard, read_pairs
 from .matching import MatchResult, match
 from .options import RunOptions
-from .problems import ProblemKeeper, Report
+from .problems import ProblemReporter, Report
 from .session import Session
 
 log = logging.getLogger("sdist")
@@ -70,7 +70,7 @@ class Plan:
 
 def plan_run(options: RunOptions, report: Report, models: ModelCache | None = None) -> tuple[Session, Plan]:
     """The session of a run, with its model loaded if there are pairs that can be edited, and what it has to do."""
-    reading = ProblemKeeper(report)
+    reading = ProblemReporter(report)
     pairs = read_pairs(options.input, reading, options.shard)
     session = Session(options, models)
     return session, make_plan(session, pairs, options, report, reading.problems)

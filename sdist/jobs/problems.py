@@ -16,17 +16,6 @@ def in_order(problems: Iterable[str]) -> list[str]:
     return sorted(lines, key=lambda problem: int(found[1]) if (found := lines[problem]) else sys.maxsize)
 
 
-class ProblemKeeper:
-    """Hands each problem on, and keeps them all."""
-
-    def __init__(self, report: Report) -> None:
-        self._report, self.problems = report, list[str]()
-
-    def __call__(self, text: str) -> None:
-        self.problems.append(text)
-        self._report(text)
-
-
 class ProblemReporter:
     """Hands each problem to `show` when it is found, so that none is lost, and keeps them; a repeated one counts once."""
 

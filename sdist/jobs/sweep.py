@@ -18,7 +18,7 @@ from .engines.local import edit_all
 from .inputs import InputPair, read_pairs
 from .options import WHOLE, RunOptions
 from .plan import Plan, make_plan
-from .problems import ProblemKeeper, ProblemReporter, Report
+from .problems import ProblemReporter, Report
 from .session import Session
 from .summary import RunResult, run_result, summary
 from .sweep_outputs import Say, compare_all, evaluator, write_grid
@@ -75,7 +75,7 @@ def listing(sweep: Sweep, settings: Mapping[str, Settings], base: Settings | Non
 def run_sweep(options: SweepOptions, report: ProblemReporter, say: Say) -> list[RunResult]:
     """Makes what is missing of all variants, and, if nothing is left, grid.png and the scores; `say` hears of each."""
     source, shard = options.runs[0].input, options.runs[0].shard
-    read = read_pairs(source, reading := ProblemKeeper(report), shard)
+    read = read_pairs(source, reading := ProblemReporter(report), shard)
     pairs = [pair for pair in read if options.first is None or pair.number < options.first]
     evaluate = None if options.evaluation is None else evaluator(options.evaluation, source, options.first)
     work = _plan(options, pairs, report, reading.problems)
