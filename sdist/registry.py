@@ -100,7 +100,7 @@ class Registry(Generic[T]):
                 self.broken[point.name] = f"{self.slot} '{point.name}' of {package_of(point)} cannot be loaded: {reason}"
                 log.warning("%s", self.broken[point.name])
         self._complete = True
-        _say_foreign_groups()
+        _report_foreign_groups()
 
 
 EDITORS: Registry["Editor"] = Registry("editor", "sdist.editors")
@@ -163,7 +163,7 @@ def installed() -> list[str]:
 
 
 @cache
-def _say_foreign_groups() -> None:
+def _report_foreign_groups() -> None:
     """Once in a process."""
     for line in foreign_groups():
         log.warning("%s", line)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdist.cli import main, parser
 from sdist.errors import UserError
-from sdist.registry import FAMILIES, LOSSES, Registry, _say_foreign_groups, installed
+from sdist.registry import FAMILIES, LOSSES, Registry, _report_foreign_groups, installed
 
 ROOT = Path(__file__).parent.parent
 LOSS, PYTHON = ROOT / "docs" / "write_a_loss.md", ROOT / "docs" / "python.md"
@@ -116,13 +116,13 @@ def test_an_entry_point_of_an_unknown_group_is_said(
     losses: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     install(tmp_path, monkeypatch, "lost_loss", "", "[sdist.losses]\nlost = lost_loss\n")
-    _say_foreign_groups.cache_clear()
+    _report_foreign_groups.cache_clear()
     assert "dds" in losses.names()
     line = "the installed package lost_loss 1.0 has 'lost' in the group sdist.losses, which is not read: unknown slot 'losses'"
     assert line in caplog.text
     assert "did you mean 'loss'?" in caplog.text
     assert any(line in said for said in installed())
-    _say_foreign_groups.cache_clear()
+    _report_foreign_groups.cache_clear()
 
 
 def test_troubleshooting_is_ordered_by_messages_that_exist() -> None:

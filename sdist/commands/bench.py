@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 
 from ..errors import UserError
+from ..jobs.console import print_line
 from .arguments import Commands, json_argument, model_arguments, settings_from
 
 
@@ -27,12 +27,8 @@ def main(args: argparse.Namespace) -> int:
     from ..benchmark.measure import as_lines, measure
 
     settings = settings_from(args, "lusd")
-    figures = measure(settings, args.edits, args.repetitions, args.parallel, _say)
+    figures = measure(settings, args.edits, args.repetitions, args.parallel, print_line)
     print(json.dumps(figures, indent=1) if args.json else "\n".join(as_lines(figures)))
     if not figures["agree"]:
         raise UserError("the accept sequences differ, so the ratios mean nothing; is the precision too coarse for the filter?")
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -103,7 +103,7 @@ class StepObserver(Observer):
         self._on_step(snapshot)
 
     def on_start(self, distiller: ScoreDistiller) -> None:
-        self._tell(distiller, 0, 0.0, 0.0)
+        self._show_step(distiller, 0, 0.0, 0.0)
 
     def on_round(self, distiller: ScoreDistiller) -> None:
         if 0 not in distiller.accepted:
@@ -111,9 +111,9 @@ class StepObserver(Observer):
         last = distiller.rounds[-1]
         (row,) = ((last.images == 0) & last.accepted).nonzero()[:, 0].tolist()
         grad_std, threshold = (float(last.values[name][row]) for name in ("grad_std", "threshold"))
-        self._tell(distiller, int(last.attempt[row]) + 1, grad_std, threshold)
+        self._show_step(distiller, int(last.attempt[row]) + 1, grad_std, threshold)
 
-    def _tell(self, distiller: ScoreDistiller, attempts: int, grad_std: float, threshold: float) -> None:
+    def _show_step(self, distiller: ScoreDistiller, attempts: int, grad_std: float, threshold: float) -> None:
         step, latents, mask = int(distiller.step[0]), distiller.latents[:1].detach().clone(), last_mask(distiller, 0)
         model = cast(Backbone, distiller.network)  # an editor's network is its model
         self._on_step(Snapshot(step, distiller.method.steps, attempts, grad_std, threshold, latents, mask, model))

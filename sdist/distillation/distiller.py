@@ -81,7 +81,7 @@ class ScoreDistiller(LightningModule):
         self.seconds = torch.zeros(len(identities))  # each image's share of the rounds so far
         self.failures: dict[int, str] = {}
         self.names = names or [f"image {i}" for i in range(len(identities))]
-        self._said: set[tuple[str, int]] = set()  # what is said once per image
+        self._reported: set[tuple[str, int]] = set()  # what is logged once per image
         self._logged: set[str] = set()
 
     @property
@@ -130,8 +130,8 @@ class ScoreDistiller(LightningModule):
         if step is None:
             return direction
         verdict, counts = step.verdict, step.counts
-        self._say_exhausted(images[counts & verdict.exhausted])
-        self._say_rejected(images[counts].unique())
+        self._report_exhausted(images[counts & verdict.exhausted])
+        self._report_rejected(images[counts].unique())
         for row in (counts & ~verdict.finite).nonzero()[:, 0].tolist():
             image = int(images[row])
             self._fail(image, f"{step.faults[row]}: step {int(self.step[image])}, timestep {float(verdict.t[row]):g}")
@@ -180,15 +180,15 @@ class ScoreDistiller(LightningModule):
             {name: value[counts.to(value.device)] for name, value in values.items()},
         )
 
-    def _say_exhausted(self, images: Int[Tensor, " n"]) -> None:
+    def _report_exhausted(self, images: Int[Tensor, " n"]) -> None:
         accept = self.method.filter
         for image in images.tolist():
             if accept is not None and self._is_news("exhausted", image):
                 text = "%s, step %d: no draw passed in %d attempts, the last one is used (said once per image)"
                 log.warning(text, self.names[image], int(self.step[image]), accept.max_attempts)
 
-    def _say_rejected(self, images: Int[Tensor, " n"]) -> None:
-        """Says, once and early, that hardly a draw of an image passes."""
+    def _report_rejected(self, images: Int[Tensor, " n"]) -> None:
+        """Warns, once and early, that hardly a draw of an image passes."""
         for image in images.tolist():
             steps, rejects = int(self.step[image]), int(self.schedule.tried[image]) - int(self.step[image])
             if steps + rejects >= FEW[0] and steps <= FEW[1] * (steps + rejects) and self._is_news("rejected", image):
@@ -199,8 +199,8 @@ class ScoreDistiller(LightningModule):
                 log.warning(text, self.names[image], steps, steps + rejects)
 
     def _is_news(self, what: str, image: int) -> bool:
-        is_news = (what, image) not in self._said
-        self._said.add((what, image))
+        is_news = (what, image) not in self._reported
+        self._reported.add((what, image))
         return is_news
 
     def _fail(self, image: int, reason: str) -> None:

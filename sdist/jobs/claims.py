@@ -47,7 +47,7 @@ class Claims:
         if not self._create(name):
             other = self._read(name)
             if other is not None and self._is_at_work(other):
-                self._tell(other)
+                self._report_other(other)
                 return False
             if other is not None:
                 self._drop(name, other)
@@ -157,7 +157,7 @@ class Claims:
         elif stale["owner"] != self._owner:
             log.info("%s: its claim of process %s on %s was left behind", name, stale["pid"], stale["host"])
 
-    def _tell(self, other: dict[str, Any]) -> None:
+    def _report_other(self, other: dict[str, Any]) -> None:
         if other["owner"] and other["owner"] not in self._reported:
             self._reported.add(other["owner"])
             exclusive = "" if isinstance(self._folder, Path) else "; a store cannot keep two from beginning the same one at once"

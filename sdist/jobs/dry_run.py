@@ -19,10 +19,10 @@ def dry_run(options: RunOptions, show: Report) -> RunResult:
         log.info("would make %s.png: %s, %r -> %r", task.name, request.image.name, request.source, request.target)
     if len(plan.todo) > SHOWN:
         log.info("would make %d more", len(plan.todo) - SHOWN)
-    session.tell_rows(plan.rows)
+    session.emit_rows(plan.rows)
     changed = {row.get("image") for row in plan.rows}
     for task in plan.tasks:
         if str(image := session.folder / f"{task.name}.png") not in changed:
-            session.tell("there" if task.is_there else "missing", image, task.request)
+            session.emit("there" if task.is_there else "missing", image, task.request)
     result = run_result(session, plan, 0.0, report.problems)
     return result._replace(left=plan.left + len(plan.todo))

@@ -12,7 +12,7 @@ class Events:
     def __init__(self) -> None:
         self.kept: list[Mapping[str, Any]] | None = None
 
-    def tell(self, event: Mapping[str, Any]) -> None:
+    def emit(self, event: Mapping[str, Any]) -> None:
         if self.kept is not None:
             self.kept.append(event)
         else:

@@ -87,7 +87,7 @@ def make_missing(session: Session, named: Sequence[NamedRequest], title: str) ->
     for one in named:
         if one.is_there:
             log.info("already there: %s", session.folder / f"{one.name}.png")
-            session.tell("there", session.folder / f"{one.name}.png", one.request)
+            session.emit("there", session.folder / f"{one.name}.png", one.request)
     session.remove_stopped([one.name for one in named if one.is_there])
     check_inputs_stay(session.folder, [one.name for one in missing], {path for one in missing for path in one.request.inputs})
     prepared = [session.prepare(one.request) for one in missing]

@@ -26,7 +26,7 @@ class SessionOptions:
     log: str = "none"  # none, csv, tensorboard or wandb
     overwrite: bool = False  # replace results that exist
     dry_run: bool = False  # say what would be made, and write nothing
-    json: bool = False  # a line of json on stdout for each image as it is there, see Session.tell
+    json: bool = False  # a line of json on stdout for each image as it is there, see Session.emit
 
     def __post_init__(self) -> None:
         at_least_one(parallel=self.parallel)

@@ -207,10 +207,10 @@ class Session:
             self.made += 1
             self.ended.add(name)
             self.claims.release(name)
-            self.tell("made", files["image"], result.prepared.request, seconds=round(sum(result.timings.values()), 3))
+            self.emit("made", files["image"], result.prepared.request, seconds=round(sum(result.timings.values()), 3))
         else:
             self.stopped.append((files["image"], made))
-            self.tell("stopped", files["image"], result.prepared.request, step=made)
+            self.emit("stopped", files["image"], result.prepared.request, step=made)
 
     def remove_stopped(self, made: Sequence[str]) -> None:
         """Removes what was kept of images when they were stopped, by whichever process, as far as they are there by now."""
@@ -236,16 +236,16 @@ class Session:
         asked = {"source": request.source, "target": request.target, "seed": request.seed}
         return {"status": status, "image": str(image), "source_image": str(request.image.resolve()), **asked, **more}
 
-    def tell(self, status: str, image: Path, request: Request, **more: Any) -> None:
-        """Tells programs what became of an image, if they want to know (--json)."""
+    def emit(self, status: str, image: Path, request: Request, **more: Any) -> None:
+        """Emits an event for an image, if events were asked for (--json)."""
         if self.events is not None:
-            self.events.tell(self.event(status, image, request, **more))
+            self.events.emit(self.event(status, image, request, **more))
 
-    def tell_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The same of rows of which no image is made now."""
+    def emit_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Emits what `Plan.rows` has of rows without an image to make."""
         if self.events is not None:
             for row in rows:
-                self.events.tell(row)
+                self.events.emit(row)
 
     def end_if_interrupted(self, done: bool) -> None:
         """Raises Interruption, with what was kept, if a signal asked for the end and not all is done."""

@@ -64,7 +64,7 @@ class CompiledForward:
         self._hooked: set[str] = set()
         self._tapes: list[dict[str, Any]] = []
         self._function: Forward | None = None
-        self._paused = self._told = False
+        self._paused = self._reported = False
 
     @contextmanager
     def watch(self, modules: Mapping[str, nn.Module], tape: dict[str, Any]) -> Iterator[None]:
@@ -90,9 +90,9 @@ class CompiledForward:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """In the block the network runs as it is, for what a compiled function hides: layers that are changed. Said once."""
-        if not self._told:
+        if not self._reported:
             log.info("%s steps aside: this method changes layers, which a compiled network hides", self.engine.name)
-        before, self._paused, self._told, self.engine.stepped_aside = self._paused, True, True, True
+        before, self._paused, self._reported, self.engine.stepped_aside = self._paused, True, True, True
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ from .options import LoadOptions
 from .other_vae import load_vae
 from .process_state import process_state
 from .single_file import LoadedParts, load_single_file
-from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, say_left_out, wrong_shape
+from .stored_weights import INDICES, Format, StoredWeights, check_formats, load_stored, report_left_out, wrong_shape
 from .text import text_format
 from .weights import MissingError
 from .wrappers import unwrapped
@@ -196,7 +196,7 @@ def _load_network(name: str, part: Part, dtype: torch.dtype) -> Any:
     if report["missing_keys"]:
         lacks = report["missing_keys"]
         raise UserError(f"{name} lacks {len(lacks)} weights of {part.kind.__name__}, {min(lacks)} among them")
-    say_left_out(name, part.kind, {key for key in report["unexpected_keys"] if not key.endswith(INDICES)})
+    report_left_out(name, part.kind, {key for key in report["unexpected_keys"] if not key.endswith(INDICES)})
     check_formats(name, part.files)
     return network
 

@@ -95,7 +95,7 @@ def fill(name: str, network: nn.Module, stored: Mapping[str, Tensor], form: Form
     wanted, kind = network.state_dict(), type(network)
     if missing := sorted(set(wanted).difference(stored)):
         raise lacking(name, kind, missing)
-    say_left_out(name, kind, set(stored).difference(wanted))
+    report_left_out(name, kind, set(stored).difference(wanted))
     for key, like in wanted.items():
         value = stored[key]
         if value.shape != like.shape:
@@ -127,7 +127,7 @@ def check_formats(name: str, files: Sequence[Path]) -> None:
             )
 
 
-def say_left_out(name: str, kind: Any, weights: Set[str]) -> None:
+def report_left_out(name: str, kind: Any, weights: Set[str]) -> None:
     """One line about weights in a network's files that its configuration has no place for."""
     if weights:
         log.warning(

@@ -80,7 +80,7 @@ class PromptEncoder(ABC):
 
         Raises UserError if neither says anything; a tokenizer without a limit says a number with thirty digits.
         """
-        said = (self.tokenizers[which].model_max_length, self._says(which, "max_position_embeddings"))
+        said = (self.tokenizers[which].model_max_length, self._config_value(which, "max_position_embeddings"))
         limits = [limit for limit in said if isinstance(limit, int) and 2 < limit < LIMITLESS]
         if not limits:
             raise UserError(
@@ -145,7 +145,7 @@ class PromptEncoder(ABC):
                     found[word] = sha256(row.numpy().tobytes()).hexdigest()[:8]
         return found
 
-    def _says(self, which: int, key: str) -> Any:
+    def _config_value(self, which: int, key: str) -> Any:
         """What the configuration of an encoder says; None where there is no such key, or no encoder."""
         return getattr(self.encoders[which].config, key, None) if which < len(self.encoders) else None
 

@@ -33,12 +33,12 @@ class StepEnd(Observer):
     def on_round(self, distiller: ScoreDistiller) -> None:
         if self._on_step_end is not None:
             for index in distiller.accepted.tolist():
-                self._tell(distiller, index, self._on_step_end)
+                self._call(distiller, index, self._on_step_end)
 
     def on_end(self, distiller: ScoreDistiller) -> None:
         self.latents = distiller.latents.detach().clone()
 
-    def _tell(self, distiller: ScoreDistiller, index: int, on_step_end: OnStepEnd) -> None:
+    def _call(self, distiller: ScoreDistiller, index: int, on_step_end: OnStepEnd) -> None:
         last, latents = distiller.rounds[-1], distiller.latents[index : index + 1].detach()
         timestep = last.t[(last.images == index) & last.accepted][0].item()  # whole or not
         tensors = {"latents": latents.clone(), "mask": last_mask(distiller, index), "index": torch.tensor(index)}

@@ -25,9 +25,9 @@ Ready = tuple[Task, Prepared]
 
 def begin(session: Session, plan: Plan, report: Report) -> None:
     """Removes what killed processes left of the images, and reports what failed before."""
-    session.tell_rows(plan.rows)
+    session.emit_rows(plan.rows)
     for task in plan.found:
-        session.tell("there", session.folder / f"{task.name}.png", task.request)
+        session.emit("there", session.folder / f"{task.name}.png", task.request)
     session.remove_stopped([task.name for task in plan.found])
     others = session.claims.of_others()
     if plan.todo:
@@ -44,7 +44,7 @@ def recording_failures(session: Session, report: Report) -> Fail:
     def fail(task: Task, reason: str) -> None:
         report(reason)
         write_error(session.folder, task.name, reason, task.request)
-        session.tell("failed", session.folder / f"{task.name}.png", task.request, reason=reason)
+        session.emit("failed", session.folder / f"{task.name}.png", task.request, reason=reason)
 
     return fail
 

@@ -105,7 +105,7 @@ class Driver:
         self._session.elsewhere += outcome.elsewhere
         if (events := self._session.events) is not None:
             for event in outcome.events:
-                events.tell(event)
+                events.emit(event)
         self._bar.update(len(tasks))
 
     def _replace_actor(self, actor: ActorHandle, reason: str) -> None:
