@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
+from ..extras import installed_version
 from .arguments import Commands, json_argument
 from .messages import print_entry, wrapped
 from .needs import MemoryQuery, lines, needs
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     problems = _ask_hub([source for model in MODELS.values() for source in model.sources]) if args.online else None
     report = {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) or "not installed" for name in PACKAGES},
         "devices": _devices(),
         "tagger": _tagger(),
         "models": {name: _where(model.sources, problems) for name, model in MODELS.items()},
@@ -93,15 +94,6 @@ def _check_together(args: argparse.Namespace) -> None:
             else "is of an edit: say --model too, or leave it out"
         )
         raise UserError(f"{given[0]} {said}")
-
-
-def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _devices() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..extras import installed_version
 from .arguments import Commands, plugin_argument, quiet_argument
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ def main(args: argparse.Namespace) -> int:
     return _report(load_image(args.image), result.image)
 
 
-def _report(before: "Image.Image", after: "Image.Image") -> int:
-    """Prints how much an image differs from the one of before; 1 if it does."""
+def _report(recorded: "Image.Image", replayed: "Image.Image") -> int:
+    """Prints how much the replayed image differs from the recorded one; 1 if it does."""
     import numpy as np
 
-    difference = np.abs(np.asarray(before, np.int16) - np.asarray(after, np.int16))
+    difference = np.abs(np.asarray(recorded, np.int16) - np.asarray(replayed, np.int16))
     print("identical" if not difference.any() else f"differs: by at most {difference.max()} of 255, mean {difference.mean():.4f}")
     return int(difference.any())
 
@@ -77,8 +78,9 @@ def _check_changes(card: "Card", image: Path) -> None:
     if card.memory:
         raise UserError(f"{image} cannot be replayed: it was made {card.memory}, which no file holds; make it there again")
     for name, recorded in card.versions.items():
-        if _version(name) != recorded:
-            log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, _version(name))
+        present = platform.python_version() if name == "python" else installed_version(name)
+        if present != recorded:
+            log.warning("made with %s %s, replayed with %s: pixels may differ slightly", name, recorded, present or "none")
     for name in card.changed:
         log.warning("plugin %s is not as it was when this image was made: it may differ", name)
 
@@ -95,14 +97,3 @@ def _check_model(card: "Card", method: "LoadedMethod") -> None:
     for name, value in method.editor.weights(method.model).items():
         if value != (recorded := card.weights.get(name, "one that its card does not name")):
             log.warning("%s is %s, this picture was made with %s: it will differ", name.replace("_", " "), value, recorded)
-
-
-def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    if name == "python":
-        return platform.python_version()
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "nothing of that name"
