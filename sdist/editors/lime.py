@@ -18,13 +18,14 @@ from ..hooks.penalty import Penalty, penalized
 from ..models.base import Backbone
 from ..models.text import PromptEncoder
 from ..prediction import Hook
-from ..prompts import named_words, token_indices, words
+from ..prompts import named_words, words
 from ..regions.base import Region, from_mask
 from ..regions.tokens import TokenRule, Tokens, by_piece, by_word
 from ..registry import EDITORS, one_of
 from ..taggers import default_tagger
 from .base import generator_of
 from .denoising import Denoising, WalkOutput
+from .focus import with_tokens
 from .instruct_pix2pix import InstructPix2Pix, instruction_of
 from .mask_images import mask_pixels
 
@@ -90,11 +91,10 @@ class LIME(InstructPix2Pix):
         named_words(instruction_of(request), request.words, "the instruction")
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        instruction, spans = instruction_of(request), model.text.token_spans(instruction_of(request))
+        instruction = instruction_of(request)
         if request.words:
-            chosen = named_words(instruction, request.words, "the instruction")
-            return tuple(word.text for word in chosen), tuple(token_indices(spans, chosen, "all"))
-        related = tokens_of(model.text, instruction, self.tokens).related
+            return with_tokens(model, instruction, named_words(instruction, request.words, "the instruction"))
+        related, spans = tokens_of(model.text, instruction, self.tokens).related, model.text.token_spans(instruction)
         inside = [spans[i] for i in related]
         named = [w.text for w in words(instruction) if any(start < w.end and end > w.start for start, end in inside)]
         return tuple(named), related

@@ -10,8 +10,9 @@ from ..edits.request import Prepared, Request
 from ..hooks.injection import Injection, TokenMap
 from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET
-from ..prompts import token_indices, words_of_target
+from ..prompts import words_of_target
 from ..registry import EDITORS
+from .focus import with_tokens
 from .inverted_walk import InvertedWalk, Masking, Planning, WalkSetup
 
 
@@ -46,7 +47,7 @@ class PromptToPrompt(InvertedWalk):
         if self.reweight == 1:
             return (), ()
         chosen = words_of_target(request.source, request.target, request.words)
-        return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
+        return with_tokens(model, request.target, chosen)
 
     def align(self, model: Backbone, request: Request, tokens: Sequence[int]) -> Alignment:
         """How the target's cross-attention is made of the source's; attention to `tokens` is weighted."""

@@ -24,12 +24,13 @@ from ..models.base import Backbone
 from ..models.precision import Precision, lower
 from ..optimizer import OptimizerSettings
 from ..prediction import Branch, Edit, rows_of
-from ..prompts import Difference, Word, token_indices, words_of_both, words_of_target
+from ..prompts import Difference, Word, words_of_both, words_of_target
 from ..registry import EDITORS, many_of, one_of
 from ..spelling import check_text
 from ..taggers import default_tagger
 from ..timesteps import check_levels
 from .base import FAULTS, Editor, Observers, reason_of, without_faulty
+from .focus import focus_rows, with_tokens
 from .mask_images import condition_of, mask_rows
 
 log = logging.getLogger("sdist")
@@ -137,8 +138,7 @@ class ScoreDistillation(Editor):
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         _, chosen = self.followed(request)
-        tokens = token_indices(model.text.token_spans(request.target), chosen, self.prompts.pieces)
-        return tuple(word.text for word in chosen), tuple(tokens)
+        return with_tokens(model, request.target, chosen, self.prompts.pieces)
 
     def check_named(self, request: Request) -> None:
         if request.words:
@@ -196,10 +196,7 @@ class ScoreDistillation(Editor):
         if foreign := [prompt for prompt in needed if prompt not in texts]:
             raise UserError(f"a branch of the method names the prompt {foreign[0]!r}: have {', '.join(texts)}")
         text = {prompt: model.embed(texts[prompt]) for prompt in needed}
-        focus, source_focus = torch.zeros(2, len(batch), model.text.length, device=model.device)
-        for row, p in enumerate(batch):
-            focus[row, list(p.tokens)] = 1.0
-            source_focus[row, list(p.source_tokens)] = 1.0
+        source_focus, focus = focus_rows(model, batch)
         mask = mask_rows(batch, source)
         masked = None if mask is None else torch.tensor([p.mask is not None for p in batch], device=model.device)
         steering = self.image_guidance.hook(model, batch, rows) if self.image_guidance.is_on else None
@@ -209,7 +206,7 @@ class ScoreDistillation(Editor):
         if "source" not in self.parts.follows:
             return ()
         gone, _ = self.followed(request)
-        return tuple(token_indices(model.text.token_spans(request.source), gone, self.prompts.pieces))
+        return with_tokens(model, request.source, gone, self.prompts.pieces)[1]
 
     def _log_words(self, batch: Sequence[Prepared]) -> None:
         """One line per image, whatever its seeds."""

@@ -18,8 +18,9 @@ from ..image_guidance.guide import Estimation, Guide
 from ..image_guidance.settings import ImageGuidance
 from ..models.base import Backbone
 from ..prediction import NULL, SOURCE_NULL, SOURCE_SOURCE, TARGET
-from ..prompts import token_indices, words_of_both
+from ..prompts import words_of_both
 from ..registry import EDITORS, one_of
+from .focus import focus_rows, with_tokens
 from .inverted_walk import Masking, Planning, WalkSetup
 from .mask_images import mask_rows
 from .prompt_to_prompt import PromptToPrompt
@@ -97,11 +98,11 @@ class TwoBranch(PromptToPrompt):
 
     def words(self, model: Backbone, request: Request) -> tuple[tuple[str, ...], tuple[int, ...]]:
         _, chosen = words_of_both(request.source, request.target, request.words)
-        return tuple(word.text for word in chosen), tuple(token_indices(model.text.token_spans(request.target), chosen, "all"))
+        return with_tokens(model, request.target, chosen)
 
     def source_tokens(self, model: Backbone, request: Request) -> tuple[int, ...]:
         gone, _ = words_of_both(request.source, request.target, request.words)
-        return tuple(token_indices(model.text.token_spans(request.source), gone, "all"))
+        return with_tokens(model, request.source, gone)[1]
 
     def planned(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> tuple[Planning, Masking]:
         course = self.course(model, batch, setup)
@@ -109,7 +110,7 @@ class TwoBranch(PromptToPrompt):
 
     def course(self, model: Backbone, batch: Sequence[Prepared], setup: WalkSetup) -> Course:
         """Which attention is injected and looked at, and what is read of images."""
-        focus, scale = self.focus(model, batch), model.scale
+        focus, scale = Focus(*focus_rows(model, batch)), model.scale
         for prepared, source, target in zip(batch, focus.source, focus.target, strict=True):
             if not source.any() and not target.any() and prepared.mask is None:
                 _report_no_words(prepared.request.source, prepared.request.target)
@@ -125,14 +126,6 @@ class TwoBranch(PromptToPrompt):
             variance=self.variance,
             user=mask_rows(batch, setup.inverted.noisy),
         )
-
-    def focus(self, model: Backbone, batch: Sequence[Prepared]) -> Focus:
-        """1 at the tokens of each branch's words."""
-        rows = torch.zeros(2, len(batch), model.text.length, device=model.device)
-        for i, prepared in enumerate(batch):
-            rows[0, i, list(prepared.source_tokens)] = 1
-            rows[1, i, list(prepared.tokens)] = 1
-        return Focus(*rows)
 
     def images(self, model: Backbone, batch: Sequence[Prepared]) -> ImageTokens | None:
         """What each branch reads of images: the source its own, the target the estimate; without text the zero embedding."""

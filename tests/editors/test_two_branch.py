@@ -13,6 +13,7 @@ from PIL import Image
 from sdist.cli import main
 from sdist.config.build import load_settings
 from sdist.editors import two_branch
+from sdist.editors.focus import focus_rows
 from sdist.editors.loading import LoadedMethod, load_method
 from sdist.edits.request import Request
 from sdist.errors import UserError
@@ -106,8 +107,8 @@ def test_a_users_mask_bounds_the_edit_with_words_and_alone(tiny: Backbone, reque
 )
 def test_words_are_found_in_both_prompts(tiny: Backbone, request_of, named: tuple, source: list[int], target: list[int]) -> None:
     loaded = method(tiny)
-    focus = loaded.editor.focus(tiny, [loaded.prepare(request_of("a dog", words=named))])
-    assert [focus.source[0].nonzero()[:, 0].tolist(), focus.target[0].nonzero()[:, 0].tolist()] == [source, target]
+    rows = focus_rows(tiny, [loaded.prepare(request_of("a dog", words=named))])
+    assert [row[0].nonzero()[:, 0].tolist() for row in rows] == [source, target]
 
 
 def test_a_word_of_neither_prompt_is_an_error_that_names_theirs(tiny: Backbone, request_of) -> None:
