@@ -82,7 +82,7 @@ def check_origin(origin: str) -> None:
 
 
 def _wait_for_the_end() -> None:
-    """Until Ctrl-C or a polite kill, so that what visitors gave is removed either way."""
+    """Until Ctrl-C or SIGTERM, so that what visitors gave is removed either way."""
     end = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end.set())

@@ -8,7 +8,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 from ..registry import EDITORS, slot_defaults
 from .settings import FLAT
 
-ALIAS = "baseline"  # of the key `editor`, in yamls and run cards of before
+ALIAS = "baseline"  # of the key `editor`, in older yamls and run cards
 
 
 def layered(layers: Sequence[DictConfig]) -> DictConfig:

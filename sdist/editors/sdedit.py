@@ -62,7 +62,7 @@ class SDEdit(Denoising):
         model.text.token_ids(request.target)
 
     def weights(self, model: Backbone) -> dict[str, str]:
-        """No card of before names a sampler: diffusers' pipeline made its image, and rounded otherwise."""
+        """Tells its cards from those without a sampler, whose images diffusers' pipeline made, with other rounding."""
         return {"sampler": "sdist's own"}
 
     def walk(self, model: Backbone, batch: Sequence[Prepared]) -> Latents:

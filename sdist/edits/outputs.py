@@ -95,7 +95,7 @@ def stopped_names(listed: Iterable[str]) -> dict[str, set[str]]:
 def write_result(files: dict[str, Path], result: Result, card: dict[str, Any]) -> None:
     """Writes card, panel (source, mask if there is one, edit) and image, each atomically, in this order.
 
-    If one cannot be written and there is no image of before, nothing is left.
+    If one cannot be written and there is no earlier image, nothing is left.
     """
     text = json.dumps(card, indent=1, ensure_ascii=False)
     content = {"card": text.encode(), "panel": png_bytes(result.panel), "image": png_bytes(result.image, text)}

@@ -141,7 +141,7 @@ class Claims:
         return abs(time.time() - claim["time"]) < (STALE if claim["owner"] else WRITING)
 
     def _drop(self, name: str, stale: dict[str, Any]) -> None:
-        """Takes a stale claim away, if nobody has put his own there meanwhile."""
+        """Removes a stale claim, unless another process has put its own there meanwhile."""
         path = self._path(name)
         if not isinstance(path, Path):
             remove(path)

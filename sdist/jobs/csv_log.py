@@ -36,7 +36,7 @@ class CsvLog(Observer):
         self._rounds = len(distiller.rounds)
         for image in distiller.accepted.tolist():
             if distiller.step[image] % self._every == 0:
-                self._picture(distiller, image)
+                self._write_image(distiller, image)
 
     def _add(self, name: str, values: Values) -> None:
         table = self._tables.setdefault(name, [])
@@ -54,7 +54,7 @@ class CsvLog(Observer):
         self._written[name] = len(table)
 
     def _own(self, name: str) -> Path:
-        """The folder of an image, at first without pictures of before."""
+        """The folder of an image, emptied of the images of an earlier log when it is first asked for."""
         folder = self._folder / name
         if name not in self._written:
             self._written[name] = 0
@@ -63,7 +63,7 @@ class CsvLog(Observer):
                 remove(old)
         return folder
 
-    def _picture(self, distiller: ScoreDistiller, image: int) -> None:
+    def _write_image(self, distiller: ScoreDistiller, image: int) -> None:
         name, step, mask = distiller.names[image], int(distiller.step[image]), last_mask(distiller, image)
         try:
             (edit,) = to_images(self._backbone.decode(distiller.latents[image : image + 1]))

@@ -1,4 +1,4 @@
-"""What Ctrl-C and a polite kill do to a command: the first one lets the step that is being made end, the second does not wait.
+"""What Ctrl-C and SIGTERM do to a command: the first signal lets the step that is being made end, the second does not wait.
 
 Handlers are set by the command line alone: in a script of one's own, `sdist.edit` and `sdist.run` leave signals as they are.
 """
@@ -43,7 +43,7 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """What a shell says of a process that such a signal ended: 130 for Ctrl-C, 143 for a polite kill."""
+        """What a shell says of a process that such a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + (self._number or signal.SIGINT)
 
     @contextmanager

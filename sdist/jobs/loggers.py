@@ -27,22 +27,22 @@ LONGEST = 120  # bytes of a run's name, to which loggers add their own
 SHOWN = 8  # images of a queue that are logged
 
 
-class PictureLogger(Observer):
+class ImageLogger(Observer):
     """Sends images every so many steps to the trainer's logger, at the step at which the values of the round are logged too."""
 
     def __init__(self, backbone: Backbone, every: int) -> None:
-        self._backbone, self._every, self._pictured = backbone, every, -1
+        self._backbone, self._every, self._logged_step = backbone, every, -1
 
     def on_round(self, distiller: ScoreDistiller) -> None:
         logger, step = distiller.trainer.logger, distiller.steps_made
-        if logger is not None and step % self._every == 0 and step != self._pictured:
-            self._pictured = step
+        if logger is not None and step % self._every == 0 and step != self._logged_step:
+            self._logged_step = step
             try:
-                log_image(logger, "edit", panel(self._pictures(distiller), gap=2), step)
+                log_image(logger, "edit", panel(self._images(distiller), gap=2), step)
             except (AllocationError, NotFiniteError) as error:
                 log.warning("no picture of step %d in the log: %s", step, error)
 
-    def _pictures(self, distiller: ScoreDistiller) -> list[Image.Image]:
+    def _images(self, distiller: ScoreDistiller) -> list[Image.Image]:
         images = to_images(self._backbone.decode(distiller.latents[:SHOWN]))
         masks = last_masks(distiller)
         return [*images, *(mask_image(mask, images[0].size) for mask in masks[:SHOWN])] if masks is not None else images

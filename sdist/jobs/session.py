@@ -28,7 +28,7 @@ from .claims import Claims
 from .csv_log import CsvLog
 from .events import Events
 from .interrupts import Interruption, interrupts
-from .loggers import PictureLogger, finish, make_logger, run_name
+from .loggers import ImageLogger, finish, make_logger, run_name
 from .options import SessionOptions
 from .wandb_account import check_account
 
@@ -165,8 +165,8 @@ class Session:
                 bar.update()
 
         stepping = interrupts.stepping() if self.settings.editor.stepwise else nullcontext()
-        with process_state(), self._logged(names) as (logger, pictures), stepping, behind(WAITING) as later:  # loggers write, too
-            callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *pictures]
+        with process_state(), self._logged(names) as (logger, images), stepping, behind(WAITING) as later:  # loggers write, too
+            callbacks = [ProgressBar(label, bar), StopCondition(lambda distiller: interrupts.wanted), *images]
             observers = Observers(
                 callbacks, logger, partial(later, write), False, parallel or self._parallel, admit, names, staggered
             )
@@ -187,7 +187,7 @@ class Session:
             logger = make_logger(self._log, folder, self.settings.log, f"{self.name}-{run_name(names)}")
             logger.log_hyperparams(self.settings.plain())
             try:
-                yield logger, [PictureLogger(self.method.model, every)]
+                yield logger, [ImageLogger(self.method.model, every)]
             finally:
                 finish(logger)
 
