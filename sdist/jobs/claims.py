@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files.storage import make_folder, names, read, remove, write
 
@@ -25,7 +25,16 @@ log = logging.getLogger("sdist")
 FOLDER = "claims"
 RENEWED, STALE = 30.0, 600.0  # seconds between renewals, and after which a claim of another machine is stale
 WRITING = 5.0  # seconds for which a file that is no claim may be one that is just being written
-NO_CLAIM: dict[str, Any] = {"owner": "", "host": "", "pid": 0, "process": "", "time": 0.0}  # what a file that is none says
+
+
+class Claim(NamedTuple):
+    """What the file of a claim says; the defaults are what is taken for said by a file that is none."""
+
+    owner: str = ""
+    host: str = ""
+    pid: int = 0
+    process: str = ""  # see `process`
+    time: float = 0.0  # of its renewal, in seconds since the epoch
 
 
 class Claims:
@@ -108,7 +117,7 @@ class Claims:
 
     def _content(self) -> bytes:
         host, pid = socket.gethostname(), os.getpid()
-        return json.dumps({"owner": self._owner, "host": host, "pid": pid, "process": process(pid), "time": time.time()}).encode()
+        return json.dumps(Claim(self._owner, host, pid, process(pid), time.time())._asdict()).encode()
 
     def _create(self, name: str) -> bool:
         """Whether the claim was not there, and is now."""
@@ -120,27 +129,27 @@ class Claims:
         make_folder(self._folder)
         write(path, self._content())
         written = self._read(name)
-        return written is not None and written["owner"] == self._owner
+        return written is not None and written.owner == self._owner
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str) -> Claim | None:
         """A claim, or for a file that is none one without an owner, of its time of writing; None if there is no file."""
         try:
             text = read(self._path(name))
-            written = {"time": self._path(name).stat().st_mtime} if isinstance(self._folder, Path) else {}
+            written = self._path(name).stat().st_mtime if isinstance(self._folder, Path) else 0.0
         except FileNotFoundError:
             return None
-        return _parsed(text) or {**NO_CLAIM, **written}
+        return _parsed(text) or Claim(time=written)
 
-    def _is_at_work(self, claim: dict[str, Any]) -> bool:
-        if claim["owner"] == self._owner:
+    def _is_at_work(self, claim: Claim) -> bool:
+        if claim.owner == self._owner:
             return False  # of an actor of this run that is gone
-        if claim["host"] == socket.gethostname() and claim["process"]:
+        if claim.host == socket.gethostname() and claim.process:
             place, _, _ = process(os.getpid()).partition(" ")
-            if claim["process"].startswith(f"{place} "):
-                return process(claim["pid"]) == claim["process"]
-        return abs(time.time() - claim["time"]) < (STALE if claim["owner"] else WRITING)
+            if claim.process.startswith(f"{place} "):
+                return process(claim.pid) == claim.process
+        return abs(time.time() - claim.time) < (STALE if claim.owner else WRITING)
 
-    def _drop(self, name: str, stale: dict[str, Any]) -> None:
+    def _drop(self, name: str, stale: Claim) -> None:
         """Removes a stale claim, unless another process has put its own there meanwhile."""
         path = self._path(name)
         if not isinstance(path, Path):
@@ -149,30 +158,31 @@ class Claims:
         aside = path.with_name(f".{name}.{token_hex(4)}")
         with suppress(FileNotFoundError):
             path.rename(aside)
-            if (_parsed(aside.read_bytes()) or NO_CLAIM)["owner"] != stale["owner"]:
+            if (_parsed(aside.read_bytes()) or Claim()).owner != stale.owner:
                 aside.rename(path)
             aside.unlink(missing_ok=True)
-        if not stale["owner"]:
+        if not stale.owner:
             log.info("%s: its claim cannot be read and does not count", name)
-        elif stale["owner"] != self._owner:
-            log.info("%s: its claim of process %s on %s was left behind", name, stale["pid"], stale["host"])
+        elif stale.owner != self._owner:
+            log.info("%s: its claim of process %s on %s was left behind", name, stale.pid, stale.host)
 
-    def _report_other(self, other: dict[str, Any]) -> None:
-        if other["owner"] and other["owner"] not in self._reported:
-            self._reported.add(other["owner"])
+    def _report_other(self, other: Claim) -> None:
+        if other.owner and other.owner not in self._reported:
+            self._reported.add(other.owner)
             exclusive = "" if isinstance(self._folder, Path) else "; a store cannot keep two from beginning the same one at once"
             text = "process %s on %s is at work here too: each image is made by the one that begins it%s"
-            log.info(text, other["pid"], other["host"], exclusive)
+            log.info(text, other.pid, other.host, exclusive)
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """What a claim says; None if it is none, or not whole."""
+def _parsed(text: bytes) -> Claim | None:
+    """None if it is no claim, or not whole."""
     try:
-        claim = json.loads(text)
-        fits = all(type(claim[key]) is type(value) for key, value in NO_CLAIM.items())
+        said = json.loads(text)
+        claim = Claim(*(said[name] for name in Claim._fields))
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return claim if fits and claim["owner"] else None
+    fits = all(type(value) is type(default) for value, default in zip(claim, Claim(), strict=True))
+    return claim if fits and claim.owner else None
 
 
 def _create_file(path: Path, content: bytes) -> bool:
