@@ -36,6 +36,8 @@ class Grounding:
         for name in ("keep", "start", "threshold", "critical_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"grounding.{name} is within 0..1, got {getattr(self, name)}")
+        if self.threshold == 1:
+            raise UserError("grounding.threshold is below 1, got 1.0: no map is above that, so that nothing could be edited")
         if self.iterations < 0:
             raise UserError(f"grounding.iterations is at least 0, got {self.iterations}")
 

@@ -118,9 +118,9 @@ class Editor(ABC):
         return {}
 
     @property
-    def adapter_name(self) -> str | None:
-        """The IP-Adapter that it asks for, if any: the name of a file, perhaps."""
-        return None
+    def guide_names(self) -> tuple[str | None, str | None]:
+        """The IP-Adapter, and the CLIP beside the adapter's own, that it asks for, if any: names of files, perhaps."""
+        return None, None
 
     @abstractmethod
     def check(self, model: Backbone, request: Request) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from ..denoising.alignment import Alignment, Tokens, refine, replace, reweight, stack
 from ..denoising.sample import Plan
 from ..edits.request import Prepared, Request
+from ..errors import UserError
 from ..hooks.injection import Injection, TokenMap
 from ..models.base import Backbone
 from ..prediction import SOURCE_SOURCE, TARGET
@@ -34,6 +35,16 @@ class PromptToPrompt(InvertedWalk):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_parts("cross_replace", "self_replace")
+
+    def check_model(self, model: Backbone) -> None:
+        """Raises UserError also for a level at which this model has no self-attention that could be injected."""
+        super().check_model(model)
+        have = sorted({layer.level for layer in model.layout.layers("self")})
+        if not 0 <= self.self_level <= have[-1]:
+            raise UserError(
+                f"self_level {self.self_level}: the self-attention of this model is at levels {have}, of which that one and all "
+                "coarser ones are injected; for none set self_replace to 0"
+            )
 
     @property
     def reads(self) -> frozenset[str]:

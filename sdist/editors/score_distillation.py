@@ -89,8 +89,8 @@ class ScoreDistillation(Editor):
         return self.parts.reads | {"mask"}
 
     @property
-    def adapter_name(self) -> str | None:
-        return self.image_guidance.adapter
+    def guide_names(self) -> tuple[str | None, str | None]:
+        return self.image_guidance.adapter, self.image_guidance.clip
 
     @property
     def has_mask(self) -> bool:

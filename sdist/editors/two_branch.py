@@ -63,8 +63,8 @@ class TwoBranch(PromptToPrompt):
         return frozenset({"words", "mask"})
 
     @property
-    def adapter_name(self) -> str | None:
-        return self.adapter
+    def guide_names(self) -> tuple[str | None, str | None]:
+        return self.adapter, self.clip
 
     def check_model(self, model: Backbone) -> None:
         """Raises UserError for attention that cannot be injected, and for an adapter that is not there or for another model."""

@@ -73,7 +73,10 @@ def check_layout(layout: AttentionLayout) -> None:
     text, image = ({layer.name for layer in layout.layers(kind)} for kind in ("cross", "self"))
     if not text or text & image:
         what = "looks at both in one layer" if text else "has no layers that look at text"
-        raise UserError(f"attention is changed in layers for the text apart from those for the image, but this model {what}")
+        raise UserError(
+            f"attention is changed in layers for the text apart from those for the image, but this model {what}; methods "
+            "that change none, such as flowedit, work with it"
+        )
 
 
 def inject(source: slice, target: slice, q: Queries, k: Tokens, v: Tokens, attend: Attend) -> Queries:

@@ -80,4 +80,23 @@ def read_adapter(path: Path, device: str) -> Adapter:
         raise UserError(
             f"{path} is no IP-Adapter of the plain kind: it lacks {missing[0]} (plus, full and face adapters read something else)"
         )
+    _check_values(path, weights)
     return Adapter(weights)
+
+
+def _check_values(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises UserError for weights of which no tokens, or none that the layers read, can be made."""
+    weight, bias, gain, shift = (weights[name] for name in PROJECTION)
+    layers = [value for name, value in weights.items() if name.startswith("ip_adapter.")]
+    fits = (
+        (weight.dim(), gain.dim()) == (2, 1)
+        and bias.shape == weight.shape[:1]
+        and gain.shape == shift.shape
+        and len(weight) > 0 == len(weight) % len(gain)
+        and all(value.dim() == 2 and value.shape[1] == len(gain) for value in layers)
+    )
+    if not fits:
+        shapes = ", ".join(f"{name} {tuple(weights[name].shape)}" for name in PROJECTION)
+        raise UserError(f"the IP-Adapter {path} is damaged: its weights do not fit together ({shapes}); copy it again")
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise UserError(f"the IP-Adapter {path} is damaged: {broken[0]} has values that are not finite; copy it again")

@@ -42,10 +42,13 @@ def find_adapter(name: str, model: str) -> Source | None:
         return ADAPTERS[name]
     if Path(name).exists():
         return _on_disk(Path(name))
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    is_path = name.startswith((".", "/", "~")) or name.endswith(".safetensors")
+    if is_path or name.count("/") > 1:
+        raise UserError(f"the IP-Adapter {name} does not exist; give a folder, a file, a hub id (owner/name) or null for none")
+    if "/" in name:
         layout = ADAPTERS[OF_MODELS.get(_alias(model), "sd15")]
         return Source((name,), layout.file, VIT_H)
-    raise unknown("IP-Adapter", name, ADAPTERS, "aliases; a hub id (owner/name), a folder or a file works too")
+    raise UserError(f"{unknown('IP-Adapter', name, ADAPTERS)}, or a hub id (owner/name), a folder, a file, or null for none")
 
 
 def _alias(model: str) -> str:

@@ -294,7 +294,8 @@ class ScoreDistillationPipeline(DiffusionPipeline):
         method = default_method(self._model) if method is None else method
         resolved = self._settings(method, settings, arguments)
         if not resolved.editor.stepwise and (callback_on_step_end is not None or output_type == "latent"):
-            raise UserError(f"the steps of {method} cannot be watched, so it has no callback_on_step_end and no latents here")
+            more = "; sdist.edit(..., on_step=...) shows them" if resolved.editor.watchable else ""
+            raise UserError(f"the steps of {method} cannot be watched here: no callback_on_step_end and no latents{more}")
         results = self._edit(resolved, rows, step_end)
         images = step_end.latents if output_type == "latent" else as_type([r.image for r in results], output_type)
         output = ScoreDistillationPipelineOutput(images, [r.mask for r in results], [r.card for r in results])

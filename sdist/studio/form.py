@@ -16,7 +16,7 @@ from ..files.images import fitted_size
 from ..files.opening import image_size
 from ..prompts import differing_nouns, words
 from .edits import Run
-from .limits import Limits, check_adapter, check_prompts, plain_overrides
+from .limits import Limits, check_guide, check_prompts, plain_overrides
 
 COMPOSED = ("keep_background", "output_size", "crop")  # settings of how an edit comes back into its source
 CARD = "run card"  # stands among the methods for the settings of a restored card
@@ -56,7 +56,7 @@ def runs_of(wanted: EditOrder, limits: Limits) -> list[Run]:
         for seed in range(int(wanted.seed), int(wanted.seed) + int(wanted.seeds)):
             settings = _settings(wanted, method, seed)
             limits.check_steps(settings.editor.steps)
-            check_adapter(settings.editor.adapter_name)
+            check_guide(*settings.editor.guide_names)
             named = tuple(wanted.chosen or ()) if "words" in settings.editor.reads else ()
             _check_mask(wanted, method, settings)
             prompts = ("", "", wanted.target) if "instruction" in settings.editor.reads else (wanted.source, wanted.target, "")

@@ -15,6 +15,7 @@ import gradio as gr
 from ..errors import UserError, unknown
 from ..errors.arguments import check
 from ..files.images import png_bytes
+from ..files.masks import check_allows, read_mask
 from .edits import Run, Work
 from .form import EditOrder, runs_of
 from .limits import Limits, Offer, reason
@@ -39,6 +40,8 @@ def edit_function(offer: Offer) -> Callable[..., str]:
         try:
             check_offered(offer, method, model)
             given, where = (_file(visitor, text, offer.limits, what) for text, what in ((image, "image"), (mask, "mask")))
+            if where is not None:
+                check_allows(read_mask(where).image, where.name)
             order = EditOrder(
                 image=given, source=source, target=target, methods=[method], model=model, seed=seed, steps=steps,
                 size=size, chosen=[words] if isinstance(words, str) else words, mask=where, overrides=settings,

@@ -98,10 +98,12 @@ def check_literal(text: str) -> None:
         raise UserError("settings from the browser are taken literally: ${...} is not allowed")
 
 
-def check_adapter(name: str | None) -> None:
-    """Raises UserError for an IP-Adapter by file, folder or hub id, which would be looked for on this machine or fetched."""
-    if name not in (None, AUTO, *ADAPTERS):
-        raise unknown("IP-Adapter", str(name), (AUTO, *ADAPTERS), "this studio")
+def check_guide(adapter: str | None, clip: str | None) -> None:
+    """Raises UserError for an IP-Adapter or a CLIP by file, folder or hub id, which would be looked for here or fetched."""
+    if adapter not in (None, AUTO, *ADAPTERS):
+        raise unknown("IP-Adapter", str(adapter), (AUTO, *ADAPTERS), "this studio")
+    if clip is not None:
+        raise UserError(f"this studio reads images with the adapter's own CLIP: leave clip out, got '{clip}'")
 
 
 def check_prompts(*prompts: str) -> None:

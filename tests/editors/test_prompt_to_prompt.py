@@ -148,6 +148,12 @@ def test_bad_settings_are_one_line(override: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("level", [-1, 3])
+def test_a_level_without_self_attention_is_an_error_that_names_those_that_have_it(tiny: Backbone, level: int) -> None:
+    with pytest.raises(UserError, match=rf"self_level {level}: the self-attention of this model is at levels \[0, 1, 2\]"):
+        method(tiny, f"editor.self_level={level}")
+
+
 def test_prompts_that_cannot_be_aligned_are_known_before_anything_is_computed(tiny: Backbone, request_of) -> None:
     with pytest.raises(UserError, match="set mapping to refine"):
         method(tiny, "editor.mapping=replace").check(request_of("a red cat"))

@@ -121,7 +121,10 @@ def test_a_word_of_neither_prompt_is_an_error_that_names_theirs(tiny: Backbone, 
     [
         ("editor.grounding.iterations=-1", "grounding.iterations is at least 0, got -1"),
         ("editor.grounding.keep=1.5", r"grounding.keep is within 0..1, got 1.5"),
+        ("editor.grounding.threshold=1", "grounding.threshold is below 1, got 1.0: no map is above that"),
         ("editor.grounding.thresold=0.4", "unknown key 'thresold'"),
+        ("editor.solver.eta=1.5", r"eta is within 0..1, from no noise to DDPM's, got 1.5"),
+        ("editor.solver.eta=-1", "eta is within 0..1"),
         ("editor.image_replace=2", r"image_replace is a part of the steps, 0..1, got 2"),
         ("editor.image_scale=-1", "image_scale is at least 0, got -1"),
         ("editor.steps=0", "steps is a number from 1 to 500, got 0"),
@@ -150,7 +153,7 @@ def test_too_long_prompts_are_one_line(tiny: Backbone, request_of) -> None:
 
 
 def test_a_flow_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match="looks at both in one layer"):
+    with pytest.raises(UserError, match="looks at both in one layer; methods that change none, such as flowedit"):
         load_method(load_settings("vimaedit", model="tinyworld-flow"))
 
 

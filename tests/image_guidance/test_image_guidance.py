@@ -91,6 +91,32 @@ def test_what_is_no_adapter_is_one_line(tmp_path: Path) -> None:
         find_adapter("sd51", "tinyworld")
 
 
+PROJ, NORM = "image_proj.proj.weight", "image_proj.norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({PROJ: torch.zeros(128 * 24)}, r"its weights do not fit together \(image_proj.proj.weight \(3072,\)"),
+        ({PROJ: torch.zeros(0, 24), "image_proj.proj.bias": torch.zeros(0)}, "do not fit together"),
+        ({NORM: torch.zeros(16), "image_proj.norm.bias": torch.zeros(16)}, "do not fit together"),
+        ({"ip_adapter.1.to_k_ip.weight": torch.full((16, 32), float("nan"))}, "to_k_ip.weight has values that are not"),
+    ],
+)
+def test_a_damaged_adapter_is_one_line(tmp_path: Path, change: dict[str, torch.Tensor], message: str) -> None:
+    """Also one whose values the layers would read without an error: a key that is no number, or no tokens at all."""
+    save_file(load_file(FOLDER / "models" / "ip-adapter_sd15.safetensors") | change, tmp_path / "adapter.safetensors")
+    with pytest.raises(UserError, match=message) as error:
+        read_adapter(tmp_path / "adapter.safetensors", "cpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["./here", "models/ip/adapter", "adapter.safetensors"])
+def test_a_path_to_nothing_is_not_taken_for_an_alias(name: str) -> None:
+    with pytest.raises(UserError, match=f"the IP-Adapter {name} does not exist; give a folder, a file"):
+        find_adapter(name, "tinyworld")
+
+
 def test_an_adapter_of_another_model_is_refused(tiny: Backbone) -> None:
     adapter = read_adapter(FOLDER / "models" / "ip-adapter_sd15.safetensors", "cpu")
     with pytest.raises(UserError, match=r"not for this model: layer down_.* wants weights \(8, 16\), it has \(16, 32\)"):

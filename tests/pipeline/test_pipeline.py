@@ -324,6 +324,10 @@ BAD = {
         {"method": "sdedit", "num_inference_steps": None, "settings": (), "callback_on_step_end": replacing},
         "the steps of sdedit cannot be watched",
     ),
+    "latents of an editor that only the library watches": (
+        {"method": "p2p", "num_inference_steps": 2, "settings": (), "output_type": "latent"},
+        r"the steps of p2p cannot be watched here: .*; sdist.edit\(..., on_step=...\) shows them",
+    ),
 }
 
 

@@ -52,6 +52,11 @@ REFUSED = {
         {"methods": ["vimaedit"], "steps": 0, "overrides": "editor.adapter=any/one"},
         "unknown IP-Adapter 'any/one'",
     ),
+    "a CLIP's folder": (
+        {"methods": ["vimaedit"], "steps": 0, "overrides": "editor.clip=/etc"},
+        "the adapter's own CLIP: leave clip out, got '/etc'",
+    ),
+    "a CLIP of the hub": ({"overrides": "image_guidance.clip=any/one"}, "leave clip out, got 'any/one'"),
     "nothing to crop around": ({"crop": "mask"}, "paint where it may change first"),
     "no mask to keep a background by": (
         {"methods": ["sdedit"], "overrides": "", "steps": 0, "keep_background": True},

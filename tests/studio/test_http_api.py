@@ -20,6 +20,8 @@ from .test_server import free_port
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "studio.md"
 PROMPTS = {"source": "a cat", "target": "a cat wearing a hat"}
+BLACK = BytesIO()
+Image.new("L", (32, 32)).save(BLACK, "PNG")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,7 @@ REFUSED = {
     "words that are none": ({"words": [1]}, "words must be text or a list (each text) or None, got [1] (list)"),
     "a word alone": ({"words": "dog"}, "'dog'"),
     "settings as a list": ({"settings": ["steps=2"]}, "settings must be text, got ['steps=2'] (list)"),
+    "a mask that allows nothing": ({"mask": b64encode(BLACK.getvalue()).decode()}, "is empty: nothing in the image may change"),
     "the environment": ({"settings": "prompts.null=${oc.env:HOME}"}, "taken literally"),
 }
 

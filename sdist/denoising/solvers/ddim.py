@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ...diffusion import Estimate, Latents, PerImage, add_noise, per_image
+from ...errors import UserError
 from ...registry import SOLVERS
 from ..base import Level, Solver, StepNoise
 
@@ -15,7 +16,11 @@ class DDIM(Solver):
     Where noise is added: alpha' clean + sqrt(sigma'^2 - S^2) eps + S noise, S the deviation at each position.
     """
 
-    eta: float = 1.0  # of DDPM's deviation, where noise is added at all
+    eta: float = 1.0  # part of DDPM's deviation, where noise is added at all
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta is within 0..1, from no noise to DDPM's, got {self.eta}")
 
     def step(self, estimate: Estimate, to: Level, added: StepNoise | None = None, before: Estimate | None = None) -> Latents:
         if added is None:

@@ -9,8 +9,10 @@ import torch
 from ...errors import UserError
 from ...models.catalogue import hub_problem, is_cached, is_folder
 from ...models.devices import choose_device
+from ...models.folders import check_tokenizer
 from ...models.hub_progress import hub_says, progress_of
 from ...models.library import loading
+from ...models.stored_weights import wrong_shape
 from ...models.weights import check_indexes
 
 log = logging.getLogger("sdist")
@@ -23,9 +25,12 @@ def load_network(kind: str, source: str, device: str, **options: Any) -> Any:
 
     Raises UserError if it cannot be loaded or lacks weights.
     """
-    model, report = load_pretrained(kind, source, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
+    options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = load_pretrained(kind, source, **options)
     if report["missing_keys"]:
         raise UserError(f"{source} is no {kind}: it lacks {sorted(report['missing_keys'])[0]}")
+    for key, stored, own in sorted(report["mismatched_keys"]):
+        raise wrong_shape(source, key, tuple(stored), type(model), tuple(own))
     return model.to(choose_device(device)).eval().requires_grad_(False)
 
 
@@ -36,7 +41,10 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
     try:
         if not is_folder(source) and not is_cached(source, "config.json"):
             _fetch(source)
-        check_indexes(Path(source) if is_folder(source) else _snapshot(source))
+        folder = Path(source) if is_folder(source) else _snapshot(source)
+        check_indexes(folder)
+        if folder.is_dir():
+            check_tokenizer("it", getattr(transformers, kind), folder)
         with loading():
             return getattr(transformers, kind).from_pretrained(source, **options)
     except UserError:

@@ -1,5 +1,7 @@
 """CLIP and DINO, of the real classes with random weights."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sdist.metrics.encoders.clip import Clip
 from sdist.metrics.encoders.dino import Dino
 from sdist.metrics.encoders.preprocessing import clip_pixels, dino_pixels, structure_pixels
 
+from ...conftest import read_json
 from ..samples import SIDE, noise_image
 
 
@@ -61,6 +64,15 @@ def test_keys_are_what_the_last_layer_projects(dino: Dino) -> None:
 def test_models_that_cannot_be_loaded_are_named(tmp_path: Path, dino_folder: Path, clip_folder: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere cannot be loaded as CLIPModel"):
         Clip(str(tmp_path / "nowhere"), "cpu")
+    shutil.copytree(clip_folder, tmp_path / "silent")
+    (tmp_path / "silent" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"silent cannot be loaded as CLIPTokenizer .* it has no tokenizer.json"):
+        Clip(str(tmp_path / "silent"), "cpu")
+    shutil.copytree(clip_folder, tmp_path / "other")
+    config = read_json(tmp_path / "other" / "config.json")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"projection_dim": 7}))
+    with pytest.raises(UserError, match=r"other: \w+_projection.weight has the shape .*, CLIPModel has \(7, \d+\) there"):
+        Clip(str(tmp_path / "other"), "cpu")
     with pytest.raises(UserError, match="ViTModel"):
         Dino(str(clip_folder), "cpu")
     torch.save(ViTModel.from_pretrained(dino_folder, add_pooling_layer=False).state_dict(), tmp_path / "pytorch_model.bin")
