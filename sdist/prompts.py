@@ -15,8 +15,7 @@ CLITICS = "s|t|n|d|m|ll|re|ve|em"  # what stands behind an apostrophe and is no 
 WORD = re.compile(rf"(?<!\w)'(?:{CLITICS})'?(?!\w)|(?<!\w)n'(?!\w)|\w+(?:(?:'-|-'|['&-])\w+)*", re.IGNORECASE)
 PIECE = re.compile(r"\w+")
 ENDING = re.compile(rf"(?:n't|'(?:{CLITICS}))$", re.IGNORECASE)
-NUMBER, LITERAL = r"\s*(\d+\.?\d*|\.\d+)\s*", r"\([^()]*\)"
-WEIGHED = re.compile(rf"\(((?:[^()]|{LITERAL})*):{NUMBER}\)")  # (a cat:1.3)
+PARENTHESIS = re.compile(r"\(|(?::\s*(\d+(?:\.\d*)?|\.\d+)\s*)?\)")  # one that closes with its number, as :1.3) has
 ALONE = re.compile(rf"n't|'(?:{CLITICS})'?|n'", re.IGNORECASE)
 
 Difference = Literal["paper", "released"]
@@ -42,11 +41,15 @@ def parse_weights(prompt: str) -> tuple[str, list[float]]:
 
     One within another is multiplied, as "cat" in ((cat:1.2) and dog:1.5). Parentheses without a number are text.
     """
-    text, weights = prompt, [1.0] * len(prompt)
-    while found := WEIGHED.search(text):
-        (start, end), (first, last) = found.span(1), found.span()
-        text = text[:first] + " " + text[start:end] + " " * (last - end) + text[last:]
-        weights[start:end] = [weight * float(found[2]) for weight in weights[start:end]]
+    text, weights, opened = prompt, [1.0] * len(prompt), list[int]()
+    for found in PARENTHESIS.finditer(prompt):
+        first, last = found.span()
+        if found[0] == "(":
+            opened.append(first)
+        elif opened and (start := opened.pop() + 1) and found[1]:
+            text = text[: start - 1] + " " + text[start:first] + " " * (last - first) + text[last:]
+            factor = float(found[1])
+            weights[start:first] = [weight * factor for weight in weights[start:first]]
     return text, weights
 
 
