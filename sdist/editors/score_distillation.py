@@ -132,7 +132,7 @@ class ScoreDistillation(Editor):
 
     def check(self, model: Backbone, request: Request) -> None:
         prompts = (request.source, request.target, self.prompts.null, self.prompts.negative)
-        source, target, *_ = (model.text.token_ids(prompt) for prompt in prompts)
+        source, target, *_ = (model.text.reading(prompt) for prompt in prompts)
         if source == target:
             raise UserError(f"source and target prompt are the same to this model ({request.source!r}, {request.target!r})")
 

@@ -111,6 +111,10 @@ class PromptEncoder(ABC):
         self._check_known(ids, which)
         return ids
 
+    def reading(self, prompt: str) -> tuple[list[int], list[float]]:
+        """The prompt's tokens, and their weights if they have any: two prompts with equal ones are the same to the model."""
+        return self.token_ids(prompt), []
+
     def _check_known(self, ids: Sequence[int], which: int) -> None:
         """Raises UserError for tokens that the encoder has no embedding of."""
         tokenizer = self.tokenizers[which]
@@ -183,7 +187,7 @@ class ClipTexts(PromptEncoder):
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Text:
         text = self.encode(prompts)
-        weights = [self._weights(prompt) if self.weighs else [1.0] for prompt in prompts]
+        weights = [self._weights(prompt) for prompt in prompts]
         if all(weight == 1 for row in weights for weight in row):
             return text
         tokens, empty = text.tokens, self.encode([""]).tokens
@@ -209,6 +213,9 @@ class ClipTexts(PromptEncoder):
         self._check_known(ids, which)
         return ids
 
+    def reading(self, prompt: str) -> tuple[list[int], list[float]]:
+        return self.token_ids(prompt), self._weights(prompt)
+
     def _spans(self, prompt: str, which: int) -> list[tuple[int, int]]:
         prompt = self.plain(prompt)
         if self.blocks == 1:
@@ -216,7 +223,9 @@ class ClipTexts(PromptEncoder):
         return [span for _, span in self._in_blocks(prompt, which)]
 
     def _weights(self, prompt: str) -> list[float]:
-        """Of each embedded token: that of the first of its characters; 1 of marks and padding."""
+        """Of each embedded token: that of the first of its characters; 1 of marks and padding. None if weights are not read."""
+        if not self.weighs:
+            return []
         _, of_characters = parse_weights(prompt)
         return [of_characters[start] if start < end else 1.0 for start, end in self.token_spans(prompt)]
 

@@ -37,6 +37,8 @@ def weighed(prompt: str) -> dict[str, float]:
         ("((cat:1.2) and dog:1.5)", {"cat": 1.2 * 1.5, "and": 1.5, "dog": 1.5}),
         ("(((a:2) b:3) c:.5)", {"a": 3.0, "b": 1.5, "c": 0.5}),
         ("a (red (dark) hat:2)", {"a": 1, "red": 2, "dark": 2, "hat": 2}),
+        ("(a (b (c (d))):2) e", {"a": 2, "b": 2, "c": 2, "d": 2, "e": 1}),
+        ("((cat:1.3)) (dog:2", {"cat": 1.3, "dog": 1, "2": 1}),
     ],
 )
 def test_weights_are_parsed(prompt: str, expected: dict[str, float]) -> None:
@@ -107,3 +109,13 @@ def test_a_model_that_cannot_weigh_says_so() -> None:
     settings = load_settings("dds", ["timesteps.t_min=400", "prompt_weights=true"], model="tinyworld-flow", device="cpu")
     with pytest.raises(UserError, match="--prompt-weights: only prompts that CLIP alone reads"):
         load_method(settings)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_another_weight_alone_is_an_edit(asked: bool, tiny_folder: Path, picture: Path) -> None:
+    settings = load_settings("dds", [f"prompt_weights={asked}".lower()], model=str(tiny_folder), device="cpu")
+    method = load_method(settings)
+    method.prepare(Request(picture, "a cat", "a (cat:1.5)"))
+    if asked:
+        with pytest.raises(UserError, match="the same to this model"):
+            method.prepare(Request(picture, "a cat", "a (cat:1)"))
