@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..files.images import load_image
 from ..metrics.base import Encoders, ImageMetric, Sample, Scores
 from ..metrics.profile import Profile
+from ..prompts import parse_weights
 
 Report = Callable[[str], None]  # takes one problem, in one line
 EVERY = ""  # in the place of a key: what a metric fails with on all images
@@ -74,7 +75,8 @@ def _asked(metric: ImageMetric, samples: list[Sample], encoders: Encoders, profi
 
 
 def _sample(pair: Pair, result: Path, needs: frozenset[str]) -> Sample:
-    """The pair with its images, as far as a metric needs them."""
+    """The pair with its images, as far as a metric needs them, and its texts without the signs of weights."""
     truth = load_image(pair.truth) if "truth" in needs and pair.truth is not None else None
     mask = pair.mask() if "mask" in needs and pair.mask is not None else None
-    return Sample(load_image(result), load_image(pair.image), pair.target, pair.text, pair.source, truth, mask)
+    texts = (parse_weights(text)[0] for text in (pair.target, pair.text, pair.source))
+    return Sample(load_image(result), load_image(pair.image), *texts, truth, mask)

@@ -81,6 +81,16 @@ def test_scores_of_a_list(lists: Path, tmp_path: Path, clip_folder: Path, capsys
     assert "a cat in a hat" in (output / "report.html").read_text()
 
 
+def test_weights_of_prompts_are_no_text_that_is_scored(lists: Path, tmp_path: Path, clip_folder: Path) -> None:  # noqa: F811
+    scores = []
+    for target in ("a cat in a red hat", "a cat in a (red hat:1.5)"):
+        write_csv(lists / "index.csv", [["img_path", "source_prompt", "target_prompt"], ["a.png", "a cat", target]])
+        noise(tmp_path / "results" / "000_seed0.png", 5)
+        assert evaluate(f"index:{lists}", tmp_path / "results", tmp_path / "out", clip_folder) == 0
+        scores.append(pd.read_csv(tmp_path / "out" / "per_image.csv"))
+    pd.testing.assert_frame_equal(*scores)
+
+
 def test_scores_of_magicbrush(magicbrush: Path, tmp_path: Path, clip_folder: Path, dino_folder: Path, capsys) -> None:  # noqa: F811
     """The wanted pictures themselves as results: no distance to them. One turn counts twice, as in the released table."""
     table = magicbrush / "magicbrush_category.csv"
