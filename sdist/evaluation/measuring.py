@@ -78,5 +78,5 @@ def _sample(pair: Pair, result: Path, needs: frozenset[str]) -> Sample:
     """The pair with its images, as far as a metric needs them, and its texts without the signs of weights."""
     truth = load_image(pair.truth) if "truth" in needs and pair.truth is not None else None
     mask = pair.mask() if "mask" in needs and pair.mask is not None else None
-    texts = (parse_weights(text)[0] for text in (pair.target, pair.text, pair.source))
-    return Sample(load_image(result), load_image(pair.image), *texts, truth, mask)
+    target, text, source = (parse_weights(prompt)[0] for prompt in (pair.target, pair.text, pair.source))
+    return Sample(load_image(result), load_image(pair.image), target, text, source, truth, mask)
