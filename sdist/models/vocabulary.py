@@ -4,6 +4,7 @@ A list is words.txt in the pipeline's folder, one word per line; Stable Diffusio
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .catalogue import MODELS
 log = logging.getLogger("sdist")
 
 LIST = "words.txt"
+UNWEIGHED = re.compile(r"\([^():]*:[^()]*\)?")
 ENDINGS = ("s", "t", "d", "ll", "m", "re", "ve")  # what stands behind an apostrophe
 
 
@@ -33,10 +35,14 @@ def report_words(model: Backbone, prompts: Sequence[str]) -> None:
 
 
 def report_weights(model: Backbone, prompts: Sequence[str]) -> None:
-    """Says which prompt has weights, as (cat:1.3), that are not asked for and so are text like any other."""
-    weighed = next((prompt for prompt in prompts if parse_weights(prompt)[0] != prompt), None)
-    if weighed is not None and model.text.reads_weights and not model.text.weighs:
-        log.warning("the weights in %r are read as text; --prompt-weights reads them as weights", weighed)
+    """Says which prompt has weights, as (cat:1.3), that are not asked for, or what only looks like one: both are text."""
+    if not model.text.reads_weights:
+        return
+    for prompt in prompts:
+        if not model.text.weighs and parse_weights(prompt)[0] != prompt:
+            log.warning("the weights in %r are read as text; --prompt-weights reads them as weights", prompt)
+        elif model.text.weighs and (odd := UNWEIGHED.search(parse_weights(prompt)[0])):
+            log.warning("%r in %r is no weight, as (cat:1.3) is, and is read as text", odd[0], prompt)
 
 
 def unknown_words(model: Backbone, prompts: Sequence[str]) -> str:

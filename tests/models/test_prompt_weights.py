@@ -105,6 +105,18 @@ def test_weights_that_are_text_are_pointed_out(
     assert any("--prompt-weights reads them" in message for message in caplog.messages) is not asked
 
 
+@pytest.mark.parametrize(
+    ("target", "odd"), [("a (dog:1,3)", "(dog:1,3)"), ("a (dog:1.3 and snow", "(dog:1.3 and snow"), ("a (dog)", "")]
+)
+def test_what_only_looks_like_a_weight_is_pointed_out(
+    target: str, odd: str, tiny_folder: Path, picture: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings("dds", ["prompt_weights=true"], model=str(tiny_folder), device="cpu")
+    with caplog.at_level(logging.WARNING, "sdist"):
+        load_method(settings).prepare(Request(picture, "a cat", target))
+    assert [message.partition(" in ")[0] for message in caplog.messages if "is no weight" in message] == [repr(odd)] * bool(odd)
+
+
 def test_a_model_that_cannot_weigh_says_so() -> None:
     settings = load_settings("dds", ["timesteps.t_min=400", "prompt_weights=true"], model="tinyworld-flow", device="cpu")
     with pytest.raises(UserError, match="--prompt-weights: only prompts that CLIP alone reads"):
