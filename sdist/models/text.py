@@ -223,7 +223,7 @@ class ClipTexts(PromptEncoder):
         return [span for _, span in self._in_blocks(prompt, which)]
 
     def _weights(self, prompt: str) -> list[float]:
-        """Of each embedded token: that of the first of its characters; 1 of marks and padding. None if weights are not read."""
+        """Of each embedded token: that of the first of its characters; 1 of marks and padding. Empty if none are read."""
         if not self.weighs:
             return []
         _, of_characters = parse_weights(prompt)

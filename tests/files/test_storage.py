@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -217,6 +218,12 @@ PROBLEMS = {
 }
 
 
+@contextmanager
+def at_once(most: int) -> Iterator[Callable[..., None]]:
+    """In place of `behind`: each result is written before the next image begins, so that what is refused is known."""
+    yield lambda work, *arguments: work(*arguments)
+
+
 @pytest.mark.parametrize(
     ("protocol", "what", "problem"),
     [
@@ -230,13 +237,28 @@ def test_a_store_that_refuses_ends_a_run_with_one_line_and_the_next_call_goes_on
     raised, message = PROBLEMS[problem]
     arguments = run_arguments(listed, tiny_folder, f"{protocol}://bucket/out", "--batch", "1")
     with monkeypatch.context() as patch:
-        refusing(patch, raised, what, after=5)  # while the first pictures are written and the next ones claimed
+        patch.setattr("sdist.jobs.session.behind", at_once)
+        refusing(patch, raised, what, after=5)  # the first picture and some of the second
         assert main(arguments) == 2
         line = error(capsys)
-        assert re.match(rf"sdist: error: {protocol}://bucket/out/(claims/)?[0-3]_seed0", line)
+        assert re.match(rf"sdist: error: {protocol}://bucket/out/(claims/)?1_seed0", line)
         assert line.endswith(message)
+    assert assert_whole_or_absent(disk / "bucket" / "out") == 1
+    assert not list((disk / "bucket" / "out").glob(".*"))
+    assert main(arguments) == 0
+    assert "3 of 4 made, 1 already there" in capsys.readouterr().out
+    assert assert_whole_or_absent(disk / "bucket" / "out") == 4
+
+
+def test_a_store_that_refuses_while_others_are_made_ends_the_run_too(
+    disk: Path, listed: Path, tiny_folder: Path, monkeypatch, capsys  # noqa: F811
+) -> None:  # fmt: skip
+    arguments = run_arguments(listed, tiny_folder, "objects://bucket/out", "--batch", "1")
+    with monkeypatch.context() as patch:
+        refusing(patch, PermissionError("Access Denied"), "put", after=5)  # the next ones are claimed meanwhile
+        assert main(arguments) == 2
+        assert error(capsys).endswith("Access Denied")
     there = assert_whole_or_absent(disk / "bucket" / "out")
-    assert there <= 1
     assert not list((disk / "bucket" / "out").glob(".*"))
     assert main(arguments) == 0
     assert f"{4 - there} of 4 made, {there} already there" in capsys.readouterr().out
